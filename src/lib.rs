@@ -1,0 +1,16 @@
+//! Rufous: a Redis-compatible in-memory data structure server.
+//!
+//! The tour, in reading order:
+//! - [`structs`]: containers and text/number routines that know nothing of a server;
+//! - [`resp`]: the wire protocol, requests in and replies out;
+//! - [`config`]: one row a directive, the file grammar, rewriting;
+//! - [`types`]: the values a key can hold and their encodings;
+//! - [`keyspace`]: databases, entries, expiry;
+//! - [`command`]: what a command record is, the argument cursor, error texts, the table;
+//! - [`engine`]: the single-threaded executor, pure: requests and time in, replies and effects out;
+//! - [`observe`]: INFO, statistics, the slow log;
+//! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio.
+
+pub mod config;
+pub mod resp;
+pub mod structs;

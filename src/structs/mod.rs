@@ -1,0 +1,1 @@
+//! Containers and text/number routines. Nothing here knows of commands, clients or a server.
