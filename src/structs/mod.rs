@@ -1,1 +1,2 @@
 //! Containers and text/number routines. Nothing here knows of commands, clients or a server.
+pub mod number;
