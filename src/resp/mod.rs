@@ -1,1 +1,3 @@
 //! The wire protocol: requests in, replies out.
+
+pub mod reply;
