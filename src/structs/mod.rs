@@ -1,1 +1,3 @@
 //! Containers and text/number routines. Nothing here knows of commands, clients or a server.
+pub mod number;
+pub mod words;
