@@ -1,0 +1,164 @@
+//! Directives that take one word out of a list, and one that takes several.
+//!
+//! Each list is an enum whose variants carry the words users write; a variant may have several
+//! words (`yes` and `relative` mean the same to `oom-score-adj`), of which the first is printed.
+//! Words are matched without regard to case. The order of the words is the order in which a
+//! refusal lists them, so it is Redis's order.
+
+use super::value::{Kind, Reason, Setting, Source, only};
+
+/// An enum made of words.
+pub trait Choice: Sized + Copy + PartialEq + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+
+    fn word(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, choice)| *choice == self);
+        found.expect("every variant has a word").0
+    }
+}
+
+fn not_one_of<'a>(words: impl Iterator<Item = &'a str>) -> Reason {
+    let words: Vec<&str> = words.collect();
+    format!("argument(s) must be one of the following: {}", words.join(", ")).into()
+}
+
+/// The rule of a row whose field is a [`Choice`]: the type says it all.
+pub const ONE_WORD: () = ();
+
+macro_rules! choices {
+    ($($(#[$doc:meta])* $name:ident { $($variant:ident = $($word:literal)|+),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($variant),+ }
+
+        impl Choice for $name {
+            const WORDS: &'static [(&'static str, Self)] =
+                &[$($(($word, Self::$variant)),+),+];
+        }
+
+        impl Setting for $name {
+            type Rule = ();
+
+            fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+                let text = only(args)?;
+                let found = Self::WORDS.iter().find(|(word, _)| {
+                    text.eq_ignore_ascii_case(word.as_bytes())
+                });
+                match found {
+                    Some((_, choice)) => Ok(*choice),
+                    None => Err(not_one_of(Self::WORDS.iter().map(|(word, _)| *word))),
+                }
+            }
+
+            fn print(&self, (): &()) -> Vec<u8> {
+                self.word().as_bytes().to_vec()
+            }
+
+            fn kind((): &()) -> Kind {
+                Kind::OneOf(Self::WORDS.iter().map(|(word, _)| *word).collect())
+            }
+        }
+    )+};
+}
+
+choices! {
+    EvictionPolicy {
+        VolatileLru = "volatile-lru",
+        VolatileLfu = "volatile-lfu",
+        VolatileRandom = "volatile-random",
+        VolatileTtl = "volatile-ttl",
+        AllkeysLru = "allkeys-lru",
+        AllkeysLfu = "allkeys-lfu",
+        AllkeysRandom = "allkeys-random",
+        NoEviction = "noeviction",
+    }
+    SyslogFacility {
+        User = "user", Local0 = "local0", Local1 = "local1", Local2 = "local2", Local3 = "local3",
+        Local4 = "local4", Local5 = "local5", Local6 = "local6", Local7 = "local7",
+    }
+    LogLevel {
+        Debug = "debug", Verbose = "verbose", Notice = "notice", Warning = "warning",
+        Nothing = "nothing",
+    }
+    Supervised { Upstart = "upstart", Systemd = "systemd", Auto = "auto", No = "no" }
+    AppendFsync { EverySecond = "everysec", Always = "always", No = "no" }
+    DisklessLoad {
+        Disabled = "disabled", OnEmptyDb = "on-empty-db", SwapDb = "swapdb",
+        FlushBeforeLoad = "flush-before-load",
+    }
+    TlsAuthClients { No = "no", Yes = "yes", Optional = "optional" }
+    OomScoreAdj { No = "no", Relative = "yes" | "relative", Absolute = "absolute" }
+    PubsubDefault { AllChannels = "allchannels", ResetChannels = "resetchannels" }
+    SanitizeDump { No = "no", Yes = "yes", Clients = "clients" }
+    /// Who may use a guarded command or directive.
+    ProtectedAction { No = "no", Yes = "yes", Local = "local" }
+    EndpointType { Ip = "ip", Hostname = "hostname", Unknown = "unknown-endpoint" }
+    PropagationError {
+        Ignore = "ignore", Panic = "panic", PanicOnReplicas = "panic-on-replicas",
+    }
+    LogFormat { Legacy = "legacy", Logfmt = "logfmt" }
+    LogTimestamp { Legacy = "legacy", Iso8601 = "iso8601", Milliseconds = "milliseconds" }
+}
+
+impl ProtectedAction {
+    /// Whether a client may; `local` tells that it is connected over loopback or a Unix socket.
+    pub fn allows(self, local: bool) -> bool {
+        match self {
+            Self::No => false,
+            Self::Yes => true,
+            Self::Local => local,
+        }
+    }
+}
+
+/// What SIGINT or SIGTERM asks of the shutdown. All false is the default behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ShutdownOptions {
+    pub save: bool,
+    pub nosave: bool,
+    pub now: bool,
+    pub force: bool,
+}
+
+pub const SOME_WORDS: () = ();
+
+impl ShutdownOptions {
+    const WORDS: [&str; 5] = ["default", "save", "nosave", "now", "force"];
+}
+
+impl Setting for ShutdownOptions {
+    type Rule = ();
+    const MULTI: bool = true;
+
+    fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        let mut options = Self::default();
+        for arg in args {
+            match arg.to_ascii_lowercase().as_slice() {
+                b"default" => {}
+                b"save" => options.save = true,
+                b"nosave" => options.nosave = true,
+                b"now" => options.now = true,
+                b"force" => options.force = true,
+                _ => return Err(not_one_of(Self::WORDS.into_iter())),
+            }
+        }
+        if args.is_empty() {
+            return Err(not_one_of(Self::WORDS.into_iter()));
+        }
+        if options.save && options.nosave {
+            return Err("shutdown options SAVE and NOSAVE can't be used simultaneously".into());
+        }
+        Ok(options)
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        let set = [(*self == Self::default()), self.save, self.nosave, self.now, self.force];
+        let words: Vec<&str> =
+            Self::WORDS.into_iter().zip(set).filter_map(|(word, on)| on.then_some(word)).collect();
+        words.join(" ").into_bytes()
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::SomeOf(Self::WORDS.to_vec())
+    }
+}

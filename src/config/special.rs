@@ -1,0 +1,387 @@
+//! Directives with a form of their own: lists, tables and addresses.
+//!
+//! Each is a small type with typed fields for the rooms that use it, and a [`Setting`] that knows
+//! its grammar. They are plain data like every other row; a hook with access to the server (as
+//! Redis's special directives have) would let parsing do things, and parsing only describes.
+
+use super::value::{Kind, Line, Reason, Setting, Source, Text, lenient_integer, only};
+use super::value::{WRONG_COUNT, bytes, with_unit};
+use super::words;
+
+/// The rule of these rows: the type says it all.
+pub const OWN_FORM: () = ();
+
+fn joined<T>(items: &[T], one: impl Fn(&T) -> String) -> Vec<u8> {
+    items.iter().map(one).collect::<Vec<String>>().join(" ").into_bytes()
+}
+
+// ---------------------------------------------------------------------------------------- save
+
+/// A snapshot is due when `changes` writes happened within `seconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavePoint {
+    pub seconds: u64,
+    pub changes: u64,
+}
+
+/// The `save` directive. Lines of one load add up; `save ""` drops what came before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavePoints(pub Vec<SavePoint>);
+
+impl Default for SavePoints {
+    fn default() -> Self {
+        let point = |(seconds, changes)| SavePoint { seconds, changes };
+        Self([(3600, 1), (300, 100), (60, 10_000)].map(point).to_vec())
+    }
+}
+
+impl Setting for SavePoints {
+    type Rule = ();
+    const MULTI: bool = true;
+
+    fn parse((): &(), args: &[&[u8]], current: &Self, source: Source) -> Result<Self, Reason> {
+        let invalid = || Reason::from("Invalid save parameters");
+        if let [[]] = args {
+            return Ok(Self(Vec::new()));
+        }
+        let mut points = match source {
+            Source::File { repeated: true } => current.0.clone(),
+            _ => Vec::new(),
+        };
+        let (pairs, []) = args.as_chunks::<2>() else { return Err(invalid()) };
+        for [seconds, changes] in pairs {
+            let number = |text| u64::try_from(lenient_integer(text)?).ok();
+            let seconds = number(seconds).filter(|seconds| *seconds > 0).ok_or_else(invalid)?;
+            points.push(SavePoint { seconds, changes: number(changes).ok_or_else(invalid)? });
+        }
+        Ok(Self(points))
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        joined(&self.0, |point| format!("{} {}", point.seconds, point.changes))
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::Special("<seconds> <changes> [<seconds> <changes> ...]")
+    }
+
+    fn lines(&self, rule: &(), _: &Self) -> Vec<Line> {
+        let arguments = if self.0.is_empty() { b"\"\"".to_vec() } else { self.print(rule) };
+        vec![Line { arguments, forced: true }]
+    }
+}
+
+// ---------------------------------------------------------------------------------------- bind
+
+const MAX_BIND_ADDRESSES: usize = 16;
+
+/// The `bind` directive: addresses as written; a leading `-` means it may fail to exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindAddresses(pub Vec<Text>);
+
+impl Default for BindAddresses {
+    fn default() -> Self {
+        Self(vec!["*".into(), "-::*".into()])
+    }
+}
+
+impl Setting for BindAddresses {
+    type Rule = ();
+    const MULTI: bool = true;
+
+    fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        if args.len() > MAX_BIND_ADDRESSES {
+            return Err("Too many bind addresses specified.".into());
+        }
+        if let [[]] = args {
+            return Ok(Self(Vec::new()));
+        }
+        Ok(Self(args.iter().map(|address| Text::from(*address)).collect()))
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        self.0.iter().map(Text::as_bytes).collect::<Vec<_>>().join(&b' ')
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::Special("<address> [<address> ...]")
+    }
+
+    fn lines(&self, rule: &(), default: &Self) -> Vec<Line> {
+        if self == default {
+            return Vec::new();
+        }
+        let arguments = if self.0.is_empty() { b"\"\"".to_vec() } else { self.print(rule) };
+        vec![Line { arguments, forced: true }]
+    }
+}
+
+// ------------------------------------------------------------------ client-output-buffer-limit
+
+/// When a client is cut off for not reading its replies. Zero means no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct OutputLimit {
+    pub hard_bytes: u64,
+    pub soft_bytes: u64,
+    pub soft_seconds: u64,
+}
+
+/// The `client-output-buffer-limit` directive. A line changes only the classes it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputLimits {
+    pub normal: OutputLimit,
+    pub replica: OutputLimit,
+    pub pubsub: OutputLimit,
+}
+
+impl Default for OutputLimits {
+    fn default() -> Self {
+        let limit = |hard_mb: u64, soft_mb: u64| OutputLimit {
+            hard_bytes: hard_mb << 20,
+            soft_bytes: soft_mb << 20,
+            soft_seconds: 60,
+        };
+        Self { normal: OutputLimit::default(), replica: limit(256, 64), pubsub: limit(32, 8) }
+    }
+}
+
+impl OutputLimits {
+    fn class(&mut self, name: &[u8]) -> Option<&mut OutputLimit> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"normal" => Some(&mut self.normal),
+            b"slave" | b"replica" => Some(&mut self.replica),
+            b"pubsub" => Some(&mut self.pubsub),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for OutputLimits {
+    type Rule = ();
+    const MULTI: bool = true;
+
+    fn parse((): &(), args: &[&[u8]], current: &Self, _: Source) -> Result<Self, Reason> {
+        let (groups, []) = args.as_chunks::<4>() else {
+            return Err("Wrong number of arguments in buffer limit configuration.".into());
+        };
+        let mut limits = current.clone();
+        for [class, hard, soft, seconds] in groups {
+            let Some(limit) = limits.class(class) else {
+                return Err("Invalid client class specified in buffer limit configuration.".into());
+            };
+            let seconds = lenient_integer(seconds).and_then(|seconds| u64::try_from(seconds).ok());
+            let (Some(hard_bytes), Some(soft_bytes), Some(soft_seconds)) =
+                (bytes(hard), bytes(soft), seconds)
+            else {
+                return Err("Error in hard, soft or soft_seconds setting in buffer limit \
+                            configuration."
+                    .into());
+            };
+            *limit = OutputLimit { hard_bytes, soft_bytes, soft_seconds };
+        }
+        Ok(limits)
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        let classes = [("normal", self.normal), ("slave", self.replica), ("pubsub", self.pubsub)];
+        joined(&classes, |(name, limit)| {
+            format!("{name} {} {} {}", limit.hard_bytes, limit.soft_bytes, limit.soft_seconds)
+        })
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::Special("<class> <hard limit> <soft limit> <soft seconds> [...]")
+    }
+
+    fn lines(&self, (): &(), default: &Self) -> Vec<Line> {
+        let line = |name: &str, limit: OutputLimit, default: OutputLimit| {
+            let mut arguments = format!("{name} ").into_bytes();
+            arguments.extend(with_unit(i128::from(limit.hard_bytes)));
+            arguments.push(b' ');
+            arguments.extend(with_unit(i128::from(limit.soft_bytes)));
+            arguments.extend(format!(" {}", limit.soft_seconds).into_bytes());
+            Line { arguments, forced: limit != default }
+        };
+        vec![
+            line("normal", self.normal, default.normal),
+            line("replica", self.replica, default.replica),
+            line("pubsub", self.pubsub, default.pubsub),
+        ]
+    }
+}
+
+// ------------------------------------------------------------------------ oom-score-adj-values
+
+/// The `oom-score-adj-values` directive: primary, replica, background child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomScores(pub [i32; 3]);
+
+impl Default for OomScores {
+    fn default() -> Self {
+        Self([0, 200, 800])
+    }
+}
+
+impl OomScores {
+    /// An unprivileged process may only raise its score, so the values should not descend.
+    pub fn descends(&self) -> bool {
+        !self.0.is_sorted()
+    }
+}
+
+impl Setting for OomScores {
+    type Rule = ();
+    const MULTI: bool = true;
+
+    fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        let args: &[&[u8]; 3] = args.try_into().map_err(|_| Reason::from(WRONG_COUNT))?;
+        let mut scores = [0; 3];
+        for (score, arg) in scores.iter_mut().zip(args) {
+            let value = lenient_integer(arg).filter(|value| (-2000..=2000).contains(value));
+            let Some(value) = value.and_then(|value| i32::try_from(value).ok()) else {
+                return Err("Invalid oom-score-adj-values, elements must be between -2000 and \
+                            2000."
+                    .into());
+            };
+            *score = value;
+        }
+        Ok(Self(scores))
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        joined(&self.0, i32::to_string)
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::Special("<primary> <replica> <background>")
+    }
+}
+
+// ----------------------------------------------------------- latency-tracking-info-percentiles
+
+/// The `latency-tracking-info-percentiles` directive, each between 0 and 100.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Percentiles(pub Vec<f64>);
+
+impl Default for Percentiles {
+    fn default() -> Self {
+        Self(vec![50.0, 99.0, 99.9])
+    }
+}
+
+impl Setting for Percentiles {
+    type Rule = ();
+    const MULTI: bool = true;
+
+    fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        if let [[]] = args {
+            return Ok(Self(Vec::new()));
+        }
+        let mut percentiles = Vec::new();
+        for arg in args {
+            let number = std::str::from_utf8(arg).ok().and_then(|text| text.parse::<f64>().ok());
+            let Some(percentile) = number.filter(|number| !number.is_nan()) else {
+                return Err("Invalid latency-tracking-info-percentiles parameters".into());
+            };
+            if !(0.0..=100.0).contains(&percentile) {
+                return Err("latency-tracking-info-percentiles parameters should sit between \
+                            [0.0,100.0]"
+                    .into());
+            }
+            percentiles.push(percentile);
+        }
+        Ok(Self(percentiles))
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        joined(&self.0, |percentile| {
+            let text = format!("{percentile:.6}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        })
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::Special("<percentile> [<percentile> ...]")
+    }
+
+    fn lines(&self, rule: &(), _: &Self) -> Vec<Line> {
+        let arguments = if self.0.is_empty() { b"\"\"".to_vec() } else { self.print(rule) };
+        vec![Line { arguments, forced: true }]
+    }
+}
+
+// ----------------------------------------------------------------------------------- replicaof
+
+/// The `replicaof` directive: where the primary is, if this server starts as a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrimaryAddress {
+    pub host: Text,
+    pub port: u16,
+}
+
+impl Setting for Option<PrimaryAddress> {
+    type Rule = ();
+    const MULTI: bool = true;
+
+    fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        let [host, port] = args else { return Err(WRONG_COUNT.into()) };
+        if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
+            return Ok(None);
+        }
+        match lenient_integer(port).and_then(|port| u16::try_from(port).ok()) {
+            Some(port) => Ok(Some(PrimaryAddress { host: Text::from(*host), port })),
+            None => Err("Invalid master port".into()),
+        }
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        self.as_ref().map(|at| format!("{} {}", at.host, at.port).into_bytes()).unwrap_or_default()
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::Special("<host> <port>")
+    }
+
+    fn lines(&self, rule: &(), _: &Self) -> Vec<Line> {
+        let line = |_: &PrimaryAddress| Line { arguments: self.print(rule), forced: true };
+        self.iter().map(line).collect()
+    }
+}
+
+// ----------------------------------------------------------------------------------------- dir
+
+/// The `dir` directive. Loading makes it absolute; after CONFIG SET it is as the user wrote it
+/// until the engine has changed directory and put the absolute path here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkingDirectory(pub Text);
+
+impl Default for WorkingDirectory {
+    fn default() -> Self {
+        Self("./".into())
+    }
+}
+
+impl Setting for WorkingDirectory {
+    type Rule = ();
+
+    fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        let path = only(args)?;
+        if path.is_empty() {
+            return Err("dir can't be empty".into());
+        }
+        Ok(Self(Text::from(path)))
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        self.0.as_bytes().to_vec()
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::Special("<directory>")
+    }
+
+    /// Always written: a server restarted from elsewhere must find its files again.
+    fn lines(&self, (): &(), _: &Self) -> Vec<Line> {
+        vec![Line { arguments: words::quote(self.0.as_bytes()), forced: true }]
+    }
+}

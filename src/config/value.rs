@@ -1,0 +1,486 @@
+//! The kinds of value a directive can hold: yes/no, numbers, sizes, percentages, octal, text.
+//!
+//! The Rust type of a field decides how it is read and printed, through [`Setting`]; what differs
+//! from row to row (bounds, units, a check) is the type's `Rule`, written in the row. The
+//! alternative, one big `Value` enum, would make hot code match on a variant that can never be
+//! another one; here `config.maxclients` is a `u32` and nothing else.
+//!
+//! Invariant: for every setting, parsing what `print` gave yields an equal setting. The refusal
+//! texts are Redis's, because clients and test suites compare them.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::words;
+
+/// Why a value was refused, in the words the user sees.
+pub type Reason = Cow<'static, str>;
+
+/// Where the arguments come from; some directives read a file's repeated lines as one list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A configuration file or the command line. `repeated` tells that this load has already
+    /// met the directive, so a list grows instead of starting afresh.
+    File { repeated: bool },
+    /// CONFIG SET.
+    Command,
+}
+
+/// What a row is, in data: for documentation, completion and the example file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    Integer {
+        min: i128,
+        max: i128,
+    },
+    Memory {
+        min: i128,
+        max: i128,
+    },
+    MemoryOrPercent,
+    Octal {
+        min: i128,
+        max: i128,
+    },
+    Text,
+    OneOf(Vec<&'static str>),
+    SomeOf(Vec<&'static str>),
+    /// A form of its own, shown as a pattern such as `<seconds> <changes> ...`.
+    Special(&'static str),
+}
+
+/// What CONFIG REWRITE writes after the directive's name. A directive without lines disappears
+/// from the file; a line that is not forced is written only in place of an old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub arguments: Vec<u8>,
+    pub forced: bool,
+}
+
+/// A type that can be the field of a directive.
+pub trait Setting: Sized + Clone + PartialEq {
+    /// What a row adds to the type.
+    type Rule: 'static;
+
+    /// True if a line may carry several arguments; CONFIG SET then splits its value at spaces.
+    const MULTI: bool = false;
+
+    fn parse(
+        rule: &Self::Rule,
+        args: &[&[u8]],
+        current: &Self,
+        source: Source,
+    ) -> Result<Self, Reason>;
+
+    /// The text CONFIG GET shows.
+    fn print(&self, rule: &Self::Rule) -> Vec<u8>;
+
+    fn kind(rule: &Self::Rule) -> Kind;
+
+    fn lines(&self, rule: &Self::Rule, default: &Self) -> Vec<Line> {
+        vec![Line { arguments: self.print(rule), forced: self != default }]
+    }
+}
+
+/// The argument of a directive that takes exactly one.
+pub fn only<'a>(args: &[&'a [u8]]) -> Result<&'a [u8], Reason> {
+    match args {
+        [one] => Ok(one),
+        _ => Err(WRONG_COUNT.into()),
+    }
+}
+
+pub const WRONG_COUNT: &str = "wrong number of arguments";
+
+// ---------------------------------------------------------------------------------------- bool
+
+/// The rule of a yes/no row.
+pub struct Bool {
+    /// Set when the server cannot do it: CONFIG SET of `yes` is refused with this text. In a file
+    /// it is kept, so that a configuration written for Redis still starts.
+    refusal: Option<&'static str>,
+}
+
+pub const YES_NO: Bool = Bool { refusal: None };
+
+pub const fn never_yes(refusal: &'static str) -> Bool {
+    Bool { refusal: Some(refusal) }
+}
+
+impl Setting for bool {
+    type Rule = Bool;
+
+    fn parse(rule: &Bool, args: &[&[u8]], _: &Self, source: Source) -> Result<Self, Reason> {
+        let text = only(args)?;
+        let yes = if text.eq_ignore_ascii_case(b"yes") {
+            true
+        } else if text.eq_ignore_ascii_case(b"no") {
+            false
+        } else {
+            return Err("argument must be 'yes' or 'no'".into());
+        };
+        match rule.refusal {
+            Some(refusal) if yes && source == Source::Command => Err(refusal.into()),
+            _ => Ok(yes),
+        }
+    }
+
+    fn print(&self, _: &Bool) -> Vec<u8> {
+        if *self { b"yes".to_vec() } else { b"no".to_vec() }
+    }
+
+    fn kind(_: &Bool) -> Kind {
+        Kind::Bool
+    }
+}
+
+// ------------------------------------------------------------------------------------- numbers
+
+/// How a number is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Integer,
+    Memory,
+    Octal,
+}
+
+/// The rule of a numeric row. Bounds are wider than any field so that one check serves all.
+pub struct Range {
+    form: Form,
+    min: i128,
+    max: i128,
+    /// Values outside are accepted but pulled inside: `hz` has always been lenient.
+    clamp: Option<(i128, i128)>,
+}
+
+pub const INT_MIN: i128 = i32::MIN as i128;
+pub const INT_MAX: i128 = i32::MAX as i128;
+pub const UINT_MAX: i128 = u32::MAX as i128;
+pub const LONG_MAX: i128 = i64::MAX as i128;
+pub const ULONG_MAX: i128 = u64::MAX as i128;
+
+pub const fn int(min: i128, max: i128) -> Range {
+    Range { form: Form::Integer, min, max, clamp: None }
+}
+
+pub const fn memory(min: i128, max: i128) -> Range {
+    Range { form: Form::Memory, min, max, clamp: None }
+}
+
+pub const fn octal(min: i128, max: i128) -> Range {
+    Range { form: Form::Octal, min, max, clamp: None }
+}
+
+impl Range {
+    pub const fn clamped(self, low: i128, high: i128) -> Range {
+        Range { clamp: Some((low, high)), ..self }
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<i128, Reason> {
+        let value = match self.form {
+            Form::Integer => {
+                integer(text).ok_or("argument couldn't be parsed into an integer")?.into()
+            }
+            Form::Memory => bytes(text).ok_or("argument must be a memory value")?.into(),
+            Form::Octal => {
+                octal_digits(text).ok_or("argument couldn't be parsed as an octal number")?
+            }
+        };
+        if value < self.min || value > self.max {
+            let (min, max) = (self.min, self.max);
+            return Err(match self.form {
+                Form::Octal => format!("argument must be between {min:o} and {max:o} inclusive"),
+                _ => format!("argument must be between {min} and {max} inclusive"),
+            }
+            .into());
+        }
+        Ok(self.clamp.map_or(value, |(low, high)| value.clamp(low, high)))
+    }
+
+    fn kind(&self) -> Kind {
+        let (min, max) = (self.min, self.max);
+        match self.form {
+            Form::Integer => Kind::Integer { min, max },
+            Form::Memory => Kind::Memory { min, max },
+            Form::Octal => Kind::Octal { min, max },
+        }
+    }
+}
+
+macro_rules! numeric_settings {
+    ($($number:ty),*) => {$(
+        impl Setting for $number {
+            type Rule = Range;
+
+            fn parse(rule: &Range, args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+                let value = rule.parse(only(args)?)?;
+                Ok(Self::try_from(value).expect("a row's bounds fit its field"))
+            }
+
+            fn print(&self, rule: &Range) -> Vec<u8> {
+                match rule.form {
+                    Form::Octal => format!("{self:o}").into_bytes(),
+                    _ => self.to_string().into_bytes(),
+                }
+            }
+
+            fn kind(rule: &Range) -> Kind {
+                rule.kind()
+            }
+
+            fn lines(&self, rule: &Range, default: &Self) -> Vec<Line> {
+                let arguments = match rule.form {
+                    Form::Memory => with_unit(i128::from(*self as i64 as u64)),
+                    _ => self.print(rule),
+                };
+                vec![Line { arguments, forced: self != default }]
+            }
+        }
+    )*};
+}
+
+numeric_settings!(u16, u32, u64, usize, i32, i64);
+
+/// Reads a decimal as Redis does everywhere: no plus sign, no blanks, no leading zeros.
+pub fn integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    match digits {
+        [b'0'] => return (text.len() == 1).then_some(0),
+        [b'1'..=b'9', ..] => {}
+        _ => return None,
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Reads a decimal as the C library's `strtoll` does: blanks before it, a plus sign and leading
+/// zeros are fine; what follows it is not.
+pub fn lenient_integer(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text.trim_ascii_start()).ok()?.parse().ok()
+}
+
+/// Reads a size with an optional unit: `k` is 1000, `kb` is 1024, any case. A unit alone is zero,
+/// which Redis accepts too; a size that does not fit is refused, where Redis would wrap around.
+pub fn bytes(text: &[u8]) -> Option<u64> {
+    let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, unit) = text.split_at(count);
+    let factor: u64 = match unit.to_ascii_lowercase().as_slice() {
+        b"" | b"b" => 1,
+        b"k" => 1000,
+        b"kb" => 1 << 10,
+        b"m" => 1_000_000,
+        b"mb" => 1 << 20,
+        b"g" => 1_000_000_000,
+        b"gb" => 1 << 30,
+        _ => return None,
+    };
+    let mut value = 0_u64;
+    for digit in digits {
+        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+    }
+    value.checked_mul(factor)
+}
+
+/// The shortest text that [`bytes`] reads back, in powers of two.
+pub fn with_unit(value: i128) -> Vec<u8> {
+    for (factor, unit) in [(1 << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb")] {
+        if value != 0 && value % factor == 0 {
+            return format!("{}{unit}", value / factor).into_bytes();
+        }
+    }
+    value.to_string().into_bytes()
+}
+
+fn octal_digits(text: &[u8]) -> Option<i128> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    i64::from_str_radix(std::str::from_utf8(text).ok()?, 8).ok().map(i128::from)
+}
+
+// --------------------------------------------------------------------------- memory or percent
+
+/// A limit that is either absolute or a share of `maxmemory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    Bytes(u64),
+    Percent(u8),
+}
+
+pub const SIZE_OR_SHARE: () = ();
+
+impl Budget {
+    /// The limit in bytes, if there is one; a share of an unlimited memory is no limit.
+    pub fn limit_bytes(self, maxmemory: u64) -> Option<u64> {
+        let limit = match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => {
+                let share = u128::from(maxmemory) * u128::from(percent) / 100;
+                u64::try_from(share).unwrap_or(u64::MAX)
+            }
+        };
+        (limit > 0).then_some(limit)
+    }
+}
+
+impl Setting for Budget {
+    type Rule = ();
+
+    fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        let text = only(args)?;
+        if let Some(value) = bytes(text) {
+            return match i64::try_from(value) {
+                Ok(_) => Ok(Self::Bytes(value)),
+                Err(_) => {
+                    Err(format!("argument must be between -100 and {LONG_MAX} inclusive").into())
+                }
+            };
+        }
+        let share = text.strip_suffix(b"%").and_then(integer).filter(|share| *share >= 0);
+        match share.map(u8::try_from) {
+            Some(Ok(percent)) if percent <= 100 => Ok(Self::Percent(percent)),
+            Some(_) => Err("percentage argument must be less or equal to 100".into()),
+            None => Err("argument must be a memory or percent value".into()),
+        }
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes.to_string().into_bytes(),
+            Self::Percent(percent) => format!("{percent}%").into_bytes(),
+        }
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::MemoryOrPercent
+    }
+
+    fn lines(&self, rule: &(), default: &Self) -> Vec<Line> {
+        let arguments = match self {
+            Self::Bytes(bytes) => with_unit(i128::from(*bytes)),
+            Self::Percent(_) => self.print(rule),
+        };
+        vec![Line { arguments, forced: self != default }]
+    }
+}
+
+// ---------------------------------------------------------------------------------------- text
+
+/// A string of the configuration. Bytes, not characters: passwords and paths need not be UTF-8.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Text(Vec<u8>);
+
+impl Text {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn to_string_lossy(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+impl From<&[u8]> for Text {
+    fn from(text: &[u8]) -> Self {
+        Self(text.to_vec())
+    }
+}
+
+impl From<&Path> for Text {
+    fn from(path: &Path) -> Self {
+        Self(path.as_os_str().as_bytes().to_vec())
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string_lossy())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_string_lossy())
+    }
+}
+
+/// The rule of a text row: what the text must be, beyond being text.
+pub struct Check(Option<fn(&[u8]) -> Result<(), &'static str>>);
+
+pub const ANY_TEXT: Check = Check(None);
+
+pub const fn checked(check: fn(&[u8]) -> Result<(), &'static str>) -> Check {
+    Check(Some(check))
+}
+
+impl Check {
+    fn run(&self, text: &[u8]) -> Result<(), Reason> {
+        match self.0 {
+            Some(check) => check(text).map_err(Reason::from),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Setting for Text {
+    type Rule = Check;
+
+    fn parse(rule: &Check, args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        let text = only(args)?;
+        rule.run(text)?;
+        Ok(Self::from(text))
+    }
+
+    fn print(&self, _: &Check) -> Vec<u8> {
+        self.0.clone()
+    }
+
+    fn kind(_: &Check) -> Kind {
+        Kind::Text
+    }
+
+    fn lines(&self, _: &Check, default: &Self) -> Vec<Line> {
+        vec![Line { arguments: words::quote(&self.0), forced: self != default }]
+    }
+}
+
+/// Text that may be absent. The empty string stands for absence, in both directions.
+impl Setting for Option<Text> {
+    type Rule = Check;
+
+    fn parse(rule: &Check, args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
+        let text = only(args)?;
+        rule.run(text)?;
+        Ok((!text.is_empty()).then(|| Text::from(text)))
+    }
+
+    fn print(&self, _: &Check) -> Vec<u8> {
+        self.as_ref().map(|text| text.0.clone()).unwrap_or_default()
+    }
+
+    fn kind(_: &Check) -> Kind {
+        Kind::Text
+    }
+
+    fn lines(&self, _: &Check, default: &Self) -> Vec<Line> {
+        let line = |text: &Text| Line { arguments: words::quote(&text.0), forced: self != default };
+        self.iter().map(line).collect()
+    }
+}
