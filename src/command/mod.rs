@@ -8,7 +8,6 @@
 
 mod args;
 pub mod commands;
-mod docs;
 mod error;
 mod flags;
 mod keys;

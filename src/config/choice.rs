@@ -100,6 +100,13 @@ choices! {
     LogTimestamp { Legacy = "legacy", Iso8601 = "iso8601", Milliseconds = "milliseconds" }
 }
 
+impl EvictionPolicy {
+    /// Whether entries keep how often they were used, not when.
+    pub fn is_lfu(self) -> bool {
+        matches!(self, Self::VolatileLfu | Self::AllkeysLfu)
+    }
+}
+
 impl ProtectedAction {
     /// Whether a client may; `local` tells that it is connected over loopback or a Unix socket.
     pub fn allows(self, local: bool) -> bool {

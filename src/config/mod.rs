@@ -37,6 +37,7 @@ pub use special::{
     SavePoints, WorkingDirectory,
 };
 pub use table::{Config, DIRECTIVES};
+pub mod commands;
 pub use value::{Budget, Kind, Reason, Source, Text};
 
 /// The directives that only a file can hold, as they were read.
