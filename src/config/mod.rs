@@ -12,11 +12,15 @@
 //! puts the old configuration back. The alternative, rows with callbacks into the server, would
 //! turn the dependency arrow round and could not be tested without a server.
 
+mod argv;
 mod check;
 mod choice;
 mod directive;
 mod events;
+mod example;
+mod file;
 mod glob;
+mod rewrite;
 mod special;
 mod table;
 mod value;
@@ -32,16 +36,15 @@ pub use choice::{
 };
 pub use directive::{Apply, Directive, Flags};
 pub use events::EventClasses;
+pub use example::example;
+pub use file::{Disk, FileOnly, Host, LoadError, Loaded, Origin, Statement, load, os_reason};
+pub use rewrite::Extent;
 pub use special::{
     BindAddresses, OomScores, OutputLimit, OutputLimits, Percentiles, PrimaryAddress, SavePoint,
     SavePoints, WorkingDirectory,
 };
 pub use table::{Config, DIRECTIVES};
 pub use value::{Budget, Kind, Reason, Source, Text};
-
-/// The directives that only a file can hold, as they were read.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct FileOnly {}
 
 /// The Redis version whose configuration this is, as shown in error messages.
 pub const REDIS_VERSION: &str = "7.2.4";
