@@ -8,6 +8,8 @@ use super::file::FILE_DIRECTIVES;
 use super::value::{INT_MAX, INT_MIN, LONG_MAX, UINT_MAX, ULONG_MAX};
 use super::{DEFAULTS, DIRECTIVES, Directive, Kind};
 
+const WIDTH: usize = 100;
+
 const HEAD: &str = "\
 # Configuration of Rufous, with every default spelled out.
 #
@@ -40,18 +42,34 @@ pub fn example() -> String {
 }
 
 fn heading(text: &mut String, section: &str) {
-    let rule = "#".repeat(97usize.saturating_sub(section.len()));
+    let rule = "#".repeat((WIDTH - 4).saturating_sub(section.len()));
     text.push_str(&format!("\n## {section} {rule}\n"));
+}
+
+/// Adds a comment, broken where the page ends.
+fn comment(text: &mut String, comment: &str) {
+    let mut column = 0;
+    for word in comment.split(' ') {
+        if column == 0 || column + 1 + word.len() > WIDTH {
+            text.push_str(if column == 0 { "#" } else { "\n#" });
+            column = 1;
+        }
+        text.push(' ');
+        text.push_str(word);
+        column += 1 + word.len();
+    }
+    text.push('\n');
 }
 
 fn entry(directive: &Directive) -> String {
     let later = if directive.is_later() { "(later) " } else { "" };
-    let mut entry = format!("\n# {later}{}\n", directive.doc);
+    let mut entry = String::from("\n");
+    comment(&mut entry, &format!("{later}{}", directive.doc));
     if let Some(accepted) = accepted(&directive.kind()) {
-        entry.push_str(&format!("# {accepted}\n"));
+        comment(&mut entry, &accepted);
     }
     if let Some(alias) = directive.alias {
-        entry.push_str(&format!("# Also known as {alias}.\n"));
+        comment(&mut entry, &format!("Also known as {alias}."));
     }
     let lines = (directive.lines)(&DEFAULTS, &DEFAULTS);
     for line in &lines {

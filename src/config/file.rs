@@ -5,8 +5,8 @@
 //! own (see `argv`). What lies outside, files and directories, is reached through [`Host`], so
 //! that every corner is tested without a disk.
 //!
-//! Included files are kept on a stack of our own, of bounded depth: a file that includes itself
-//! is an error, where recursion would end the process.
+//! Files being read are kept on a stack of our own, and only so many may be included: a file that
+//! includes itself is an error, where recursion would end the process.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use super::value::{Reason, Source, Text, WRONG_COUNT};
 use super::words;
 use super::{Config, Directive, REDIS_VERSION, glob};
 
-const MAX_INCLUDE_DEPTH: usize = 64;
+const MAX_INCLUDED_FILES: usize = 4096;
 
 /// What loading needs of the world.
 pub trait Host {
@@ -206,6 +206,8 @@ struct Loader<'a> {
     warnings: Vec<String>,
     /// The files being read, the innermost last.
     scripts: Vec<Script>,
+    /// How many files have been included so far.
+    included: usize,
     /// Directives met so far, for those whose lines add up.
     seen: Vec<&'static str>,
 }
@@ -213,7 +215,7 @@ struct Loader<'a> {
 impl<'a> Loader<'a> {
     fn new(host: &'a mut dyn Host) -> Self {
         let (config, warnings) = (Config::default(), Vec::new());
-        Self { host, config, warnings, scripts: Vec::new(), seen: Vec::new() }
+        Self { host, config, warnings, scripts: Vec::new(), included: 0, seen: Vec::new() }
     }
 
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, LoadError> {
@@ -304,8 +306,9 @@ impl<'a> Loader<'a> {
             true => self.host.expand(pattern.as_path()),
             false => vec![pattern.as_path().to_owned()],
         };
-        if self.scripts.len() >= MAX_INCLUDE_DEPTH {
-            return Err(LoadError::at(origin, "Too many levels of include directives"));
+        self.included = self.included.saturating_add(paths.len());
+        if self.included > MAX_INCLUDED_FILES {
+            return Err(LoadError::at(origin, "Too many included files"));
         }
         let mut scripts = Vec::new();
         for path in paths {
@@ -401,4 +404,330 @@ fn entries(directory: &Path, pattern: &std::ffi::OsStr) -> Vec<PathBuf> {
         (!name.starts_with(b".") || pattern.starts_with(b".")) && glob::matches(pattern, name)
     };
     names.filter(fits).map(|name| directory.join(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Files in memory; directories named `/gone...` do not exist.
+    #[derive(Default)]
+    struct Fake {
+        files: BTreeMap<PathBuf, String>,
+        stdin: String,
+        directory: PathBuf,
+    }
+
+    impl Host for Fake {
+        fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+            let path = self.directory.join(path);
+            let text = self.files.get(&path).ok_or(io::Error::from_raw_os_error(libc::ENOENT))?;
+            Ok(text.clone().into_bytes())
+        }
+        fn read_stdin(&mut self) -> io::Result<Vec<u8>> {
+            Ok(self.stdin.clone().into_bytes())
+        }
+        fn expand(&mut self, pattern: &Path) -> Vec<PathBuf> {
+            let pattern = self.directory.join(pattern);
+            let pattern = pattern.as_os_str().as_encoded_bytes();
+            let fits =
+                |path: &&PathBuf| glob::matches(pattern, path.as_os_str().as_encoded_bytes());
+            self.files.keys().filter(fits).cloned().collect()
+        }
+        fn directory(&mut self) -> io::Result<PathBuf> {
+            Ok(self.directory.clone())
+        }
+        fn change_directory(&mut self, path: &Path) -> io::Result<()> {
+            if path.starts_with("/gone") {
+                return Err(io::Error::from_raw_os_error(libc::ENOENT));
+            }
+            self.directory = self.directory.join(path).components().collect();
+            Ok(())
+        }
+        fn try_log(&mut self, path: &Path) -> io::Result<()> {
+            match path.starts_with("/gone") {
+                true => Err(io::Error::from_raw_os_error(libc::EACCES)),
+                false => Ok(()),
+            }
+        }
+    }
+
+    fn host(files: &[(&str, &str)]) -> Fake {
+        let files = files.iter().map(|(path, text)| (path.into(), (*text).to_owned())).collect();
+        Fake { files, directory: "/start".into(), ..Fake::default() }
+    }
+
+    fn run(host: &mut Fake, args: &[&str]) -> Result<Loaded, LoadError> {
+        let args: Vec<Vec<u8>> = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+        load(&args, host)
+    }
+
+    fn load_text(text: &str) -> Result<Loaded, LoadError> {
+        run(&mut host(&[("/start/a.conf", text)]), &["a.conf"])
+    }
+
+    fn shown(loaded: &Loaded, name: &str) -> String {
+        let found = loaded.config.matching(&[name.as_bytes()]);
+        String::from_utf8(found[0].1.clone()).expect("test values are UTF-8")
+    }
+
+    fn shown_after(text: &str, name: &str) -> String {
+        shown(&load_text(text).expect("the text is valid"), name)
+    }
+
+    #[test]
+    fn nothing_gives_the_defaults() {
+        let loaded = run(&mut host(&[]), &[]).unwrap();
+        let expected = Config { dir: loaded.config.dir.clone(), ..Config::default() };
+        assert_eq!(loaded.config, expected);
+        assert_eq!(loaded.path, None);
+        assert_eq!(shown(&loaded, "dir"), "/start");
+    }
+
+    #[test]
+    fn lines_are_trimmed_lowercased_and_the_last_one_wins() {
+        let text = "\n  # comment\n\t PORT 1\r\nport 2\nrequirepass \"a b\\x21\"\nHZ 7 ";
+        let loaded = load_text(text).unwrap();
+        assert_eq!(loaded.config.port, 2);
+        assert_eq!(loaded.config.hz, 7);
+        assert_eq!(loaded.config.requirepass, Some("a b!".into()));
+        assert_eq!(loaded.path, Some("/start/a.conf".into()));
+    }
+
+    #[test]
+    fn save_lines_add_up_and_the_first_replaces_the_default() {
+        for (text, expected) in [
+            ("port 1", "3600 1 300 100 60 10000"),
+            ("save 100 100", "100 100"),
+            ("save 900 1\nsave 100 100", "900 1 100 100"),
+            ("save 900 1\nsave ''", ""),
+            ("save ''\nsave 5 6", "5 6"),
+            ("save \"900 1 5 6\"", "900 1 5 6"),
+            ("save", ""),
+        ] {
+            assert_eq!(shown_after(text, "save"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn output_limits_change_only_the_classes_named() {
+        let text = "client-output-buffer-limit Replica 1mb 2k 3\n\
+                    client-output-buffer-limit pubsub 1 2 3 pubsub 4 5 6";
+        let expected = "normal 0 0 0 slave 1048576 2000 3 pubsub 4 5 6";
+        assert_eq!(shown_after(text, "client-output-buffer-limit"), expected);
+    }
+
+    #[test]
+    fn file_directives_are_kept_for_their_rooms() {
+        let text = "rename-command flushdb badger\nuser a on nopass\nUSER b\n\
+                    loadmodule m.so x\nm.setting 1 2\nlua-replicate-commands yes\nsentinel";
+        let lists = load_text(text).unwrap().config.file_only;
+        assert_eq!(lists.renamed_commands[0].words[1..], [b"flushdb".to_vec(), b"badger".to_vec()]);
+        assert_eq!(lists.users.len(), 2);
+        assert_eq!(lists.users[1].origin.line, 3);
+        assert_eq!(lists.modules[0].words.len(), 3);
+        assert_eq!(lists.module_settings[0].words.len(), 3);
+    }
+
+    fn refusal(text: &str) -> String {
+        let error = load_text(text).expect_err("the text is invalid");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_wrong_line_is_shown_with_its_number_and_reason() {
+        assert_eq!(
+            refusal("port 1\n\n  port  abc "),
+            "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\n\
+             Reading the configuration file, at line 3\n>>> 'port  abc'\n\
+             argument couldn't be parsed into an integer\n"
+        );
+        for (line, reason) in [
+            ("port", "wrong number of arguments"),
+            ("port 1 2", "wrong number of arguments"),
+            ("port \"1", "Unbalanced quotes in configuration line"),
+            ("save \"'1 2\"", "Unbalanced quotes in configuration line"),
+            ("nosuch 1", "Bad directive or wrong number of arguments"),
+            ("include", "Bad directive or wrong number of arguments"),
+            ("include a b", "Bad directive or wrong number of arguments"),
+            ("rename-command a", "Bad directive or wrong number of arguments"),
+            ("user", "Bad directive or wrong number of arguments"),
+            ("loadmodule", "Bad directive or wrong number of arguments"),
+            ("lua-replicate-commands", "Bad directive or wrong number of arguments"),
+            ("a.b", "Module config specified without value"),
+            ("sentinel monitor x", "sentinel directive while not in sentinel mode"),
+            ("save 1", "Invalid save parameters"),
+            ("replicaof a b", "Invalid master port"),
+            ("replicaof a", "wrong number of arguments"),
+            ("dir ''", "dir can't be empty"),
+            ("dir /gone", "No such file or directory"),
+            ("dir a b", "wrong number of arguments"),
+        ] {
+            let expected = format!(", at line 1\n>>> '{line}'\n{reason}\n");
+            assert!(refusal(line).ends_with(&expected), "{line}: {}", refusal(line));
+        }
+    }
+
+    #[test]
+    fn what_all_lines_together_get_wrong_has_no_line() {
+        for (text, reason) in [
+            ("cluster-enabled yes\nslaveof a 1", "replicaof directive not allowed in cluster mode"),
+            ("logfile /gone/x", "Can't open the log file: Permission denied"),
+        ] {
+            let head = "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\n";
+            assert_eq!(refusal(text), format!("{head}{reason}\n"));
+        }
+        let loaded = load_text("cluster-enabled yes\nactivedefrag yes\noom-score-adj-values 3 2 1");
+        let loaded = loaded.unwrap();
+        assert_eq!(loaded.config.databases, 1);
+        assert_eq!(loaded.warnings.len(), 3);
+        assert!(load_text("replicaof a 1\nreplicaof no ONE\ncluster-enabled yes").is_ok());
+    }
+
+    #[test]
+    fn includes_are_read_in_place_and_patterns_may_match_nothing() {
+        let files = [
+            ("/start/a.conf", "port 1\ninclude b.conf\nhz 9\ninclude none/*.conf\ninclude d/*.c"),
+            ("/start/b.conf", "port 2\nhz 8\nsave 1 1"),
+            ("/start/d/1.c", "timeout 1\nsave 2 2"),
+            ("/start/d/2.c", "timeout 2"),
+        ];
+        let loaded = run(&mut host(&files), &["a.conf", "--maxclients", "7"]).unwrap();
+        let config = &loaded.config;
+        assert_eq!((config.port, config.hz, config.timeout, config.maxclients), (2, 9, 2, 7));
+        assert_eq!(shown(&loaded, "save"), "1 1 2 2");
+    }
+
+    #[test]
+    fn errors_in_included_files_name_the_file() {
+        let mut host = host(&[("/start/a.conf", "\ninclude b"), ("/start/b", "#\nhz x")]);
+        let error = run(&mut host, &["a.conf"]).unwrap_err().to_string();
+        let expected = "Reading the included file 'b', at line 2\n>>> 'hz x'\n\
+                        argument couldn't be parsed into an integer\n";
+        assert!(error.ends_with(expected), "{error}");
+        let error = run(&mut host, &["--include", "c"]).unwrap_err().to_string();
+        assert_eq!(error, "Fatal error, can't open config file 'c': No such file or directory");
+        let error = run(&mut host, &["/x/../y.conf"]).unwrap_err().to_string();
+        assert!(error.contains("'/x/../y.conf'"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_is_an_error() {
+        for text in ["include a.conf", "include a.conf\ninclude a.conf", "include a.*\nhz 1"] {
+            assert!(refusal(text).ends_with("\nToo many included files\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_entered_at_its_line() {
+        let files =
+            [("/start/a.conf", "dir sub\ninclude b"), ("/start/sub/b", "dir ./more/\nhz 3")];
+        let loaded = run(&mut host(&files), &["a.conf"]).unwrap();
+        assert_eq!(loaded.config.hz, 3);
+        assert_eq!(shown(&loaded, "dir"), "/start/sub/more");
+    }
+
+    #[test]
+    fn standard_input_comes_after_the_file_and_before_the_options() {
+        let mut host = host(&[("/start/a.conf", "port 1\nhz 1\ntimeout 1")]);
+        host.stdin = "hz 2\ntimeout 2".to_owned();
+        let loaded = run(&mut host, &["a.conf", "--timeout", "3", "-"]).unwrap();
+        let config = loaded.config;
+        assert_eq!((config.port, config.hz, config.timeout), (1, 2, 3));
+        let loaded = run(&mut host, &["-"]).unwrap();
+        assert_eq!((loaded.config.hz, loaded.path), (2, None));
+    }
+
+    fn option_refusal(args: &[&str]) -> String {
+        let error = run(&mut host(&[]), args).expect_err("the options are invalid").to_string();
+        let at = error.find(">>> ").expect("the line is shown");
+        error[at..].to_owned()
+    }
+
+    #[test]
+    fn wrong_options_are_shown_as_lines() {
+        for (args, expected) in [
+            (&["--invalid"][..], ">>> 'invalid'\nBad directive or wrong number of arguments\n"),
+            (&["--port"], ">>> 'port'\nwrong number of arguments\n"),
+            (&["--port", "1", "--loglevel"], ">>> 'loglevel'\nwrong number of arguments\n"),
+            (&["--port", "1", "2"], ">>> 'port \"1\" \"2\"'\nwrong number of arguments\n"),
+            (
+                &["--port", "--loglevel", "verbose"],
+                ">>> 'port \"--loglevel\" \"verbose\"'\nwrong number of arguments\n",
+            ),
+            (
+                &["--port", "--bla", "--loglevel", "verbose"],
+                ">>> 'port \"--bla\"'\nargument couldn't be parsed into an integer\n",
+            ),
+            (
+                &["--logfile", "--my--log", "--loglevel", "--bla"],
+                ">>> 'loglevel \"--bla\"'\nargument(s) must be one of the following: debug, \
+                 verbose, notice, warning, nothing\n",
+            ),
+            (
+                &["--shutdown-on-sigint", "now force", "--shutdown-on-sigterm"],
+                ">>> 'shutdown-on-sigterm'\nargument(s) must be one of the following: default, \
+                 save, nosave, now, force\n",
+            ),
+            (
+                &["--replicaof", "--127.0.0.1", "abc"],
+                ">>> 'replicaof \"--127.0.0.1\" \"abc\"'\nInvalid master port\n",
+            ),
+            (
+                &["--replicaof", "--127.0.0.1", "--abc"],
+                ">>> 'replicaof \"--127.0.0.1\"'\nwrong number of arguments\n",
+            ),
+        ] {
+            assert_eq!(option_refusal(args), expected, "{args:?}");
+        }
+        let error = run(&mut host(&[("/start/a", "hz 1\n")]), &["a", "--hz", "x"]).unwrap_err();
+        let LoadError::Invalid { origin: Some(origin), .. } = error else { panic!("{error}") };
+        assert_eq!(origin.line, 3);
+    }
+
+    #[test]
+    fn options_are_applied_over_the_file() {
+        let file = [("/start/default.conf", "save ''\nsave 900 1\nloglevel warning")];
+        for (args, name, expected) in [
+            (&["--save", "100", "100"][..], "save", "900 1 100 100"),
+            (&["--save", ""], "save", ""),
+            (&["--save", "--loglevel", "verbose"], "save", ""),
+            (&["--loglevel", "verbose", "--save"], "loglevel", "verbose"),
+            (&["--maxmemory 700mb", "--hz 12"], "maxmemory", "734003200"),
+            (&["loglevel", "verbose", "--maxmemory '700mb'"], "maxmemory", "734003200"),
+            (&["loglevel", "verbose", "--maxmemory '700mb'"], "loglevel", "verbose"),
+            (
+                &["--proc-title-template", "--my--title", "--loglevel", "verbose"],
+                "proc-title-template",
+                "--my--title",
+            ),
+            (&["--proc-title-template --my--title"], "proc-title-template", "--my--title"),
+            (
+                &["--proc-title-template", "--save", "--save", "", "--loglevel", "verbose"],
+                "proc-title-template",
+                "--save",
+            ),
+            (
+                &["--shutdown-on-sigint", "nosave", "force", "now", "--shutdown-on-sigterm", "now"],
+                "shutdown-on-sigint",
+                "nosave now force",
+            ),
+            (&["--shutdown-on-sigterm", "nosave force"], "shutdown-on-sigterm", "nosave force"),
+            (&["--slave-priority", "7"], "replica-priority", "7"),
+        ] {
+            let args = [&["default.conf"], args].concat();
+            let loaded = run(&mut host(&file), &args).expect("the options are valid");
+            assert_eq!(shown(&loaded, name), expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused() {
+        use proptest::prelude::*;
+        proptest!(|(text in "(include|user|port|save|\\PC| |\n|\"|'){0,40}")| {
+            let _ = load_text(&text);
+        });
+    }
 }
