@@ -234,7 +234,7 @@ macro_rules! numeric_settings {
 
             fn lines(&self, rule: &Range, default: &Self) -> Vec<Line> {
                 let arguments = match rule.form {
-                    Form::Memory => with_unit(i128::from(*self as i64 as u64)),
+                    Form::Memory => with_unit(*self as i128),
                     _ => self.print(rule),
                 };
                 vec![Line { arguments, forced: self != default }]
@@ -422,11 +422,14 @@ impl fmt::Display for Text {
 }
 
 /// The rule of a text row: what the text must be, beyond being text.
-pub struct Check(Option<fn(&[u8]) -> Result<(), &'static str>>);
+pub struct Check(Option<TextCheck>);
+
+/// Judges a text; a refusal comes with the reason.
+pub type TextCheck = fn(&[u8]) -> Result<(), &'static str>;
 
 pub const ANY_TEXT: Check = Check(None);
 
-pub const fn checked(check: fn(&[u8]) -> Result<(), &'static str>) -> Check {
+pub const fn checked(check: TextCheck) -> Check {
     Check(Some(check))
 }
 
