@@ -1,1 +1,4 @@
 //! The wire protocol: requests in, replies out.
+
+pub mod reply;
+pub mod request;

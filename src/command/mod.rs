@@ -1,0 +1,23 @@
+//! What a command is, how its arguments are read, what its errors say, and the table of all.
+//!
+//! A command is one `static` [`Command`] record directly above its handler, in the `commands.rs`
+//! of its room. Everything that is known about a command before it runs is in that record, and
+//! everybody who must know it (dispatch, COMMAND, ACL, routing, tests, generated docs) reads it
+//! from there. Handlers read their arguments through [`Args`] and fail with a [`CommandError`].
+//! [`table`] joins the rooms; adding a room adds one line there, adding a command adds none.
+
+mod args;
+pub mod commands;
+mod docs;
+mod error;
+mod flags;
+mod keys;
+mod spec;
+pub mod table;
+
+pub use args::{Args, Hashed};
+pub use error::{CommandError, CommandResult};
+pub use flags::{Categories, Flags};
+pub use keys::{Begin, Find, FoundKey, KeyFlags, KeySpec, find_keys};
+pub use spec::{Arg, ArgKind, Arity, Command, Deprecated, Group, Handler, KeyFinder, Shape};
+pub use table::{CommandId, Lookup, Table};

@@ -1,0 +1,80 @@
+//! Time as the engine is told it.
+//!
+//! Semantics (expiry, timeouts) follow [`Now`], which the driver passes in and which stands still
+//! while a command runs. Measuring how long commands take needs a finer reading; it goes through
+//! an injected function, so that a test measures zeros and the engine still reads no clock.
+
+/// A moment on both clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Wall clock, microseconds since 1970: for everything users see.
+    pub unix_us: u64,
+    /// Monotonic clock, microseconds: for timeouts and ages.
+    pub mono_us: u64,
+}
+
+/// A monotonic reading in nanoseconds, for measurements only.
+pub type Ticks = fn() -> u64;
+
+pub struct Clock {
+    now: Now,
+    started: Now,
+    ticks: Ticks,
+    last_ticks: u64,
+    /// Ticks at the moment of `now`: commands within a turn derive their time from it.
+    base_ticks: u64,
+}
+
+impl Clock {
+    pub fn new(ticks: Ticks) -> Clock {
+        let start = ticks();
+        let zero = Now::default();
+        Clock { now: zero, started: zero, ticks, last_ticks: start, base_ticks: start }
+    }
+
+    pub fn tick(&mut self, now: Now) {
+        if self.started == Now::default() {
+            self.started = now;
+        }
+        self.now = now;
+        self.base_ticks = (self.ticks)();
+        self.last_ticks = self.base_ticks;
+    }
+
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    pub fn started(&self) -> Now {
+        self.started
+    }
+
+    pub fn unix_ms(&self) -> u64 {
+        self.now.unix_us / 1000
+    }
+
+    pub fn unix_seconds(&self) -> u64 {
+        self.now.unix_us / 1_000_000
+    }
+
+    pub fn mono_ms(&self) -> u64 {
+        self.now.mono_us / 1000
+    }
+
+    pub fn uptime_seconds(&self) -> u64 {
+        self.now.mono_us.saturating_sub(self.started.mono_us) / 1_000_000
+    }
+
+    /// Nanoseconds since the last lap or tick: one reading ends a command and starts the next.
+    pub fn lap_ns(&mut self) -> u64 {
+        let ticks = (self.ticks)();
+        let lap = ticks.saturating_sub(self.last_ticks);
+        self.last_ticks = ticks;
+        lap
+    }
+
+    /// The wall clock at the last lap, in milliseconds.
+    pub fn lap_unix_ms(&self) -> u64 {
+        (self.now.unix_us + (self.last_ticks - self.base_ticks) / 1000) / 1000
+    }
+}

@@ -1,0 +1,7 @@
+//! The commands of the engine itself: connections, clients, transactions, the server.
+
+pub mod client;
+pub mod connection;
+pub mod debug;
+pub mod server;
+pub mod transaction;

@@ -1,0 +1,77 @@
+//! What a handler may touch, and how it tells what it did.
+//!
+//! The fields are apart so that a handler can write a reply straight from a borrowed value:
+//! `cx.keys` is the keyspace seen from the client's database, `cx.reply` the reply being written.
+
+use super::{Clients, Effect, Engine, Job, Server, Session};
+use super::{ClientId, session::Suspension};
+use crate::keyspace::Keys;
+use crate::resp::{Reply, ReplyBuf};
+
+pub struct Cx<'a> {
+    pub reply: Reply<'a>,
+    pub keys: Keys<'a>,
+    pub clients: &'a mut Clients,
+    pub server: &'a mut Server,
+    pub client: ClientId,
+    /// Between EXEC and its end: a command must not wait.
+    pub in_transaction: bool,
+}
+
+impl<'a> Cx<'a> {
+    pub(super) fn new(engine: &'a mut Engine, client: ClientId, out: &'a mut ReplyBuf) -> Cx<'a> {
+        let session = engine.clients.get(client).expect("the driver only runs connected clients");
+        let (db, protocol, no_touch) = (session.db, session.protocol, session.no_touch);
+        let mut keys = engine.keyspace.keys(db);
+        keys.leaves_clocks = no_touch;
+        Cx {
+            reply: out.writer(protocol),
+            keys,
+            clients: &mut engine.clients,
+            server: &mut engine.server,
+            client,
+            in_transaction: false,
+        }
+    }
+
+    /// The running client.
+    pub fn session(&self) -> &Session {
+        self.clients.get(self.client).expect("the running client is connected")
+    }
+
+    pub fn session_mut(&mut self) -> &mut Session {
+        self.clients.get_mut(self.client).expect("the running client is connected")
+    }
+
+    /// Moves the client to another database.
+    pub fn select(&mut self, db: usize) {
+        self.session_mut().db = db;
+        self.keys.db = db;
+    }
+
+    pub fn effect(&mut self, effect: Effect) {
+        self.server.effects.push(effect);
+    }
+
+    /// Has a job answer the client, who waits for it. Inside a transaction the job runs here.
+    pub fn answer_by(&mut self, job: Job) {
+        if self.in_transaction {
+            self.reply.append(job());
+            return;
+        }
+        self.session_mut().suspension = Some(Suspension::Job);
+        let client = self.client;
+        self.effect(Effect::Run { client, job });
+    }
+
+    /// What is propagated for this command instead of its own words: absolute times for relative
+    /// ones, results for random choices. Called with no words, nothing is.
+    pub fn propagate_as(&mut self, words: &[&[u8]]) {
+        self.server.propagation.replace(self.keys.db, words);
+    }
+
+    /// True if somebody replays what this command propagates, so that rewriting it is worth it.
+    pub fn is_propagating(&self) -> bool {
+        self.server.propagation.is_active()
+    }
+}

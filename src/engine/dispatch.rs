@@ -1,0 +1,347 @@
+//! From a parsed request to its reply: the gates in their order, and what surrounds a handler.
+//!
+//! Handlers do one job. Counting, timing, error replies, queueing in a transaction, expired keys,
+//! watches, events and propagation happen here, once, for every command and for every way of
+//! calling one (directly, by EXEC, later by scripts).
+
+use super::session::{ReplyMode, Suspension};
+use super::transaction;
+use super::{ClientId, Clients, Cx, Effect, Engine, Server};
+use crate::command::table::{Row, Table};
+use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
+use crate::keyspace::{HashKey, Keyspace};
+use crate::resp::{OwnedRequest, ReplyBuf, Request, looks_like_http};
+use std::ops::Range;
+
+/// A request whose command has been looked up and whose leading keys have been hashed.
+#[derive(Clone)]
+pub struct Prepared {
+    lookup: Lookup,
+    hashes: Range<usize>,
+}
+
+impl Prepared {
+    pub(super) fn new(lookup: Lookup, start: usize, end: usize) -> Prepared {
+        Prepared { lookup, hashes: start..end }
+    }
+
+    /// Which of the arguments the hashes in `all` belong to.
+    pub fn hashed<'a>(&self, table: &Table, all: &'a [u64]) -> Hashed<'a> {
+        let Lookup::Found(id) = self.lookup else { return Hashed::default() };
+        let found = table.row(id).prefetch;
+        let (first, step) = (usize::from(found.first), usize::from(found.step));
+        Hashed { first, step, hashes: &all[self.hashes.clone()] }
+    }
+}
+
+/// At most so many keys of one request are hashed ahead.
+const PREFETCH_KEYS_MAX: usize = 64;
+
+pub(super) fn hash_leading_keys(
+    row: &Row,
+    request: &Request<'_>,
+    hash_key: HashKey,
+    hashes: &mut Vec<u64>,
+) {
+    let found = row.prefetch;
+    if found.step == 0 {
+        return;
+    }
+    let first = usize::from(found.first);
+    let last = if found.last >= 0 {
+        first + usize::from(found.last.unsigned_abs())
+    } else {
+        request.len().saturating_sub(usize::from(found.last.unsigned_abs()))
+    };
+    let last = last.min(request.len() - 1);
+    let positions = (first..=last).step_by(usize::from(found.step)).take(PREFETCH_KEYS_MAX);
+    hashes.extend(positions.map(|at| hash_key.hash(request.arg(at))));
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It was answered; the next one may run.
+    Done,
+    /// It was taken; its reply and the leave to go on come later, by effects.
+    Suspended,
+    /// It was not taken and must be tried again when the client is woken.
+    Postponed,
+    /// The connection is to be closed when the output has left.
+    Closing,
+    /// The connection is to be closed without an answer.
+    Dropped,
+}
+
+pub(super) fn execute(
+    engine: &mut Engine,
+    client: ClientId,
+    prepared: Prepared,
+    request: Request<'_>,
+    hashed: Hashed<'_>,
+    out: &mut ReplyBuf,
+) -> Verdict {
+    let start = out.mark();
+    let mut cx = Cx::new(engine, client, out);
+    if prepared.lookup == Lookup::Unknown && looks_like_http(request.arg(0)) {
+        return refuse_http(&mut cx);
+    }
+    let verdict = match resolve(&cx, prepared.lookup, &request) {
+        Err(error) => {
+            reject(&mut cx, None, &error);
+            Verdict::Done
+        }
+        Ok((id, command)) => run_gates(&mut cx, id, command, request, hashed),
+    };
+    if verdict == Verdict::Postponed {
+        return verdict;
+    }
+    let session = cx.session_mut();
+    let silent = session.reply_mode != ReplyMode::On;
+    session.reply_mode = match session.reply_mode {
+        ReplyMode::SkipNext => ReplyMode::SkipThis,
+        ReplyMode::SkipThis => ReplyMode::On,
+        mode => mode,
+    };
+    let closing = session.closes_after_reply;
+    if silent {
+        out.truncate(start);
+    }
+    if closing { Verdict::Closing } else { verdict }
+}
+
+/// The command a request names, if it exists and the request has the words it needs.
+fn resolve(
+    cx: &Cx<'_>,
+    lookup: Lookup,
+    request: &Request<'_>,
+) -> Result<(CommandId, &'static Command), CommandError> {
+    let table = &cx.server.table;
+    let id = match lookup {
+        Lookup::Found(id) => id,
+        Lookup::Unknown => return Err(unknown_command(request)),
+        Lookup::UnknownSubcommand(parent) => {
+            return Err(unknown_subcommand(table.row(parent), request.arg(1)));
+        }
+    };
+    let row = table.row(id);
+    if row.command.is_container() || !row.command.arity.accepts(request.len()) {
+        return Err(CommandError::WrongArity(row.full_name));
+    }
+    Ok((id, row.command))
+}
+
+/// Error texts name at most so many bytes of what was sent.
+const ECHOED_BYTES_MAX: usize = 128;
+
+pub fn unknown_command(request: &Request<'_>) -> CommandError {
+    let name = request.arg(0);
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(&name[..name.len().min(ECHOED_BYTES_MAX)]);
+    text.extend_from_slice(b"', with args beginning with: ");
+    let args_start = text.len();
+    for arg in request.iter().skip(1) {
+        let used = text.len() - args_start;
+        if used >= ECHOED_BYTES_MAX {
+            break;
+        }
+        text.push(b'\'');
+        text.extend_from_slice(&arg[..arg.len().min(ECHOED_BYTES_MAX - used)]);
+        text.extend_from_slice(b"' ");
+    }
+    CommandError::Bytes(text.into_boxed_slice())
+}
+
+fn unknown_subcommand(parent: &Row, name: &[u8]) -> CommandError {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend_from_slice(&name[..name.len().min(ECHOED_BYTES_MAX)]);
+    text.extend_from_slice(b"'. Try ");
+    text.extend_from_slice(parent.command.name.to_ascii_uppercase().as_bytes());
+    text.extend_from_slice(b" HELP.");
+    CommandError::Bytes(text.into_boxed_slice())
+}
+
+/// Somebody's browser was made to talk to us: no answer, and the connection ends.
+fn refuse_http(cx: &mut Cx<'_>) -> Verdict {
+    cx.server.warn_of_http(&cx.session().peer.address.clone());
+    Verdict::Dropped
+}
+
+/// What is to happen with an admitted request.
+enum Admission {
+    Run,
+    Queue,
+    Postpone,
+}
+
+fn run_gates(
+    cx: &mut Cx<'_>,
+    id: CommandId,
+    command: &'static Command,
+    request: Request<'_>,
+    hashed: Hashed<'_>,
+) -> Verdict {
+    match admit(cx, id, command) {
+        Err(error) => {
+            reject(cx, Some(id), &error);
+            Verdict::Done
+        }
+        Ok(Admission::Postpone) => {
+            cx.session_mut().suspension = Some(Suspension::Paused);
+            let client = cx.client;
+            cx.server.pause.postpone(client);
+            Verdict::Postponed
+        }
+        Ok(Admission::Queue) => {
+            let flags = cx.server.table.row(id).flags;
+            let queued = OwnedRequest::new(&request);
+            let session = cx.session_mut();
+            let transaction = session.transaction.as_mut().expect("only queued inside MULTI");
+            transaction.queue(id, flags, queued);
+            cx.reply.simple(b"QUEUED");
+            Verdict::Done
+        }
+        Ok(Admission::Run) => {
+            call(cx, id, command, request, hashed);
+            let waits = cx.session().suspension.is_some();
+            if waits { Verdict::Suspended } else { Verdict::Done }
+        }
+    }
+}
+
+/// The gates, in Redis's order. Each is one named rule; the first that refuses decides.
+fn admit(
+    cx: &mut Cx<'_>,
+    id: CommandId,
+    command: &'static Command,
+) -> Result<Admission, CommandError> {
+    let flags = effective_flags(cx, id, command);
+    protected_commands_are_enabled(cx, id, command)?;
+    client_is_authenticated(cx, command)?;
+    command_fits_transaction(cx, command)?;
+    if is_paused_for(cx, flags) {
+        return Ok(Admission::Postpone);
+    }
+    let queues = cx.session().transaction.is_some() && !transaction::runs_at_once(command);
+    Ok(if queues { Admission::Queue } else { Admission::Run })
+}
+
+/// A command's flags; EXEC counts as all that it would run.
+fn effective_flags(cx: &Cx<'_>, id: CommandId, command: &'static Command) -> Flags {
+    let own = cx.server.table.row(id).flags;
+    match &cx.session().transaction {
+        Some(transaction) if transaction::is_exec(command) => own.or(transaction.flags()),
+        _ => own,
+    }
+}
+
+fn protected_commands_are_enabled(
+    cx: &Cx<'_>,
+    id: CommandId,
+    command: &'static Command,
+) -> Result<(), CommandError> {
+    if !command.flags.has(Flags::PROTECTED) {
+        return Ok(());
+    }
+    let row = cx.server.table.row(id);
+    let name = row.parent.map_or(row.full_name, |parent| cx.server.table.row(parent).full_name);
+    cx.server.allows_protected(name, cx.session().peer.is_local)
+}
+
+fn client_is_authenticated(cx: &Cx<'_>, command: &'static Command) -> Result<(), CommandError> {
+    let may = command.flags.has(Flags::NO_AUTH) || !cx.server.requires_auth(cx.session());
+    if may { Ok(()) } else { Err(CommandError::NoAuth) }
+}
+
+fn command_fits_transaction(cx: &Cx<'_>, command: &'static Command) -> Result<(), CommandError> {
+    if cx.session().transaction.is_some() && command.flags.has(Flags::NO_MULTI) {
+        return Err(CommandError::Fixed("ERR Command not allowed inside a transaction"));
+    }
+    Ok(())
+}
+
+fn is_paused_for(cx: &mut Cx<'_>, flags: Flags) -> bool {
+    let mono_ms = cx.server.clock.mono_ms();
+    let writes = flags.intersects(Flags::WRITE.or(Flags::MAY_REPLICATE));
+    cx.server.pause.is_active(mono_ms, writes)
+}
+
+/// A request that no handler saw: the error is the reply, and a transaction is spoilt by it.
+fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError) {
+    if let Some(id) = id {
+        cx.server.stats.rejected(id);
+    }
+    if let Some(transaction) = cx.session_mut().transaction.as_mut() {
+        transaction.spoil();
+    }
+    write_error(cx, error);
+}
+
+pub(super) fn write_error(cx: &mut Cx<'_>, error: &CommandError) {
+    let text = error.text();
+    cx.server.stats.error(&text);
+    cx.reply.error(&text);
+}
+
+/// Runs a command that the gates have let through, and all that belongs to running one.
+pub(super) fn call(
+    cx: &mut Cx<'_>,
+    id: CommandId,
+    command: &'static Command,
+    request: Request<'_>,
+    hashed: Hashed<'_>,
+) {
+    let name_words = if cx.server.table.row(id).parent.is_some() { 2 } else { 1 };
+    let hash_key = cx.keys.space().hash_key();
+    let mut args = Args::new(request, name_words, hash_key, hashed);
+    let db = cx.keys.db;
+    let dirty = cx.keys.space().changes.dirty;
+    let start = cx.reply.mark();
+
+    let result = (command.run)(cx, &mut args);
+
+    let failed = result.is_err();
+    if let Err(error) = result {
+        cx.reply.truncate(start);
+        write_error(cx, &error);
+    }
+    let elapsed_ns = cx.server.clock.lap_ns();
+    cx.server.stats.called(id, elapsed_ns, failed);
+    let session = cx.session_mut();
+    session.last_command = Some(id);
+    session.commands_total += 1;
+    cx.server.observe_slow(id, elapsed_ns);
+
+    settle_changes(cx, db, dirty, &request);
+}
+
+/// Tells the world what the command did to the keyspace.
+fn settle_changes(cx: &mut Cx<'_>, db: usize, dirty_before: u64, request: &Request<'_>) {
+    let space = cx.keys.space();
+    if space.changes.has_found_expired() {
+        space.reap_found_expired();
+    }
+    let changed = space.changes.dirty != dirty_before;
+    settle(space, cx.clients, cx.server);
+    cx.server.propagation.finish(db, changed, request.iter());
+}
+
+/// Hands what happened to the keyspace to those whom it concerns: deleted expired keys go into
+/// the write stream before the command that met them.
+pub(super) fn settle(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) {
+    let changes = &mut space.changes;
+    for key in changes.expired.drain(..) {
+        server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_expire);
+    }
+    for garbage in changes.garbage.drain(..) {
+        server.lazy_free_total += garbage.objects();
+        server.effects.push(Effect::Free(garbage));
+    }
+    if !changes.touched.is_empty() {
+        server.watched.touch(clients, &std::mem::take(&mut changes.touched));
+        changes.observers.touched_keys = !server.watched.is_empty();
+    }
+    if !changes.events.is_empty() {
+        server.publish_events(std::mem::take(&mut changes.events));
+    }
+}

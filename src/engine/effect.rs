@@ -1,0 +1,37 @@
+//! What the engine wants done in the world around it.
+//!
+//! Effects are a closed set, so all ways in which the engine reaches out are visible here. The
+//! driver carries them out in order, after the command that left them and before the next one.
+
+use super::ClientId;
+use crate::keyspace::Garbage;
+use crate::resp::ReplyBuf;
+use std::time::Duration;
+
+/// Work that would stall the executor; it runs on another thread over data of its own (a
+/// snapshot, a file's new text) and yields the reply.
+pub type Job = Box<dyn FnOnce() -> JobReply + Send>;
+
+/// What a job answers its client: a whole reply, encoded for the client's protocol.
+pub type JobReply = ReplyBuf;
+
+pub enum Effect {
+    /// Bytes for a client other than the running one, or outside of any command.
+    Push { client: ClientId, bytes: ReplyBuf },
+    /// A waiting client's next request may be tried.
+    Wake { client: ClientId },
+    /// Drop a connection at once, unread input and unsent output with it.
+    Close { client: ClientId },
+    /// Run a job; its reply comes back by `Engine::finish_job`.
+    Run { client: ClientId, job: Job },
+    /// Free something big elsewhere.
+    Free(Garbage),
+    /// The executor itself is to stand still (DEBUG SLEEP).
+    Sleep(Duration),
+    /// The listening addresses changed.
+    Listen,
+    /// The log's level or file changed.
+    Log,
+    /// All is done that had to be done before the end: exit with this code.
+    Exit(i32),
+}

@@ -1,0 +1,132 @@
+//! The executor: it owns all that can change, takes requests and the time, and yields replies and
+//! effects.
+//!
+//! The engine holds no socket, no file and no thread, and it never waits. Whoever drives it (the
+//! turn loop in `net`, or a test) tells it the time by [`Engine::tick`], hands it requests by
+//! [`Engine::execute`], and carries out the [`Effect`]s it leaves behind. So it runs in a test
+//! without a port or a sleep, and a cluster of engines can be simulated from one seed.
+//!
+//! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
+//! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`cron`].
+
+pub mod clients;
+pub mod clock;
+pub mod commands;
+mod cron;
+mod cx;
+mod dispatch;
+mod effect;
+pub mod pause;
+pub mod propagate;
+pub mod server;
+pub mod session;
+pub mod transaction;
+
+pub use clients::{ClientId, Clients};
+pub use clock::{Clock, Now};
+pub use cx::Cx;
+pub use dispatch::{Prepared, Verdict};
+pub use effect::{Effect, Job, JobReply};
+pub use server::{Server, ServerParts};
+pub use session::{Peer, Session};
+
+use crate::command::{Hashed, Lookup};
+use crate::config::Config;
+use crate::keyspace::{HashKey, Keyspace};
+use crate::resp::{ReplyBuf, Request};
+use crate::structs::prng::Prng;
+
+pub struct Engine {
+    pub keyspace: Keyspace,
+    pub clients: Clients,
+    pub server: Server,
+}
+
+impl Engine {
+    /// An engine with an empty keyspace. The same parts, seed included, make the same run.
+    pub fn new(config: Config, parts: ServerParts, seed: u64) -> Engine {
+        let mut prng = Prng::seeded(seed);
+        let mut key = [0u8; 16];
+        key[..8].copy_from_slice(&prng.next_u64().to_le_bytes());
+        key[8..].copy_from_slice(&prng.next_u64().to_le_bytes());
+        let databases = usize::try_from(config.databases).expect("the directive's bounds fit");
+        let keyspace =
+            Keyspace::new(databases, HashKey::new(key), Prng::seeded(prng.next_u64()));
+        let server = Server::new(config, parts, &mut prng);
+        let mut engine = Engine { keyspace, clients: Clients::default(), server };
+        engine.apply_whole_config();
+        engine
+    }
+
+    /// Tells the engine what time it is; called at least once a turn.
+    pub fn tick(&mut self, now: Now) {
+        self.server.clock.tick(now);
+        self.keyspace.now_ms = now.unix_us / 1000;
+        self.keyspace.access.set_now(self.keyspace.now_ms);
+    }
+
+    /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.
+    pub fn prepare(&self, request: &Request<'_>, hashes: &mut Vec<u64>) -> Prepared {
+        let lookup = self.server.table.lookup(request);
+        let start = hashes.len();
+        if let Lookup::Found(id) = lookup {
+            let row = self.server.table.row(id);
+            dispatch::hash_leading_keys(row, request, self.keyspace.hash_key(), hashes);
+        }
+        Prepared::new(lookup, start, hashes.len())
+    }
+
+    /// Brings what these hashes will touch in a client's database into the caches.
+    pub fn prefetch(&self, client: ClientId, hashes: &[u64]) {
+        if let Some(session) = self.clients.get(client) {
+            self.keyspace.db(session.db).prefetch(hashes);
+        }
+    }
+
+    /// Runs one request, or says why it cannot run now. The reply is appended to `out`.
+    pub fn execute(
+        &mut self,
+        client: ClientId,
+        prepared: Prepared,
+        request: Request<'_>,
+        hashed: Hashed<'_>,
+        out: &mut ReplyBuf,
+    ) -> Verdict {
+        dispatch::execute(self, client, prepared, request, hashed, out)
+    }
+
+    /// Prepares and runs one request: for drivers that have no batch to prefetch.
+    pub fn run(&mut self, client: ClientId, request: Request<'_>, out: &mut ReplyBuf) -> Verdict {
+        let mut hashes = Vec::new();
+        let prepared = self.prepare(&request, &mut hashes);
+        let hashed = prepared.hashed(&self.server.table, &hashes);
+        self.execute(client, prepared, request, hashed, out)
+    }
+
+    /// A client connected.
+    pub fn connect(&mut self, peer: Peer) -> ClientId {
+        let mono_ms = self.server.clock.mono_ms();
+        self.server.stats.connections_total += 1;
+        self.clients.add(|id| Session::new(id, peer, mono_ms))
+    }
+
+    /// A client's connection ended.
+    pub fn disconnect(&mut self, client: ClientId) {
+        transaction::unwatch(&mut self.clients, &mut self.server.watched, client);
+        self.clients.remove(client);
+    }
+
+    /// A client's job ended; the client may go on. The reply goes to its output by the driver.
+    pub fn finish_job(&mut self, client: ClientId) {
+        self.wake(client);
+    }
+
+    /// The effects since the last call, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.server.effects)
+    }
+
+    pub fn has_effects(&self) -> bool {
+        !self.server.effects.is_empty()
+    }
+}

@@ -1,0 +1,53 @@
+//! CLIENT PAUSE: until when which clients wait, and who is waiting.
+
+use super::ClientId;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum PauseMode {
+    /// Commands that may write wait.
+    Writes,
+    /// Every command waits.
+    All,
+}
+
+#[derive(Default)]
+pub struct Pause {
+    current: Option<(PauseMode, u64)>,
+    postponed: Vec<ClientId>,
+}
+
+impl Pause {
+    /// Pauses until a moment of the monotonic clock. A pause in force is never made shorter or
+    /// weaker by another one.
+    pub fn start(&mut self, mode: PauseMode, until_ms: u64) {
+        let (old_mode, old_until) = self.current.unwrap_or((mode, until_ms));
+        self.current = Some((mode.max(old_mode), until_ms.max(old_until)));
+    }
+
+    /// Ends the pause; the clients that waited.
+    pub fn end(&mut self) -> Vec<ClientId> {
+        self.current = None;
+        std::mem::take(&mut self.postponed)
+    }
+
+    pub fn is_active(&self, mono_ms: u64, writes: bool) -> bool {
+        match self.current {
+            Some((mode, until_ms)) => mono_ms < until_ms && (mode == PauseMode::All || writes),
+            None => false,
+        }
+    }
+
+    /// When the pause ends by itself.
+    pub fn until_ms(&self) -> Option<u64> {
+        self.current.map(|(_, until_ms)| until_ms)
+    }
+
+    pub fn postpone(&mut self, client: ClientId) {
+        self.postponed.push(client);
+    }
+
+    /// The wire name for INFO: what is paused, and until when.
+    pub fn mode(&self, mono_ms: u64) -> Option<(PauseMode, u64)> {
+        self.current.filter(|(_, until_ms)| mono_ms < *until_ms)
+    }
+}

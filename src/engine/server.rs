@@ -1,0 +1,152 @@
+//! The state that belongs to no client and no key: configuration, the command table, counters,
+//! pending effects.
+
+use super::clock::{Clock, Ticks};
+use super::pause::Pause;
+use super::propagate::Propagation;
+use super::transaction::WatchTable;
+use super::{Effect, Session};
+use crate::command::{CommandError, CommandId, Table};
+use crate::config::{Config, ProtectedAction};
+use crate::keyspace::KeyEvent;
+use crate::observe::memory::MemoryFigures;
+use crate::observe::stats::Stats;
+use crate::structs::prng::Prng;
+use std::path::PathBuf;
+
+/// What the engine is told of the process it runs in.
+#[derive(Clone)]
+pub struct ServerParts {
+    /// A monotonic reading in nanoseconds, for measuring commands.
+    pub ticks: Ticks,
+    /// Reads the allocator's figures.
+    pub memory: fn() -> MemoryFigures,
+    /// The configuration file, for CONFIG REWRITE and INFO.
+    pub config_path: Option<PathBuf>,
+    pub executable: String,
+    pub process_id: u32,
+}
+
+impl Default for ServerParts {
+    /// A process that measures nothing: for tests.
+    fn default() -> Self {
+        ServerParts {
+            ticks: || 0,
+            memory: MemoryFigures::default,
+            config_path: None,
+            executable: String::new(),
+            process_id: 0,
+        }
+    }
+}
+
+pub struct Server {
+    pub config: Config,
+    pub table: Table,
+    pub stats: Stats,
+    pub effects: Vec<Effect>,
+    pub clock: Clock,
+    pub propagation: Propagation,
+    pub watched: WatchTable,
+    pub pause: Pause,
+    pub prng: Prng,
+    pub parts: ServerParts,
+    /// 40 hex digits that name this run of the server.
+    pub run_id: String,
+    pub replication_id: String,
+    pub memory_at_start: usize,
+    pub memory_peak: usize,
+    pub last_save_unix_seconds: u64,
+    /// The dirty count at the last save.
+    pub dirty_at_save: u64,
+    /// Objects handed to the freeing thread so far.
+    pub lazy_free_total: u64,
+    last_http_warning_ms: Option<u64>,
+    /// Keyspace events of the last commands, when somebody collects them.
+    pub collected_events: Option<Vec<KeyEvent>>,
+}
+
+impl Server {
+    pub fn new(config: Config, parts: ServerParts, prng: &mut Prng) -> Server {
+        let table = Table::new();
+        let used = (parts.memory)().used_bytes;
+        Server {
+            stats: Stats::new(table.len()),
+            table,
+            config,
+            effects: Vec::new(),
+            clock: Clock::new(parts.ticks),
+            propagation: Propagation::default(),
+            watched: WatchTable::default(),
+            pause: Pause::default(),
+            prng: Prng::seeded(prng.next_u64()),
+            run_id: random_hex(prng),
+            replication_id: random_hex(prng),
+            parts,
+            memory_at_start: used,
+            memory_peak: used,
+            last_save_unix_seconds: 0,
+            dirty_at_save: 0,
+            lazy_free_total: 0,
+            last_http_warning_ms: None,
+            collected_events: None,
+        }
+    }
+
+    /// True if this client must authenticate before it may go on.
+    pub fn requires_auth(&self, session: &Session) -> bool {
+        !session.authenticated && self.config.requirepass.as_deref().is_some_and(|p| !p.is_empty())
+    }
+
+    /// DEBUG and MODULE are refused unless the configuration allows them to this client.
+    pub fn allows_protected(&self, command: &str, is_local: bool) -> Result<(), CommandError> {
+        let (action, option) = match command {
+            "debug" => (self.config.enable_debug_command, "enable-debug-command"),
+            _ => (self.config.enable_module_command, "enable-module-command"),
+        };
+        let allowed = match action {
+            ProtectedAction::Yes => true,
+            ProtectedAction::Local => is_local,
+            ProtectedAction::No => false,
+        };
+        if allowed {
+            return Ok(());
+        }
+        let name = command.to_ascii_uppercase();
+        Err(CommandError::err(format_args!(
+            "{name} command not allowed. If the {option} option is set to \"local\", you can run \
+             it from a local connection, otherwise you need to set this option in the \
+             configuration file, and then restart the server."
+        )))
+    }
+
+    /// Logs, at most once a minute, that somebody's browser was made to talk to us.
+    pub fn warn_of_http(&mut self, address: &str) {
+        let now_ms = self.clock.mono_ms();
+        let quiet = self.last_http_warning_ms.is_some_and(|last| now_ms < last + 60_000);
+        if quiet {
+            return;
+        }
+        self.last_http_warning_ms = Some(now_ms);
+        tracing::warn!(
+            "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: \
+             commands to Redis. This is likely due to an attacker attempting to use Cross Protocol \
+             Scripting to compromise your Redis instance. Connection from {address} aborted."
+        );
+    }
+
+    /// The hook of the slow log, which measures every command that ran.
+    pub fn observe_slow(&mut self, _id: CommandId, _elapsed_ns: u64) {}
+
+    /// Hands keyspace events to those who listen, in order.
+    pub fn publish_events(&mut self, events: Vec<KeyEvent>) {
+        if let Some(collected) = &mut self.collected_events {
+            collected.extend(events);
+        }
+    }
+}
+
+/// 40 random hexadecimal digits.
+pub fn random_hex(prng: &mut Prng) -> String {
+    (0..5).map(|_| format!("{:08x}", prng.next_u64() as u32)).collect()
+}

@@ -1,0 +1,184 @@
+//! What the engine knows of one client.
+//!
+//! A session is plain data. The socket, the parse queue and the output buffer belong to the
+//! driver, which leaves their sizes here ([`IoFigures`]) for CLIENT LIST and the limits.
+
+use super::clients::ClientId;
+use super::transaction::{Transaction, WatchedKey};
+use crate::command::CommandId;
+use crate::resp::Protocol;
+
+/// Where a client comes from.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: Box<str>,
+    pub local_address: Box<str>,
+    pub fd: i32,
+    pub unix_socket: bool,
+    /// On this machine: by loopback or unix socket.
+    pub is_local: bool,
+}
+
+impl Peer {
+    /// A client without a socket: a test, or the server itself.
+    pub fn internal() -> Peer {
+        Peer {
+            address: "127.0.0.1:0".into(),
+            local_address: "127.0.0.1:0".into(),
+            fd: -1,
+            unix_socket: false,
+            is_local: true,
+        }
+    }
+}
+
+/// Which class of output buffer limits a client falls under, and how CLIENT LIST TYPE finds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ClientKind {
+    #[default]
+    Normal,
+    Replica,
+    Pubsub,
+    Primary,
+}
+
+impl ClientKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ClientKind::Normal => "normal",
+            ClientKind::Replica => "replica",
+            ClientKind::Pubsub => "pubsub",
+            ClientKind::Primary => "master",
+        }
+    }
+
+    pub fn by_name(name: &[u8]) -> Option<ClientKind> {
+        let kinds = [
+            ("normal", ClientKind::Normal),
+            ("slave", ClientKind::Replica),
+            ("replica", ClientKind::Replica),
+            ("pubsub", ClientKind::Pubsub),
+            ("master", ClientKind::Primary),
+        ];
+        kinds.iter().find(|(n, _)| n.as_bytes().eq_ignore_ascii_case(name)).map(|(_, kind)| *kind)
+    }
+}
+
+/// Which replies a client wants (CLIENT REPLY).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The reply of the command after this one is dropped.
+    SkipNext,
+    /// The reply of this command is dropped.
+    SkipThis,
+}
+
+/// Sizes of what the driver holds for a client, as of its last turn.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct IoFigures {
+    pub query_bytes: usize,
+    pub query_free_bytes: usize,
+    pub argv_bytes: usize,
+    pub output_bytes: usize,
+    pub read_bytes_total: u64,
+    pub written_bytes_total: u64,
+}
+
+/// Why a client's next request must wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suspension {
+    /// Its last command runs on another thread.
+    Job,
+    /// It waits for CLIENT UNPAUSE.
+    Paused,
+}
+
+pub struct Session {
+    pub id: ClientId,
+    pub peer: Peer,
+    pub kind: ClientKind,
+    pub db: usize,
+    pub protocol: Protocol,
+    pub authenticated: bool,
+    pub user: Box<str>,
+    pub name: Box<str>,
+    pub library_name: Box<str>,
+    pub library_version: Box<str>,
+    pub reply_mode: ReplyMode,
+    pub no_evict: bool,
+    pub no_touch: bool,
+    /// READONLY was given (cluster).
+    pub reads_from_replica: bool,
+    /// Closes once its output has left.
+    pub closes_after_reply: bool,
+    pub suspension: Option<Suspension>,
+    pub transaction: Option<Box<Transaction>>,
+    pub watched: Vec<WatchedKey>,
+    /// A watched key was touched: EXEC will answer null.
+    pub watch_broken: bool,
+    pub created_ms: u64,
+    pub last_active_ms: u64,
+    pub last_command: Option<CommandId>,
+    pub commands_total: u64,
+    pub io: IoFigures,
+}
+
+impl Session {
+    /// A session as it is when a client connects; `mono_ms` is the monotonic clock.
+    pub fn new(id: ClientId, peer: Peer, mono_ms: u64) -> Session {
+        Session {
+            id,
+            peer,
+            kind: ClientKind::Normal,
+            db: 0,
+            protocol: Protocol::Resp2,
+            authenticated: false,
+            user: "default".into(),
+            name: "".into(),
+            library_name: "".into(),
+            library_version: "".into(),
+            reply_mode: ReplyMode::On,
+            no_evict: false,
+            no_touch: false,
+            reads_from_replica: false,
+            closes_after_reply: false,
+            suspension: None,
+            transaction: None,
+            watched: Vec::new(),
+            watch_broken: false,
+            created_ms: mono_ms,
+            last_active_ms: mono_ms,
+            last_command: None,
+            commands_total: 0,
+            io: IoFigures::default(),
+        }
+    }
+
+    /// The letters of the `flags` field of CLIENT LIST.
+    pub fn flag_letters(&self) -> String {
+        let mut letters = String::new();
+        let mut put = |is_set: bool, letter: char| {
+            if is_set {
+                letters.push(letter);
+            }
+        };
+        put(self.kind == ClientKind::Replica, 'S');
+        put(self.kind == ClientKind::Primary, 'M');
+        put(self.kind == ClientKind::Pubsub, 'P');
+        put(self.transaction.is_some(), 'x');
+        put(self.suspension.is_some(), 'b');
+        put(self.watch_broken, 'd');
+        put(self.closes_after_reply, 'c');
+        put(self.peer.unix_socket, 'U');
+        put(self.reads_from_replica, 'r');
+        put(self.no_evict, 'e');
+        put(self.no_touch, 'T');
+        if letters.is_empty() {
+            letters.push('N');
+        }
+        letters
+    }
+}

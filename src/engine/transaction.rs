@@ -1,0 +1,194 @@
+//! Transactions: queued commands, watched keys, and who watches what.
+//!
+//! A watch is broken by touching the key, by the dispatcher, at the end of the command that did
+//! it. EXEC then answers null. A command that could not be queued spoils the transaction, and
+//! EXEC answers EXECABORT.
+
+use super::{ClientId, Clients, Cx};
+use crate::command::{Command, CommandId, Flags};
+use crate::keyspace::TouchedKey;
+use crate::resp::OwnedRequest;
+use hashbrown::HashMap;
+
+/// Commands queued by one client since MULTI.
+#[derive(Default)]
+pub struct Transaction {
+    queued: Vec<Queued>,
+    spoilt: bool,
+    flags: Option<Flags>,
+}
+
+pub struct Queued {
+    pub id: CommandId,
+    pub request: OwnedRequest,
+}
+
+impl Transaction {
+    pub fn queue(&mut self, id: CommandId, flags: Flags, request: OwnedRequest) {
+        // A spoilt transaction will never run, so what follows need not be kept.
+        if !self.spoilt {
+            self.queued.push(Queued { id, request });
+        }
+        self.flags = Some(self.flags.unwrap_or(Flags::NONE).or(flags));
+    }
+
+    /// A command was refused: EXEC will abort.
+    pub fn spoil(&mut self) {
+        self.spoilt = true;
+        self.queued.clear();
+    }
+
+    pub fn is_spoilt(&self) -> bool {
+        self.spoilt
+    }
+
+    /// The flags of all queued commands together.
+    pub fn flags(&self) -> Flags {
+        self.flags.unwrap_or(Flags::NONE)
+    }
+
+    pub fn len(&self) -> usize {
+        self.queued.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queued.is_empty()
+    }
+
+    /// Heap bytes of the queued requests, for CLIENT LIST.
+    pub fn memory(&self) -> usize {
+        self.queued.iter().map(|queued| queued.request.memory()).sum()
+    }
+
+    pub fn into_queued(self) -> Vec<Queued> {
+        self.queued
+    }
+}
+
+/// A key as one client watches it.
+pub struct WatchedKey {
+    pub db: usize,
+    pub key: Box<[u8]>,
+    /// It was there but its time had come: its going away later breaks nothing.
+    pub was_expired: bool,
+}
+
+/// Who watches which key.
+#[derive(Default)]
+pub struct WatchTable {
+    watchers: HashMap<(usize, Box<[u8]>), Vec<ClientId>>,
+}
+
+impl WatchTable {
+    pub fn is_empty(&self) -> bool {
+        self.watchers.is_empty()
+    }
+
+    /// The number of keys that are watched.
+    pub fn len(&self) -> usize {
+        self.watchers.len()
+    }
+
+    fn add(&mut self, db: usize, key: &[u8], client: ClientId) {
+        self.watchers.entry((db, key.into())).or_default().push(client);
+    }
+
+    fn remove(&mut self, watched: &WatchedKey, client: ClientId) {
+        let at = (watched.db, watched.key.clone());
+        if let Some(clients) = self.watchers.get_mut(&at) {
+            clients.retain(|c| *c != client);
+            if clients.is_empty() {
+                self.watchers.remove(&at);
+            }
+        }
+    }
+
+    fn of<'t>(&'t self, key: &TouchedKey) -> &'t [ClientId] {
+        self.watchers.get(&(key.db, key.key.clone())).map_or(&[], Vec::as_slice)
+    }
+
+    /// Marks the clients that watch one of these keys.
+    pub fn touch(&self, clients: &mut Clients, touched: &[TouchedKey]) {
+        for key in touched {
+            for client in self.of(key) {
+                if let Some(session) = clients.get_mut(*client) {
+                    session.watch_broken = true;
+                }
+            }
+        }
+    }
+
+    /// The watched keys of a database.
+    pub fn keys_in(&self, db: usize) -> Vec<Box<[u8]>> {
+        self.watchers.keys().filter(|(d, _)| *d == db).map(|(_, key)| key.clone()).collect()
+    }
+}
+
+/// Makes the running client watch a key; watching it twice is watching it once.
+pub fn watch(cx: &mut Cx<'_>, key: &crate::keyspace::Key<'_>) {
+    let db = cx.keys.db;
+    let again = |w: &WatchedKey| w.db == db && *w.key == *key.bytes;
+    if cx.session().watched.iter().any(again) {
+        return;
+    }
+    let now_ms = cx.keys.now_ms();
+    let entry = cx.keys.db().get(key.hash, key.bytes);
+    let was_expired = entry.is_some_and(|entry| entry.is_expired(now_ms));
+    let client = cx.client;
+    cx.server.watched.add(db, key.bytes, client);
+    cx.session_mut().watched.push(WatchedKey { db, key: key.bytes.into(), was_expired });
+    cx.keys.space().changes.observers.touched_keys = true;
+}
+
+/// Ends all watches of a client.
+pub fn unwatch(clients: &mut Clients, table: &mut WatchTable, client: ClientId) {
+    let Some(session) = clients.get_mut(client) else { return };
+    for watched in session.watched.drain(..) {
+        table.remove(&watched, client);
+    }
+    session.watch_broken = false;
+}
+
+/// Touches the watched keys of a database that is about to be emptied or to change place with
+/// another one: those that are there, or would be.
+pub fn touch_watched_keys(cx: &mut Cx<'_>, db: usize, replacement: Option<usize>) {
+    for key in cx.server.watched.keys_in(db) {
+        let hash = cx.keys.space().hash_key().hash(&key);
+        let space = cx.keys.space();
+        let is_in = |index: usize| space.db(index).get(hash, &key).is_some();
+        if is_in(db) || replacement.is_some_and(is_in) {
+            space.changes.touch(db, &key);
+        }
+    }
+}
+
+/// True if a key the client watches has expired since, which nobody else may have noticed yet.
+pub fn has_expired_watch(cx: &mut Cx<'_>) -> bool {
+    let watched: Vec<(usize, Box<[u8]>)> = (cx.session().watched.iter())
+        .filter(|w| !w.was_expired)
+        .map(|w| (w.db, w.key.clone()))
+        .collect();
+    let space = cx.keys.space();
+    watched.iter().any(|(db, key)| {
+        let entry = space.db(*db).get(space.hash_key().hash(key), key);
+        entry.is_some_and(|entry| entry.is_expired(space.now_ms))
+    })
+}
+
+/// The commands that are not queued inside MULTI.
+pub fn runs_at_once(command: &'static Command) -> bool {
+    matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+        && command.subcommands.is_empty()
+}
+
+pub fn is_exec(command: &'static Command) -> bool {
+    command.name == "exec"
+}
+
+/// Takes the client out of MULTI; what it had queued.
+pub fn leave(cx: &mut Cx<'_>) -> Option<Box<Transaction>> {
+    let transaction = cx.session_mut().transaction.take();
+    let client = cx.client;
+    unwatch(cx.clients, &mut cx.server.watched, client);
+    transaction
+}

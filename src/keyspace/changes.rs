@@ -1,0 +1,114 @@
+//! What a command did to the keyspace, collected while it runs.
+//!
+//! Lists are filled only for those who listen ([`Observers`]), so that a server without watchers,
+//! caching clients and notifications pays one comparison for a change.
+
+use super::{Db, Entry};
+use crate::config::EventClasses;
+use std::cell::RefCell;
+
+/// Who wants to hear of changes.
+#[derive(Clone, Copy, Default)]
+pub struct Observers {
+    /// Some client watches keys or caches them: touched keys are listed.
+    pub touched_keys: bool,
+    /// The classes of keyspace events that are listened to.
+    pub events: EventClasses,
+    /// Somebody replays the write stream: deleted expired keys are listed.
+    pub propagation: bool,
+}
+
+/// A key whose value or expiry changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TouchedKey {
+    pub db: usize,
+    pub key: Box<[u8]>,
+}
+
+/// A keyspace event, in the words of the notification channels.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyEvent {
+    pub db: usize,
+    pub class: EventClasses,
+    pub name: &'static str,
+    pub key: Box<[u8]>,
+}
+
+/// What another thread should free.
+pub enum Garbage {
+    Entry(Entry),
+    Db(Box<Db>),
+}
+
+impl Garbage {
+    /// How many objects go with it, for the lazyfree counters.
+    pub fn objects(&self) -> u64 {
+        match self {
+            Garbage::Entry(_) => 1,
+            Garbage::Db(db) => db.len() as u64,
+        }
+    }
+}
+
+/// A value with more heap bytes than this is freed off the executor.
+const FREE_INLINE_BYTES_MAX: usize = 256 * 1024;
+
+/// The record of a command's doings; the dispatcher drains it.
+#[derive(Default)]
+pub struct Changes {
+    pub observers: Observers,
+    /// Changes to the dataset since the start, in Redis's counting.
+    pub dirty: u64,
+    pub touched: Vec<TouchedKey>,
+    pub events: Vec<KeyEvent>,
+    /// Keys deleted because their time had come, oldest first.
+    pub expired: Vec<TouchedKey>,
+    pub garbage: Vec<Garbage>,
+    found_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
+}
+
+impl Changes {
+    /// A key's value or expiry changed.
+    pub fn touch(&mut self, db: usize, key: &[u8]) {
+        if self.observers.touched_keys {
+            self.touched.push(TouchedKey { db, key: key.into() });
+        }
+    }
+
+    /// Something happened to a key that subscribers may want to hear.
+    pub fn event(&mut self, db: usize, class: EventClasses, name: &'static str, key: &[u8]) {
+        if self.observers.events.intersects(class) {
+            self.events.push(KeyEvent { db, class, name, key: key.into() });
+        }
+    }
+
+    /// A key was deleted because its time had come.
+    pub fn expired(&mut self, db: usize, key: &[u8]) {
+        self.touch(db, key);
+        self.event(db, EventClasses::EXPIRED, "expired", key);
+        if self.observers.propagation {
+            self.expired.push(TouchedKey { db, key: key.into() });
+        }
+    }
+
+    /// Frees an entry: here if that is quick, else on the thread that frees.
+    pub fn discard(&mut self, entry: Entry) {
+        if entry.heap_bytes() > FREE_INLINE_BYTES_MAX {
+            self.garbage.push(Garbage::Entry(entry));
+        }
+    }
+
+    /// A reader met a key whose time had come.
+    pub(super) fn found_expired(&self, db: usize, key: &[u8]) {
+        self.found_expired.borrow_mut().push((db, key.into()));
+    }
+
+    pub(super) fn pop_found_expired(&mut self) -> Option<(usize, Box<[u8]>)> {
+        self.found_expired.get_mut().pop()
+    }
+
+    /// True if a reader met expired keys that are still to be taken away.
+    pub fn has_found_expired(&mut self) -> bool {
+        !self.found_expired.get_mut().is_empty()
+    }
+}

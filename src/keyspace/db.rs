@@ -1,0 +1,166 @@
+//! One database: a trie of entries, with the count of keys that have an expiry and the sum of
+//! those expiries, so that INFO's averages are exact and free.
+
+use super::{Entry, HashKey};
+use crate::structs::prng::Prng;
+use crate::structs::trie::{Slot, Trie};
+
+/// A database as it was at one moment; any thread may read it.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub entries: Trie<Entry>,
+    pub now_ms: u64,
+}
+
+impl Snapshot {
+    /// Every entry whose time has not come.
+    pub fn live(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.is_expired(self.now_ms))
+    }
+}
+
+pub struct Db {
+    entries: Trie<Entry>,
+    expiring: u64,
+    /// Sum of all expiry times, for their average.
+    expiry_sum_ms: u128,
+}
+
+impl Db {
+    pub fn new(hash_key: HashKey) -> Db {
+        Db { entries: Trie::new(hash_key), expiring: 0, expiry_sum_ms: 0 }
+    }
+
+    /// All keys, those whose time has come included until they are taken away.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many keys have an expiry.
+    pub fn expiring(&self) -> u64 {
+        self.expiring
+    }
+
+    /// Mean time to live of the keys that have an expiry.
+    pub fn average_ttl_ms(&self, now_ms: u64) -> u64 {
+        let Some(average) = self.expiry_sum_ms.checked_div(u128::from(self.expiring)) else {
+            return 0;
+        };
+        u64::try_from(average).unwrap_or(u64::MAX).saturating_sub(now_ms)
+    }
+
+    pub fn earliest_deadline_ms(&self) -> u64 {
+        self.entries.earliest_deadline()
+    }
+
+    pub fn snapshot(&self, now_ms: u64) -> Snapshot {
+        Snapshot { entries: self.entries.clone(), now_ms }
+    }
+
+    pub fn get(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
+        self.entries.get(hash, key)
+    }
+
+    /// Brings what looking up these hashes will touch into the caches.
+    pub fn prefetch(&self, hashes: &[u64]) {
+        self.entries.prefetch(hashes);
+    }
+
+    /// Visits about `count` entries from a position in hash order on; the next position, 0 at
+    /// the end.
+    pub fn scan(&self, from: u64, count: usize, visit: impl FnMut(&Entry)) -> u64 {
+        self.entries.scan(from, count, visit)
+    }
+
+    pub fn random(&self, prng: &mut Prng) -> Option<&Entry> {
+        self.entries.random(prng)
+    }
+
+    /// Changes an entry in place through `edit`, which may change its value and its expiry.
+    pub(super) fn edit<R>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        edit: impl FnOnce(&mut Entry) -> R,
+    ) -> Option<R> {
+        let entry = self.entries.get_mut(hash, key)?;
+        let before = entry.expiry_ms();
+        let result = edit(entry);
+        let after = entry.expiry_ms();
+        self.count_expiry(hash, before, after);
+        Some(result)
+    }
+
+    /// Changes the entry of a key, or makes one.
+    pub(super) fn upsert(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        edit: impl FnOnce(&mut Entry),
+        make: impl FnOnce() -> Entry,
+    ) {
+        let (before, after) = match self.entries.slot(hash, key) {
+            Slot::Occupied(entry) => {
+                let before = entry.expiry_ms();
+                edit(entry);
+                (before, entry.expiry_ms())
+            }
+            Slot::Vacant(vacant) => {
+                let entry = make();
+                let after = entry.expiry_ms();
+                vacant.insert(entry);
+                (None, after)
+            }
+        };
+        self.count_expiry(hash, before, after);
+    }
+
+    /// Adds an entry whose key is not there.
+    pub(super) fn insert(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
+        let after = entry.expiry_ms();
+        let replaced = self.entries.insert(hash, entry);
+        let before = replaced.as_ref().and_then(Entry::expiry_ms);
+        self.count_expiry(hash, before, after);
+        replaced
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+        let entry = self.entries.remove(hash, key)?;
+        self.uncount_expiry(entry.expiry_ms());
+        Some(entry)
+    }
+
+    /// Moves at most `max` entries whose time has come to `out`; true if there may be more.
+    pub(super) fn take_expired(&mut self, now_ms: u64, max: usize, out: &mut Vec<Entry>) -> bool {
+        let taken_before = out.len();
+        let more = self.entries.take_expired(now_ms, max, out);
+        let expiries = out[taken_before..].iter().map(Entry::expiry_ms);
+        for expiry in expiries.collect::<Vec<_>>() {
+            self.uncount_expiry(expiry);
+        }
+        more
+    }
+
+    fn count_expiry(&mut self, hash: u64, before: Option<u64>, after: Option<u64>) {
+        if before == after {
+            return;
+        }
+        self.uncount_expiry(before);
+        if let Some(at_ms) = after {
+            self.expiring += 1;
+            self.expiry_sum_ms += u128::from(at_ms);
+            self.entries.lower_deadline(hash, at_ms);
+        }
+    }
+
+    fn uncount_expiry(&mut self, expiry: Option<u64>) {
+        if let Some(at_ms) = expiry {
+            self.expiring -= 1;
+            self.expiry_sum_ms -= u128::from(at_ms);
+        }
+    }
+}

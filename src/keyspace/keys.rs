@@ -1,0 +1,199 @@
+//! The keyspace as the running command sees it: one database, the command's time, and the rules
+//! of access (expiry, clocks, hit counts) that no handler has to think of.
+
+use super::{Db, Entry, Keyspace, NewValue};
+use crate::config::EventClasses;
+use crate::types::{Kind, StringEncoding, WrongType};
+
+/// A key with its hash, which is computed once and goes with the key from the prefetch to the
+/// last lookup.
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    pub bytes: &'a [u8],
+    pub hash: u64,
+}
+
+/// What a write does to a key's expiry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expiry {
+    Keep,
+    Never,
+    AtMs(u64),
+}
+
+pub struct Keys<'a> {
+    space: &'a mut Keyspace,
+    pub db: usize,
+    /// Reads do not touch access clocks (CLIENT NO-TOUCH).
+    pub leaves_clocks: bool,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(space: &'a mut Keyspace, db: usize) -> Keys<'a> {
+        Keys { space, db, leaves_clocks: false }
+    }
+
+    pub fn space(&mut self) -> &mut Keyspace {
+        self.space
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.space.now_ms
+    }
+
+    pub fn db_count(&self) -> usize {
+        self.space.dbs.len()
+    }
+
+    pub fn db(&self) -> &Db {
+        &self.space.dbs[self.db]
+    }
+
+    /// The same view of another database.
+    pub fn other(&mut self, db: usize) -> Keys<'_> {
+        Keys { space: self.space, db, leaves_clocks: self.leaves_clocks }
+    }
+
+    /// The entry of a key for a command that uses it: counts a hit or a miss, and an access.
+    pub fn read(&self, key: &Key<'_>) -> Option<&Entry> {
+        let entry = self.look(key)?;
+        if !self.leaves_clocks {
+            entry.set_clock(self.space.access.touched(entry.clock()));
+        }
+        Some(entry)
+    }
+
+    /// The entry for a command that only looks at it: counts a hit or a miss, but no access.
+    pub fn look(&self, key: &Key<'_>) -> Option<&Entry> {
+        let found = self.peek(key);
+        let counter = if found.is_some() { &self.space.stats.hits } else { &self.space.stats.misses };
+        counter.set(counter.get() + 1);
+        found
+    }
+
+    /// The entry if it is there and its time has not come, counting nothing.
+    pub fn peek(&self, key: &Key<'_>) -> Option<&Entry> {
+        let entry = self.space.dbs[self.db].get(key.hash, key.bytes)?;
+        if entry.is_expired(self.space.now_ms) {
+            self.space.changes.found_expired(self.db, key.bytes);
+            return None;
+        }
+        Some(entry)
+    }
+
+    pub fn exists(&self, key: &Key<'_>) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// A string's bytes.
+    pub fn string(&self, key: &Key<'_>) -> Result<Option<&[u8]>, WrongType> {
+        match self.read(key) {
+            None => Ok(None),
+            Some(entry) => entry.string().map(Some).ok_or(WrongType),
+        }
+    }
+
+    /// Takes the key away if its time has come, so that a writer meets only live entries.
+    pub fn settle(&mut self, key: &Key<'_>) {
+        self.space.remove_if_expired(self.db, key.hash, key.bytes);
+    }
+
+    /// Changes a live entry in place. A change the world should hear of is told by
+    /// [`Keys::changed`].
+    pub fn edit<R>(&mut self, key: &Key<'_>, edit: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        self.settle(key);
+        let access = &self.space.access;
+        self.space.dbs[self.db].edit(key.hash, key.bytes, |entry| {
+            entry.set_clock(access.touched(entry.clock()));
+            edit(entry)
+        })
+    }
+
+    /// Sets a key to a string value, whatever it held.
+    pub fn set_string(
+        &mut self,
+        key: &Key<'_>,
+        value: NewValue<'_>,
+        encoding: StringEncoding,
+        expiry: Expiry,
+    ) {
+        let space = &mut *self.space;
+        let (clock, now_ms) = (space.access.fresh(), space.now_ms);
+        let value = std::cell::Cell::new(Some(value));
+        let take = || value.take().expect("the value is used by one of the two arms");
+        let (mut replaced, mut was_expired) = (None, false);
+        let at_ms = if let Expiry::AtMs(at_ms) = expiry { Some(at_ms) } else { None };
+        space.dbs[self.db].upsert(
+            key.hash,
+            key.bytes,
+            |entry| {
+                was_expired = entry.is_expired(now_ms);
+                let keeps = expiry == Expiry::Keep && !was_expired;
+                if entry.kind() == Kind::String && entry.heap_bytes() == 0 {
+                    if !keeps {
+                        entry.set_expiry(at_ms);
+                    }
+                    entry.set_string(take(), encoding);
+                } else {
+                    let at_ms = if keeps { entry.expiry_ms() } else { at_ms };
+                    let fresh = Entry::new(key.bytes, take(), encoding, at_ms);
+                    replaced = Some(std::mem::replace(entry, fresh));
+                }
+                entry.set_clock(clock);
+            },
+            || {
+                let entry = Entry::new(key.bytes, take(), encoding, at_ms);
+                entry.set_clock(clock);
+                entry
+            },
+        );
+        if let Some(entry) = replaced {
+            space.changes.discard(entry);
+        }
+        if was_expired {
+            space.stats.expired += 1;
+            space.changes.expired(self.db, key.bytes);
+        }
+    }
+
+    /// Puts an entry in place, whatever the key held.
+    pub fn put(&mut self, hash: u64, entry: Entry) {
+        let space = &mut *self.space;
+        if let Some(replaced) = space.dbs[self.db].insert(hash, entry) {
+            space.changes.discard(replaced);
+        }
+    }
+
+    /// Takes a live entry out.
+    pub fn take(&mut self, key: &Key<'_>) -> Option<Entry> {
+        self.settle(key);
+        self.space.dbs[self.db].remove(key.hash, key.bytes)
+    }
+
+    /// Deletes a key; false if there was none.
+    pub fn delete(&mut self, key: &Key<'_>) -> bool {
+        let Some(entry) = self.take(key) else { return false };
+        self.space.changes.discard(entry);
+        true
+    }
+
+    /// Sets or clears the expiry of a live entry; false if there is none.
+    pub fn set_expiry(&mut self, key: &Key<'_>, at_ms: Option<u64>) -> bool {
+        self.settle(key);
+        let db = &mut self.space.dbs[self.db];
+        db.edit(key.hash, key.bytes, |entry| entry.set_expiry(at_ms)).is_some()
+    }
+
+    /// The key's value or expiry was changed: counts it, and tells whom it concerns.
+    pub fn changed(&mut self, key: &Key<'_>, class: EventClasses, event: &'static str) {
+        let changes = &mut self.space.changes;
+        changes.dirty += 1;
+        changes.touch(self.db, key.bytes);
+        changes.event(self.db, class, event, key.bytes);
+    }
+
+    /// One more event for a change that has been told.
+    pub fn event(&mut self, key: &Key<'_>, class: EventClasses, event: &'static str) {
+        self.space.changes.event(self.db, class, event, key.bytes);
+    }
+}

@@ -1,0 +1,142 @@
+//! The keyspace: databases of entries, with expiry, and a record of what each command did to it.
+//!
+//! Reading never changes it: a key whose time has come is absent for every reader, and is taken
+//! away later by whoever may write (the dispatcher after the command, or the active cycle). That
+//! lets lookups borrow the keyspace shared, and keeps "absent" one idea on primaries, on replicas
+//! and in snapshots.
+//!
+//! What a command did is collected in [`Changes`] while it runs and drained by the dispatcher:
+//! the dirty count, touched keys for WATCH and caching clients, keyspace events, deleted expired
+//! keys for the replication stream, and garbage for the thread that frees. So the keyspace knows
+//! nobody who listens.
+
+mod changes;
+mod clock;
+pub mod commands;
+mod db;
+pub mod entry;
+mod keys;
+
+pub use crate::structs::trie::HashKey;
+pub use changes::{Changes, Garbage, KeyEvent, Observers, TouchedKey};
+pub use clock::{AccessClock, AccessPolicy};
+pub use db::{Db, Snapshot};
+pub use entry::{Entry, NewValue};
+pub use keys::{Expiry, Key, Keys};
+
+use crate::structs::prng::Prng;
+use std::cell::Cell;
+
+/// Counters that INFO shows.
+#[derive(Default)]
+pub struct KeyspaceStats {
+    pub hits: Cell<u64>,
+    pub misses: Cell<u64>,
+    pub expired: u64,
+    /// Expired keys that the active cycle, not a command, took away.
+    pub expired_actively: u64,
+}
+
+/// All databases and what belongs to all of them.
+pub struct Keyspace {
+    dbs: Vec<Db>,
+    hash_key: HashKey,
+    /// The wall clock of the running command: no command sees time move.
+    pub now_ms: u64,
+    pub access: AccessClock,
+    pub stats: KeyspaceStats,
+    pub changes: Changes,
+    pub prng: Prng,
+    /// Whether the active cycle runs (DEBUG SET-ACTIVE-EXPIRE).
+    pub expires_actively: bool,
+}
+
+impl Keyspace {
+    pub fn new(databases: usize, hash_key: HashKey, prng: Prng) -> Keyspace {
+        Keyspace {
+            dbs: (0..databases).map(|_| Db::new(hash_key)).collect(),
+            hash_key,
+            now_ms: 0,
+            access: AccessClock::default(),
+            stats: KeyspaceStats::default(),
+            changes: Changes::default(),
+            prng,
+            expires_actively: true,
+        }
+    }
+
+    pub fn hash_key(&self) -> HashKey {
+        self.hash_key
+    }
+
+    pub fn db_count(&self) -> usize {
+        self.dbs.len()
+    }
+
+    pub fn db(&self, index: usize) -> &Db {
+        &self.dbs[index]
+    }
+
+    pub fn dbs(&self) -> &[Db] {
+        &self.dbs
+    }
+
+    pub fn swap_dbs(&mut self, a: usize, b: usize) {
+        self.dbs.swap(a, b);
+    }
+
+    /// Replaces a database by an empty one and yields what was in it.
+    pub fn take_db(&mut self, index: usize) -> Db {
+        std::mem::replace(&mut self.dbs[index], Db::new(self.hash_key))
+    }
+
+    /// The keyspace as a client of database `db` sees it.
+    pub fn keys(&mut self, db: usize) -> Keys<'_> {
+        Keys::new(self, db)
+    }
+
+    /// The earliest time at which some key may expire, over all databases.
+    pub fn earliest_deadline_ms(&self) -> u64 {
+        self.dbs.iter().map(Db::earliest_deadline_ms).min().unwrap_or(u64::MAX)
+    }
+
+    /// Takes away at most `max` keys whose time has come; true if there may be more.
+    pub fn expire_due(&mut self, max: usize) -> bool {
+        if !self.expires_actively {
+            return false;
+        }
+        let mut more = false;
+        for index in 0..self.dbs.len() {
+            let mut due = Vec::new();
+            more |= self.dbs[index].take_expired(self.now_ms, max, &mut due);
+            self.stats.expired += due.len() as u64;
+            self.stats.expired_actively += due.len() as u64;
+            for entry in due {
+                self.changes.expired(index, entry.key());
+                self.changes.discard(entry);
+            }
+        }
+        more
+    }
+
+    /// Takes away the keys that readers of the last command found expired.
+    pub fn reap_found_expired(&mut self) {
+        while let Some((db, key)) = self.changes.pop_found_expired() {
+            let hash = self.hash_key.hash(&key);
+            self.remove_if_expired(db, hash, &key);
+        }
+    }
+
+    /// Removes the key if its time has come, as an expiry.
+    fn remove_if_expired(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
+        let due = self.dbs[db].get(hash, key).is_some_and(|entry| entry.is_expired(self.now_ms));
+        if !due {
+            return false;
+        }
+        let entry = self.dbs[db].remove(hash, key).expect("the entry was just found");
+        self.stats.expired += 1;
+        self.changes.expired(db, key);
+        self.changes.discard(entry);
+        true
+    }
+}

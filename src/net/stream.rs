@@ -1,0 +1,42 @@
+//! A client's socket, whichever family it is of.
+
+use bytes::BytesMut;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpStream, UnixStream};
+
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Reads into the free part of the buffer; 0 bytes mean the end.
+    ///
+    /// This goes through `AsyncRead` and not through `try_read`, because only the former notes
+    /// that a short read has drained the socket and so saves a second system call.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Tcp(stream) => pin!(stream.read_buf(buf)).poll(cx),
+            Stream::Unix(stream) => pin!(stream.read_buf(buf)).poll(cx),
+        }
+    }
+
+    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, slices) {
+            (Stream::Tcp(stream), [one]) => stream.try_write(one),
+            (Stream::Tcp(stream), many) => stream.try_write_vectored(many),
+            (Stream::Unix(stream), [one]) => stream.try_write(one),
+            (Stream::Unix(stream), many) => stream.try_write_vectored(many),
+        }
+    }
+
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_write_ready(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_ready(cx),
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The executor's turn: prepare, prefetch, execute, then write.
+//!
+//! Requests of all ready connections are taken in windows. A window's commands are looked up and
+//! its keys hashed first, then the keyspace is walked for all of them in stages with prefetches,
+//! then they run, each client's in order. Replies leave at the end of the turn, one write a
+//! client. A turn ends when nothing is ready or its time is over; the rest waits for the next
+//! turn, after new input has been looked for, so that no client's pipeline keeps others out.
+
+use super::connection::Connection;
+use super::{Net, limits};
+use crate::engine::{Effect, Engine, Verdict};
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Requests that are prefetched together: enough to hide the memory's latency, few enough that
+/// what was fetched is still in the first caches when it is used.
+const WINDOW: usize = 64;
+/// How long a turn may run before new input is looked for.
+const TURN_MAX: Duration = Duration::from_millis(1);
+
+pub async fn executor(net: Rc<Net>) {
+    loop {
+        net.executor.notified().await;
+        while turn(&net) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Runs what is ready; true if some of it is left.
+fn turn(net: &Rc<Net>) -> bool {
+    let started = Instant::now();
+    let mut engine = net.engine.borrow_mut();
+    engine.tick(net.now());
+    carry_out(net, &mut engine);
+    let mut window = Window::default();
+    let mut out_of_time = false;
+    while !out_of_time && window.fill(net, &engine) {
+        window.execute(net, &mut engine);
+        out_of_time = started.elapsed() > TURN_MAX;
+    }
+    let left = !net.ready.borrow().is_empty();
+    flush_dirty(net, &mut engine);
+    engine.server.stats.turns_total += 1;
+    engine.server.stats.turn_us_total +=
+        u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+    left
+}
+
+/// The requests that are prefetched and run together: so many of each of these connections.
+#[derive(Default)]
+struct Window {
+    members: Vec<(Rc<Connection>, usize)>,
+    hashes: Vec<u64>,
+}
+
+impl Window {
+    /// Takes requests from the ready connections in turn; false if there are none.
+    fn fill(&mut self, net: &Net, engine: &Engine) -> bool {
+        self.members.clear();
+        self.hashes.clear();
+        let mut taken = 0;
+        let mut db = None;
+        while taken < WINDOW {
+            let Some(connection) = net.ready.borrow_mut().pop_front() else { break };
+            connection.is_ready.set(false);
+            let count = self.prepare(&connection, engine, WINDOW - taken, &mut db);
+            taken += count;
+            self.members.push((connection, count));
+        }
+        if let Some(db) = db {
+            engine.keyspace.db(db).prefetch(&self.hashes);
+        }
+        !self.members.is_empty()
+    }
+
+    /// Looks up commands and hashes keys of the connection's first requests.
+    fn prepare(
+        &mut self,
+        connection: &Connection,
+        engine: &Engine,
+        max: usize,
+        db: &mut Option<usize>,
+    ) -> usize {
+        let io = &mut *connection.io.borrow_mut();
+        let count = io.reader.pending().min(max);
+        io.prepared.clear();
+        io.hashes.clear();
+        for i in 0..count {
+            let prepared = engine.prepare(&io.reader.request(i), &mut io.hashes);
+            io.prepared.push(prepared);
+        }
+        if io.hashes.is_empty() {
+            return count;
+        }
+        let own = engine.clients.get(connection.client).map_or(0, |session| session.db);
+        if db.is_some_and(|other| other != own) {
+            engine.keyspace.db(db.unwrap_or(own)).prefetch(&self.hashes);
+            self.hashes.clear();
+        }
+        *db = Some(own);
+        self.hashes.extend_from_slice(&io.hashes);
+        count
+    }
+
+    fn execute(&mut self, net: &Rc<Net>, engine: &mut Engine) {
+        engine.server.clock.lap_ns();
+        for (connection, count) in self.members.drain(..) {
+            run_batch(net, engine, &connection, count);
+        }
+    }
+}
+
+/// Runs the prepared requests of one connection, then sees what is next for it.
+fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, count: usize) {
+    let mut at = 0;
+    while at < count && !connection.is_closed.get() {
+        let verdict = run_until_effect(engine, connection, &mut at, count);
+        carry_out(net, engine);
+        match verdict {
+            Verdict::Done => {}
+            Verdict::Suspended | Verdict::Postponed => {
+                // An effect may have ended the wait already.
+                let session = engine.clients.get(connection.client);
+                let waits = session.is_some_and(|s| s.suspension.is_some());
+                connection.is_suspended.set(waits);
+                break;
+            }
+            Verdict::Closing => {
+                connection.io.borrow_mut().is_closing = true;
+                break;
+            }
+            Verdict::Dropped => connection.close(),
+        }
+    }
+    finish_batch(net, engine, connection);
+}
+
+/// Runs requests until one leaves effects or does not simply end.
+fn run_until_effect(
+    engine: &mut Engine,
+    connection: &Connection,
+    at: &mut usize,
+    count: usize,
+) -> Verdict {
+    let io = &mut *connection.io.borrow_mut();
+    while *at < count {
+        let prepared = io.prepared[*at].clone();
+        let hashed = prepared.hashed(&engine.server.table, &io.hashes);
+        let request = io.reader.request(0);
+        let verdict = engine.execute(connection.client, prepared, request, hashed, &mut io.out);
+        if verdict != Verdict::Postponed {
+            io.reader.pop_front();
+            *at += 1;
+        }
+        if verdict != Verdict::Done || engine.has_effects() {
+            return verdict;
+        }
+    }
+    Verdict::Done
+}
+
+/// Parses on, reports a broken protocol, requeues what is left and leaves the figures that
+/// CLIENT LIST shows.
+fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
+    let mut io = connection.io.borrow_mut();
+    let io = &mut *io;
+    let runs_on = !io.is_closing && !connection.is_suspended.get() && !connection.is_closed.get();
+    if runs_on && io.reader.pending() == 0 && io.failure.is_none() {
+        // While a client is not authenticated, requests are parsed one at a time.
+        if let Err(failure) = io.reader.parse(&limits(engine, connection.client)) {
+            io.failure = Some(failure);
+        }
+    }
+    if runs_on && io.reader.pending() == 0 {
+        if let Some(failure) = io.failure.take() {
+            report_failure(engine, io, connection, &failure);
+        }
+    }
+    if runs_on && !io.is_closing && io.reader.pending() > 0 {
+        net.mark_ready(connection);
+    } else if connection.has_paused_reading.take() {
+        connection.wake();
+    }
+    let mono_ms = engine.server.clock.mono_ms();
+    if let Some(session) = engine.clients.get_mut(connection.client) {
+        session.last_active_ms = mono_ms;
+        session.io.query_bytes = io.reader.buffered();
+        session.io.argv_bytes = io.reader.memory();
+        session.io.output_bytes = io.out.memory();
+        session.io.read_bytes_total = io.read_bytes;
+        session.io.written_bytes_total = io.written_bytes;
+    }
+    if !io.out.is_empty() || io.is_closing {
+        net.mark_dirty(connection);
+    } else if let Some(buffer) = io.reader.detach_buffer() {
+        net.buffers.give_input(buffer);
+    }
+}
+
+fn report_failure(
+    engine: &mut Engine,
+    io: &mut super::connection::Io,
+    connection: &Connection,
+    failure: &crate::resp::ProtocolError,
+) {
+    if let Some(session) = engine.clients.get(connection.client) {
+        tracing::debug!("Protocol error ({}) from client: addr={}", failure.text(), session.peer.address);
+    }
+    let text = format!("ERR Protocol error: {}", failure.text());
+    engine.server.stats.error(text.as_bytes());
+    io.out.writer(crate::resp::Protocol::Resp2).error(text.as_bytes());
+    io.is_closing = true;
+}
+
+/// Carries out what the engine wants done in the world.
+pub fn carry_out(net: &Rc<Net>, engine: &mut Engine) {
+    while engine.has_effects() {
+        for effect in engine.take_effects() {
+            carry_out_one(net, engine, effect);
+        }
+    }
+}
+
+fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
+    match effect {
+        Effect::Push { client, bytes } => {
+            if let Some(connection) = net.connection(client) {
+                connection.io.borrow_mut().out.append(bytes);
+                net.mark_dirty(&connection);
+            }
+        }
+        Effect::Wake { client } => {
+            if let Some(connection) = net.connection(client) {
+                connection.is_suspended.set(false);
+                net.mark_ready(&connection);
+            }
+        }
+        Effect::Close { client } => {
+            if let Some(connection) = net.connection(client) {
+                connection.close();
+            }
+        }
+        Effect::Run { client, job } => net.jobs.run(client, job),
+        Effect::Free(garbage) => net.jobs.free(garbage),
+        Effect::Sleep(duration) => {
+            std::thread::sleep(duration);
+            engine.tick(net.now());
+        }
+        Effect::Listen => net.listeners_changed.notify_one(),
+        Effect::Log => super::logging::reconfigure(&engine.server.config),
+        Effect::Exit(code) => {
+            net.exit_code.set(Some(code));
+            net.exit.notify_one();
+        }
+    }
+}
+
+fn flush_dirty(net: &Rc<Net>, engine: &mut Engine) {
+    let dirty = std::mem::take(&mut *net.dirty.borrow_mut());
+    for connection in &dirty {
+        connection.is_dirty.set(false);
+        flush(net, engine, connection);
+    }
+    // The list's memory is used again.
+    let mut list = net.dirty.borrow_mut();
+    if list.is_empty() {
+        *list = dirty;
+        list.clear();
+    }
+}
+
+/// Writes out all that sockets take, before the process ends.
+pub fn flush_everything(net: &Rc<Net>) {
+    let mut engine = net.engine.borrow_mut();
+    flush_dirty(net, &mut engine);
+}
+
+/// Most pieces one write hands to the kernel.
+const SLICES: usize = 64;
+
+/// Writes a connection's output as far as the socket takes it.
+pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
+    if connection.is_closed.get() {
+        return;
+    }
+    let mut io = connection.io.borrow_mut();
+    let io = &mut *io;
+    while !io.out.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let filled = io.out.slices(&mut slices);
+        match io.stream.try_write(&slices[..filled]) {
+            Ok(written) => {
+                io.out.advance(written);
+                io.written_bytes += written as u64;
+                engine.server.stats.net_output_bytes += written as u64;
+                engine.server.stats.writes_total += 1;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(_) => return connection.close(),
+        }
+    }
+    let is_left = !io.out.is_empty();
+    if connection.wants_write.replace(is_left) != is_left && is_left {
+        connection.wake();
+    }
+    if is_left {
+        super::listener::check_output_limit(engine, connection, io);
+        return;
+    }
+    io.over_soft_limit = None;
+    net.buffers.give_output(std::mem::take(&mut io.out).into_bytes());
+    io.out = crate::resp::ReplyBuf::with_bytes(net.buffers.output());
+    if io.is_closing {
+        connection.close();
+    } else if io.reader.pending() == 0
+        && let Some(buffer) = io.reader.detach_buffer()
+    {
+        net.buffers.give_input(buffer);
+    }
+}

@@ -1,0 +1,9 @@
+//! What an operator sees: counters, INFO, memory figures.
+//!
+//! Counting is done where things happen and must cost next to nothing; this room owns the
+//! counters and words the reports.
+
+pub mod commands;
+pub mod info;
+pub mod memory;
+pub mod stats;

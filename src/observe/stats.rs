@@ -1,0 +1,147 @@
+//! Counters of the server: per command, per error code, per connection event, and the samples
+//! from which INFO's instantaneous rates come.
+
+use crate::command::CommandId;
+use hashbrown::HashMap;
+
+/// What INFO commandstats shows of one command.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct CommandStats {
+    pub calls: u64,
+    pub elapsed_ns: u64,
+    /// Refused before they ran.
+    pub rejected: u64,
+    /// Ran and answered with an error.
+    pub failed: u64,
+}
+
+/// Distinct error codes are counted up to this many: the codes of scripts come from strangers.
+const ERROR_CODES_MAX: usize = 128;
+const SAMPLES: usize = 16;
+
+/// A rate over the last samples of a growing counter.
+#[derive(Clone, Copy, Default)]
+pub struct Rate {
+    last_total: u64,
+    last_ms: u64,
+    per_second: [u64; SAMPLES],
+    next: usize,
+}
+
+impl Rate {
+    pub fn sample(&mut self, total: u64, mono_ms: u64) {
+        let elapsed_ms = mono_ms.saturating_sub(self.last_ms);
+        if elapsed_ms > 0 && self.last_ms > 0 {
+            let grown = u128::from(total.saturating_sub(self.last_total)) * 1000;
+            let rate = u64::try_from(grown / u128::from(elapsed_ms)).unwrap_or(u64::MAX);
+            self.per_second[self.next % SAMPLES] = rate;
+            self.next += 1;
+        }
+        self.last_total = total;
+        self.last_ms = mono_ms;
+    }
+
+    pub fn per_second(&self) -> u64 {
+        let sum: u128 = self.per_second.iter().map(|rate| u128::from(*rate)).sum();
+        u64::try_from(sum / SAMPLES as u128).unwrap_or(u64::MAX)
+    }
+}
+
+/// Everything CONFIG RESETSTAT sets back.
+#[derive(Default)]
+pub struct Stats {
+    commands: Vec<CommandStats>,
+    errors: HashMap<Box<[u8]>, u64>,
+    pub commands_total: u64,
+    pub errors_total: u64,
+    pub connections_total: u64,
+    pub connections_rejected: u64,
+    pub net_input_bytes: u64,
+    pub net_output_bytes: u64,
+    pub reads_total: u64,
+    pub writes_total: u64,
+    pub query_limit_disconnections: u64,
+    pub output_limit_disconnections: u64,
+    pub access_denied_auth: u64,
+    pub expire_cycle_us: u64,
+    pub lazy_freed_objects: u64,
+    pub turns_total: u64,
+    pub turn_us_total: u64,
+    pub operations: Rate,
+    pub input: Rate,
+    pub output: Rate,
+}
+
+impl Stats {
+    pub fn new(commands: usize) -> Stats {
+        Stats { commands: vec![CommandStats::default(); commands], ..Stats::default() }
+    }
+
+    pub fn called(&mut self, id: CommandId, elapsed_ns: u64, failed: bool) {
+        self.commands_total += 1;
+        let row = &mut self.commands[id.index()];
+        row.calls += 1;
+        row.elapsed_ns += elapsed_ns;
+        row.failed += u64::from(failed);
+    }
+
+    pub fn rejected(&mut self, id: CommandId) {
+        self.commands[id.index()].rejected += 1;
+    }
+
+    /// Counts an error reply by its code, the first word of its text.
+    pub fn error(&mut self, text: &[u8]) {
+        self.errors_total += 1;
+        let code = text.split(|b| *b == b' ').next().unwrap_or(text);
+        if let Some(count) = self.errors.get_mut(code) {
+            *count += 1;
+        } else if self.errors.len() < ERROR_CODES_MAX {
+            self.errors.insert(code.into(), 1);
+        }
+    }
+
+    pub fn command(&self, id: CommandId) -> CommandStats {
+        self.commands[id.index()]
+    }
+
+    /// The error codes seen, in alphabetical order, with their counts.
+    pub fn errors(&self) -> Vec<(&[u8], u64)> {
+        let mut all: Vec<_> = self.errors.iter().map(|(code, n)| (&**code, *n)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Takes the samples from which the rates are computed.
+    pub fn sample(&mut self, mono_ms: u64) {
+        self.operations.sample(self.commands_total, mono_ms);
+        self.input.sample(self.net_input_bytes, mono_ms);
+        self.output.sample(self.net_output_bytes, mono_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_by_code_up_to_a_limit() {
+        let mut stats = Stats::new(0);
+        stats.error(b"ERR one");
+        stats.error(b"ERR two");
+        stats.error(b"WRONGTYPE no");
+        assert_eq!(stats.errors(), vec![(&b"ERR"[..], 2), (&b"WRONGTYPE"[..], 1)]);
+        for n in 0..1000 {
+            stats.error(format!("E{n} x").as_bytes());
+        }
+        assert_eq!(stats.errors().len(), ERROR_CODES_MAX);
+    }
+
+    #[test]
+    fn a_rate_is_the_mean_of_its_samples() {
+        let mut rate = Rate::default();
+        for n in 0..=16u64 {
+            rate.sample(n * 100, 1 + n * 100);
+        }
+        assert_eq!(rate.per_second(), 1000);
+    }
+}

@@ -1,0 +1,288 @@
+//! Requests on their way in: what a request is, what limits hold, how one is kept.
+//!
+//! A request is a list of byte strings. Its short arguments lie in the connection's read buffer, a
+//! long one (32 KB and more) in memory of its own that a SET may keep without copying. `Request`
+//! sees both through spans, so that parsing allocates nothing and MULTI's kept copies
+//! (`OwnedRequest`) look the same to a handler as what has just come from the socket.
+//!
+//! A vector of `Bytes` per request was refused: an allocation and a reference count for each
+//! argument, and one kept argument would pin a whole read buffer.
+//!
+//! Invariant: each span lies within the bytes, or names a long argument, of its own request.
+
+mod reader;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::reply::SharedBytes;
+
+pub use reader::RequestReader;
+
+/// Arguments from this length on get memory of their own.
+pub const SHARED_LEN_MIN: usize = 32 * 1024;
+
+/// The longest inline request, and the longest header line.
+pub const LINE_LEN_MAX: usize = 64 * 1024;
+
+/// How many arguments, and how long ones, a client may send before it has authenticated.
+pub const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
+pub const UNAUTHENTICATED_BULK_LEN_MAX: u64 = 16 * 1024;
+
+/// What the parser allows a client at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `proto-max-bulk-len`; `u64::MAX` for a replication link.
+    pub bulk_len_max: u64,
+    pub authenticated: bool,
+}
+
+/// Why a connection must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolError {
+    InvalidMultibulkLen,
+    InvalidBulkLen,
+    ExpectedDollar(u8),
+    BigMultibulkLine,
+    BigBulkLine,
+    BigInlineRequest,
+    UnbalancedQuotes,
+    UnauthenticatedMultibulkLen,
+    UnauthenticatedBulkLen,
+    /// A web browser was led to speak to us: close without an answer, and log it.
+    HttpRequest,
+}
+
+impl ProtocolError {
+    /// What the error reply says after `ERR Protocol error: `; nothing is replied to HTTP.
+    pub fn text(self) -> Option<Cow<'static, [u8]>> {
+        let text: &[u8] = match self {
+            ProtocolError::InvalidMultibulkLen => b"invalid multibulk length",
+            ProtocolError::InvalidBulkLen => b"invalid bulk length",
+            ProtocolError::ExpectedDollar(byte) => {
+                let mut text = b"expected '$', got '?'".to_vec();
+                let place = text.len() - 2;
+                text[place] = byte;
+                return Some(Cow::Owned(text));
+            }
+            ProtocolError::BigMultibulkLine => b"too big mbulk count string",
+            ProtocolError::BigBulkLine => b"too big bulk count string",
+            ProtocolError::BigInlineRequest => b"too big inline request",
+            ProtocolError::UnbalancedQuotes => b"unbalanced quotes in request",
+            ProtocolError::UnauthenticatedMultibulkLen => b"unauthenticated multibulk length",
+            ProtocolError::UnauthenticatedBulkLen => b"unauthenticated bulk length",
+            ProtocolError::HttpRequest => return None,
+        };
+        Some(Cow::Borrowed(text))
+    }
+
+    /// The whole text for `Reply::error`.
+    pub fn reply_text(self) -> Option<Vec<u8>> {
+        Some([b"ERR Protocol error: ", &*self.text()?].concat())
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.text() {
+            Some(text) => text.escape_ascii().fmt(f),
+            None => f.write_str("an HTTP request"),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+/// Whether a command's name gives a web browser away: it was led to send a form here, and the
+/// request's body would be run as commands.
+pub fn looks_like_http(command: &[u8]) -> bool {
+    command.eq_ignore_ascii_case(b"post") || command.eq_ignore_ascii_case(b"host:")
+}
+
+/// Where one argument is.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// The first byte, or a long argument's index.
+    start: usize,
+    /// Of a short argument only.
+    len: u32,
+    is_shared: bool,
+}
+
+impl Span {
+    #[inline]
+    fn short(start: usize, len: usize) -> Span {
+        // A short argument is below 32 KB or a word of a line below 64 KB.
+        Span { start, len: len as u32, is_shared: false }
+    }
+
+    fn shared(idx: usize) -> Span {
+        Span { start: idx, len: 0, is_shared: true }
+    }
+}
+
+/// One request: the command's name and its arguments.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    bytes: &'a [u8],
+    /// `None` are arguments of requests that are done with.
+    shared: &'a [Option<SharedBytes>],
+    spans: &'a [Span],
+}
+
+impl<'a> Request<'a> {
+    /// How many arguments there are, the command's name included; never zero from a socket.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// The argument at `idx`, which must be below `len()`.
+    #[inline]
+    pub fn arg(&self, idx: usize) -> &'a [u8] {
+        self.resolve(&self.spans[idx])
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let request = *self;
+        self.spans.iter().map(move |span| request.resolve(span))
+    }
+
+    /// The argument at `idx` in a form that can be kept without copying, if it is a long one.
+    pub fn shared(&self, idx: usize) -> Option<&'a SharedBytes> {
+        let span = self.spans.get(idx)?;
+        if span.is_shared { self.shared[span.start].as_ref() } else { None }
+    }
+
+    /// The lengths of all arguments together.
+    pub fn payload_len(&self) -> usize {
+        self.iter().map(<[u8]>::len).sum()
+    }
+
+    #[inline]
+    fn resolve(&self, span: &Span) -> &'a [u8] {
+        if span.is_shared {
+            return self.shared[span.start].as_ref().expect("held until its request is popped");
+        }
+        &self.bytes[span.start..span.start + span.len as usize]
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|arg| arg.escape_ascii().to_string())).finish()
+    }
+}
+
+/// A request that outlives its connection's read buffer.
+#[derive(Clone, Default)]
+pub struct OwnedRequest {
+    bytes: Vec<u8>,
+    shared: Vec<Option<SharedBytes>>,
+    spans: Vec<Span>,
+}
+
+impl OwnedRequest {
+    pub fn new(request: &Request<'_>) -> OwnedRequest {
+        let short = (0..request.len()).filter(|idx| request.shared(*idx).is_none());
+        let capacity = short.map(|idx| request.arg(idx).len()).sum();
+        let mut owned = OwnedRequest::with_capacity(capacity, request.len());
+        for idx in 0..request.len() {
+            match request.shared(idx) {
+                Some(shared) => owned.push_shared(shared.clone()),
+                None => owned.push(request.arg(idx)),
+            }
+        }
+        owned
+    }
+
+    pub fn from_args<A: AsRef<[u8]>>(args: &[A]) -> OwnedRequest {
+        let capacity = args.iter().map(|arg| arg.as_ref().len()).sum();
+        let mut owned = OwnedRequest::with_capacity(capacity, args.len());
+        for arg in args {
+            owned.push(arg.as_ref());
+        }
+        owned
+    }
+
+    fn with_capacity(bytes: usize, args: usize) -> OwnedRequest {
+        OwnedRequest {
+            bytes: Vec::with_capacity(bytes),
+            shared: Vec::new(),
+            spans: Vec::with_capacity(args),
+        }
+    }
+
+    /// Appends an argument.
+    pub fn push(&mut self, arg: &[u8]) {
+        if u32::try_from(arg.len()).is_err() {
+            return self.push_shared(SharedBytes::new(arg.to_vec()));
+        }
+        self.spans.push(Span::short(self.bytes.len(), arg.len()));
+        self.bytes.extend_from_slice(arg);
+    }
+
+    /// Appends an argument that is kept without copying.
+    pub fn push_shared(&mut self, arg: SharedBytes) {
+        self.spans.push(Span::shared(self.shared.len()));
+        self.shared.push(Some(arg));
+    }
+
+    pub fn as_request(&self) -> Request<'_> {
+        Request { bytes: &self.bytes, shared: &self.shared, spans: &self.spans }
+    }
+
+    /// The memory held; long arguments count in full.
+    pub fn memory(&self) -> usize {
+        let shared: usize = self.shared.iter().flatten().map(|arg| arg.len()).sum();
+        let tables = self.spans.capacity() * size_of::<Span>()
+            + self.shared.capacity() * size_of::<Option<SharedBytes>>();
+        self.bytes.capacity() + tables + shared
+    }
+}
+
+impl fmt::Debug for OwnedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_request().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owned_requests_show_the_same_arguments() {
+        let args: [&[u8]; 4] = [b"SET", b"", b"k\0\r\n", &[7; 40_000]];
+        let mut owned = OwnedRequest::from_args(&args);
+        let long = SharedBytes::new(vec![9; 50_000]);
+        owned.push_shared(long.clone());
+        let copy = OwnedRequest::new(&owned.as_request());
+        for kept in [&owned, &copy] {
+            let request = kept.as_request();
+            assert_eq!((request.len(), request.is_empty()), (5, false));
+            assert!(request.iter().take(4).eq(args));
+            assert_eq!(request.arg(4), long.as_slice());
+            assert!(SharedBytes::ptr_eq(request.shared(4).expect("long"), &long));
+            assert!(request.shared(3).is_none() && request.shared(99).is_none());
+            assert_eq!(request.payload_len(), 90_007);
+            assert!((90_000..91_000).contains(&kept.memory()), "{}", kept.memory());
+        }
+        assert!(OwnedRequest::default().as_request().is_empty());
+    }
+
+    #[test]
+    fn web_browsers_are_recognised() {
+        for command in ["POST", "post", "Host:", "hOST:"] {
+            assert!(looks_like_http(command.as_bytes()));
+        }
+        for command in ["GET", "host", "posts", ""] {
+            assert!(!looks_like_http(command.as_bytes()));
+        }
+        assert_eq!(ProtocolError::HttpRequest.reply_text(), None);
+    }
+}

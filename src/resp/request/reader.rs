@@ -1,0 +1,537 @@
+//! The request parser: bytes as they come from a socket in, a queue of whole requests out.
+//!
+//! A request is a multibulk (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`) or an inline command, a line of
+//! words. Both may follow each other in one stream. The parser remembers how far it has come, within
+//! an argument and within a header line, so that no byte is looked at twice however the stream is
+//! cut; and it queues spans into the read buffer, so that nothing is allocated per request.
+//!
+//! ```text
+//! buffer   | done | request | request | partial request    | free |
+//!                   ^popped next        ^request_start  ^position
+//! ```
+//!
+//! A long argument (32 KB and more) is read from the socket straight into memory of its own, which
+//! grows with what has arrived: a declared length alone reserves nothing.
+//!
+//! Redis checks its 64 KB line limit only when it finds no line end in what it has read so far,
+//! which makes the outcome depend on how the stream was cut. Here the first 64 KB decide.
+//!
+//! A general RESP decoder was refused: requests never nest, and the limits and error texts are part
+//! of the interface.
+//!
+//! Invariants: spans of queued requests and of the partial one lie below `position`; the buffer moves
+//! its bytes only when the queue is empty; after an error nothing more is parsed.
+
+use bytes::BytesMut;
+use memchr::memchr;
+
+use super::{
+    LINE_LEN_MAX, Limits, ProtocolError, Request, SHARED_LEN_MIN, Span, UNAUTHENTICATED_ARGS_MAX,
+    UNAUTHENTICATED_BULK_LEN_MAX,
+};
+use crate::resp::reply::SharedBytes;
+use crate::structs::number::parse_i64;
+use crate::structs::words::split_in_place;
+
+/// How much room a read gets at least, and how much is reserved when there is less.
+const READ_LEN_MIN: usize = 4 * 1024;
+const READ_LEN: usize = 16 * 1024;
+
+/// A buffer that has grown beyond this is given back to the allocator once it is empty.
+const BUFFER_KEPT_MAX: usize = 128 * 1024;
+
+/// As many spans and queue entries are kept for the next requests.
+const SPANS_KEPT_MAX: usize = 4 * 1024;
+
+/// An idle connection keeps no more spans than this.
+const SPANS_IDLE_MAX: usize = 64;
+
+/// A whole request in the queue.
+struct Queued {
+    spans_end: usize,
+    shared_end: usize,
+    stream_end: u64,
+}
+
+/// A long argument that is arriving: its bytes, then CR LF.
+struct Incoming {
+    bytes: BytesMut,
+    len: usize,
+}
+
+/// Where the parser stands in the partial request.
+#[derive(Default)]
+struct Cursor {
+    /// All below is parsed.
+    position: usize,
+    /// How far beyond `position` the search for a line's end has come.
+    scanned: usize,
+    /// How many arguments are still to come; zero between requests.
+    args_left: usize,
+    /// The length of the argument at `position`, once its header is parsed.
+    bulk_len: Option<usize>,
+}
+
+/// One connection's read buffer, parse state and queue of requests to execute.
+#[derive(Default)]
+pub struct RequestReader {
+    buffer: BytesMut,
+    cursor: Cursor,
+    /// Where the partial request begins.
+    request_start: usize,
+    incoming: Option<Incoming>,
+    spans: Vec<Span>,
+    shared: Vec<Option<SharedBytes>>,
+    shared_len: usize,
+    queue: Vec<Queued>,
+    /// How many of `queue` are popped.
+    popped: usize,
+    /// How many bytes of the stream came before the buffer's first.
+    stream_base: u64,
+    failure: Option<ProtocolError>,
+}
+
+impl RequestReader {
+    pub fn new() -> RequestReader {
+        RequestReader::default()
+    }
+
+    /// Where the socket's next bytes go; it has room for some.
+    pub fn read_buffer(&mut self) -> &mut BytesMut {
+        match &mut self.incoming {
+            Some(incoming) => {
+                incoming.make_room();
+                &mut incoming.bytes
+            }
+            None => {
+                if self.buffer.capacity() - self.buffer.len() < READ_LEN_MIN {
+                    self.buffer.reserve(READ_LEN);
+                }
+                &mut self.buffer
+            }
+        }
+    }
+
+    /// Takes bytes that come from elsewhere than a socket.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.read_buffer().extend_from_slice(bytes);
+    }
+
+    /// Lends the reader a pooled buffer; ignored unless the reader is without one.
+    pub fn attach_buffer(&mut self, buffer: BytesMut) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffer;
+            self.buffer.clear();
+        }
+    }
+
+    /// Gives the buffer back if nothing in it is needed any more.
+    pub fn detach_buffer(&mut self) -> Option<BytesMut> {
+        if self.pending() > 0 || self.partial() || self.buffer.capacity() == 0 {
+            return None;
+        }
+        self.compact();
+        self.spans.shrink_to(SPANS_IDLE_MAX);
+        self.queue.shrink_to(SPANS_IDLE_MAX);
+        Some(std::mem::take(&mut self.buffer))
+    }
+
+    /// How many whole requests wait to be executed.
+    #[inline]
+    pub fn pending(&self) -> usize {
+        self.queue.len() - self.popped
+    }
+
+    /// Whether a part of a request is there.
+    pub fn partial(&self) -> bool {
+        self.incoming.is_some()
+            || self.cursor.args_left > 0
+            || self.cursor.position < self.buffer.len()
+    }
+
+    /// The waiting request at `idx`, counted from the next one to execute.
+    #[inline]
+    pub fn request(&self, idx: usize) -> Request<'_> {
+        let idx = self.popped + idx;
+        let start = if idx == 0 { 0 } else { self.queue[idx - 1].spans_end };
+        let spans = &self.spans[start..self.queue[idx].spans_end];
+        Request { bytes: &self.buffer, shared: &self.shared, spans }
+    }
+
+    /// How many bytes of the stream have come up to the end of the waiting request at `idx`.
+    pub fn stream_end(&self, idx: usize) -> u64 {
+        self.queue[self.popped + idx].stream_end
+    }
+
+    /// Forgets the request that was next.
+    #[inline]
+    pub fn pop_front(&mut self) {
+        debug_assert!(self.pending() > 0);
+        if !self.shared.is_empty() {
+            self.release_shared();
+        }
+        self.popped += 1;
+        if self.popped == self.queue.len() {
+            self.compact();
+        }
+    }
+
+    fn release_shared(&mut self) {
+        let start = if self.popped == 0 { 0 } else { self.queue[self.popped - 1].shared_end };
+        for slot in &mut self.shared[start..self.queue[self.popped].shared_end] {
+            self.shared_len -= slot.take().map_or(0, |arg| arg.len());
+        }
+    }
+
+    /// The memory held; long arguments count in full.
+    pub fn memory(&self) -> usize {
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.capacity());
+        self.buffer.capacity()
+            + incoming
+            + self.shared_len
+            + self.spans.capacity() * size_of::<Span>()
+            + self.queue.capacity() * size_of::<Queued>()
+            + self.shared.capacity() * size_of::<Option<SharedBytes>>()
+    }
+
+    /// The bytes received and not yet executed, which `client-query-buffer-limit` bounds.
+    pub fn buffered_len(&self) -> usize {
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.len());
+        self.buffer.len() + incoming + self.shared_len
+    }
+
+    /// The lengths of the arguments of all waiting requests and of the partial one.
+    pub fn argv_len(&self) -> usize {
+        let start = if self.popped == 0 { 0 } else { self.queue[self.popped - 1].spans_end };
+        let short: usize = self.spans[start..].iter().map(|span| span.len as usize).sum();
+        short + self.shared_len
+    }
+
+    /// Queues what whole requests there are and answers how many wait now. Requests before an error
+    /// stay queued: they are executed first. Until a client has authenticated, one request at a
+    /// time is queued, for it may be the AUTH that changes the limits.
+    pub fn parse(&mut self, limits: &Limits) -> Result<usize, ProtocolError> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let outcome = self.parse_all(limits);
+        if self.pending() == 0 && self.request_start > 0 {
+            self.compact();
+        }
+        match outcome {
+            Ok(()) => Ok(self.pending()),
+            Err(failure) => {
+                self.failure = Some(failure);
+                Err(failure)
+            }
+        }
+    }
+
+    fn parse_all(&mut self, limits: &Limits) -> Result<(), ProtocolError> {
+        if self.incoming.is_some() && !self.finish_incoming() {
+            return Ok(());
+        }
+        while limits.authenticated || self.pending() == 0 {
+            if self.cursor.args_left == 0 {
+                match self.buffer.get(self.cursor.position).copied() {
+                    None => break,
+                    Some(b'*') if !self.parse_multibulk_header(limits)? => break,
+                    Some(b'*') => {}
+                    Some(_) if !self.parse_inline()? => break,
+                    Some(_) => continue,
+                }
+            }
+            if self.cursor.args_left > 0 && !self.parse_args(limits)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Parses `*<count>`; false when the line is not whole yet. A count that is not positive is
+    /// skipped.
+    #[inline]
+    fn parse_multibulk_header(&mut self, limits: &Limits) -> Result<bool, ProtocolError> {
+        let cursor = &mut self.cursor;
+        if let [_, digit @ b'1'..=b'9', b'\r', _, ..] = self.buffer[cursor.position..] {
+            cursor.position += 4;
+            cursor.scanned = 0;
+            cursor.args_left = usize::from(digit - b'0');
+            return Ok(true);
+        }
+        let Some(line_len) = cursor.find_cr(&self.buffer, ProtocolError::BigMultibulkLine)? else {
+            return Ok(false);
+        };
+        let digits = &self.buffer[cursor.position + 1..cursor.position + line_len];
+        let count = parse_i64(digits).filter(|count| *count <= i64::from(i32::MAX));
+        let count = count.ok_or(ProtocolError::InvalidMultibulkLen)?;
+        if count > UNAUTHENTICATED_ARGS_MAX && !limits.authenticated {
+            return Err(ProtocolError::UnauthenticatedMultibulkLen);
+        }
+        cursor.take_line(line_len);
+        cursor.args_left = usize::try_from(count).unwrap_or(0);
+        if cursor.args_left == 0 {
+            self.request_start = cursor.position;
+        }
+        Ok(true)
+    }
+
+    /// Parses the arguments of a multibulk; false when more bytes are needed.
+    #[inline]
+    fn parse_args(&mut self, limits: &Limits) -> Result<bool, ProtocolError> {
+        loop {
+            let cursor = &mut self.cursor;
+            let len = match cursor.bulk_len {
+                Some(len) => len,
+                None => match cursor.parse_bulk_header(&self.buffer, limits)? {
+                    Some(len) => len,
+                    None => return Ok(false),
+                },
+            };
+            let start = cursor.position;
+            if len >= SHARED_LEN_MIN {
+                if !self.take_long_arg(len) {
+                    return Ok(false);
+                }
+            } else if self.buffer.len() - start < len + 2 {
+                cursor.bulk_len = Some(len);
+                return Ok(false);
+            } else {
+                cursor.bulk_len = None;
+                cursor.position = start + len + 2;
+                self.spans.push(Span::short(start, len));
+            }
+            self.cursor.args_left -= 1;
+            if self.cursor.args_left == 0 {
+                self.enqueue();
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Takes a long argument that is in the buffer as a whole, or moves what there is of it to
+    /// memory of its own; false then.
+    fn take_long_arg(&mut self, len: usize) -> bool {
+        let start = self.cursor.position;
+        let arrived = &self.buffer[start..];
+        if arrived.len() >= len + 2 {
+            let arg = arrived[..len].to_vec();
+            self.cursor.position += len + 2;
+            self.push_shared(arg);
+            return true;
+        }
+        let capacity = (2 * arrived.len()).max(SHARED_LEN_MIN).min(len + 2);
+        let mut bytes = BytesMut::with_capacity(capacity);
+        bytes.extend_from_slice(arrived);
+        self.buffer.truncate(start);
+        self.incoming = Some(Incoming { bytes, len });
+        false
+    }
+
+    /// Ends the arrival of a long argument; false when it has not arrived as a whole.
+    fn finish_incoming(&mut self) -> bool {
+        let Some(Incoming { mut bytes, len }) =
+            self.incoming.take_if(|incoming| incoming.bytes.len() >= incoming.len + 2)
+        else {
+            return false;
+        };
+        self.buffer.extend_from_slice(&bytes[len + 2..]);
+        bytes.truncate(len);
+        self.stream_base += len as u64 + 2;
+        self.push_shared(Vec::from(bytes));
+        self.cursor.args_left -= 1;
+        if self.cursor.args_left == 0 {
+            self.enqueue();
+        }
+        true
+    }
+
+    fn push_shared(&mut self, arg: Vec<u8>) {
+        self.shared_len += arg.len();
+        self.spans.push(Span::shared(self.shared.len()));
+        self.shared.push(Some(SharedBytes::new(arg)));
+    }
+
+    #[inline]
+    fn enqueue(&mut self) {
+        self.request_start = self.cursor.position;
+        self.queue.push(Queued {
+            spans_end: self.spans.len(),
+            shared_end: self.shared.len(),
+            stream_end: self.stream_base + self.cursor.position as u64,
+        });
+    }
+
+    /// Parses a line of words; false when the line is not whole yet. A line without words is
+    /// skipped.
+    fn parse_inline(&mut self) -> Result<bool, ProtocolError> {
+        let cursor = &mut self.cursor;
+        let error = ProtocolError::BigInlineRequest;
+        let Some(line_len) = cursor.find(b'\n', &self.buffer, error)? else { return Ok(false) };
+        let start = cursor.position;
+        let line = &mut self.buffer[start..start + line_len];
+        let line_end = if line.ends_with(b"\r") { line.len() - 1 } else { line.len() };
+        let spans_before = self.spans.len();
+        let spans = &mut self.spans;
+        let split = split_in_place(&mut line[..line_end], |word| {
+            spans.push(Span::short(start + word.start, word.len()));
+        });
+        if split.is_err() {
+            self.spans.truncate(spans_before);
+            return Err(ProtocolError::UnbalancedQuotes);
+        }
+        cursor.position += line_len + 1;
+        cursor.scanned = 0;
+        if self.spans.len() > spans_before {
+            self.enqueue();
+        } else {
+            self.request_start = self.cursor.position;
+        }
+        Ok(true)
+    }
+
+    /// Drops everything before the partial request. Called when the queue is empty.
+    fn compact(&mut self) {
+        let consumed = self.request_start;
+        let last = self.queue.last();
+        let (spans_done, shared_done) =
+            last.map_or((0, 0), |last| (last.spans_end, last.shared_end));
+        self.queue.clear();
+        self.popped = 0;
+        self.stream_base += consumed as u64;
+        self.cursor.position -= consumed;
+        self.request_start = 0;
+        if spans_done == self.spans.len() {
+            self.spans.clear();
+        } else {
+            self.spans.drain(..spans_done);
+            for span in &mut self.spans {
+                span.start -= if span.is_shared { shared_done } else { consumed };
+            }
+        }
+        self.shared.drain(..shared_done);
+        if consumed == self.buffer.len() {
+            self.buffer.clear();
+        } else if consumed > 0 {
+            self.buffer.copy_within(consumed.., 0);
+            self.buffer.truncate(self.buffer.len() - consumed);
+        }
+        self.release_excess();
+    }
+
+    /// Gives memory back that an unusually large request has left behind.
+    #[inline]
+    fn release_excess(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > BUFFER_KEPT_MAX {
+            self.buffer = BytesMut::new();
+        }
+        if self.spans.is_empty() && self.spans.capacity() > SPANS_KEPT_MAX {
+            self.spans = Vec::new();
+            self.queue = Vec::new();
+            self.shared = Vec::new();
+        }
+    }
+}
+
+impl Cursor {
+    /// Parses `$<len>` and steps over it; `None` when the line is not whole yet.
+    #[inline]
+    fn parse_bulk_header(
+        &mut self,
+        buffer: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, ProtocolError> {
+        match buffer[self.position..] {
+            [b'$', digit @ b'0'..=b'9', b'\r', _, ..] => {
+                self.position += 4;
+                self.scanned = 0;
+                Ok(Some(usize::from(digit - b'0')))
+            }
+            [b'$', tens @ b'1'..=b'9', digit @ b'0'..=b'9', b'\r', _, ..] => {
+                self.position += 5;
+                self.scanned = 0;
+                Ok(Some(usize::from(tens - b'0') * 10 + usize::from(digit - b'0')))
+            }
+            _ => self.parse_any_bulk_header(buffer, limits),
+        }
+    }
+
+    fn parse_any_bulk_header(
+        &mut self,
+        buffer: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, ProtocolError> {
+        let Some(line_len) = self.find_cr(buffer, ProtocolError::BigBulkLine)? else {
+            return Ok(None);
+        };
+        let line = &buffer[self.position..self.position + line_len + 1];
+        let digits = match line {
+            [b'$', digits @ .., _] => digits,
+            _ => return Err(ProtocolError::ExpectedDollar(line[0])),
+        };
+        let len = parse_i64(digits).and_then(|len| u64::try_from(len).ok());
+        let len = len.filter(|len| *len <= limits.bulk_len_max);
+        let len = len.ok_or(ProtocolError::InvalidBulkLen)?;
+        if len > UNAUTHENTICATED_BULK_LEN_MAX && !limits.authenticated {
+            return Err(ProtocolError::UnauthenticatedBulkLen);
+        }
+        self.take_line(line_len);
+        usize::try_from(len).map(Some).map_err(|_| ProtocolError::InvalidBulkLen)
+    }
+
+    /// The length of the line at `position` up to its CR; `None` when the CR and the byte after it,
+    /// whatever that is, have not both come.
+    fn find_cr(
+        &mut self,
+        buffer: &[u8],
+        error: ProtocolError,
+    ) -> Result<Option<usize>, ProtocolError> {
+        let found = self.find(b'\r', buffer, error)?;
+        Ok(found.filter(|line_len| buffer.len() - self.position >= line_len + 2))
+    }
+
+    /// Steps over a line, its CR and the byte after.
+    fn take_line(&mut self, line_len: usize) {
+        self.position += line_len + 2;
+        self.scanned = 0;
+    }
+
+    /// How far from `position` the first `byte` is; an error when it is too far.
+    fn find(
+        &mut self,
+        byte: u8,
+        buffer: &[u8],
+        error: ProtocolError,
+    ) -> Result<Option<usize>, ProtocolError> {
+        let line = &buffer[self.position..];
+        let line = &line[..line.len().min(LINE_LEN_MAX + 1)];
+        match memchr(byte, &line[self.scanned..]) {
+            Some(distance) => {
+                self.scanned += distance;
+                Ok(Some(self.scanned))
+            }
+            None if line.len() > LINE_LEN_MAX => Err(error),
+            None => {
+                self.scanned = line.len();
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Incoming {
+    /// Grows fourfold, but never beyond the argument's end: at most three quarters are not used
+    /// yet, and a gigabyte is moved seven times.
+    fn make_room(&mut self) {
+        if self.bytes.len() < self.bytes.capacity() {
+            return;
+        }
+        let capacity = self.bytes.capacity().saturating_mul(4).min(self.len + 2);
+        let mut grown = BytesMut::with_capacity(capacity.max(self.bytes.len() + 1));
+        grown.extend_from_slice(&self.bytes);
+        self.bytes = grown;
+    }
+}
+
+#[cfg(test)]
+mod tests;
