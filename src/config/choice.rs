@@ -169,3 +169,49 @@ impl Setting for ShutdownOptions {
         Kind::SomeOf(Self::WORDS.to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(args: &[&str]) -> Result<String, String> {
+        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        let none = ShutdownOptions::default();
+        let options = ShutdownOptions::parse(&(), &args, &none, Source::Command);
+        let options = options.map_err(|reason| reason.into_owned())?;
+        Ok(String::from_utf8(options.print(&())).expect("words are ASCII"))
+    }
+
+    #[test]
+    fn one_word_in_any_case_and_the_first_of_its_names_is_printed() {
+        let parse =
+            |args: &[&[u8]]| OomScoreAdj::parse(&(), args, &OomScoreAdj::No, Source::Command);
+        assert_eq!(parse(&[b"RELATIVE"]), Ok(OomScoreAdj::Relative));
+        assert_eq!(OomScoreAdj::Relative.print(&()), b"yes");
+        let expected = "argument(s) must be one of the following: no, yes, relative, absolute";
+        assert_eq!(parse(&[b"x"]).unwrap_err(), expected);
+        assert_eq!(parse(&[b""]).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn shutdown_options_combine() {
+        assert_eq!(options(&["default"]).unwrap(), "default");
+        assert_eq!(options(&["FORCE", "now", "nosave"]).unwrap(), "nosave now force");
+        assert_eq!(options(&["default", "save"]).unwrap(), "save");
+        let one_of = "argument(s) must be one of the following: default, save, nosave, now, force";
+        for args in [&[][..], &["x"], &["now", ""]] {
+            assert_eq!(options(args).unwrap_err(), one_of);
+        }
+        assert_eq!(
+            options(&["save", "nosave"]).unwrap_err(),
+            "shutdown options SAVE and NOSAVE can't be used simultaneously"
+        );
+    }
+
+    #[test]
+    fn protected_actions_depend_on_where_the_client_is() {
+        assert!(!ProtectedAction::No.allows(true));
+        assert!(ProtectedAction::Yes.allows(false));
+        assert!(ProtectedAction::Local.allows(true) && !ProtectedAction::Local.allows(false));
+    }
+}

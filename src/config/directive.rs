@@ -109,6 +109,9 @@ impl Flags {
     }
 }
 
+/// Reads arguments into the directive's field.
+pub(super) type Assign = fn(&mut Config, &[&[u8]], Source) -> Result<(), Reason>;
+
 /// One configuration directive.
 pub struct Directive {
     pub name: &'static str,
@@ -121,7 +124,7 @@ pub struct Directive {
     /// True if one line may carry several arguments.
     pub multi: bool,
     pub(super) kind: fn() -> Kind,
-    pub(super) assign: fn(&mut Config, &[&[u8]], Source) -> Result<(), Reason>,
+    pub(super) assign: Assign,
     pub(super) print: fn(&Config) -> Vec<u8>,
     pub(super) lines: fn(&Config, &Config) -> Vec<Line>,
     pub(super) equal: fn(&Config, &Config) -> bool,

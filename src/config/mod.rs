@@ -12,11 +12,15 @@
 //! puts the old configuration back. The alternative, rows with callbacks into the server, would
 //! turn the dependency arrow round and could not be tested without a server.
 
+mod argv;
 mod check;
 mod choice;
 mod directive;
 mod events;
+mod example;
+mod file;
 mod glob;
+mod rewrite;
 mod special;
 mod table;
 mod value;
@@ -32,6 +36,9 @@ pub use choice::{
 };
 pub use directive::{Apply, Directive, Flags};
 pub use events::EventClasses;
+pub use example::example;
+pub use file::{Disk, FileOnly, Host, LoadError, Loaded, Origin, Statement, load, os_reason};
+pub use rewrite::Extent;
 pub use special::{
     BindAddresses, OomScores, OutputLimit, OutputLimits, Percentiles, PrimaryAddress, SavePoint,
     SavePoints, WorkingDirectory,
@@ -39,10 +46,6 @@ pub use special::{
 pub use table::{Config, DIRECTIVES};
 pub mod commands;
 pub use value::{Budget, Kind, Reason, Source, Text};
-
-/// The directives that only a file can hold, as they were read.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct FileOnly {}
 
 /// The Redis version whose configuration this is, as shown in error messages.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -223,4 +226,275 @@ impl Config {
 /// empty argument.
 fn spaced(value: &[u8]) -> Vec<&[u8]> {
     if value.is_empty() { Vec::new() } else { value.split(|byte| *byte == b' ').collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const BY: SetBy = SetBy { loading: false, local: false };
+
+    fn set(config: &mut Config, pairs: &[(&str, &str)]) -> Result<Changed, String> {
+        let pairs: Vec<(&[u8], &[u8])> =
+            pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        config.set(&pairs, BY).map_err(|error| error.to_string())
+    }
+
+    fn names(config: &Config, patterns: &[&str]) -> Vec<String> {
+        let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
+        let found = config.matching(&patterns).into_iter();
+        found.map(|(name, _)| String::from_utf8(name).expect("names are ASCII")).collect()
+    }
+
+    #[test]
+    fn names_are_unique_lower_case_and_name_their_field() {
+        let mut known = HashSet::new();
+        for directive in DIRECTIVES {
+            for name in [Some(directive.name), directive.alias].into_iter().flatten() {
+                assert!(known.insert(name), "{name} twice");
+                assert!(name.bytes().all(|byte| b"-_".contains(&byte)
+                    || byte.is_ascii_lowercase()
+                    || byte.is_ascii_digit()));
+            }
+            assert_eq!(directive.field, directive.name.replace('-', "_"));
+        }
+    }
+
+    #[test]
+    fn every_row_has_a_sentence() {
+        for directive in DIRECTIVES {
+            let doc = directive.doc;
+            assert!(doc.ends_with('.') && doc.len() <= 95, "{}: {doc}", directive.name);
+            assert!(doc.starts_with(|first: char| first.is_ascii_uppercase()), "{doc}");
+        }
+    }
+
+    #[test]
+    fn bounds_fit_their_fields() {
+        for directive in DIRECTIVES {
+            let (min, max) = match directive.kind() {
+                Kind::Integer { min, max } | Kind::Memory { min, max } => (min, max),
+                _ => continue,
+            };
+            let mut config = Config::default();
+            for bound in [min, max] {
+                let text = bound.to_string();
+                // Integers are read as 64-bit signed ones; a bound beyond is never reached.
+                let reached =
+                    bound <= i128::from(i64::MAX) || directive.kind() == Kind::Memory { min, max };
+                let done = (directive.assign)(&mut config, &[text.as_bytes()], Source::Command);
+                assert_eq!(done.is_ok(), reached, "{}", directive.name);
+            }
+        }
+    }
+
+    #[test]
+    fn setting_what_was_got_changes_nothing() {
+        let mut config = Config::default();
+        for directive in DIRECTIVES.iter().filter(|directive| !directive.is_fixed()) {
+            let by = SetBy { local: true, ..BY };
+            config.enable_protected_configs = ProtectedAction::Yes;
+            let before = config.clone();
+            let text = directive.print(&config);
+            let changed = config.set(&[(directive.name.as_bytes(), &text)], by);
+            let changed = changed.expect("a printed value is accepted");
+            assert_eq!(changed.directives.is_empty(), !directive.is_volatile());
+            assert_eq!(config, before, "{}", directive.name);
+        }
+    }
+
+    /// A host whose only file is the text to load.
+    struct OneFile(Vec<u8>);
+
+    impl Host for OneFile {
+        fn read(&mut self, _: &std::path::Path) -> std::io::Result<Vec<u8>> {
+            Ok(self.0.clone())
+        }
+        fn read_stdin(&mut self) -> std::io::Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+        fn expand(&mut self, _: &std::path::Path) -> Vec<std::path::PathBuf> {
+            Vec::new()
+        }
+        fn directory(&mut self) -> std::io::Result<std::path::PathBuf> {
+            Ok("/data".into())
+        }
+        fn change_directory(&mut self, _: &std::path::Path) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn try_log(&mut self, _: &std::path::Path) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn loaded(text: Vec<u8>) -> Config {
+        load(&[b"redis.conf".to_vec()], &mut OneFile(text)).expect("the text is valid").config
+    }
+
+    /// A configuration in which as much as possible differs from the default.
+    fn unusual() -> Config {
+        let mut config = loaded(Vec::new());
+        for directive in DIRECTIVES {
+            let value = match directive.kind() {
+                Kind::Bool => ["yes", "no"][usize::from(directive.print(&config) == b"yes")].into(),
+                Kind::Integer { min, .. }
+                    if directive.print(&config) != min.to_string().as_bytes() =>
+                {
+                    min.to_string()
+                }
+                Kind::Integer { max, .. } => max.to_string(),
+                Kind::Memory { .. } => "7mb".into(),
+                Kind::MemoryOrPercent => "7%".into(),
+                Kind::Octal { .. } => "700".into(),
+                Kind::OneOf(words) => words[words.len() - 1].into(),
+                Kind::SomeOf(words) => words[words.len() - 1].into(),
+                Kind::Text if directive.name.contains("ipv4") => "1.2.3.4".into(),
+                Kind::Text if directive.name.contains("ipv6") => "::1".into(),
+                Kind::Text if directive.name.contains("-hostname") => "a.b".into(),
+                Kind::Text if directive.name.contains("-nodename") => "a'b".into(),
+                Kind::Text => "a \"b\" '\u{7}\u{fc}".into(),
+                Kind::Special(_) => continue,
+            };
+            let source = Source::File { repeated: false };
+            let done = (directive.assign)(&mut config, &[value.as_bytes()], source);
+            assert!(done.is_ok(), "{} {value} {done:?}", directive.name);
+        }
+        config.cluster_enabled = false;
+        config
+    }
+
+    #[test]
+    fn what_was_rewritten_loads_as_it_was() {
+        let mut config = unusual();
+        config.replicaof = Some(PrimaryAddress { host: "h".into(), port: 7 });
+        config.save.0.clear();
+        config.notify_keyspace_events = EventClasses::ALL.or(EventClasses::NEW);
+        config.client_output_buffer_limit.pubsub.hard_bytes = 7 << 20;
+        config.bind.0.clear();
+        for config in [config, loaded(Vec::new())] {
+            for extent in [Extent::Changed, Extent::Everything] {
+                let text = config.rewrite(b"port 1\nsave 1 1\nsave 2 2\n", None, extent);
+                assert_eq!(loaded(text.clone()), config);
+                assert!(config.rewrite(&text, None, extent) == text, "the second time it changes");
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_changes_nothing() {
+        assert_eq!(loaded(example().into_bytes()), loaded(Vec::new()));
+    }
+
+    #[test]
+    fn get_answers_under_the_names_that_were_asked() {
+        let config = Config::default();
+        let found = config.matching(&[b"MAXMemory", b"slave-priority", b"replica-priority"]);
+        assert_eq!(found[0], (b"MAXMemory".to_vec(), b"0".to_vec()));
+        assert_eq!(found[1].0, b"slave-priority");
+        assert_eq!(found[2].0, b"replica-priority");
+        assert_eq!(names(&config, &["nosuch", ""]), [""; 0]);
+    }
+
+    #[test]
+    fn get_matches_patterns_once_each_and_nothing_hidden() {
+        let config = Config::default();
+        let found = names(&config, &["maxmemory", "MAXMEMORY*", "bind", "*of", "maxmemory"]);
+        let unique: HashSet<&String> = found.iter().collect();
+        assert_eq!(unique.len(), found.len());
+        for name in ["maxmemory", "maxmemory-samples", "bind", "replicaof", "slaveof"] {
+            assert!(found.iter().any(|known| known == name), "{name}");
+        }
+        assert_eq!(names(&config, &["key-load-*"]), [""; 0]);
+        assert_eq!(names(&config, &["key-load-delay"]), ["key-load-delay"]);
+        let visible = DIRECTIVES.iter().filter(|directive| !directive.is_hidden());
+        let visible = visible.map(|directive| 1 + usize::from(directive.alias.is_some()));
+        assert_eq!(names(&config, &["*"]).len(), visible.sum::<usize>());
+    }
+
+    #[test]
+    fn set_names_what_changed_and_keeps_the_past() {
+        let mut config = Config::default();
+        let changed = set(&mut config, &[("hz", "20"), ("PORT", "7"), ("maxclients", "10000")]);
+        let changed = changed.expect("the values are valid");
+        let applies: Vec<Apply> =
+            changed.directives.iter().map(|directive| directive.apply).collect();
+        assert_eq!(applies, [Apply::Hz, Apply::Listen]);
+        assert_eq!((config.hz, config.port, config.maxclients), (20, 7, 10_000));
+        assert_eq!(changed.previous, Config::default());
+        let same = set(&mut config, &[("tls-cert-file", ""), ("tls-protocols", "")]);
+        assert_eq!(same.expect("the values are valid").directives.len(), 1);
+    }
+
+    #[test]
+    fn set_does_all_or_nothing() {
+        let mut config = Config::default();
+        let pairs = [("maxmemory", "1"), ("maxmemory-clients", "200%"), ("hz", "x")];
+        assert_eq!(
+            set(&mut config, &pairs).unwrap_err(),
+            "ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - \
+             percentage argument must be less or equal to 100"
+        );
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn set_refuses_in_redis_words() {
+        for (pairs, expected) in [
+            (
+                &[("hz", "1"), ("No Such\r\n", "1")][..],
+                "ERR Unknown option or number of arguments for CONFIG SET - 'No Such  '",
+            ),
+            (&[("Daemonize", "yes")], "'Daemonize') - can't set immutable config"),
+            (&[("dir", "/")], "'dir') - can't set protected config"),
+            (&[("hz", "1"), ("HZ", "2")], "'HZ') - duplicate parameter"),
+            (&[("HZ", "x")], "'hz') - argument couldn't be parsed into an integer"),
+            (
+                &[("slave-priority", "-1")],
+                "'slave-priority') - argument must be between 0 and 2147483647 inclusive",
+            ),
+            (&[("save", "1  2")], "'save') - Invalid save parameters"),
+            (&[("appendfsync", "a b")], "must be one of the following: everysec, always, no"),
+            (
+                &[("activedefrag", "yes")],
+                "Active defragmentation cannot be enabled: it requires a \
+                Redis server compiled with a modified Jemalloc like the one shipped by default \
+                with the Redis source distribution",
+            ),
+        ] {
+            let error = set(&mut Config::default(), pairs).unwrap_err();
+            assert!(error.ends_with(expected), "{error}");
+            let known = ["ERR CONFIG SET failed (possibly related to argument '", "ERR Unknown"];
+            assert!(known.iter().any(|start| error.starts_with(start)), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_same_directive_may_be_set_together() {
+        let mut config = Config::default();
+        let pairs = [("replica-priority", "1"), ("slave-priority", "2")];
+        set(&mut config, &pairs).expect("Redis allows it too");
+        assert_eq!(config.replica_priority, 2);
+    }
+
+    #[test]
+    fn some_changes_depend_on_who_asks_and_when() {
+        let mut config =
+            Config { enable_protected_configs: ProtectedAction::Local, ..Config::default() };
+        let pairs: [(&[u8], &[u8]); 1] = [(b"dir", b"/x")];
+        let local = SetBy { local: true, ..BY };
+        assert!(config.set(&pairs, BY).is_err());
+        let loading = SetBy { loading: true, ..local };
+        assert_eq!(config.set(&pairs, loading).unwrap_err(), SetError::Loading);
+        assert!(SetError::Loading.to_string().starts_with("LOADING Redis is loading"));
+        let changed = config.set(&pairs, local).expect("a local client may");
+        assert_eq!(changed.directives[0].apply, Apply::Directory);
+        let error = SetError::not_applied(changed.directives[0], "No such file or directory");
+        assert_eq!(
+            error.to_string(),
+            "ERR CONFIG SET failed (possibly related to argument 'dir') - \
+             No such file or directory"
+        );
+    }
 }

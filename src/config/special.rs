@@ -193,19 +193,21 @@ impl Setting for OutputLimits {
         Kind::Special("<class> <hard limit> <soft limit> <soft seconds> [...]")
     }
 
+    /// All classes or none: Redis writes those that differ, and then the lines of a file change
+    /// places with every rewrite.
     fn lines(&self, (): &(), default: &Self) -> Vec<Line> {
-        let line = |name: &str, limit: OutputLimit, default: OutputLimit| {
+        let line = |name: &str, limit: OutputLimit| {
             let mut arguments = format!("{name} ").into_bytes();
             arguments.extend(with_unit(i128::from(limit.hard_bytes)));
             arguments.push(b' ');
             arguments.extend(with_unit(i128::from(limit.soft_bytes)));
             arguments.extend(format!(" {}", limit.soft_seconds).into_bytes());
-            Line { arguments, forced: limit != default }
+            Line { arguments, forced: self != default }
         };
         vec![
-            line("normal", self.normal, default.normal),
-            line("replica", self.replica, default.replica),
-            line("pubsub", self.pubsub, default.pubsub),
+            line("normal", self.normal),
+            line("replica", self.replica),
+            line("pubsub", self.pubsub),
         ]
     }
 }
@@ -383,5 +385,120 @@ impl Setting for WorkingDirectory {
     /// Always written: a server restarted from elsewhere must find its files again.
     fn lines(&self, (): &(), _: &Self) -> Vec<Line> {
         vec![Line { arguments: words::quote(self.0.as_bytes()), forced: true }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sets a value as CONFIG SET does: split at spaces, nothing at all if empty.
+    fn set<S: Setting<Rule = ()>>(current: &S, value: &str) -> Result<String, String> {
+        let args: Vec<&[u8]> = match value {
+            "" => Vec::new(),
+            value => value.split(' ').map(str::as_bytes).collect(),
+        };
+        let parsed = S::parse(&(), &args, current, Source::Command);
+        let parsed = parsed.map_err(|reason| reason.into_owned())?;
+        Ok(String::from_utf8(parsed.print(&())).expect("test values are UTF-8"))
+    }
+
+    #[test]
+    fn save_points() {
+        let points = SavePoints::default();
+        assert_eq!(points.print(&()), b"3600 1 300 100 60 10000");
+        for (value, expected) in [("", ""), ("900 1", "900 1"), ("1 0 2 3", "1 0 2 3")] {
+            assert_eq!(set(&points, value).unwrap(), expected);
+        }
+        for value in ["1", "0 1", "1 -1", "-1 1", "a 1", "1 a", "1  2", "1 2 3", "1 2 "] {
+            assert_eq!(set(&points, value).unwrap_err(), "Invalid save parameters", "{value}");
+        }
+        let empty = SavePoints(Vec::new());
+        assert_eq!(empty.lines(&(), &points)[0].arguments, b"\"\"");
+    }
+
+    #[test]
+    fn bind_addresses() {
+        let default = BindAddresses::default();
+        assert_eq!(default.print(&()), b"* -::*");
+        assert_eq!(set(&default, "127.0.0.1 -::1").unwrap(), "127.0.0.1 -::1");
+        assert_eq!(set(&default, "").unwrap(), "");
+        let many = vec!["a"; 17].join(" ");
+        assert_eq!(set(&default, &many).unwrap_err(), "Too many bind addresses specified.");
+        assert_eq!(default.lines(&(), &default), []);
+        assert_eq!(BindAddresses(Vec::new()).lines(&(), &default)[0].arguments, b"\"\"");
+    }
+
+    #[test]
+    fn output_limits() {
+        let limits = OutputLimits::default();
+        let shown = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
+        assert_eq!(limits.print(&()), shown.as_bytes());
+        assert_eq!(set(&limits, shown).unwrap(), shown);
+        assert_eq!(set(&limits, "").unwrap(), shown);
+        let normal = set(&limits, "NORMAL 1kb 1 2").unwrap();
+        assert!(normal.starts_with("normal 1024 1 2 slave"), "{normal}");
+        for (value, reason) in [
+            ("normal 1 2", "Wrong number of arguments in buffer limit configuration."),
+            ("master 1 2 3", "Invalid client class specified in buffer limit configuration."),
+            ("nosuch 1 2 3", "Invalid client class specified in buffer limit configuration."),
+            (
+                "normal x 2 3",
+                "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
+            ),
+            (
+                "normal 1 2 -3",
+                "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
+            ),
+        ] {
+            assert_eq!(set(&limits, value).unwrap_err(), reason, "{value}");
+        }
+    }
+
+    #[test]
+    fn oom_scores() {
+        let scores = OomScores::default();
+        assert_eq!(scores.print(&()), b"0 200 800");
+        assert_eq!(set(&scores, "-2000 0 2000").unwrap(), "-2000 0 2000");
+        for value in ["", "1", "1 2", "1 2 3 4"] {
+            assert_eq!(set(&scores, value).unwrap_err(), "wrong number of arguments");
+        }
+        for value in ["1 2 2001", "1 -2001 3", "a 1 2"] {
+            assert_eq!(
+                set(&scores, value).unwrap_err(),
+                "Invalid oom-score-adj-values, elements must be between -2000 and 2000."
+            );
+        }
+        assert!(OomScores([3, 2, 9]).descends() && !scores.descends());
+    }
+
+    #[test]
+    fn percentiles() {
+        let default = Percentiles::default();
+        assert_eq!(default.print(&()), b"50 99 99.9");
+        for (value, expected) in [("", ""), ("0.0 100", "0 100"), ("99.99", "99.99"), ("1e1", "10")]
+        {
+            assert_eq!(set(&default, value).unwrap(), expected);
+        }
+        for value in ["a", "1 a", "1  2", "nan"] {
+            let expected = "Invalid latency-tracking-info-percentiles parameters";
+            assert_eq!(set(&default, value).unwrap_err(), expected);
+        }
+        for value in ["-1", "100.1", "inf"] {
+            let expected =
+                "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]";
+            assert_eq!(set(&default, value).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn the_primary_is_a_host_and_a_port() {
+        let none: Option<PrimaryAddress> = None;
+        assert_eq!(set(&none, "h 1").unwrap(), "h 1");
+        assert_eq!(set(&none, "no one").unwrap(), "");
+        for value in ["h x", "h -1", "h 65536", "h "] {
+            assert_eq!(set(&none, value).unwrap_err(), "Invalid master port", "{value}");
+        }
+        assert_eq!(set(&none, "h").unwrap_err(), "wrong number of arguments");
     }
 }

@@ -234,7 +234,7 @@ macro_rules! numeric_settings {
 
             fn lines(&self, rule: &Range, default: &Self) -> Vec<Line> {
                 let arguments = match rule.form {
-                    Form::Memory => with_unit(i128::from(*self as i64 as u64)),
+                    Form::Memory => with_unit(*self as i128),
                     _ => self.print(rule),
                 };
                 vec![Line { arguments, forced: self != default }]
@@ -422,11 +422,14 @@ impl fmt::Display for Text {
 }
 
 /// The rule of a text row: what the text must be, beyond being text.
-pub struct Check(Option<fn(&[u8]) -> Result<(), &'static str>>);
+pub struct Check(Option<TextCheck>);
+
+/// Judges a text; a refusal comes with the reason.
+pub type TextCheck = fn(&[u8]) -> Result<(), &'static str>;
 
 pub const ANY_TEXT: Check = Check(None);
 
-pub const fn checked(check: fn(&[u8]) -> Result<(), &'static str>) -> Check {
+pub const fn checked(check: TextCheck) -> Check {
     Check(Some(check))
 }
 
@@ -482,5 +485,160 @@ impl Setting for Option<Text> {
     fn lines(&self, _: &Check, default: &Self) -> Vec<Line> {
         let line = |text: &Text| Line { arguments: words::quote(&text.0), forced: self != default };
         self.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<S: Setting>(rule: &S::Rule, current: &S, text: &str) -> Result<String, String> {
+        let parsed = S::parse(rule, &[text.as_bytes()], current, Source::Command);
+        let parsed = parsed.map_err(|reason| reason.into_owned())?;
+        Ok(String::from_utf8(parsed.print(rule)).expect("test values are UTF-8"))
+    }
+
+    fn refused<S: Setting>(rule: &S::Rule, current: &S, text: &str) -> String {
+        read(rule, current, text).expect_err("the text is refused")
+    }
+
+    #[test]
+    fn booleans_are_yes_or_no() {
+        assert_eq!(read(&YES_NO, &false, "YES").unwrap(), "yes");
+        assert_eq!(read(&YES_NO, &false, "no").unwrap(), "no");
+        for text in ["", "true", "1", "yes "] {
+            assert_eq!(refused(&YES_NO, &false, text), "argument must be 'yes' or 'no'");
+        }
+        let rule = never_yes("cannot");
+        assert_eq!(refused(&rule, &false, "yes"), "cannot");
+        assert_eq!(read(&rule, &false, "no").unwrap(), "no");
+        let in_file = Source::File { repeated: false };
+        assert_eq!(bool::parse(&rule, &[b"yes"], &false, in_file), Ok(true));
+    }
+
+    #[test]
+    fn integers_are_strict_and_bounded() {
+        let rule = int(-1, 100);
+        for text in ["0", "-1", "100"] {
+            assert_eq!(read(&rule, &0_i32, text).unwrap(), text);
+        }
+        for text in
+            ["", " 1", "1 ", "+1", "01", "-0", "1.0", "1k", "9223372036854775808", "\u{661}"]
+        {
+            assert_eq!(
+                refused(&rule, &0_i32, text),
+                "argument couldn't be parsed into an integer",
+                "{text}"
+            );
+        }
+        for text in ["-2", "101", "9223372036854775807", "-9223372036854775808"] {
+            assert_eq!(
+                refused(&rule, &0_i32, text),
+                "argument must be between -1 and 100 inclusive",
+                "{text}"
+            );
+        }
+        assert_eq!(read(&int(0, INT_MAX).clamped(1, 500), &0_u32, "9000").unwrap(), "500");
+        assert_eq!(read(&int(0, INT_MAX).clamped(1, 500), &0_u32, "0").unwrap(), "1");
+    }
+
+    #[test]
+    fn sizes_know_two_kinds_of_units() {
+        let rule = memory(0, ULONG_MAX);
+        for (text, expected) in [
+            ("0", "0"),
+            ("1b", "1"),
+            ("1k", "1000"),
+            ("1Kb", "1024"),
+            ("2M", "2000000"),
+            ("2mB", "2097152"),
+            ("3g", "3000000000"),
+            ("3gb", "3221225472"),
+            ("007", "7"),
+            ("", "0"),
+            ("mb", "0"),
+            ("18446744073709551615", "18446744073709551615"),
+        ] {
+            assert_eq!(read(&rule, &0_u64, text).unwrap(), expected, "{text}");
+        }
+        for text in ["-1", "1t", "1 k", "1.5gb", "18446744073709551616", "18446744073709551615kb"] {
+            assert_eq!(refused(&rule, &0_u64, text), "argument must be a memory value", "{text}");
+        }
+        let bounded = memory(1 << 20, LONG_MAX);
+        let expected = "argument must be between 1048576 and 9223372036854775807 inclusive";
+        assert_eq!(refused(&bounded, &0_usize, "1mb1"), "argument must be a memory value");
+        assert_eq!(refused(&bounded, &0_usize, "1023kb"), expected);
+        assert_eq!(refused(&bounded, &0_usize, "9223372036854775808"), expected);
+    }
+
+    #[test]
+    fn sizes_are_written_with_the_largest_unit_that_divides_them() {
+        for value in [0, 1, 1000, 1024, 1 << 20, 3 << 20, 1 << 30, u64::MAX, 1_000_000] {
+            let text = with_unit(i128::from(value));
+            assert_eq!(bytes(&text), Some(value), "{}", String::from_utf8_lossy(&text));
+        }
+        assert_eq!(with_unit(3 << 30), b"3gb");
+        assert_eq!(with_unit(1536 << 10), b"1536kb");
+    }
+
+    #[test]
+    fn octal_numbers() {
+        let rule = octal(0, 0o777);
+        for (text, expected) in [("0", "0"), ("700", "700"), ("0755", "755"), ("", "0")] {
+            assert_eq!(read(&rule, &0_u32, text).unwrap(), expected);
+        }
+        for text in ["8", "0x1", "7 "] {
+            let expected = "argument couldn't be parsed as an octal number";
+            assert_eq!(refused(&rule, &0_u32, text), expected);
+        }
+        for text in ["1000", "-1"] {
+            let expected = "argument must be between 0 and 777 inclusive";
+            assert_eq!(refused(&rule, &0_u32, text), expected);
+        }
+    }
+
+    #[test]
+    fn budgets_are_bytes_or_percent() {
+        let none = Budget::Bytes(0);
+        for (text, expected) in [("0", "0"), ("1mb", "1048576"), ("5%", "5%"), ("100%", "100%")] {
+            assert_eq!(read(&(), &none, text).unwrap(), expected);
+        }
+        for (text, expected) in [
+            ("200%", "percentage argument must be less or equal to 100"),
+            ("-5%", "argument must be a memory or percent value"),
+            ("%", "argument must be a memory or percent value"),
+            ("5 %", "argument must be a memory or percent value"),
+            ("-5", "argument must be a memory or percent value"),
+        ] {
+            assert_eq!(refused(&(), &none, text), expected, "{text}");
+        }
+        assert_eq!(Budget::Percent(5).limit_bytes(1000), Some(50));
+        assert_eq!(Budget::Percent(100).limit_bytes(u64::MAX), Some(u64::MAX));
+        assert_eq!(Budget::Percent(5).limit_bytes(0), None);
+        assert_eq!(Budget::Bytes(7).limit_bytes(0), Some(7));
+        assert_eq!(none.limit_bytes(1000), None);
+    }
+
+    #[test]
+    fn text_may_be_absent_or_checked() {
+        let only_a = checked(|text| if text == b"a" { Ok(()) } else { Err("not a") });
+        assert_eq!(read(&only_a, &Text::default(), "a").unwrap(), "a");
+        assert_eq!(refused(&only_a, &Text::default(), "b"), "not a");
+        let absent: Option<Text> = None;
+        assert_eq!(Setting::parse(&ANY_TEXT, &[b""], &absent, Source::Command), Ok(None));
+        assert_eq!(absent.print(&ANY_TEXT), b"");
+        assert_eq!(absent.lines(&ANY_TEXT, &None), []);
+        let args: [&[u8]; 2] = [b"a", b"b"];
+        let two = Text::parse(&ANY_TEXT, &args, &Text::default(), Source::Command);
+        assert_eq!(two, Err(WRONG_COUNT.into()));
+    }
+
+    #[test]
+    fn lenient_integers_read_like_the_c_library() {
+        for (text, expected) in
+            [("7", Some(7)), (" +07", Some(7)), ("-7", Some(-7)), ("7x", None), ("", None)]
+        {
+            assert_eq!(lenient_integer(text.as_bytes()), expected, "{text}");
+        }
     }
 }
