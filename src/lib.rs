@@ -12,5 +12,7 @@
 //! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio.
 
 pub mod config;
+pub mod keyspace;
 pub mod resp;
 pub mod structs;
+pub mod types;

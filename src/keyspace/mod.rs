@@ -1,0 +1,3 @@
+//! The keyspace: databases of entries.
+
+pub mod entry;
