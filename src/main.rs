@@ -4,7 +4,6 @@ use rufous::config::{self, Config};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::memory;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::process::ExitCode;
@@ -16,8 +15,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     memory::count_this_thread();
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match args.first().map(|first| first.as_encoded_bytes()) {
+    let args: Vec<Vec<u8>> =
+        std::env::args_os().skip(1).map(std::ffi::OsString::into_encoded_bytes).collect();
+    match args.first().map(Vec::as_slice) {
         Some(b"-v" | b"--version") => {
             println!("{}", version_line());
             return ExitCode::SUCCESS;
@@ -62,8 +62,8 @@ fn help() -> String {
     command.render_help().to_string()
 }
 
-fn start(args: &[OsString]) -> Result<u8, String> {
-    let loaded = config::load(args).map_err(|error| error.to_string())?;
+fn start(args: &[Vec<u8>]) -> Result<u8, String> {
+    let loaded = config::load(args, &mut config::Disk).map_err(|error| error.to_string())?;
     let config = loaded.config;
     net::logging::start(&config).map_err(|error| format!("Can't open the log file: {error}"))?;
     install_panic_hook();

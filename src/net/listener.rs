@@ -62,11 +62,12 @@ impl Listeners {
 }
 
 /// Keeps the listeners, and opens others when the configuration changes.
-pub async fn keep(net: Rc<Net>, mut current: Listeners) {
+pub async fn keep(net: Rc<Net>, listeners: Listeners) {
+    let mut open = Some(listeners);
     loop {
         net.listeners_changed.notified().await;
         match Listeners::bind(&net) {
-            Ok(fresh) => current = fresh,
+            Ok(fresh) => drop(open.replace(fresh)),
             Err(error) => tracing::warn!("Failed to bind: {error}"),
         }
     }

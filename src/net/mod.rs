@@ -145,7 +145,7 @@ impl Net {
     fn check_query_limit(&self, connection: &Rc<Connection>) {
         let mut engine = self.engine.borrow_mut();
         let held = connection.io.borrow().reader.memory();
-        if held as u64 <= engine.server.config.client_query_buffer_limit {
+        if held <= engine.server.config.client_query_buffer_limit {
             return;
         }
         if let Some(session) = engine.clients.get(connection.client) {

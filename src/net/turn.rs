@@ -210,11 +210,12 @@ fn report_failure(
     failure: &crate::resp::ProtocolError,
 ) {
     if let Some(session) = engine.clients.get(connection.client) {
-        tracing::debug!("Protocol error ({}) from client: addr={}", failure.text(), session.peer.address);
+        tracing::debug!("Protocol error ({failure}) from client: addr={}", session.peer.address);
     }
-    let text = format!("ERR Protocol error: {}", failure.text());
-    engine.server.stats.error(text.as_bytes());
-    io.out.writer(crate::resp::Protocol::Resp2).error(text.as_bytes());
+    if let Some(text) = failure.reply_text() {
+        engine.server.stats.error(&text);
+        io.out.writer(crate::resp::Protocol::Resp2).error(&text);
+    }
     io.is_closing = true;
 }
 
