@@ -8,8 +8,10 @@
 
 mod args;
 pub mod commands;
+mod docs;
 mod error;
 mod flags;
+pub mod help;
 mod keys;
 mod spec;
 pub mod table;

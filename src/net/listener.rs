@@ -290,7 +290,7 @@ pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut
     }
     let too_long = over_soft && (now - since).as_secs() >= limit.soft_seconds.max(1);
     if over_hard || too_long {
-        let line = crate::observe::clients::describe(engine, session);
+        let line = crate::observe::clients::describe(&engine.server, session);
         tracing::warn!(
             "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
         );

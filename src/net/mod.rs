@@ -149,7 +149,7 @@ impl Net {
             return;
         }
         if let Some(session) = engine.clients.get(connection.client) {
-            let line = crate::observe::clients::describe(&engine, session);
+            let line = crate::observe::clients::describe(&engine.server, session);
             tracing::warn!("Closing client that reached max query buffer length: {line}");
         }
         engine.server.stats.query_limit_disconnections += 1;
