@@ -12,7 +12,7 @@ impl Engine {
     pub fn cron(&mut self) {
         let mono_ms = self.server.clock.mono_ms();
         self.server.stats.sample(mono_ms);
-        let used = (self.server.parts.memory)().used_bytes;
+        let used = (self.server.parts.used_memory)();
         self.server.memory_peak = self.server.memory_peak.max(used);
         self.close_idle_clients(mono_ms);
         if self.server.pause.until_ms().is_some_and(|until_ms| mono_ms >= until_ms) {

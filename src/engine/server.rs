@@ -10,17 +10,27 @@ use crate::command::{CommandError, CommandId, Table};
 use crate::config::Config;
 use crate::keyspace::KeyEvent;
 use crate::observe::memory::MemoryFigures;
+use crate::observe::process::ProcessFigures;
 use crate::observe::stats::Stats;
 use crate::structs::prng::Prng;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// What the engine is told of the process it runs in.
 #[derive(Clone)]
 pub struct ServerParts {
     /// A monotonic reading in nanoseconds, for measuring commands.
     pub ticks: Ticks,
-    /// Reads the allocator's figures.
+    /// Bytes in use: `used_memory`.
+    pub used_memory: fn() -> usize,
+    /// Reads all of the allocator's figures.
     pub memory: fn() -> MemoryFigures,
+    /// Reads the system's figures of the process.
+    pub process: fn() -> ProcessFigures,
+    /// Has the allocator give back what it keeps for later.
+    pub purge: fn() -> bool,
+    /// Moves the process to another directory and says which it is now (CONFIG SET dir).
+    pub change_directory: fn(&Path) -> io::Result<PathBuf>,
     /// The configuration file, for CONFIG REWRITE and INFO.
     pub config_path: Option<PathBuf>,
     pub executable: String,
@@ -32,7 +42,11 @@ impl Default for ServerParts {
     fn default() -> Self {
         ServerParts {
             ticks: || 0,
+            used_memory: || 0,
             memory: MemoryFigures::default,
+            process: ProcessFigures::default,
+            purge: || true,
+            change_directory: |path| Ok(path.to_owned()),
             config_path: None,
             executable: String::new(),
             process_id: 0,
@@ -61,6 +75,8 @@ pub struct Server {
     pub dirty_at_save: u64,
     /// Objects handed to the freeing thread so far.
     pub lazy_free_total: u64,
+    /// Objects that thread had freed at the last CONFIG RESETSTAT.
+    pub lazy_freed_at_reset: u64,
     last_http_warning_ms: Option<u64>,
     /// Keyspace events of the last commands, when somebody collects them.
     pub collected_events: Option<Vec<KeyEvent>>,
@@ -69,7 +85,7 @@ pub struct Server {
 impl Server {
     pub fn new(config: Config, parts: ServerParts, prng: &mut Prng) -> Server {
         let table = Table::new();
-        let used = (parts.memory)().used_bytes;
+        let used = (parts.used_memory)();
         Server {
             stats: Stats::new(table.len()),
             table,
@@ -88,6 +104,7 @@ impl Server {
             last_save_unix_seconds: 0,
             dirty_at_save: 0,
             lazy_free_total: 0,
+            lazy_freed_at_reset: 0,
             last_http_warning_ms: None,
             collected_events: None,
         }
