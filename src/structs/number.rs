@@ -225,7 +225,7 @@ pub(super) struct BinaryFormat {
 
 impl BinaryFormat {
     /// Rounds `mantissa * 2^exponent` to the nearest number of the format, ties to even. `sticky`
-    /// says that the true value lies slightly above; the mantissa must then have at least two bits
+    /// says that the true value lies slightly above; the mantissa must then have at least one bit
     /// more than the format. `None` is overflow.
     pub fn round(&self, mantissa: u128, exponent: i64, sticky: bool) -> Option<(u64, i64)> {
         if mantissa == 0 {
