@@ -12,6 +12,8 @@
 //! Invariant: a finite number's mantissa has its top bit set unless the exponent is the smallest;
 //! zero has the smallest exponent.
 
+use std::ops::Add;
+
 use super::number::{BinaryFormat, parse_exponent, parse_hex, split_sign};
 
 /// Texts must be shorter than this, as in Redis.
@@ -80,29 +82,6 @@ impl LongDouble {
         self.class == Class::Infinite
     }
 
-    /// The sum, rounded; an infinity on overflow, NaN for infinities of unlike signs.
-    pub fn add(self, other: LongDouble) -> LongDouble {
-        match (self.class, other.class) {
-            (
-                Class::Finite { mantissa: left, exponent: left_exponent },
-                Class::Finite { mantissa: right, exponent: right_exponent },
-            ) => {
-                let left = (self.negative, left, left_exponent);
-                let right = (other.negative, right, right_exponent);
-                if (left_exponent, left.1) >= (right_exponent, right.1) {
-                    add_smaller(left, right)
-                } else {
-                    add_smaller(right, left)
-                }
-            }
-            (Class::Infinite, Class::Infinite) if self.negative != other.negative => {
-                LongDouble { negative: false, class: Class::Nan }
-            }
-            (Class::Nan | Class::Infinite, Class::Finite { .. }) | (Class::Nan, _) => self,
-            _ => other,
-        }
-    }
-
     /// Appends the number as `%.17Lf` prints it, with the fraction's trailing zeros cut: never an
     /// exponent, never `-0`.
     pub fn format_human(&self, out: &mut Vec<u8>) {
@@ -127,6 +106,33 @@ impl LongDouble {
             while out.last() == Some(&b'0') {
                 out.pop();
             }
+        }
+    }
+}
+
+impl Add for LongDouble {
+    type Output = LongDouble;
+
+    /// The sum, rounded; an infinity on overflow, NaN for infinities of unlike signs.
+    fn add(self, other: LongDouble) -> LongDouble {
+        match (self.class, other.class) {
+            (
+                Class::Finite { mantissa: left, exponent: left_exponent },
+                Class::Finite { mantissa: right, exponent: right_exponent },
+            ) => {
+                let left = (self.negative, left, left_exponent);
+                let right = (other.negative, right, right_exponent);
+                if (left_exponent, left.1) >= (right_exponent, right.1) {
+                    add_smaller(left, right)
+                } else {
+                    add_smaller(right, left)
+                }
+            }
+            (Class::Infinite, Class::Infinite) if self.negative != other.negative => {
+                LongDouble { negative: false, class: Class::Nan }
+            }
+            (Class::Nan | Class::Infinite, Class::Finite { .. }) | (Class::Nan, _) => self,
+            _ => other,
         }
     }
 }
@@ -434,7 +440,7 @@ mod tests {
     fn increment(value: &str, increment: &str) -> String {
         let parsed = (LongDouble::parse(value.as_bytes()), LongDouble::parse(increment.as_bytes()));
         let (Some(value), Some(increment)) = parsed else { return "!".to_owned() };
-        let sum = value.add(increment);
+        let sum = value + increment;
         if sum.is_nan() || sum.is_infinite() { "!!".to_owned() } else { human(sum) }
     }
 
@@ -496,7 +502,7 @@ mod tests {
             let exact = format!("{value:.1100}");
             let parsed = LongDouble::parse(exact.as_bytes()).expect("valid");
             let doubled = LongDouble::parse(format!("{:.1100}", value * 2.0).as_bytes());
-            prop_assert_eq!(Some(parsed.add(parsed)), doubled);
+            prop_assert_eq!(Some(parsed + parsed), doubled);
             let shortest = LongDouble::parse(format!("{value:.17}").as_bytes()).expect("valid");
             let text = human(parsed);
             let printed = format!("{value:.17}");
@@ -507,7 +513,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "[-+]?[0-9a-fx.pe+-]{0,30}(e[-+]?[0-9]{1,5})?") {
             if let Some(number) = LongDouble::parse(text.as_bytes()) {
-                let printed = human(number.add(number));
+                let printed = human(number + number);
                 prop_assert!(LongDouble::parse(printed.as_bytes()).is_some(), "{}", printed);
             }
         }
