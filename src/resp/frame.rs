@@ -1,8 +1,8 @@
 //! Replies as they come from peers: a primary, a replica under MIGRATE, another node.
 //!
 //! The decoders are those of the redis-protocol crate, and this is its only home. They recurse
-//! without bound and build what a reply declares, so a reply is first walked here, without recursion,
-//! to see that it is whole and not nested deeply; only then is it decoded.
+//! without bound and build what a reply declares, so a reply is first walked here, without
+//! recursion, to see that it is whole and not nested deeply; only then is it decoded.
 //!
 //! Requests from clients do not come this way: `request` explains why.
 //!

@@ -1,13 +1,14 @@
-//! The 80-bit long double of x87, as far as INCRBYFLOAT and HINCRBYFLOAT need it: parse, add, print.
+//! The 80-bit long double of x87, as far as INCRBYFLOAT and HINCRBYFLOAT need it: parse, add,
+//! print.
 //!
-//! Redis computes these two in C's `long double`, and users rely on it: 0.1 + 0.2 is 0.3 there, where
-//! doubles give 0.30000000000000004. A decimal type was refused: it would give other digits for long
-//! fractions, and it has not the range. So this is a small soft float: a 64-bit mantissa times a
-//! power of two, each operation rounded to nearest, ties to even.
+//! Redis computes these two in C's `long double`, and users rely on it: 0.1 + 0.2 is 0.3 there,
+//! where doubles give 0.30000000000000004. A decimal type was refused: it would give other digits
+//! for long fractions, and it has not the range. So this is a small soft float: a 64-bit mantissa
+//! times a power of two, each operation rounded to nearest, ties to even.
 //!
 //! Numbers of ordinary size are converted with 128-bit integers. Long texts and large exponents go
-//! through a bignum; the text is at most 5 KB and the exponent is cut to the format's range first, so
-//! the work is bounded (well under a millisecond).
+//! through a bignum; the text is at most 5 KB and the exponent is cut to the format's range first,
+//! so the work is bounded (well under a millisecond).
 //!
 //! Invariant: a finite number's mantissa has its top bit set unless the exponent is the smallest;
 //! zero has the smallest exponent.
@@ -53,8 +54,8 @@ impl LongDouble {
         LongDouble { negative, class: Class::Infinite }
     }
 
-    /// Parses all of a text by `strtold`'s grammar. Refused are NaN, texts that overflow or underflow
-    /// to zero, and texts of 5 KB.
+    /// Parses all of a text by `strtold`'s grammar. Refused are NaN, texts that overflow or
+    /// underflow to zero, and texts of 5 KB.
     pub fn parse(text: &[u8]) -> Option<LongDouble> {
         if text.len() >= TEXT_LEN_MAX {
             return None;
@@ -195,7 +196,8 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Parses `<digits>[.<digits>][e[sign]<digits>]`, with digits on one side of the point at least.
+    /// Parses `<digits>[.<digits>][e[sign]<digits>]`, with digits on one side of the point at
+    /// least.
     fn parse(text: &[u8]) -> Option<Decimal> {
         let mut digits = Vec::with_capacity(text.len());
         let mut exponent = 0i64;
@@ -435,8 +437,8 @@ mod tests {
         String::from_utf8(out).expect("ASCII")
     }
 
-    /// What INCRBYFLOAT answers; `!` is a value that is not a valid float, `!!` is a sum that is not
-    /// finite.
+    /// What INCRBYFLOAT answers; `!` is a value that is not a valid float, `!!` is a sum that is
+    /// not finite.
     fn increment(value: &str, increment: &str) -> String {
         let parsed = (LongDouble::parse(value.as_bytes()), LongDouble::parse(increment.as_bytes()));
         let (Some(value), Some(increment)) = parsed else { return "!".to_owned() };
@@ -490,7 +492,10 @@ mod tests {
     proptest! {
         /// The direct way and the bignum's must round alike.
         #[test]
-        fn short_decimals_take_either_way(integer in 1u64..10_000_000_000_000_000_000, exponent in -27i64..20) {
+        fn short_decimals_take_either_way(
+            integer in 1u64..10_000_000_000_000_000_000,
+            exponent in -27i64..20,
+        ) {
             let text = format!("{integer}e{exponent}");
             let decimal = Decimal::parse(text.as_bytes()).expect("valid");
             prop_assert_eq!(decimal.to_binary(), decimal.to_binary_by_bignum());
