@@ -100,6 +100,24 @@ choices! {
     LogTimestamp { Legacy = "legacy", Iso8601 = "iso8601", Milliseconds = "milliseconds" }
 }
 
+impl EvictionPolicy {
+    /// Whether it goes by how often keys are used.
+    pub fn is_lfu(self) -> bool {
+        matches!(self, Self::VolatileLfu | Self::AllkeysLfu)
+    }
+
+    /// Whether it goes by how recently keys were used.
+    pub fn is_lru(self) -> bool {
+        matches!(self, Self::VolatileLru | Self::AllkeysLru)
+    }
+
+    /// Whether it leaves keys without an expiry alone.
+    pub fn is_volatile(self) -> bool {
+        use EvictionPolicy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
+        matches!(self, VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl)
+    }
+}
+
 impl ProtectedAction {
     /// Whether a client may; `local` tells that it is connected over loopback or a Unix socket.
     pub fn allows(self, local: bool) -> bool {
@@ -199,6 +217,17 @@ mod tests {
             options(&["save", "nosave"]).unwrap_err(),
             "shutdown options SAVE and NOSAVE can't be used simultaneously"
         );
+    }
+
+    #[test]
+    fn eviction_policies_tell_what_they_look_at() {
+        let words = |what: fn(EvictionPolicy) -> bool| {
+            let fits = EvictionPolicy::WORDS.iter().filter(move |(_, policy)| what(*policy));
+            fits.map(|(word, _)| *word).collect::<Vec<_>>()
+        };
+        assert_eq!(words(EvictionPolicy::is_lru), ["volatile-lru", "allkeys-lru"]);
+        assert_eq!(words(EvictionPolicy::is_lfu), ["volatile-lfu", "allkeys-lfu"]);
+        assert_eq!(words(EvictionPolicy::is_volatile).len(), 4);
     }
 
     #[test]
