@@ -8,9 +8,15 @@
 //! - [`keyspace`]: databases, entries, expiry;
 //! - [`command`]: what a command record is, the argument cursor, error texts, the table;
 //! - [`engine`]: the single-threaded executor, pure: requests and time in, replies and effects out;
-//! - [`observe`]: INFO, statistics, the slow log;
+//! - [`observe`]: INFO, statistics, memory figures;
 //! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio.
 
+pub mod command;
 pub mod config;
+pub mod engine;
+pub mod keyspace;
+pub mod net;
+pub mod observe;
 pub mod resp;
 pub mod structs;
+pub mod types;

@@ -1,1 +1,127 @@
-fn main() {}
+//! The server's process: command line, configuration, log, and then the engine in its net.
+
+use rufous::config::{self, Config};
+use rufous::engine::{Engine, Seed, ServerParts};
+use rufous::net;
+use rufous::observe::memory;
+use std::fs::File;
+use std::io::Read;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    memory::count_this_thread();
+    let args: Vec<Vec<u8>> =
+        std::env::args_os().skip(1).map(std::ffi::OsString::into_encoded_bytes).collect();
+    match args.first().map(Vec::as_slice) {
+        Some(b"-v" | b"--version") => {
+            println!("{}", version_line());
+            return ExitCode::SUCCESS;
+        }
+        Some(b"-h" | b"--help") => {
+            print!("{}", help());
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    match start(&args) {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn version_line() -> String {
+    format!(
+        "Redis server v={} sha=00000000:0 malloc=jemalloc-5.3.1 bits=64 build=rufous-{}",
+        config::REDIS_VERSION,
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+fn help() -> String {
+    let mut command = clap::Command::new("rufous-server")
+        .about("A Redis-compatible in-memory data structure server")
+        .disable_help_flag(true)
+        .override_usage("rufous-server [FILE] [--DIRECTIVE VALUE ...] [-]")
+        .arg(clap::Arg::new("FILE").help("A redis.conf file"))
+        .arg(
+            clap::Arg::new("DIRECTIVE")
+                .long("DIRECTIVE")
+                .help("Any directive of redis.conf, with its values; overrules the file"),
+        )
+        .arg(clap::Arg::new("version").short('v').long("version").help("Prints the version"))
+        .arg(clap::Arg::new("help").short('h').long("help").help("Prints this"))
+        .after_help("A lone - reads configuration lines from standard input.");
+    command.render_help().to_string()
+}
+
+fn start(args: &[Vec<u8>]) -> Result<u8, String> {
+    let loaded = config::load(args, &mut config::Disk).map_err(|error| error.to_string())?;
+    let config = loaded.config;
+    net::logging::start(&config).map_err(|error| format!("Can't open the log file: {error}"))?;
+    install_panic_hook();
+    announce(&config);
+    let parts = ServerParts {
+        ticks: ticks_ns,
+        memory: memory::figures,
+        config_path: loaded.path,
+        executable: executable(),
+        process_id: std::process::id(),
+    };
+    ticks_ns();
+    let seed = seed().map_err(|error| format!("Can't read randomness: {error}"))?;
+    let engine = Engine::new(config, parts, seed);
+    let code = net::serve(engine).map_err(|error| error.to_string())?;
+    Ok(u8::try_from(code).unwrap_or(1))
+}
+
+fn announce(config: &Config) {
+    tracing::info!("oO0OoO0OoO0Oo Rufous is starting oO0OoO0OoO0Oo");
+    tracing::info!(
+        "Redis version={}, bits=64, commit=00000000, modified=0, pid={}, just started",
+        config::REDIS_VERSION,
+        std::process::id()
+    );
+    tracing::info!("Configuration loaded");
+    tracing::info!("Running mode=standalone, port={}.", config.port);
+    tracing::info!("Server initialized");
+}
+
+/// A panic is a bug, and a keyspace it left half changed must not live on: the release profile
+/// aborts after this has told the log what was running.
+fn install_panic_hook() {
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let running = rufous::engine::running_command();
+        let message = format!("=== RUFOUS BUG REPORT: {info}; running command: {running}");
+        net::logging::write_line(tracing::Level::ERROR, &message);
+        default_hook(info);
+    }));
+}
+
+fn executable() -> String {
+    std::env::current_exe().map_or_else(|_| String::new(), |path| path.display().to_string())
+}
+
+fn ticks_ns() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Randomness from the system.
+fn seed() -> std::io::Result<Seed> {
+    let mut bytes = [0u8; 24];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let (hash_key, prng) = bytes.split_at(16);
+    Ok(Seed {
+        hash_key: hash_key.try_into().expect("sixteen bytes"),
+        prng: u64::from_le_bytes(prng.try_into().expect("eight bytes")),
+    })
+}

@@ -4,6 +4,7 @@
 //! word is the error's code: it is what INFO errorstats counts and what client libraries map to
 //! exceptions.
 
+use crate::types::WrongType;
 use std::borrow::Cow;
 
 /// What a handler returns: `Ok` after it has written its reply.
@@ -42,6 +43,12 @@ pub enum CommandError {
     Text(Box<str>),
     /// The same when the named part need not be UTF-8.
     Bytes(Box<[u8]>),
+}
+
+impl From<WrongType> for CommandError {
+    fn from(_: WrongType) -> CommandError {
+        CommandError::WrongType
+    }
 }
 
 impl CommandError {

@@ -11,6 +11,7 @@ pub mod commands;
 mod docs;
 mod error;
 mod flags;
+pub mod help;
 mod keys;
 mod spec;
 pub mod table;

@@ -101,7 +101,7 @@ choices! {
 }
 
 impl EvictionPolicy {
-    /// Whether it goes by how often keys are used.
+    /// Whether it goes by how often keys are used: entries then keep a count, not a time.
     pub fn is_lfu(self) -> bool {
         matches!(self, Self::VolatileLfu | Self::AllkeysLfu)
     }

@@ -15,6 +15,7 @@
 mod argv;
 mod check;
 mod choice;
+pub mod commands;
 mod directive;
 mod events;
 mod example;

@@ -35,6 +35,13 @@ impl Engine {
         (self.keyspace.expires_actively && at_ms != u64::MAX).then_some(at_ms)
     }
 
+    /// SIGTERM or SIGINT came: ends the process in good order.
+    pub fn shut_down_by_signal(&mut self) {
+        tracing::warn!("User requested shutdown...");
+        tracing::warn!("Redis is now ready to exit, bye bye...");
+        self.server.effects.push(Effect::Exit(0));
+    }
+
     /// Ends CLIENT PAUSE and lets the waiting clients try again.
     pub fn end_pause(&mut self) {
         for client in self.server.pause.end() {

@@ -56,7 +56,7 @@ impl<'a> Cx<'a> {
     /// Has a job answer the client, who waits for it. Inside a transaction the job runs here.
     pub fn answer_by(&mut self, job: Job) {
         if self.in_transaction {
-            self.reply.append(job());
+            self.reply.buffer().append(job());
             return;
         }
         self.session_mut().suspension = Some(Suspension::Job);

@@ -296,13 +296,15 @@ pub(super) fn call(
     let mut args = Args::new(request, name_words, hash_key, hashed);
     let db = cx.keys.db;
     let dirty = cx.keys.space().changes.dirty;
-    let start = cx.reply.mark();
+    let start = cx.reply.buffer().mark();
 
+    super::RUNNING.set(command.name);
     let result = (command.run)(cx, &mut args);
+    super::RUNNING.set("none");
 
     let failed = result.is_err();
     if let Err(error) = result {
-        cx.reply.truncate(start);
+        cx.reply.buffer().truncate(start);
         write_error(cx, &error);
     }
     let elapsed_ns = cx.server.clock.lap_ns();

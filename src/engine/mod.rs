@@ -35,6 +35,24 @@ use crate::config::Config;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::{ReplyBuf, Request};
 use crate::structs::prng::Prng;
+use std::cell::Cell;
+
+/// Where the engine's randomness comes from. The two are apart because ids that everybody sees
+/// are drawn from one, and the order of keys must not be guessed from them.
+#[derive(Clone, Copy, Default)]
+pub struct Seed {
+    pub hash_key: [u8; 16],
+    pub prng: u64,
+}
+
+thread_local! {
+    static RUNNING: Cell<&'static str> = const { Cell::new("none") };
+}
+
+/// The command that runs on this thread, for the report of a panic.
+pub fn running_command() -> &'static str {
+    RUNNING.get()
+}
 
 pub struct Engine {
     pub keyspace: Keyspace,
@@ -44,14 +62,11 @@ pub struct Engine {
 
 impl Engine {
     /// An engine with an empty keyspace. The same parts, seed included, make the same run.
-    pub fn new(config: Config, parts: ServerParts, seed: u64) -> Engine {
-        let mut prng = Prng::seeded(seed);
-        let mut key = [0u8; 16];
-        key[..8].copy_from_slice(&prng.next_u64().to_le_bytes());
-        key[8..].copy_from_slice(&prng.next_u64().to_le_bytes());
+    pub fn new(config: Config, parts: ServerParts, seed: Seed) -> Engine {
+        let mut prng = Prng::seeded(seed.prng);
         let databases = usize::try_from(config.databases).expect("the directive's bounds fit");
         let keyspace =
-            Keyspace::new(databases, HashKey::new(key), Prng::seeded(prng.next_u64()));
+            Keyspace::new(databases, HashKey::new(seed.hash_key), Prng::seeded(prng.next_u64()));
         let server = Server::new(config, parts, &mut prng);
         let mut engine = Engine { keyspace, clients: Clients::default(), server };
         engine.apply_whole_config();

@@ -7,7 +7,7 @@ use super::propagate::Propagation;
 use super::transaction::WatchTable;
 use super::{Effect, Session};
 use crate::command::{CommandError, CommandId, Table};
-use crate::config::{Config, ProtectedAction};
+use crate::config::Config;
 use crate::keyspace::KeyEvent;
 use crate::observe::memory::MemoryFigures;
 use crate::observe::stats::Stats;
@@ -95,7 +95,23 @@ impl Server {
 
     /// True if this client must authenticate before it may go on.
     pub fn requires_auth(&self, session: &Session) -> bool {
-        !session.authenticated && self.config.requirepass.as_deref().is_some_and(|p| !p.is_empty())
+        !session.authenticated && self.has_password()
+    }
+
+    /// True if the default user has a password.
+    pub fn has_password(&self) -> bool {
+        self.config.requirepass.as_ref().is_some_and(|password| !password.is_empty())
+    }
+
+    /// Compares in a time that does not tell how much of the password was right.
+    pub fn accepts_password(&self, given: &[u8]) -> bool {
+        let Some(password) = self.config.requirepass.as_ref().filter(|p| !p.is_empty()) else {
+            return true;
+        };
+        let password = password.as_bytes();
+        let padded = given.iter().copied().chain(std::iter::repeat(0));
+        let differing = password.iter().zip(padded).fold(0, |acc, (a, b)| acc | (a ^ b));
+        differing == 0 && password.len() == given.len()
     }
 
     /// DEBUG and MODULE are refused unless the configuration allows them to this client.
@@ -104,12 +120,7 @@ impl Server {
             "debug" => (self.config.enable_debug_command, "enable-debug-command"),
             _ => (self.config.enable_module_command, "enable-module-command"),
         };
-        let allowed = match action {
-            ProtectedAction::Yes => true,
-            ProtectedAction::Local => is_local,
-            ProtectedAction::No => false,
-        };
-        if allowed {
+        if action.allows(is_local) {
             return Ok(());
         }
         let name = command.to_ascii_uppercase();

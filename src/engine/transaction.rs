@@ -9,6 +9,7 @@ use crate::command::{Command, CommandId, Flags};
 use crate::keyspace::TouchedKey;
 use crate::resp::OwnedRequest;
 use hashbrown::HashMap;
+use std::hash::RandomState;
 
 /// Commands queued by one client since MULTI.
 #[derive(Default)]
@@ -76,35 +77,43 @@ pub struct WatchedKey {
 /// Who watches which key.
 #[derive(Default)]
 pub struct WatchTable {
-    watchers: HashMap<(usize, Box<[u8]>), Vec<ClientId>>,
+    /// By database and key. The keys are strangers', hence the keyed hasher.
+    watchers: Vec<HashMap<Box<[u8]>, Vec<ClientId>, RandomState>>,
+    len: usize,
 }
 
 impl WatchTable {
     pub fn is_empty(&self) -> bool {
-        self.watchers.is_empty()
+        self.len == 0
     }
 
     /// The number of keys that are watched.
     pub fn len(&self) -> usize {
-        self.watchers.len()
+        self.len
     }
 
     fn add(&mut self, db: usize, key: &[u8], client: ClientId) {
-        self.watchers.entry((db, key.into())).or_default().push(client);
+        if self.watchers.len() <= db {
+            self.watchers.resize_with(db + 1, HashMap::default);
+        }
+        let clients = self.watchers[db].entry(key.into()).or_default();
+        self.len += usize::from(clients.is_empty());
+        clients.push(client);
     }
 
     fn remove(&mut self, watched: &WatchedKey, client: ClientId) {
-        let at = (watched.db, watched.key.clone());
-        if let Some(clients) = self.watchers.get_mut(&at) {
-            clients.retain(|c| *c != client);
-            if clients.is_empty() {
-                self.watchers.remove(&at);
-            }
+        let Some(keys) = self.watchers.get_mut(watched.db) else { return };
+        let Some(clients) = keys.get_mut(&watched.key) else { return };
+        clients.retain(|watcher| *watcher != client);
+        if clients.is_empty() {
+            keys.remove(&watched.key);
+            self.len -= 1;
         }
     }
 
-    fn of<'t>(&'t self, key: &TouchedKey) -> &'t [ClientId] {
-        self.watchers.get(&(key.db, key.key.clone())).map_or(&[], Vec::as_slice)
+    fn of(&self, key: &TouchedKey) -> &[ClientId] {
+        let clients = self.watchers.get(key.db).and_then(|keys| keys.get(&key.key));
+        clients.map_or(&[], Vec::as_slice)
     }
 
     /// Marks the clients that watch one of these keys.
@@ -120,7 +129,7 @@ impl WatchTable {
 
     /// The watched keys of a database.
     pub fn keys_in(&self, db: usize) -> Vec<Box<[u8]>> {
-        self.watchers.keys().filter(|(d, _)| *d == db).map(|(_, key)| key.clone()).collect()
+        self.watchers.get(db).map_or_else(Vec::new, |keys| keys.keys().cloned().collect())
     }
 }
 

@@ -77,7 +77,7 @@ impl Db {
     }
 
     pub fn random(&self, prng: &mut Prng) -> Option<&Entry> {
-        self.entries.random(prng)
+        self.entries.random(&mut |bound| prng.below(bound))
     }
 
     /// Changes an entry in place through `edit`, which may change its value and its expiry.

@@ -130,10 +130,8 @@ impl<'a> Keys<'a> {
                 was_expired = entry.is_expired(now_ms);
                 let keeps = expiry == Expiry::Keep && !was_expired;
                 if entry.kind() == Kind::String && entry.heap_bytes() == 0 {
-                    if !keeps {
-                        entry.set_expiry(at_ms);
-                    }
-                    entry.set_string(take(), encoding);
+                    let at_ms = if keeps { entry.expiry_ms() } else { at_ms };
+                    entry.set(take(), encoding, at_ms);
                 } else {
                     let at_ms = if keeps { entry.expiry_ms() } else { at_ms };
                     let fresh = Entry::new(key.bytes, take(), encoding, at_ms);

@@ -56,14 +56,17 @@ impl Net {
         let found = connections.get(client.slot())?.as_ref()?;
         (found.client == client).then(|| Rc::clone(found))
     }
+}
 
-    fn limits(&self, connection: &Connection) -> Limits {
-        let engine = self.engine.borrow();
-        let session = engine.clients.get(connection.client);
-        Limits {
-            bulk_len_max: u64::try_from(engine.server.config.proto_max_bulk_len).unwrap_or(u64::MAX),
-            authenticated: session.is_none_or(|s| !engine.server.requires_auth(s)),
-        }
+/// A client that has not authenticated is closed when so many bytes of replies wait for it.
+const READ_OUTPUT_UNAUTHENTICATED_MAX: u64 = 256 * 1024;
+
+/// What the parser allows this client now.
+fn limits(engine: &Engine, client: ClientId) -> Limits {
+    let session = engine.clients.get(client);
+    Limits {
+        bulk_len_max: engine.server.config.proto_max_bulk_len as u64,
+        authenticated: session.is_none_or(|session| !engine.server.requires_auth(session)),
     }
 }
 
@@ -99,4 +102,57 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         turn::flush_everything(&net);
         Ok(net.exit_code.get().unwrap_or(0))
     })
+}
+
+impl Net {
+    /// Gives the connection's requests their turn.
+    fn mark_ready(&self, connection: &Rc<Connection>) {
+        if !connection.is_ready.replace(true) {
+            self.ready.borrow_mut().push_back(Rc::clone(connection));
+            self.executor.notify_one();
+        }
+    }
+
+    /// Has the connection's output written at the end of the turn.
+    fn mark_dirty(&self, connection: &Rc<Connection>) {
+        if !connection.is_dirty.replace(true) {
+            self.dirty.borrow_mut().push(Rc::clone(connection));
+            self.executor.notify_one();
+        }
+    }
+
+    fn remember(&self, connection: &Rc<Connection>) {
+        let mut connections = self.connections.borrow_mut();
+        let slot = connection.client.slot();
+        if connections.len() <= slot {
+            connections.resize(slot + 1, None);
+        }
+        connections[slot] = Some(Rc::clone(connection));
+    }
+
+    /// The connection has ended: its client is gone.
+    fn forget(&self, connection: &Rc<Connection>) {
+        connection.is_closed.set(true);
+        self.connections.borrow_mut()[connection.client.slot()] = None;
+        let mut engine = self.engine.borrow_mut();
+        engine.disconnect(connection.client);
+        if let Some(buffer) = connection.io.borrow_mut().reader.detach_buffer() {
+            self.buffers.give_input(buffer);
+        }
+    }
+
+    /// Ends a connection whose unfinished request is longer than it may be.
+    fn check_query_limit(&self, connection: &Rc<Connection>) {
+        let mut engine = self.engine.borrow_mut();
+        let held = connection.io.borrow().reader.memory();
+        if held <= engine.server.config.client_query_buffer_limit {
+            return;
+        }
+        if let Some(session) = engine.clients.get(connection.client) {
+            let line = crate::observe::clients::describe(&engine.server, session);
+            tracing::warn!("Closing client that reached max query buffer length: {line}");
+        }
+        engine.server.stats.query_limit_disconnections += 1;
+        connection.close();
+    }
 }

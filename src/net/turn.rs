@@ -116,7 +116,7 @@ impl Window {
 fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, count: usize) {
     let mut at = 0;
     while at < count && !connection.is_closed.get() {
-        let verdict = run_until_effect(engine, connection, &mut at, count);
+        let verdict = run_until_effect(net, engine, connection, &mut at, count);
         carry_out(net, engine);
         match verdict {
             Verdict::Done => {}
@@ -139,12 +139,16 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
 
 /// Runs requests until one leaves effects or does not simply end.
 fn run_until_effect(
+    net: &Net,
     engine: &mut Engine,
     connection: &Connection,
     at: &mut usize,
     count: usize,
 ) -> Verdict {
     let io = &mut *connection.io.borrow_mut();
+    if io.out.is_empty() {
+        io.out = crate::resp::ReplyBuf::with_bytes(net.buffers.output());
+    }
     while *at < count {
         let prepared = io.prepared[*at].clone();
         let hashed = prepared.hashed(&engine.server.table, &io.hashes);
@@ -186,8 +190,8 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
     let mono_ms = engine.server.clock.mono_ms();
     if let Some(session) = engine.clients.get_mut(connection.client) {
         session.last_active_ms = mono_ms;
-        session.io.query_bytes = io.reader.buffered();
-        session.io.argv_bytes = io.reader.memory();
+        session.io.query_bytes = io.reader.buffered_len();
+        session.io.argv_bytes = io.reader.argv_len();
         session.io.output_bytes = io.out.memory();
         session.io.read_bytes_total = io.read_bytes;
         session.io.written_bytes_total = io.written_bytes;
@@ -206,11 +210,12 @@ fn report_failure(
     failure: &crate::resp::ProtocolError,
 ) {
     if let Some(session) = engine.clients.get(connection.client) {
-        tracing::debug!("Protocol error ({}) from client: addr={}", failure.text(), session.peer.address);
+        tracing::debug!("Protocol error ({failure}) from client: addr={}", session.peer.address);
     }
-    let text = format!("ERR Protocol error: {}", failure.text());
-    engine.server.stats.error(text.as_bytes());
-    io.out.writer(crate::resp::Protocol::Resp2).error(text.as_bytes());
+    if let Some(text) = failure.reply_text() {
+        engine.server.stats.error(&text);
+        io.out.writer(crate::resp::Protocol::Resp2).error(&text);
+    }
     io.is_closing = true;
 }
 
@@ -310,8 +315,7 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
         return;
     }
     io.over_soft_limit = None;
-    net.buffers.give_output(std::mem::take(&mut io.out).into_bytes());
-    io.out = crate::resp::ReplyBuf::with_bytes(net.buffers.output());
+    net.buffers.give_output(io.out.take_bytes());
     if io.is_closing {
         connection.close();
     } else if io.reader.pending() == 0

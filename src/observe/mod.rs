@@ -3,6 +3,7 @@
 //! Counting is done where things happen and must cost next to nothing; this room owns the
 //! counters and words the reports.
 
+pub mod clients;
 pub mod commands;
 pub mod info;
 pub mod memory;

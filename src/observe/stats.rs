@@ -3,6 +3,7 @@
 
 use crate::command::CommandId;
 use hashbrown::HashMap;
+use std::hash::RandomState;
 
 /// What INFO commandstats shows of one command.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Rate {
 #[derive(Default)]
 pub struct Stats {
     commands: Vec<CommandStats>,
-    errors: HashMap<Box<[u8]>, u64>,
+    errors: HashMap<Box<[u8]>, u64, RandomState>,
     pub commands_total: u64,
     pub errors_total: u64,
     pub connections_total: u64,

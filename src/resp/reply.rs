@@ -26,7 +26,7 @@ pub enum Protocol {
 }
 
 /// A long string that the keyspace, requests and replies share.
-pub type SharedBytes = triomphe::Arc<Vec<u8>>;
+pub use crate::structs::SharedBytes;
 
 /// Shared payloads from this length on are spliced in; below it a copy is cheaper.
 pub const SPLICE_LEN_MIN: usize = 16 * 1024;
@@ -114,6 +114,18 @@ impl ReplyBuf {
     #[inline]
     pub fn append_raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Appends another output, spliced payloads uncopied.
+    pub fn append(&mut self, other: ReplyBuf) {
+        let offset = self.bytes.len();
+        let unwritten = &other.bytes[other.head..];
+        debug_assert_eq!(other.splice_head, 0, "only fresh output is appended");
+        for splice in other.splices {
+            self.spliced_len += splice.payload.len();
+            self.splices.push_back(Splice { at: offset + splice.at - other.head, ..splice });
+        }
+        self.bytes.extend_from_slice(unwritten);
     }
 
     /// Appends a payload without copying it when it is long.
@@ -275,6 +287,11 @@ impl Reply<'_> {
 
     fn is_resp3(&self) -> bool {
         self.protocol == Protocol::Resp3
+    }
+
+    /// Speaks this protocol from here on.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
     }
 
     /// The output itself, for marks and bytes that are protocol already.

@@ -1,5 +1,12 @@
 //! Containers and text/number routines. Nothing here knows of commands, clients or a server.
+
 pub mod glob;
 pub mod number;
+pub mod prefetch;
 pub mod prng;
+pub mod trie;
 pub mod words;
+
+/// Bytes that are shared between the keyspace, its snapshots and replies on their way out; a
+/// writer that finds them shared copies them first.
+pub type SharedBytes = triomphe::Arc<Vec<u8>>;

@@ -117,6 +117,11 @@ impl RequestReader {
         self.read_buffer().extend_from_slice(bytes);
     }
 
+    /// Whether bytes may come without memory being found first.
+    pub fn has_buffer(&self) -> bool {
+        self.buffer.capacity() > 0 || self.incoming.is_some()
+    }
+
     /// Lends the reader a pooled buffer; ignored unless the reader is without one.
     pub fn attach_buffer(&mut self, buffer: BytesMut) {
         if self.buffer.capacity() == 0 {

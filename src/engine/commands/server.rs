@@ -1,0 +1,170 @@
+//! The server as a whole: databases, time, shutdown.
+
+use crate::command::{
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
+};
+use crate::engine::{Cx, transaction};
+use crate::keyspace::Garbage;
+
+pub static COMMANDS: &[&Command] = &[&DBSIZE, &FLUSHALL, &FLUSHDB, &SWAPDB, &TIME];
+
+static DBSIZE: Command = Command {
+    name: "dbsize",
+    group: Group::Server,
+    summary: "Returns how many keys the database has.",
+    arity: Arity::exactly(1),
+    flags: Flags::READONLY.or(Flags::FAST),
+    acl: Categories::KEYSPACE,
+    tips: &["request_policy:all_shards", "response_policy:agg_sum"],
+    reply: Shape::Integer,
+    example: "> SET k v\nOK\n> DBSIZE\n(integer) 1",
+    run: dbsize,
+    ..Command::BASE
+};
+
+fn dbsize(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    cx.reply.integer(cx.keys.db().len() as i64);
+    Ok(())
+}
+
+const FLUSH_ARGS: &[Arg] = &[Arg::one_of(
+    "flush-type",
+    &[Arg::flag("async", "ASYNC").since("4.0.0"), Arg::flag("sync", "SYNC").since("6.2.0")],
+)
+.optional()];
+
+static FLUSHDB: Command = Command {
+    name: "flushdb",
+    group: Group::Server,
+    summary: "Removes all keys of the database.",
+    complexity: "O(1); the memory is freed by another thread",
+    arity: Arity::at_least(1),
+    flags: Flags::WRITE,
+    acl: Categories::KEYSPACE.or(Categories::DANGEROUS),
+    tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+    history: &[("4.0.0", "Took ASYNC."), ("6.2.0", "Took SYNC.")],
+    args: FLUSH_ARGS,
+    reply: Shape::Ok,
+    example: "> SET k v\nOK\n> FLUSHDB\nOK\n> DBSIZE\n(integer) 0",
+    run: flushdb,
+    ..Command::BASE
+};
+
+fn flushdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let lazily = flush_mode(cx, args)?;
+    let db = cx.keys.db;
+    let removed = flush(cx, db, lazily);
+    let space = cx.keys.space();
+    space.changes.dirty += removed.max(1);
+    cx.reply.ok();
+    Ok(())
+}
+
+static FLUSHALL: Command = Command {
+    name: "flushall",
+    group: Group::Server,
+    summary: "Removes all keys of all databases.",
+    complexity: "O(D) with D databases; the memory is freed by another thread",
+    arity: Arity::at_least(1),
+    flags: Flags::WRITE,
+    acl: Categories::KEYSPACE.or(Categories::DANGEROUS),
+    tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+    history: &[("4.0.0", "Took ASYNC."), ("6.2.0", "Took SYNC.")],
+    args: FLUSH_ARGS,
+    reply: Shape::Ok,
+    example: "> SET k v\nOK\n> FLUSHALL ASYNC\nOK\n> DBSIZE\n(integer) 0",
+    run: flushall,
+    ..Command::BASE
+};
+
+fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let lazily = flush_mode(cx, args)?;
+    let mut removed = 0;
+    for db in 0..cx.keys.db_count() {
+        removed += flush(cx, db, lazily);
+    }
+    cx.keys.space().changes.dirty += removed.max(1);
+    cx.reply.ok();
+    Ok(())
+}
+
+/// Whether the caller may go on before the memory is free.
+fn flush_mode(cx: &Cx<'_>, args: &mut Args<'_>) -> Result<bool, CommandError> {
+    let lazily = match args.peek() {
+        None => cx.server.config.lazyfree_lazy_user_flush,
+        Some(_) if args.option("async") => true,
+        Some(_) if args.option("sync") => false,
+        Some(_) => return Err(CommandError::Syntax),
+    };
+    args.done()?;
+    Ok(lazily)
+}
+
+/// Empties a database; how many keys it had.
+fn flush(cx: &mut Cx<'_>, db: usize, lazily: bool) -> u64 {
+    transaction::touch_watched_keys(cx, db, None);
+    let space = cx.keys.space();
+    let removed = space.take_db(db);
+    let keys = removed.len() as u64;
+    if lazily && keys > 0 {
+        space.changes.garbage.push(Garbage::Db(Box::new(removed)));
+    }
+    keys
+}
+
+static SWAPDB: Command = Command {
+    name: "swapdb",
+    since: "4.0.0",
+    group: Group::Server,
+    summary: "Exchanges two databases, for all connections at once.",
+    complexity: "O(N) with N watched keys of the two",
+    arity: Arity::exactly(3),
+    flags: Flags::WRITE.or(Flags::FAST),
+    acl: Categories::KEYSPACE.or(Categories::DANGEROUS),
+    args: &[Arg::integer("index1"), Arg::integer("index2")],
+    reply: Shape::Ok,
+    example: "> SET k v\nOK\n> SWAPDB 0 1\nOK\n> GET k\n(nil)",
+    run: swapdb,
+    ..Command::BASE
+};
+
+fn swapdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let first = args.integer_or(CommandError::Fixed("ERR invalid first DB index"));
+    let second = args.integer_or(CommandError::Fixed("ERR invalid second DB index"));
+    args.done()?;
+    let count = cx.keys.db_count();
+    let in_range = |index: i64| usize::try_from(index).ok().filter(|index| *index < count);
+    let first = in_range(first).ok_or(CommandError::DbIndexOutOfRange)?;
+    let second = in_range(second).ok_or(CommandError::DbIndexOutOfRange)?;
+    if first != second {
+        transaction::touch_watched_keys(cx, first, Some(second));
+        transaction::touch_watched_keys(cx, second, Some(first));
+        cx.keys.space().swap_dbs(first, second);
+    }
+    cx.keys.space().changes.dirty += 1;
+    cx.reply.ok();
+    Ok(())
+}
+
+static TIME: Command = Command {
+    name: "time",
+    since: "2.6.0",
+    group: Group::Server,
+    summary: "Returns the server's time: seconds since 1970, and microseconds within the second.",
+    arity: Arity::exactly(1),
+    flags: Flags::LOADING.or(Flags::STALE).or(Flags::FAST),
+    tips: &["nondeterministic_output"],
+    reply: Shape::Array,
+    run: time,
+    ..Command::BASE
+};
+
+fn time(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    let unix_us = cx.server.clock.now().unix_us;
+    cx.reply.array(2);
+    cx.reply.bulk_fmt(format_args!("{}", unix_us / 1_000_000));
+    cx.reply.bulk_fmt(format_args!("{}", unix_us % 1_000_000));
+    Ok(())
+}

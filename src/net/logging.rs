@@ -1,0 +1,150 @@
+//! Log lines in Redis's format: `pid:role date level message`.
+//!
+//! The lines go through `tracing`, so that the rest of the crate only names a level and a text.
+//! Redis's four levels map onto five of tracing's: debug is TRACE, verbose is DEBUG, notice is
+//! INFO, and warning is WARN and ERROR.
+
+use crate::config::{Config, LogLevel};
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+static SETTINGS: Mutex<Settings> = Mutex::new(Settings { level: LevelFilter::INFO, file: None });
+
+struct Settings {
+    level: LevelFilter,
+    file: Option<PathBuf>,
+}
+
+/// Makes this the process's log; called once, before anything is logged.
+pub fn start(config: &Config) -> io::Result<()> {
+    reconfigure(config);
+    if let Some(path) = &settings().file {
+        // A log file that cannot be written is known at the start, not at the first line.
+        OpenOptions::new().append(true).create(true).open(path)?;
+    }
+    tracing::subscriber::set_global_default(Log).map_err(io::Error::other)
+}
+
+/// Follows a change of `loglevel` or `logfile`.
+pub fn reconfigure(config: &Config) {
+    let level = match config.loglevel {
+        LogLevel::Debug => LevelFilter::TRACE,
+        LogLevel::Verbose => LevelFilter::DEBUG,
+        LogLevel::Notice => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Nothing => LevelFilter::OFF,
+    };
+    let file = (!config.logfile.is_empty()).then(|| config.logfile.as_path().to_owned());
+    *settings() = Settings { level, file };
+    tracing::callsite::rebuild_interest_cache();
+}
+
+fn settings() -> std::sync::MutexGuard<'static, Settings> {
+    SETTINGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes a line of the log whatever the level, for the panic hook.
+pub fn write_line(level: Level, message: &str) {
+    let line = format_line(level, message);
+    let file = settings().file.clone();
+    // There is nowhere to report that the log itself cannot be written.
+    let _ = match file {
+        None => io::stdout().lock().write_all(line.as_bytes()),
+        Some(path) => OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes())),
+    };
+}
+
+fn format_line(level: Level, message: &str) -> String {
+    let mark = match level {
+        Level::TRACE => '.',
+        Level::DEBUG => '-',
+        Level::INFO => '*',
+        Level::WARN | Level::ERROR => '#',
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let date = format_date(now.as_secs(), now.subsec_millis());
+    format!("{}:M {date} {mark} {message}\n", std::process::id())
+}
+
+/// `21 Nov 2026 10:04:54.123`, in UTC.
+fn format_date(unix_seconds: u64, millis: u32) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    // Days are counted from 1 March of a year divisible by 400, so that leap days come last.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = year_of_era + era * 400 + u64::from(month < 2);
+    let name = MONTHS[usize::try_from(month).unwrap_or(0)];
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{day:02} {name} {year} {hour:02}:{minute:02}:{second:02}.{millis:03}")
+}
+
+struct Log;
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= settings().level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(settings().level)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        write_line(*event.metadata().level(), &message.0);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(format_date(0, 0), "01 Jan 1970 00:00:00.000");
+        assert_eq!(format_date(951_782_400, 7), "29 Feb 2000 00:00:00.007");
+        assert_eq!(format_date(1_795_255_494, 123), "21 Nov 2026 10:04:54.123");
+        assert_eq!(format_date(4_107_542_399, 999), "28 Feb 2100 23:59:59.999");
+    }
+}

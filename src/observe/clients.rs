@@ -1,0 +1,61 @@
+//! The line that CLIENT LIST and the log print for a client.
+//!
+//! Exporters split it at spaces and each field at its only `=`; the order of the fields is
+//! Redis's, and new ones go to the end.
+
+use crate::engine::{Server, Session};
+use crate::resp::Protocol;
+use std::fmt::Write;
+
+/// Describes a client, without a line end.
+pub fn describe(server: &Server, session: &Session) -> String {
+    let mono_ms = server.clock.mono_ms();
+    let seconds_since = |then_ms: u64| mono_ms.saturating_sub(then_ms) / 1000;
+    let transaction = session.transaction.as_deref();
+    let io = &session.io;
+    let command = session.last_command.map_or("NULL", |id| server.table.row(id).full_name);
+    let protocol = if session.protocol == Protocol::Resp3 { 3 } else { 2 };
+    let mut line = String::with_capacity(400);
+    let written = write!(
+        line,
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
+         multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} \
+         oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={protocol} \
+         lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+        session.id.number(),
+        session.peer.address,
+        session.peer.local_address,
+        session.peer.fd,
+        session.name,
+        seconds_since(session.created_ms),
+        seconds_since(session.last_active_ms),
+        session.flag_letters(),
+        session.db,
+        transaction.map_or(-1, |t| t.len() as i64),
+        session.watched.len(),
+        io.query_bytes,
+        io.query_free_bytes,
+        io.argv_bytes,
+        transaction.map_or(0, |t| t.memory()),
+        io.output_bytes,
+        io.output_bytes,
+        io.output_bytes,
+        io.output_bytes,
+        memory_bytes(session),
+        session.user,
+        session.library_name,
+        session.library_version,
+        io.read_bytes_total,
+        io.written_bytes_total,
+        session.commands_total,
+    );
+    written.expect("writing to a string cannot fail");
+    line
+}
+
+/// All memory that a client costs.
+pub fn memory_bytes(session: &Session) -> usize {
+    let io = &session.io;
+    let queued = session.transaction.as_deref().map_or(0, |transaction| transaction.memory());
+    size_of::<Session>() + io.query_bytes + io.query_free_bytes + io.output_bytes + queued
+}

@@ -1,0 +1,5 @@
+//! INFO, MEMORY and their like.
+
+use crate::command::Command;
+
+pub static COMMANDS: &[&Command] = &[];

@@ -1,0 +1,114 @@
+//! Deadlines: each kid of an inner node carries a lower bound of the deadlines below it.
+//!
+//! That is an index over segments, not over keys: it costs 8 bytes a segment and one comparison a
+//! level on insertion. Bounds are only lowered by writers, so they may become stale (too low) when
+//! a deadline is removed or moved out; the active cycle, which is the only reader, puts the bounds
+//! it passes right. An ordered index over keys is refused: it costs memory for each volatile key
+//! and a second structure to keep in step on each SET EX.
+
+use triomphe::Arc;
+
+use super::inner::{Inner, LEVELS, Node, Shape, cell_of};
+use super::segment::{CAPACITY, Leaf};
+use super::{Item, Trie};
+
+/// One run of the active cycle.
+struct Sweep<'a, T> {
+    now_ms: u64,
+    /// How many more items may be taken.
+    left: usize,
+    out: &'a mut Vec<T>,
+    shape: &'a mut Shape,
+}
+
+impl<T: Item> Trie<T> {
+    /// A time before which nothing expires; `u64::MAX` when there are no deadlines.
+    pub fn earliest_deadline(&self) -> u64 {
+        self.earliest_ms
+    }
+
+    /// Makes known that an item of this hash has been given a deadline through [`Trie::get_mut`] or
+    /// [`Trie::slot`]. Insertions do it themselves.
+    pub fn lower_deadline(&mut self, hash: u64, at_ms: u64) {
+        if at_ms == u64::MAX {
+            return;
+        }
+        self.earliest_ms = self.earliest_ms.min(at_ms);
+        let mut inner = Arc::make_mut(&mut self.root);
+        for level in 0..LEVELS {
+            let at = inner.rank(cell_of(hash, level));
+            let kid = &mut inner.kids[at];
+            kid.earliest_ms = kid.earliest_ms.min(at_ms);
+            match &mut kid.node {
+                Node::Inner(child) => inner = Arc::make_mut(child),
+                Node::Leaf(_) => return,
+            }
+        }
+    }
+
+    /// Moves up to `max` items whose deadline is `now_ms` or earlier to `out`. The answer is whether
+    /// there are, or may be, more of them.
+    pub fn take_expired(&mut self, now_ms: u64, max: usize, out: &mut Vec<T>) -> bool {
+        if self.earliest_ms > now_ms || max == 0 {
+            return self.earliest_ms <= now_ms;
+        }
+        let before = out.len();
+        let mut sweep = Sweep { now_ms, left: max, out, shape: &mut self.shape };
+        self.earliest_ms = sweep.inner(&mut self.root, 0);
+        self.len -= out.len() - before;
+        self.earliest_ms <= now_ms
+    }
+}
+
+impl<T: Item> Sweep<'_, T> {
+    /// Sweeps a node and returns its new bound. Recursion ends at the leaves, after at most
+    /// `LEVELS` levels.
+    fn inner(&mut self, node: &mut Arc<Inner<T>>, level: usize) -> u64 {
+        let inner = Arc::make_mut(node);
+        // Joining moves kids about, so it is done after the pass, for these cells.
+        let mut sparse = Vec::new();
+        let mut cell = 0;
+        for at in 0..inner.kids.len() {
+            let next_cell = inner.next_start(cell + 1);
+            let kid = &mut inner.kids[at];
+            if kid.earliest_ms <= self.now_ms && self.left > 0 {
+                let left = self.left;
+                kid.earliest_ms = match &mut kid.node {
+                    Node::Inner(child) => self.inner(child, level + 1),
+                    Node::Leaf(leaf) => self.leaf(leaf),
+                };
+                if self.left < left {
+                    sparse.push(cell);
+                }
+            }
+            cell = next_cell;
+        }
+        for cell in sparse {
+            inner.collapse(cell, self.shape);
+            inner.settle(cell, level, self.shape);
+        }
+        inner.kids.iter().map(|kid| kid.earliest_ms).min().unwrap_or(u64::MAX)
+    }
+
+    /// Sweeps a segment, without copying it if nothing in it has expired, and returns its new bound.
+    fn leaf(&mut self, leaf: &mut Leaf<T>) -> u64 {
+        let view = leaf.view();
+        view.prefetch_items();
+        let earliest_ms = view.items().map(T::deadline_ms).min().unwrap_or(u64::MAX);
+        if earliest_ms > self.now_ms {
+            return earliest_ms;
+        }
+        let last =
+            if view.overflow().is_empty() { view.len() } else { CAPACITY + view.overflow().len() };
+        let mut view = leaf.view_mut();
+        // From the last to the first, because a removal moves the last item to the gap.
+        for at in (0..last).rev() {
+            let due = view.as_view().item(at).is_some_and(|item| item.deadline_ms() <= self.now_ms);
+            if due && self.left > 0 {
+                self.out.push(view.swap_remove(at));
+                self.left -= 1;
+            }
+        }
+        view.as_view().items().map(T::deadline_ms).min().unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,298 @@
+//! Inner nodes: 512 cells, one for each value of the next nine hash bits, shared among few kids.
+//!
+//! A kid covers a run of cells, so its hashes share as many bits as the run is short. Which cells
+//! start a run is a bitmap of one cache line, and a kid's place in the list is the number of starts
+//! up to its cell: two cache lines answer it. Kids lie in hash order, which SCAN and the walks want
+//! anyway, and each is referenced once, which the uniqueness check of copy-on-write wants. The
+//! alternative refused is a directory of 2^n indices: it has to double and halve, adds a dependent
+//! miss, and takes more memory; what it saves is moving the later kids when a segment splits, some
+//! 100 ns in 2 us.
+//!
+//! Invariants: cell 0 is a start; `kids` has one kid per start; a leaf's run is `512 >> (depth - 9 *
+//! level)` cells, aligned to its length; an inner kid's run is one cell; `earliest_ms` of a kid is
+//! no later than any deadline below it.
+
+use triomphe::Arc;
+
+use super::Item;
+use super::segment::{CAPACITY, Leaf, MAX_DEPTH};
+use crate::structs::prefetch;
+
+/// The hash bits that one level uses up.
+pub(super) const LEVEL_BITS: u32 = 9;
+
+/// The most levels of inner nodes; a leaf's depth is bounded by `MAX_DEPTH`.
+pub(super) const LEVELS: usize = (MAX_DEPTH as u32 / LEVEL_BITS) as usize;
+
+const CELLS: usize = 1 << LEVEL_BITS;
+
+/// Two sparse segments are joined when they hold no more items than this together. Far below half
+/// of `CAPACITY`, so that a segment does not split and join in turns.
+const JOIN_MAX: usize = 24;
+
+pub(super) enum Node<T> {
+    Leaf(Leaf<T>),
+    Inner(Arc<Inner<T>>),
+}
+
+pub(super) struct Kid<T> {
+    pub(super) node: Node<T>,
+    /// A lower bound of the deadlines below; `u64::MAX` when there are none.
+    pub(super) earliest_ms: u64,
+}
+
+/// The order of the fields puts the starts on a cache line of their own.
+#[repr(C)]
+pub(super) struct Inner<T> {
+    /// How many starts there are before each word of `starts`.
+    ranks: [u16; CELLS / 64],
+    pub(super) kids: Vec<Kid<T>>,
+    _pad: [u64; 2],
+    starts: [u64; CELLS / 64],
+}
+
+/// What a trie is built of, kept up to date by those who change it.
+#[derive(Clone)]
+pub(super) struct Shape {
+    /// The number of segments of each depth.
+    pub(super) depths: [u32; MAX_DEPTH as usize + 1],
+    pub(super) inner_nodes: u32,
+    pub(super) segment_bytes: usize,
+}
+
+/// The cell of a hash in the inner nodes of a level.
+#[inline(always)]
+pub(super) fn cell_of(hash: u64, level: usize) -> usize {
+    (hash << (LEVEL_BITS * level as u32) >> (64 - LEVEL_BITS)) as usize
+}
+
+impl Shape {
+    pub(super) fn new() -> Shape {
+        Shape { depths: [0; MAX_DEPTH as usize + 1], inner_nodes: 0, segment_bytes: 0 }
+    }
+
+    fn count<T: Item>(&mut self, leaf: &Leaf<T>) {
+        self.depths[leaf.view().depth() as usize] += 1;
+        self.segment_bytes += leaf.bytes();
+    }
+
+    fn discount<T: Item>(&mut self, leaf: &Leaf<T>) {
+        self.depths[leaf.view().depth() as usize] -= 1;
+        self.segment_bytes -= leaf.bytes();
+    }
+}
+
+impl<T> Clone for Kid<T> {
+    fn clone(&self) -> Kid<T> {
+        let node = match &self.node {
+            Node::Leaf(leaf) => Node::Leaf(leaf.clone()),
+            Node::Inner(inner) => Node::Inner(inner.clone()),
+        };
+        Kid { node, earliest_ms: self.earliest_ms }
+    }
+}
+
+impl<T: Item> Clone for Inner<T> {
+    fn clone(&self) -> Inner<T> {
+        self.kids.iter().for_each(|kid| kid.node.prefetch());
+        Inner { kids: self.kids.clone(), ..*self }
+    }
+}
+
+impl<T: Item> Node<T> {
+    /// Fetches the reference count and what a descent reads first.
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        match self {
+            Node::Leaf(leaf) => leaf.prefetch(),
+            Node::Inner(inner) => inner.prefetch(),
+        }
+    }
+
+    #[inline(always)]
+    fn is_full_leaf(&self) -> bool {
+        matches!(self, Node::Leaf(leaf) if leaf.is_full())
+    }
+}
+
+impl<T: Item> Inner<T> {
+    /// A node with one kid, which covers all the cells.
+    fn around(kid: Kid<T>) -> Inner<T> {
+        let mut starts = [0; CELLS / 64];
+        starts[0] = 1;
+        let mut ranks = [1; CELLS / 64];
+        ranks[0] = 0;
+        Inner { ranks, kids: vec![kid], _pad: [0; 2], starts }
+    }
+
+    /// The root of an empty trie.
+    pub(super) fn root(shape: &mut Shape) -> Inner<T> {
+        let leaf = Leaf::empty(0, 0);
+        shape.count(&leaf);
+        shape.inner_nodes += 1;
+        Inner::around(Kid { node: Node::Leaf(leaf), earliest_ms: u64::MAX })
+    }
+
+    /// The place of the kid that covers a cell.
+    #[inline(always)]
+    pub(super) fn rank(&self, cell: usize) -> usize {
+        let up_to = u64::MAX >> (63 - (cell & 63));
+        let within = (self.starts[cell >> 6] & up_to).count_ones() as usize;
+        self.ranks[cell >> 6] as usize + within - 1
+    }
+
+    #[inline(always)]
+    pub(super) fn kid(&self, cell: usize) -> &Kid<T> {
+        &self.kids[self.rank(cell)]
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        prefetch::value(&self.kids);
+        prefetch::value(&self.starts);
+    }
+
+    fn is_start(&self, cell: usize) -> bool {
+        self.starts[cell >> 6] >> (cell & 63) & 1 == 1
+    }
+
+    /// The first start from a cell on, or the number of cells.
+    pub(super) fn next_start(&self, cell: usize) -> usize {
+        let Some(first) = self.starts.get(cell >> 6) else { return CELLS };
+        let rest = first & u64::MAX << (cell & 63);
+        if rest != 0 {
+            return cell & !63 | rest.trailing_zeros() as usize;
+        }
+        let later = (cell >> 6) + 1;
+        match self.starts[later..].iter().position(|word| *word != 0) {
+            Some(word) => (later + word) * 64 + self.starts[later + word].trailing_zeros() as usize,
+            None => CELLS,
+        }
+    }
+
+    /// The first cell of the run that covers a cell.
+    pub(super) fn run_start(&self, cell: usize) -> usize {
+        let within = self.starts[cell >> 6] & u64::MAX >> (63 - (cell & 63));
+        if within != 0 {
+            return cell & !63 | (63 - within.leading_zeros() as usize);
+        }
+        let word = self.starts[..cell >> 6].iter().rposition(|word| *word != 0);
+        let word = word.expect("cell 0 is always a start");
+        word * 64 + (63 - self.starts[word].leading_zeros() as usize)
+    }
+
+    fn insert_start(&mut self, cell: usize) {
+        self.starts[cell >> 6] |= 1 << (cell & 63);
+        self.ranks[(cell >> 6) + 1..].iter_mut().for_each(|rank| *rank += 1);
+    }
+
+    fn remove_start(&mut self, cell: usize) {
+        self.starts[cell >> 6] &= !(1 << (cell & 63));
+        self.ranks[(cell >> 6) + 1..].iter_mut().for_each(|rank| *rank -= 1);
+    }
+
+    /// The kid that covers a cell, after whatever it takes to make room for one more item there.
+    #[inline(always)]
+    pub(super) fn kid_with_room(
+        &mut self,
+        cell: usize,
+        level: usize,
+        shape: &mut Shape,
+        hash: impl Fn(&[u8]) -> u64,
+    ) -> &mut Kid<T> {
+        let mut at = self.rank(cell);
+        while self.kids[at].node.is_full_leaf() {
+            self.make_room(at, cell, level, shape, &hash);
+            at = self.rank(cell);
+        }
+        &mut self.kids[at]
+    }
+
+    /// Grows, splits or pushes down a full segment, one step.
+    #[cold]
+    fn make_room(
+        &mut self,
+        at: usize,
+        cell: usize,
+        level: usize,
+        shape: &mut Shape,
+        hash: impl Fn(&[u8]) -> u64,
+    ) {
+        let Kid { node: Node::Leaf(leaf), earliest_ms } = &mut self.kids[at] else { return };
+        let earliest_ms = *earliest_ms;
+        let depth_here = leaf.view().depth() as usize - LEVEL_BITS as usize * level;
+        shape.discount(leaf);
+        if leaf.capacity() < CAPACITY {
+            leaf.resize(leaf.capacity() + 1);
+            shape.count(leaf);
+        } else if depth_here < LEVEL_BITS as usize {
+            let upper = leaf.split(hash);
+            shape.count(leaf);
+            shape.count(&upper);
+            let run = CELLS >> depth_here;
+            self.insert_start((cell & !(run - 1)) + run / 2);
+            self.kids.insert(at + 1, Kid { node: Node::Leaf(upper), earliest_ms });
+        } else {
+            shape.count(leaf);
+            shape.inner_nodes += 1;
+            let child = Inner::around(self.kids[at].clone());
+            self.kids[at].node = Node::Inner(Arc::new(child));
+        }
+    }
+
+    /// After removals from the segment that covers a cell: joins it with its neighbour as long as
+    /// the two are sparse, or else gives back slots it no longer needs.
+    pub(super) fn settle(&mut self, cell: usize, level: usize, shape: &mut Shape) {
+        while self.join_sparse(cell, level, shape) {}
+        let at = self.rank(cell);
+        if let Node::Leaf(leaf) = &mut self.kids[at].node {
+            shape.segment_bytes -= leaf.bytes();
+            leaf.shrink();
+            shape.segment_bytes += leaf.bytes();
+        }
+    }
+
+    /// Joins the segment that covers a cell with its neighbour, if both are sparse.
+    fn join_sparse(&mut self, cell: usize, level: usize, shape: &mut Shape) -> bool {
+        let Node::Leaf(leaf) = &self.kid(cell).node else { return false };
+        let view = leaf.view();
+        let depth_here = view.depth() as usize - LEVEL_BITS as usize * level;
+        if view.len() > JOIN_MAX || depth_here == 0 {
+            return false;
+        }
+        let run = CELLS >> depth_here;
+        let start = cell & !(run - 1);
+        if !self.is_start(start ^ run) {
+            return false;
+        }
+        let Node::Leaf(buddy) = &self.kid(start ^ run).node else { return false };
+        if buddy.view().depth() != view.depth() || buddy.view().len() + view.len() > JOIN_MAX {
+            return false;
+        }
+        let start = start & !run;
+        let at = self.rank(start);
+        self.remove_start(start + run);
+        let upper = self.kids.remove(at + 1);
+        let lower = &mut self.kids[at];
+        lower.earliest_ms = lower.earliest_ms.min(upper.earliest_ms);
+        let (Node::Leaf(leaf), Node::Leaf(upper)) = (&mut lower.node, upper.node) else {
+            unreachable!("both were just seen to be leaves");
+        };
+        shape.discount(leaf);
+        shape.discount(&upper);
+        leaf.join(upper);
+        shape.count(leaf);
+        true
+    }
+
+    /// Replaces the child that covers a cell by its only segment, if that is all it has left.
+    pub(super) fn collapse(&mut self, cell: usize, shape: &mut Shape) -> bool {
+        let at = self.rank(cell);
+        let Node::Inner(child) = &self.kids[at].node else { return false };
+        let [Kid { node: Node::Leaf(leaf), .. }] = child.kids.as_slice() else { return false };
+        let node = Node::Leaf(leaf.clone());
+        self.kids[at].node = node;
+        shape.inner_nodes -= 1;
+        true
+    }
+}

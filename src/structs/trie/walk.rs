@@ -1,0 +1,187 @@
+//! Walks: iteration over a snapshot, stepwise walks, SCAN, and the choice of a random item.
+//!
+//! All go by hash order. A position is the upper 48 bits of a hash, which leaves room in a SCAN
+//! cursor for a cluster slot; no segment is deeper than 45 bits, so the items of one position are
+//! always in one segment. Since a position means the same whatever splits and joins happen between
+//! two calls, an item that is there throughout a SCAN is seen exactly once. The alternative refused
+//! is a cursor made of a bucket number, which a resize either repeats or loses.
+
+use super::inner::{Inner, Kid, LEVEL_BITS, LEVELS, Node, cell_of};
+use super::segment::{CAPACITY, View};
+use super::{Item, Trie};
+
+const POSITION_BITS: u32 = 48;
+const POSITIONS: u64 = 1 << POSITION_BITS;
+
+/// How often a random choice is drawn again before it falls back on counting, which only a hash
+/// function that does not spread makes necessary.
+const MAX_DRAWS: usize = 128;
+
+fn position_of(hash: u64) -> u64 {
+    hash >> (64 - POSITION_BITS)
+}
+
+/// An iterator over all items, segment by segment in hash order.
+pub struct Iter<'a, T> {
+    /// The kids that are still to come, of each node on the way.
+    kids: Vec<std::slice::Iter<'a, Kid<T>>>,
+    slots: std::slice::Iter<'a, Option<T>>,
+    overflow: std::slice::Iter<'a, (u8, T)>,
+}
+
+impl<'a, T: Item> Iterator for Iter<'a, T> {
+    type Item = &'a T;
+
+    fn next(&mut self) -> Option<&'a T> {
+        loop {
+            if let Some(Some(item)) = self.slots.next() {
+                return Some(item);
+            }
+            if let Some((_, item)) = self.overflow.next() {
+                return Some(item);
+            }
+            match self.kids.last_mut()?.next() {
+                None => drop(self.kids.pop()),
+                Some(Kid { node: Node::Inner(child), .. }) => self.kids.push(child.kids.iter()),
+                Some(Kid { node: Node::Leaf(leaf), .. }) => {
+                    if let Some(next) = self.kids.last().and_then(|kids| kids.as_slice().first()) {
+                        next.node.prefetch();
+                    }
+                    let view = leaf.view();
+                    view.prefetch_items();
+                    self.slots = view.slots().iter();
+                    self.overflow = view.overflow().iter();
+                }
+            }
+        }
+    }
+}
+
+impl<T: Item> Trie<T> {
+    pub fn iter(&self) -> Iter<'_, T> {
+        let kids = vec![self.root.kids.iter()];
+        Iter { kids, slots: [].iter(), overflow: [].iter() }
+    }
+
+    /// Visits the items of up to `max_segments` segments from a position on, and returns the
+    /// position to go on from, or 0 after the last. The first position is 0.
+    pub fn walk(&self, from: u64, max_segments: usize, mut visit: impl FnMut(&T)) -> u64 {
+        let mut position = from;
+        for _ in 0..max_segments.max(1) {
+            if position >= POSITIONS {
+                return 0;
+            }
+            let (view, end) = self.segment_at(position);
+            view.prefetch_items();
+            view.items().for_each(&mut visit);
+            position = end;
+        }
+        if position >= POSITIONS { 0 } else { position }
+    }
+
+    /// Visits about `budget` items in hash order, from a position on, and returns the position to go
+    /// on from, or 0 after the last. Unlike [`Trie::walk`] it may be called with long pauses: what
+    /// is there from the first call to the last is visited exactly once, whatever changes between.
+    pub fn scan(&self, from: u64, budget: usize, mut visit: impl FnMut(&T)) -> u64 {
+        let mut position = from;
+        let mut left = budget.max(1);
+        let mut sorted: Vec<(u64, &T)> = Vec::with_capacity(CAPACITY);
+        while position < POSITIONS {
+            let (view, end) = self.segment_at(position);
+            view.prefetch_items();
+            let hashed = view.items().map(|item| (position_of(self.hash(item.key())), item));
+            sorted.extend(hashed.filter(|(at, _)| *at >= position));
+            if sorted.len() > left {
+                sorted.sort_unstable_by_key(|(at, _)| *at);
+            }
+            // An empty segment uses budget too, so that a sparse trie cannot hold the caller up.
+            left -= usize::from(sorted.is_empty());
+            let mut last = None;
+            for (at, item) in sorted.drain(..) {
+                if left == 0 && last != Some(at) {
+                    return at;
+                }
+                visit(item);
+                last = Some(at);
+                left = left.saturating_sub(1);
+            }
+            position = end;
+            if left == 0 {
+                break;
+            }
+        }
+        if position >= POSITIONS { 0 } else { position }
+    }
+
+    /// An item chosen with the same probability as any other. `random` draws a number below its
+    /// argument.
+    pub fn random(&self, random: &mut impl FnMut(u64) -> u64) -> Option<&T> {
+        if self.is_empty() {
+            return None;
+        }
+        let depth = self.stats().depth as u32;
+        for _ in 0..MAX_DRAWS {
+            // Space is cut into cells as small as the deepest segment's. A segment is chosen if its
+            // first cell is drawn, and then a slot, so all slots have the same chance.
+            let hash = if depth == 0 { 0 } else { random(1 << depth) << (64 - depth) };
+            if let Some(view) = self.segment_starting_at(hash) {
+                if !view.overflow().is_empty() {
+                    break;
+                }
+                if let Some(item) = view.item(random(CAPACITY as u64) as usize) {
+                    return Some(item);
+                }
+            }
+        }
+        self.nth(random(self.len as u64) as usize)
+    }
+
+    /// The item at a place in the order of iteration; reads each segment's length.
+    fn nth(&self, mut n: usize) -> Option<&T> {
+        let mut position = 0;
+        while position < POSITIONS {
+            let (view, end) = self.segment_at(position);
+            if n < view.len() {
+                return view.items().nth(n);
+            }
+            n -= view.len();
+            position = end;
+        }
+        None
+    }
+
+    /// The segment that covers a position, and the position where the next one starts.
+    fn segment_at(&self, position: u64) -> (View<'_, T>, u64) {
+        let hash = position << (64 - POSITION_BITS);
+        let mut inner: &Inner<T> = &self.root;
+        let mut level = 0;
+        loop {
+            match &inner.kid(cell_of(hash, level)).node {
+                Node::Inner(child) => inner = child,
+                Node::Leaf(leaf) => {
+                    let view = leaf.view();
+                    let run = 1 << (POSITION_BITS - u32::from(view.depth()));
+                    return (view, (position & !(run - 1)) + run);
+                }
+            }
+            level += 1;
+        }
+    }
+
+    /// The segment whose first hash is this one, found without reading the segment's own memory if
+    /// there is none.
+    fn segment_starting_at(&self, hash: u64) -> Option<View<'_, T>> {
+        let mut inner: &Inner<T> = &self.root;
+        for level in 0..LEVELS {
+            let cell = cell_of(hash, level);
+            match &inner.kid(cell).node {
+                Node::Inner(child) => inner = child,
+                Node::Leaf(leaf) => {
+                    let below = hash << (LEVEL_BITS * (level as u32 + 1));
+                    return (inner.run_start(cell) == cell && below == 0).then(|| leaf.view());
+                }
+            }
+        }
+        None
+    }
+}
