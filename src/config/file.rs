@@ -73,13 +73,13 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Why the server cannot start.
+/// Why the server cannot start, as text without the last line end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadError {
-    /// A file could not be read. The text has no line end: it belongs in the log.
+    /// A file could not be read. The text belongs in the log.
     Unreadable { path: Text, reason: String },
-    /// A line is wrong, or all of them together (then there is no origin). The text is the block
-    /// that goes to standard error as it is.
+    /// A line is wrong, or all of them together (then there is no origin). The text is a block
+    /// of lines for standard error.
     Invalid { origin: Option<Origin>, reason: Reason },
 }
 
@@ -99,7 +99,7 @@ impl fmt::Display for LoadError {
             }
             writeln!(f, ">>> '{text}'")?;
         }
-        writeln!(f, "{reason}")
+        write!(f, "{reason}")
     }
 }
 
@@ -469,7 +469,7 @@ mod tests {
             refusal("port 1\n\n  port  abc "),
             "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\n\
              Reading the configuration file, at line 3\n>>> 'port  abc'\n\
-             argument couldn't be parsed into an integer\n"
+             argument couldn't be parsed into an integer"
         );
         for (line, reason) in [
             ("port", "wrong number of arguments"),
@@ -492,7 +492,7 @@ mod tests {
             ("dir /gone", "No such file or directory"),
             ("dir a b", "wrong number of arguments"),
         ] {
-            let expected = format!(", at line 1\n>>> '{line}'\n{reason}\n");
+            let expected = format!(", at line 1\n>>> '{line}'\n{reason}");
             assert!(refusal(line).ends_with(&expected), "{line}: {}", refusal(line));
         }
     }
@@ -504,7 +504,7 @@ mod tests {
             ("logfile /gone/x", "Can't open the log file: Permission denied"),
         ] {
             let head = "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\n";
-            assert_eq!(refusal(text), format!("{head}{reason}\n"));
+            assert_eq!(refusal(text), format!("{head}{reason}"));
         }
         let loaded = load_text("cluster-enabled yes\nactivedefrag yes\noom-score-adj-values 3 2 1");
         let loaded = loaded.unwrap();
@@ -532,7 +532,7 @@ mod tests {
         let mut host = host(&[("/start/a.conf", "\ninclude b"), ("/start/b", "#\nhz x")]);
         let error = run(&mut host, &["a.conf"]).unwrap_err().to_string();
         let expected = "Reading the included file 'b', at line 2\n>>> 'hz x'\n\
-                        argument couldn't be parsed into an integer\n";
+                        argument couldn't be parsed into an integer";
         assert!(error.ends_with(expected), "{error}");
         let error = run(&mut host, &["--include", "c"]).unwrap_err().to_string();
         assert_eq!(error, "Fatal error, can't open config file 'c': No such file or directory");
@@ -543,7 +543,7 @@ mod tests {
     #[test]
     fn a_file_that_includes_itself_is_an_error() {
         for text in ["include a.conf", "include a.conf\ninclude a.conf", "include a.*\nhz 1"] {
-            assert!(refusal(text).ends_with("\nToo many included files\n"), "{text}");
+            assert!(refusal(text).ends_with("\nToo many included files"), "{text}");
         }
     }
 
@@ -576,35 +576,35 @@ mod tests {
     #[test]
     fn wrong_options_are_shown_as_lines() {
         for (args, expected) in [
-            (&["--invalid"][..], ">>> 'invalid'\nBad directive or wrong number of arguments\n"),
-            (&["--port"], ">>> 'port'\nwrong number of arguments\n"),
-            (&["--port", "1", "--loglevel"], ">>> 'loglevel'\nwrong number of arguments\n"),
-            (&["--port", "1", "2"], ">>> 'port \"1\" \"2\"'\nwrong number of arguments\n"),
+            (&["--invalid"][..], ">>> 'invalid'\nBad directive or wrong number of arguments"),
+            (&["--port"], ">>> 'port'\nwrong number of arguments"),
+            (&["--port", "1", "--loglevel"], ">>> 'loglevel'\nwrong number of arguments"),
+            (&["--port", "1", "2"], ">>> 'port \"1\" \"2\"'\nwrong number of arguments"),
             (
                 &["--port", "--loglevel", "verbose"],
-                ">>> 'port \"--loglevel\" \"verbose\"'\nwrong number of arguments\n",
+                ">>> 'port \"--loglevel\" \"verbose\"'\nwrong number of arguments",
             ),
             (
                 &["--port", "--bla", "--loglevel", "verbose"],
-                ">>> 'port \"--bla\"'\nargument couldn't be parsed into an integer\n",
+                ">>> 'port \"--bla\"'\nargument couldn't be parsed into an integer",
             ),
             (
                 &["--logfile", "--my--log", "--loglevel", "--bla"],
                 ">>> 'loglevel \"--bla\"'\nargument(s) must be one of the following: debug, \
-                 verbose, notice, warning, nothing\n",
+                 verbose, notice, warning, nothing",
             ),
             (
                 &["--shutdown-on-sigint", "now force", "--shutdown-on-sigterm"],
                 ">>> 'shutdown-on-sigterm'\nargument(s) must be one of the following: default, \
-                 save, nosave, now, force\n",
+                 save, nosave, now, force",
             ),
             (
                 &["--replicaof", "--127.0.0.1", "abc"],
-                ">>> 'replicaof \"--127.0.0.1\" \"abc\"'\nInvalid master port\n",
+                ">>> 'replicaof \"--127.0.0.1\" \"abc\"'\nInvalid master port",
             ),
             (
                 &["--replicaof", "--127.0.0.1", "--abc"],
-                ">>> 'replicaof \"--127.0.0.1\"'\nwrong number of arguments\n",
+                ">>> 'replicaof \"--127.0.0.1\"'\nwrong number of arguments",
             ),
         ] {
             assert_eq!(option_refusal(args), expected, "{args:?}");
