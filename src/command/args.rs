@@ -106,7 +106,11 @@ impl<'a> Args<'a> {
     }
 
     /// The next argument as an integer within bounds.
-    pub fn integer_in(&mut self, bounds: std::ops::RangeInclusive<i64>, error: CommandError) -> i64 {
+    pub fn integer_in(
+        &mut self,
+        bounds: std::ops::RangeInclusive<i64>,
+        error: CommandError,
+    ) -> i64 {
         let value = self.integer();
         if self.error.is_none() && !bounds.contains(&value) {
             self.fail(error);

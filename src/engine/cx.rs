@@ -3,8 +3,8 @@
 //! The fields are apart so that a handler can write a reply straight from a borrowed value:
 //! `cx.keys` is the keyspace seen from the client's database, `cx.reply` the reply being written.
 
-use super::{Clients, Effect, Engine, Job, Server, Session};
 use super::{ClientId, session::Suspension};
+use super::{Clients, Effect, Engine, Job, Server, Session};
 use crate::keyspace::Keys;
 use crate::resp::{Reply, ReplyBuf};
 

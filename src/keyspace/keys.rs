@@ -66,7 +66,8 @@ impl<'a> Keys<'a> {
     /// The entry for a command that only looks at it: counts a hit or a miss, but no access.
     pub fn look(&self, key: &Key<'_>) -> Option<&Entry> {
         let found = self.peek(key);
-        let counter = if found.is_some() { &self.space.stats.hits } else { &self.space.stats.misses };
+        let counter =
+            if found.is_some() { &self.space.stats.hits } else { &self.space.stats.misses };
         counter.set(counter.get() + 1);
         found
     }

@@ -44,7 +44,9 @@ impl Listeners {
         if config.port != 0 {
             for listener in bind_tcp(config)? {
                 opened += 1;
-                listeners.tasks.push(tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener)));
+                listeners
+                    .tasks
+                    .push(tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener)));
             }
         }
         if let Some(path) = config.unixsocket.as_ref().filter(|path| !path.is_empty()) {

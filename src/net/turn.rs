@@ -43,8 +43,7 @@ fn turn(net: &Rc<Net>) -> bool {
     let left = !net.ready.borrow().is_empty();
     flush_dirty(net, &mut engine);
     engine.server.stats.turns_total += 1;
-    engine.server.stats.turn_us_total +=
-        u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+    engine.server.stats.turn_us_total += u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
     left
 }
 

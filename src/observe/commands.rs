@@ -115,7 +115,9 @@ fn usage(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
     }
     match cx.keys.peek(&key) {
-        Some(entry) => cx.reply.integer(entry.memory_bytes() as i64 + cx.keys.db().bytes_per_slot()),
+        Some(entry) => {
+            cx.reply.integer(entry.memory_bytes() as i64 + cx.keys.db().bytes_per_slot())
+        }
         None => cx.reply.null(),
     }
     Ok(())

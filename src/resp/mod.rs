@@ -5,6 +5,4 @@ pub mod reply;
 pub mod request;
 
 pub use reply::{Mark, Protocol, Reply, ReplyBuf};
-pub use request::{
-    Limits, OwnedRequest, ProtocolError, Request, RequestReader, looks_like_http,
-};
+pub use request::{Limits, OwnedRequest, ProtocolError, Request, RequestReader, looks_like_http};

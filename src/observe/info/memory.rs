@@ -1,6 +1,7 @@
 //! The memory section.
 
 use super::{Field, View, field, human, ratio, zero};
+use crate::config::Choice as _;
 use crate::observe::clients::memory_bytes;
 
 pub static MEMORY: &[Field] = &[
@@ -38,7 +39,7 @@ pub static MEMORY: &[Field] = &[
     field("used_memory_scripts_human", |_| human(0)),
     field("maxmemory", |view| view.server.config.maxmemory.to_string()),
     field("maxmemory_human", |view| human(view.server.config.maxmemory)),
-    field("maxmemory_policy", |view| view.server.config.maxmemory_policy.name().to_owned()),
+    field("maxmemory_policy", |view| view.server.config.maxmemory_policy.word().to_owned()),
     field("allocator_frag_ratio", |view| ratio(view.memory.active_bytes as u64, used(view))),
     field("allocator_frag_bytes", |view| {
         (view.memory.active_bytes as u64).saturating_sub(used(view)).to_string()

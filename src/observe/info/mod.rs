@@ -9,8 +9,8 @@ mod activity;
 mod memory;
 mod server;
 
-use super::process::ProcessFigures;
 use super::memory::MemoryFigures;
+use super::process::ProcessFigures;
 use crate::engine::{Clients, Server};
 use crate::keyspace::Keyspace;
 use crate::structs::glob;
@@ -103,9 +103,8 @@ fn put_section(view: &View<'_>, section: &Section, text: &mut String) {
 
 /// Whether a pattern names some section or field: for tests that walk the registry.
 pub fn knows(pattern: &str) -> bool {
-    let fits = |name: &str| {
-        glob::matches(pattern.as_bytes(), name.as_bytes(), glob::Case::Insensitive)
-    };
+    let fits =
+        |name: &str| glob::matches(pattern.as_bytes(), name.as_bytes(), glob::Case::Insensitive);
     SECTIONS.iter().any(|section| {
         let has_field = match section.lines {
             Lines::Fields(fields) => fields.iter().any(|field| fits(field.name)),
