@@ -252,7 +252,10 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
             std::thread::sleep(duration);
             engine.tick(net.now());
         }
-        Effect::Listen => net.listeners_changed.notify_one(),
+        Effect::Listen(change) => {
+            net.listen_changes.borrow_mut().push_back(*change);
+            net.listeners_changed.notify_one();
+        }
         Effect::Log => super::logging::reconfigure(&engine.server.config),
         Effect::Exit(code) => {
             net.exit_code.set(Some(code));
