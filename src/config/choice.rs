@@ -105,6 +105,11 @@ impl EvictionPolicy {
     pub fn is_lfu(self) -> bool {
         matches!(self, Self::VolatileLfu | Self::AllkeysLfu)
     }
+
+    /// Whether eviction goes by the access clocks of entries.
+    pub fn reads_clocks(self) -> bool {
+        self.is_lfu() || matches!(self, Self::VolatileLru | Self::AllkeysLru)
+    }
 }
 
 impl ProtectedAction {
