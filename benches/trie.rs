@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench trie` prints figures first (minima over rounds, worst cases, bytes a key by
 //! jemalloc's count), then lets criterion time the operations. `RUFOUS_BENCH_KEYS` sets the number
-//! of keys; `RUFOUS_BENCH_FIGURES=1` stops after the figures, `=sizes` prints only bytes a key, at
-//! several sizes.
+//! of keys; `RUFOUS_BENCH_FIGURES=only` stops after the figures, `=none` leaves them out, `=sizes`
+//! prints only bytes a key, at several sizes.
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
@@ -340,13 +340,15 @@ fn time_operations(keys: u64) {
 
 fn main() {
     let figures = std::env::var("RUFOUS_BENCH_FIGURES").unwrap_or_default();
-    if figures == "sizes" {
-        return print_sizes();
-    }
     let keys = std::env::var("RUFOUS_BENCH_KEYS").ok().and_then(|text| text.parse().ok());
     let keys = keys.unwrap_or(1_000_000);
-    print_figures(keys);
-    if figures.is_empty() {
-        time_operations(keys);
+    match figures.as_str() {
+        "sizes" => print_sizes(),
+        "only" => print_figures(keys),
+        "none" => time_operations(keys),
+        _ => {
+            print_figures(keys);
+            time_operations(keys);
+        }
     }
 }
