@@ -107,6 +107,17 @@ impl<'a> Args<'a> {
         })
     }
 
+    /// The next argument as a signed 32-bit integer, which is what Redis reads a database index as.
+    pub fn integer_32(&mut self) -> i32 {
+        let value = self.integer();
+        i32::try_from(value).unwrap_or_else(|_| {
+            self.fail(CommandError::Fixed(
+                "ERR value is out of range, value must between -2147483648 and 2147483647",
+            ));
+            0
+        })
+    }
+
     /// The next argument as an integer within bounds.
     pub fn integer_in(
         &mut self,

@@ -125,7 +125,7 @@ fn resolve(
         }
     };
     let row = table.row(id);
-    if row.command.is_container() || !row.command.arity.accepts(request.len()) {
+    if !row.command.arity.accepts(request.len()) {
         return Err(CommandError::WrongArity(row.full_name));
     }
     Ok((id, row.command))
@@ -343,7 +343,8 @@ pub(super) fn settle(space: &mut Keyspace, clients: &mut Clients, server: &mut S
         server.watched.touch(clients, &std::mem::take(&mut changes.touched));
         changes.observers.touched_keys = !server.watched.is_empty();
     }
-    if !changes.events.is_empty() {
-        server.publish_events(std::mem::take(&mut changes.events));
+    let events = changes.take_events();
+    if !events.is_empty() {
+        server.publish_events(events);
     }
 }

@@ -8,7 +8,7 @@ use super::transaction::WatchTable;
 use super::{Effect, Session};
 use crate::command::{CommandError, CommandId, Table};
 use crate::config::Config;
-use crate::keyspace::KeyEvent;
+use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::stats::Stats;
@@ -146,6 +146,34 @@ impl Server {
              it from a local connection, otherwise you need to set this option in the \
              configuration file, and then restart the server."
         )))
+    }
+
+    /// Sets the counters of INFO back (CONFIG RESETSTAT).
+    pub fn reset_stats(&mut self) {
+        self.stats.reset();
+        self.lazy_freed_at_reset = self.stats.lazy_freed_objects;
+        self.memory_peak = (self.parts.used_memory)();
+    }
+
+    /// Ends the process in good order; `unsaved` changes are lost.
+    pub fn shut_down(&mut self, unsaved: u64) {
+        tracing::warn!("User requested shutdown...");
+        if unsaved > 0 {
+            tracing::warn!("{unsaved} changes were not saved: this version keeps no files.");
+        }
+        tracing::warn!("Redis is now ready to exit, bye bye...");
+        self.effects.push(Effect::Exit(0));
+    }
+
+    /// Brings what depends on a directive in line with the configuration.
+    pub fn follow_config(&mut self, space: &mut Keyspace) {
+        let config = &self.config;
+        let is_lfu = config.maxmemory_policy.is_lfu();
+        let access = &mut space.access;
+        access.policy = if is_lfu { AccessPolicy::Frequency } else { AccessPolicy::Recency };
+        access.lfu_log_factor = config.lfu_log_factor;
+        access.lfu_decay_minutes = config.lfu_decay_time;
+        space.changes.observers.events = config.notify_keyspace_events;
     }
 
     /// Logs, at most once a minute, that somebody's browser was made to talk to us.

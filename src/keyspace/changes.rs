@@ -60,7 +60,7 @@ pub struct Changes {
     /// Changes to the dataset since the start, in Redis's counting.
     pub dirty: u64,
     pub touched: Vec<TouchedKey>,
-    pub events: Vec<KeyEvent>,
+    events: RefCell<Vec<KeyEvent>>,
     /// Keys deleted because their time had come, oldest first.
     pub expired: Vec<TouchedKey>,
     pub garbage: Vec<Garbage>,
@@ -76,10 +76,15 @@ impl Changes {
     }
 
     /// Something happened to a key that subscribers may want to hear.
-    pub fn event(&mut self, db: usize, class: EventClasses, name: &'static str, key: &[u8]) {
+    pub fn event(&self, db: usize, class: EventClasses, name: &'static str, key: &[u8]) {
         if self.observers.events.intersects(class) {
-            self.events.push(KeyEvent { db, class, name, key: key.into() });
+            self.events.borrow_mut().push(KeyEvent { db, class, name, key: key.into() });
         }
+    }
+
+    /// The events since the last call, in order.
+    pub fn take_events(&mut self) -> Vec<KeyEvent> {
+        std::mem::take(self.events.get_mut())
     }
 
     /// A key was deleted because its time had come.

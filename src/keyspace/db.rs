@@ -17,6 +17,15 @@ impl Snapshot {
     pub fn live(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| !entry.is_expired(self.now_ms))
     }
+
+    /// Visits the live ones among about `count` entries, as [`Db::scan`] does.
+    pub fn scan(&self, from: u64, count: usize, mut visit: impl FnMut(&Entry)) -> u64 {
+        self.entries.scan(from, count, |entry| {
+            if !entry.is_expired(self.now_ms) {
+                visit(entry);
+            }
+        })
+    }
 }
 
 pub struct Db {
@@ -84,6 +93,11 @@ impl Db {
     /// the end.
     pub fn scan(&self, from: u64, count: usize, visit: impl FnMut(&Entry)) -> u64 {
         self.entries.scan(from, count, visit)
+    }
+
+    /// All entries in hash order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
     }
 
     pub fn random(&self, prng: &mut Prng) -> Option<&Entry> {

@@ -1,7 +1,7 @@
 //! The keyspace as the running command sees it: one database, the command's time, and the rules
 //! of access (expiry, clocks, hit counts) that no handler has to think of.
 
-use super::{Db, Entry, Keyspace, NewValue};
+use super::{AccessClock, Db, Entry, Keyspace, NewValue};
 use crate::config::EventClasses;
 use crate::types::{Kind, StringEncoding, WrongType};
 
@@ -20,6 +20,9 @@ pub enum Expiry {
     Never,
     AtMs(u64),
 }
+
+/// A random choice that meets expired entries is drawn again so often.
+const RANDOM_DRAWS_MAX: usize = 100;
 
 pub struct Keys<'a> {
     space: &'a mut Keyspace,
@@ -49,6 +52,11 @@ impl<'a> Keys<'a> {
         &self.space.dbs[self.db]
     }
 
+    /// The clock that entries are stamped with.
+    pub fn access(&self) -> &AccessClock {
+        &self.space.access
+    }
+
     /// The same view of another database.
     pub fn other(&mut self, db: usize) -> Keys<'_> {
         Keys { space: self.space, db, leaves_clocks: self.leaves_clocks }
@@ -65,6 +73,16 @@ impl<'a> Keys<'a> {
 
     /// The entry for a command that only looks at it: counts a hit or a miss, but no access.
     pub fn look(&self, key: &Key<'_>) -> Option<&Entry> {
+        let found = self.look_quietly(key);
+        if found.is_none() {
+            let changes = &self.space.changes;
+            changes.event(self.db, EventClasses::KEY_MISS, "keymiss", key.bytes);
+        }
+        found
+    }
+
+    /// The same for a command whose misses are no events.
+    pub fn look_quietly(&self, key: &Key<'_>) -> Option<&Entry> {
         let found = self.peek(key);
         let counter =
             if found.is_some() { &self.space.stats.hits } else { &self.space.stats.misses };
@@ -84,6 +102,32 @@ impl<'a> Keys<'a> {
 
     pub fn exists(&self, key: &Key<'_>) -> bool {
         self.peek(key).is_some()
+    }
+
+    /// Visits about `count` live entries from a position in hash order on, as [`Db::scan`] does.
+    pub fn scan(&self, from: u64, count: usize, mut visit: impl FnMut(&Entry)) -> u64 {
+        self.db().scan(from, count, |entry| {
+            if entry.is_expired(self.space.now_ms) {
+                self.space.changes.found_expired(self.db, entry.key());
+            } else {
+                visit(entry);
+            }
+        })
+    }
+
+    /// A live entry, any with about the same chance. When draws meet expired entries only, the
+    /// first live one from the start on is taken, so that an answer is found if there is one.
+    pub fn random(&mut self) -> Option<&Entry> {
+        let Keyspace { dbs, prng, now_ms, changes, .. } = &mut *self.space;
+        let db = &dbs[self.db];
+        for _ in 0..RANDOM_DRAWS_MAX {
+            let entry = db.random(prng)?;
+            if !entry.is_expired(*now_ms) {
+                return Some(entry);
+            }
+            changes.found_expired(self.db, entry.key());
+        }
+        db.iter().find(|entry| !entry.is_expired(*now_ms))
     }
 
     /// A string's bytes.
@@ -122,7 +166,7 @@ impl<'a> Keys<'a> {
         let (clock, now_ms) = (space.access.fresh(), space.now_ms);
         let value = std::cell::Cell::new(Some(value));
         let take = || value.take().expect("the value is used by one of the two arms");
-        let (mut replaced, mut was_expired) = (None, false);
+        let (mut replaced, mut was_expired, mut is_new) = (None, false, false);
         let at_ms = if let Expiry::AtMs(at_ms) = expiry { Some(at_ms) } else { None };
         space.dbs[self.db].upsert(
             key.hash,
@@ -141,6 +185,7 @@ impl<'a> Keys<'a> {
                 entry.set_clock(clock);
             },
             || {
+                is_new = true;
                 let entry = Entry::new(key.bytes, take(), encoding, at_ms);
                 entry.set_clock(clock);
                 entry
@@ -153,14 +198,30 @@ impl<'a> Keys<'a> {
             space.stats.expired += 1;
             space.changes.expired(self.db, key.bytes);
         }
+        if is_new || was_expired {
+            space.changes.event(self.db, EventClasses::NEW, "new", key.bytes);
+        }
     }
 
     /// Puts an entry in place, whatever the key held.
     pub fn put(&mut self, hash: u64, entry: Entry) {
-        let space = &mut *self.space;
-        if let Some(replaced) = space.dbs[self.db].insert(hash, entry) {
-            space.changes.discard(replaced);
+        let Keyspace { dbs, changes, .. } = &mut *self.space;
+        let db = &mut dbs[self.db];
+        let is_new = db.get(hash, entry.key()).is_none();
+        if is_new {
+            changes.event(self.db, EventClasses::NEW, "new", entry.key());
         }
+        if let Some(replaced) = db.insert(hash, entry) {
+            changes.discard(replaced);
+        }
+    }
+
+    /// Gives `to` the value and expiry that an entry has, as a new key: what `to` held is deleted.
+    pub fn put_as(&mut self, to: &Key<'_>, entry: &Entry) {
+        self.delete(to);
+        let entry = entry.with_key(to.bytes, entry.expiry_ms());
+        entry.set_clock(self.space.access.fresh());
+        self.put(to.hash, entry);
     }
 
     /// Takes a live entry out.
@@ -189,6 +250,11 @@ impl<'a> Keys<'a> {
         changes.dirty += 1;
         changes.touch(self.db, key.bytes);
         changes.event(self.db, class, event, key.bytes);
+    }
+
+    /// One more key that a change concerns which has been told.
+    pub fn touch(&mut self, key: &Key<'_>) {
+        self.space.changes.touch(self.db, key.bytes);
     }
 
     /// One more event for a change that has been told.

@@ -68,9 +68,25 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
     let mut open = Some(listeners);
     loop {
         net.listeners_changed.notified().await;
-        match Listeners::bind(&net) {
-            Ok(fresh) => drop(open.replace(fresh)),
-            Err(error) => tracing::warn!("Failed to bind: {error}"),
+        loop {
+            let Some(change) = net.listen_changes.borrow_mut().pop_front() else { break };
+            // The same port on other addresses can only be opened when the old one is closed.
+            let unchanged = change.previous.port == net.engine.borrow().server.config.port;
+            if unchanged {
+                open = None;
+                tokio::task::yield_now().await;
+            }
+            let bound = Listeners::bind(&net);
+            let opened = bound.is_ok();
+            match bound {
+                Ok(fresh) => open = Some(fresh),
+                Err(error) => tracing::warn!("Failed to listen: {error}"),
+            }
+            net.engine.borrow_mut().finish_listening(change, opened);
+            if open.is_none() {
+                open = Listeners::bind(&net).ok();
+            }
+            net.executor.notify_one();
         }
     }
 }

@@ -176,10 +176,11 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
             io.failure = Some(failure);
         }
     }
-    if runs_on && io.reader.pending() == 0 {
-        if let Some(failure) = io.failure.take() {
-            report_failure(engine, io, connection, &failure);
-        }
+    if runs_on
+        && io.reader.pending() == 0
+        && let Some(failure) = io.failure.take()
+    {
+        report_failure(engine, io, connection, &failure);
     }
     if runs_on && !io.is_closing && io.reader.pending() > 0 {
         net.mark_ready(connection);
@@ -252,7 +253,10 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
             std::thread::sleep(duration);
             engine.tick(net.now());
         }
-        Effect::Listen => net.listeners_changed.notify_one(),
+        Effect::Listen(change) => {
+            net.listen_changes.borrow_mut().push_back(*change);
+            net.listeners_changed.notify_one();
+        }
         Effect::Log => super::logging::reconfigure(&engine.server.config),
         Effect::Exit(code) => {
             net.exit_code.set(Some(code));

@@ -77,6 +77,13 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Back to zero, but for what goes on counting.
+    pub fn reset(&mut self) {
+        let freed = self.lazy_freed_objects;
+        *self = Stats::new(self.commands.len());
+        self.lazy_freed_objects = freed;
+    }
+
     pub fn new(commands: usize) -> Stats {
         Stats { commands: vec![CommandStats::default(); commands], ..Stats::default() }
     }

@@ -92,6 +92,13 @@ impl Object {
         }
     }
 
+    /// The answer of OBJECT ENCODING where the entry does not know it.
+    pub fn encoding_name(&self) -> &'static str {
+        match self {
+            Object::String(_) => StringEncoding::Raw.name(),
+        }
+    }
+
     /// The memory of the value, shared or not, without the size of the pointer to it.
     pub fn memory_bytes(&self) -> usize {
         match self {

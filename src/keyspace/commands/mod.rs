@@ -1,0 +1,44 @@
+//! The commands that work on keys of any type.
+//!
+//! They are split by theme: what keys there are ([`presence`]), their going away and changing place
+//! ([`place`]), their time ([`expire`], [`ttl`]), walks over all of them ([`walk`]) and what the
+//! server knows of a value ([`object`]). None of them looks into a value.
+
+mod expire;
+mod object;
+mod place;
+mod presence;
+mod scan_cursor;
+#[cfg(test)]
+mod tests;
+mod ttl;
+mod walk;
+
+use crate::command::Command;
+
+pub use scan_cursor::parse_scan_cursor;
+
+pub static COMMANDS: &[&Command] = &[
+    &place::COPY,
+    &presence::DEL,
+    &presence::EXISTS,
+    &expire::EXPIRE,
+    &expire::EXPIREAT,
+    &ttl::EXPIRETIME,
+    &walk::KEYS,
+    &place::MOVE,
+    &object::OBJECT,
+    &expire::PERSIST,
+    &expire::PEXPIRE,
+    &expire::PEXPIREAT,
+    &ttl::PEXPIRETIME,
+    &ttl::PTTL,
+    &walk::RANDOMKEY,
+    &place::RENAME,
+    &place::RENAMENX,
+    &walk::SCAN,
+    &presence::TOUCH,
+    &ttl::TTL,
+    &presence::TYPE,
+    &presence::UNLINK,
+];
