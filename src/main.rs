@@ -3,7 +3,7 @@
 use rufous::config::{self, Config};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
-use rufous::observe::memory;
+use rufous::observe::{memory, process};
 use std::fs::File;
 use std::io::Read;
 use std::process::ExitCode;
@@ -70,7 +70,14 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
     announce(&config);
     let parts = ServerParts {
         ticks: ticks_ns,
+        used_memory: memory::used_bytes,
         memory: memory::figures,
+        process: process::figures,
+        purge: memory::purge,
+        change_directory: |path| {
+            std::env::set_current_dir(path)?;
+            std::env::current_dir()
+        },
         config_path: loaded.path,
         executable: executable(),
         process_id: std::process::id(),

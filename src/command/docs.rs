@@ -1,8 +1,8 @@
 //! A command's syntax in one line, worded from its argument tree: for HELP and the generated
 //! documents.
 
-use super::spec::{Arg, ArgKind};
 use super::Command;
+use super::spec::{Arg, ArgKind};
 
 /// `SET key value [NX | XX] [GET] ...`
 pub fn syntax(command: &Command) -> String {

@@ -88,9 +88,7 @@ impl CommandError {
                 "EXECABORT Transaction discarded because of previous errors."
             }
             CommandError::Loading => "LOADING Redis is loading the dataset in memory",
-            CommandError::OutOfMemory => {
-                "OOM command not allowed when used memory > 'maxmemory'."
-            }
+            CommandError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
             CommandError::NoClusterSupport => "ERR This instance has cluster support disabled",
             CommandError::WrongArity(command) => {
                 let text = format!("ERR wrong number of arguments for '{command}' command");

@@ -177,7 +177,9 @@ pub fn find_keys(command: &Command, request: &Request<'_>) -> Option<Vec<FoundKe
             continue;
         }
         let (first, last, step) = spec.positions(request)?;
-        found.extend((first..=last).step_by(step).map(|index| FoundKey { index, flags: spec.flags }));
+        found.extend(
+            (first..=last).step_by(step).map(|index| FoundKey { index, flags: spec.flags }),
+        );
     }
     Some(found)
 }

@@ -137,7 +137,8 @@ impl Table {
             return Lookup::Found(id);
         }
         let name = request.arg(1);
-        let child = self.children(id).find(|row| row.command.name.as_bytes().eq_ignore_ascii_case(name));
+        let child =
+            self.children(id).find(|row| row.command.name.as_bytes().eq_ignore_ascii_case(name));
         match child {
             Some(row) => Lookup::Found(row.id),
             None => Lookup::UnknownSubcommand(id),
@@ -157,7 +158,8 @@ impl Table {
             Some(bar) => {
                 let parent = self.by_name(&name[..bar])?;
                 let child = self.children(parent);
-                let mut child = child.filter(|r| r.command.name.as_bytes().eq_ignore_ascii_case(&name[bar + 1..]));
+                let mut child = child
+                    .filter(|r| r.command.name.as_bytes().eq_ignore_ascii_case(&name[bar + 1..]));
                 child.next().map(|r| r.id)
             }
         }

@@ -9,7 +9,8 @@
 //! There is no other grammar of the command line, hence no other place for its errors: they are
 //! the errors of the lines made here.
 
-use super::words;
+use super::quote::quote;
+use crate::structs::words;
 
 /// What the command line asks to be read.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub fn read(args: &[Vec<u8>]) -> CommandLine {
             }
             line.directives.extend(&arg[2..]);
             line.directives.push(b' ');
-            wants_value = words::split(arg).is_some_and(|words| words.len() == 1);
+            wants_value = words::split(arg).is_ok_and(|words| words.len() == 1);
             if arg.eq_ignore_ascii_case(b"--save") {
                 // `--save` before another option or at the end means `--save ""`, because
                 // scripts build such lines from empty lists.
@@ -52,7 +53,7 @@ pub fn read(args: &[Vec<u8>]) -> CommandLine {
                 }
             }
         } else {
-            line.directives.extend(words::quote(arg));
+            line.directives.extend(quote(arg));
             line.directives.push(b' ');
             wants_value = false;
         }

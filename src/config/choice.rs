@@ -101,14 +101,20 @@ choices! {
 }
 
 impl EvictionPolicy {
-    /// Whether entries keep how often they were used, not when.
+    /// Whether it goes by how often keys are used: entries then keep a count, not a time.
     pub fn is_lfu(self) -> bool {
         matches!(self, Self::VolatileLfu | Self::AllkeysLfu)
     }
 
-    /// Whether eviction goes by the access clocks of entries.
-    pub fn reads_clocks(self) -> bool {
-        self.is_lfu() || matches!(self, Self::VolatileLru | Self::AllkeysLru)
+    /// Whether it goes by how recently keys were used.
+    pub fn is_lru(self) -> bool {
+        matches!(self, Self::VolatileLru | Self::AllkeysLru)
+    }
+
+    /// Whether it leaves keys without an expiry alone.
+    pub fn is_volatile(self) -> bool {
+        use EvictionPolicy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
+        matches!(self, VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl)
     }
 }
 
@@ -211,6 +217,17 @@ mod tests {
             options(&["save", "nosave"]).unwrap_err(),
             "shutdown options SAVE and NOSAVE can't be used simultaneously"
         );
+    }
+
+    #[test]
+    fn eviction_policies_tell_what_they_look_at() {
+        let words = |what: fn(EvictionPolicy) -> bool| {
+            let fits = EvictionPolicy::WORDS.iter().filter(move |(_, policy)| what(*policy));
+            fits.map(|(word, _)| *word).collect::<Vec<_>>()
+        };
+        assert_eq!(words(EvictionPolicy::is_lru), ["volatile-lru", "allkeys-lru"]);
+        assert_eq!(words(EvictionPolicy::is_lfu), ["volatile-lfu", "allkeys-lfu"]);
+        assert_eq!(words(EvictionPolicy::is_volatile).len(), 4);
     }
 
     #[test]

@@ -1,5 +1,239 @@
 //! CONFIG: reading, changing and writing back the configuration of a running server.
 
-use crate::command::Command;
+use super::{Apply, Changed, Config, Directive, Extent, SetBy, SetError, os_reason};
+use crate::command::{
+    Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape, help,
+};
+use crate::engine::{Cx, Effect, JobReply};
+use crate::resp::{Protocol, ReplyBuf};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
 
-pub static COMMANDS: &[&Command] = &[];
+pub static COMMANDS: &[&Command] = &[&CONFIG];
+
+const COMMON: Flags = Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE);
+
+static CONFIG: Command = Command {
+    name: "config",
+    since: "2.0.0",
+    group: Group::Server,
+    summary: "Holds the commands about the configuration.",
+    complexity: "Depends on the subcommand",
+    arity: Arity::at_least(2),
+    subcommands: &[&GET, &HELP, &RESETSTAT, &REWRITE, &SET],
+    ..Command::BASE
+};
+
+static HELP: Command = Command {
+    name: "help",
+    since: "5.0.0",
+    group: Group::Server,
+    summary: "Lists the subcommands.",
+    arity: Arity::exactly(2),
+    flags: Flags::LOADING.or(Flags::STALE),
+    reply: Shape::Array,
+    run: help::subcommands,
+    ..Command::BASE
+};
+
+static GET: Command = Command {
+    name: "get",
+    since: "2.0.0",
+    group: Group::Server,
+    summary: "Returns the directives whose names match, with their values.",
+    complexity: "O(N) with N directives",
+    arity: Arity::at_least(3),
+    flags: COMMON,
+    history: &[("7.0.0", "Took several patterns.")],
+    args: &[Arg::string("parameter").multiple()],
+    reply: Shape::Map,
+    example: "> CONFIG GET maxclients\n1) \"maxclients\"\n2) \"10000\"",
+    run: get,
+    ..Command::BASE
+};
+
+fn get(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let mut patterns = Vec::new();
+    while !args.is_empty() {
+        patterns.push(args.bytes());
+    }
+    let found = cx.server.config.matching(&patterns);
+    cx.reply.map(found.len());
+    for (name, value) in found {
+        cx.reply.bulk(&name);
+        cx.reply.bulk(&value);
+    }
+    Ok(())
+}
+
+static SET: Command = Command {
+    name: "set",
+    since: "2.0.0",
+    group: Group::Server,
+    summary: "Changes directives, all of those named or none.",
+    complexity: "O(N) with N directives named",
+    arity: Arity::at_least(4),
+    flags: COMMON,
+    tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+    history: &[("7.0.0", "Took several directives.")],
+    args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
+    reply: Shape::Ok,
+    example: "> CONFIG SET maxclients 500 timeout 10\nOK\n\
+              > CONFIG GET timeout\n1) \"timeout\"\n2) \"10\"",
+    run: set,
+    ..Command::BASE
+};
+
+fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    if args.remaining() % 2 == 1 {
+        return Err(CommandError::WrongArity("config|set"));
+    }
+    let mut pairs = Vec::with_capacity(args.remaining() / 2);
+    while !args.is_empty() {
+        pairs.push((args.bytes(), args.bytes()));
+    }
+    let by = SetBy { loading: false, local: cx.session().peer.is_local };
+    let changed = cx.server.config.set(&pairs, by).map_err(|error| wire(&error))?;
+    apply(cx, changed)
+}
+
+fn wire(error: &SetError) -> CommandError {
+    CommandError::Bytes(error.to_wire().into_boxed_slice())
+}
+
+/// Follows a change. What can fail is done first; if it does, everything goes back.
+fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
+    let Changed { directives, previous } = changed;
+    for directive in directives.iter().filter(|directive| directive.apply == Apply::Directory) {
+        let path = cx.server.config.dir.0.clone();
+        match (cx.server.parts.change_directory)(path.as_path()) {
+            Ok(now) => cx.server.config.dir.0 = now.as_path().into(),
+            Err(error) => {
+                cx.server.config = previous;
+                let reason = os_reason(&error);
+                return Err(wire(&SetError::not_applied(directive, reason)));
+            }
+        }
+    }
+    if directives.iter().any(|directive| directive.apply == Apply::Log) {
+        cx.effect(Effect::Log);
+    }
+    cx.server.follow_config(cx.keys.space());
+    let listen = directives.iter().find(|directive| directive.apply == Apply::Listen);
+    match listen {
+        // The sockets belong to the driver, which answers when they are open.
+        Some(directive) => cx.answer_by_listening(directive, previous),
+        None => cx.reply.ok(),
+    }
+    Ok(())
+}
+
+/// What a client is told when the new addresses could not be opened.
+pub fn listen_failure(directive: &'static Directive) -> CommandError {
+    let reason = match directive.name {
+        "bind" => "Failed to bind to specified addresses.",
+        _ => "Unable to listen on this port. Check server logs.",
+    };
+    wire(&SetError::not_applied(directive, reason))
+}
+
+static RESETSTAT: Command = Command {
+    name: "resetstat",
+    since: "2.0.0",
+    group: Group::Server,
+    summary: "Sets the counters of INFO back.",
+    arity: Arity::exactly(2),
+    flags: COMMON,
+    tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+    reply: Shape::Ok,
+    example: "> CONFIG RESETSTAT\nOK",
+    run: resetstat,
+    ..Command::BASE
+};
+
+fn resetstat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    cx.server.reset_stats();
+    cx.keys.space().stats = Default::default();
+    cx.reply.ok();
+    Ok(())
+}
+
+static REWRITE: Command = Command {
+    name: "rewrite",
+    since: "2.8.0",
+    group: Group::Server,
+    summary: "Writes the configuration back into its file.",
+    arity: Arity::exactly(2),
+    flags: COMMON,
+    tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+    reply: Shape::Ok,
+    example: "> CONFIG REWRITE\n(error) ERR The server is running without a config file",
+    run: rewrite,
+    ..Command::BASE
+};
+
+fn rewrite(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    rewrite_file_of(cx, args, Extent::Changed)
+}
+
+/// Writes the running configuration back; DEBUG does it to the full extent.
+pub fn rewrite_file_of(cx: &mut Cx<'_>, args: &mut Args<'_>, extent: Extent) -> CommandResult {
+    args.done()?;
+    let Some(path) = cx.server.parts.config_path.clone() else {
+        return Err(CommandError::Fixed("ERR The server is running without a config file"));
+    };
+    let config = cx.server.config.clone();
+    let protocol = cx.reply.protocol();
+    cx.answer_by(Box::new(move || answer_rewrite(&config, &path, extent, protocol)));
+    Ok(())
+}
+
+fn answer_rewrite(config: &Config, path: &Path, extent: Extent, protocol: Protocol) -> JobReply {
+    let mut answer = ReplyBuf::new();
+    let mut reply = answer.writer(protocol);
+    match rewrite_file(config, path, extent) {
+        Ok(()) => {
+            tracing::info!("CONFIG REWRITE executed with success.");
+            reply.ok();
+        }
+        Err(error) => {
+            let reason = os_reason(&error);
+            tracing::warn!("CONFIG REWRITE failed: {reason}");
+            reply.error(format!("ERR Rewriting config file: {reason}").as_bytes());
+        }
+    }
+    answer
+}
+
+/// Replaces the file at once: whoever reads it sees the old text or the new one.
+fn rewrite_file(config: &Config, path: &Path, extent: Extent) -> io::Result<()> {
+    let old = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read?,
+    };
+    let text = config.rewrite(&old, None, extent);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = directory.join(name);
+    let written =
+        write_and_rename(&text, &temporary, path).and_then(|()| File::open(directory)?.sync_all());
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write_and_rename(text: &[u8], temporary: &Path, path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
+    if let Ok(metadata) = fs::metadata(path) {
+        file.set_permissions(metadata.permissions())?;
+    }
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}

@@ -5,8 +5,8 @@
 //! every class of events except misses and new keys. Events go nowhere unless a channel kind
 //! (`K`, `E`) is set too.
 
+use super::quote::quote;
 use super::value::{Kind, Line, Reason, Setting, Source, only};
-use super::words;
 
 /// A set of event classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -110,7 +110,7 @@ impl Setting for EventClasses {
     }
 
     fn lines(&self, (): &(), default: &Self) -> Vec<Line> {
-        vec![Line { arguments: words::quote(&self.letters()), forced: self != default }]
+        vec![Line { arguments: quote(&self.letters()), forced: self != default }]
     }
 }
 

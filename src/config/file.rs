@@ -9,28 +9,15 @@
 //! includes itself is an error, where recursion would end the process.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::argv;
+use super::host::{Host, os_reason};
 use super::value::{Reason, Source, Text, WRONG_COUNT};
-use super::words;
-use super::{Config, Directive, REDIS_VERSION, glob};
+use super::{Config, Directive, REDIS_VERSION};
+use crate::structs::words::{self, UnbalancedQuotes};
 
 const MAX_INCLUDED_FILES: usize = 4096;
-
-/// What loading needs of the world.
-pub trait Host {
-    fn read(&mut self, path: &Path) -> io::Result<Vec<u8>>;
-    fn read_stdin(&mut self) -> io::Result<Vec<u8>>;
-    /// The files a pattern names, sorted.
-    fn expand(&mut self, pattern: &Path) -> Vec<PathBuf>;
-    /// The absolute working directory.
-    fn directory(&mut self) -> io::Result<PathBuf>;
-    fn change_directory(&mut self, path: &Path) -> io::Result<()>;
-    /// Makes sure that the log file can be appended to.
-    fn try_log(&mut self, path: &Path) -> io::Result<()>;
-}
 
 /// Where a directive was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,13 +73,13 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Why the server cannot start.
+/// Why the server cannot start, as text without the last line end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadError {
-    /// A file could not be read. The text has no line end: it belongs in the log.
+    /// A file could not be read. The text belongs in the log.
     Unreadable { path: Text, reason: String },
-    /// A line is wrong, or all of them together (then there is no origin). The text is the block
-    /// that goes to standard error as it is.
+    /// A line is wrong, or all of them together (then there is no origin). The text is a block
+    /// of lines for standard error.
     Invalid { origin: Option<Origin>, reason: Reason },
 }
 
@@ -112,7 +99,7 @@ impl fmt::Display for LoadError {
             }
             writeln!(f, ">>> '{text}'")?;
         }
-        writeln!(f, "{reason}")
+        write!(f, "{reason}")
     }
 }
 
@@ -122,15 +109,6 @@ impl LoadError {
     /// For the rooms that check a [`Statement`] later on.
     pub fn at(origin: &Origin, reason: impl Into<Reason>) -> Self {
         Self::Invalid { origin: Some(origin.clone()), reason: reason.into() }
-    }
-}
-
-/// The system's words for an error, without Rust's addition of its number.
-pub fn os_reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
     }
 }
 
@@ -243,8 +221,8 @@ impl<'a> Loader<'a> {
 
     fn line(&mut self, origin: &Origin) -> Result<(), LoadError> {
         let invalid = |reason: Reason| LoadError::at(origin, reason);
-        let words =
-            words::split(origin.text.as_bytes()).ok_or_else(|| invalid(UNBALANCED.into()))?;
+        let words = words::split(origin.text.as_bytes())
+            .map_err(|UnbalancedQuotes| invalid(UNBALANCED.into()))?;
         let Some((name, args)) = words.split_first() else { return Ok(()) };
         let name = name.to_ascii_lowercase();
         if let Some(directive) = Directive::find(&name) {
@@ -278,7 +256,7 @@ impl<'a> Loader<'a> {
         let resplit = match args {
             // `--save "900 1"` means what `--save 900 1` means.
             [one] if directive.multi && !one.is_empty() => {
-                words::split(one).ok_or(Reason::from(UNBALANCED))?
+                words::split(one).map_err(|UnbalancedQuotes| Reason::from(UNBALANCED))?
             }
             _ if directive.multi || args.len() == 1 => args.to_vec(),
             _ => return Err(WRONG_COUNT.into()),
@@ -351,66 +329,14 @@ impl<'a> Loader<'a> {
 
 const UNBALANCED: &str = "Unbalanced quotes in configuration line";
 
-/// The host that is really there.
-pub struct Disk;
-
-impl Host for Disk {
-    fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
-    }
-
-    fn read_stdin(&mut self) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        io::Read::read_to_end(&mut io::stdin().lock(), &mut text)?;
-        Ok(text)
-    }
-
-    fn expand(&mut self, pattern: &Path) -> Vec<PathBuf> {
-        let mut paths = vec![PathBuf::new()];
-        for part in pattern.components() {
-            let part = part.as_os_str();
-            let is_pattern = part.as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
-            paths = match is_pattern {
-                true => paths.iter().flat_map(|path| entries(path, part)).collect(),
-                false => paths.iter().map(|path| path.join(part)).collect(),
-            };
-        }
-        paths.retain(|path| path.exists());
-        paths.sort();
-        paths
-    }
-
-    fn directory(&mut self) -> io::Result<PathBuf> {
-        std::env::current_dir()
-    }
-
-    fn change_directory(&mut self, path: &Path) -> io::Result<()> {
-        std::env::set_current_dir(path)
-    }
-
-    fn try_log(&mut self, path: &Path) -> io::Result<()> {
-        std::fs::OpenOptions::new().append(true).create(true).open(path).map(drop)
-    }
-}
-
-/// The entries of a directory whose names match; hidden ones only if the pattern says so.
-fn entries(directory: &Path, pattern: &std::ffi::OsStr) -> Vec<PathBuf> {
-    let pattern = pattern.as_encoded_bytes();
-    let listed = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    let Ok(listing) = std::fs::read_dir(listed) else { return Vec::new() };
-    let names = listing.filter_map(|entry| Some(entry.ok()?.file_name()));
-    let fits = |name: &std::ffi::OsString| {
-        let name = name.as_encoded_bytes();
-        (!name.starts_with(b".") || pattern.starts_with(b".")) && glob::matches(pattern, name)
-    };
-    names.filter(fits).map(|name| directory.join(name)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use std::io;
+
     use super::*;
+    use crate::structs::glob::{self, Case};
 
     /// Files in memory; directories named `/gone...` do not exist.
     #[derive(Default)]
@@ -432,8 +358,9 @@ mod tests {
         fn expand(&mut self, pattern: &Path) -> Vec<PathBuf> {
             let pattern = self.directory.join(pattern);
             let pattern = pattern.as_os_str().as_encoded_bytes();
-            let fits =
-                |path: &&PathBuf| glob::matches(pattern, path.as_os_str().as_encoded_bytes());
+            let fits = |path: &&PathBuf| {
+                glob::matches(pattern, path.as_os_str().as_encoded_bytes(), Case::Sensitive)
+            };
             self.files.keys().filter(fits).cloned().collect()
         }
         fn directory(&mut self) -> io::Result<PathBuf> {
@@ -542,7 +469,7 @@ mod tests {
             refusal("port 1\n\n  port  abc "),
             "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\n\
              Reading the configuration file, at line 3\n>>> 'port  abc'\n\
-             argument couldn't be parsed into an integer\n"
+             argument couldn't be parsed into an integer"
         );
         for (line, reason) in [
             ("port", "wrong number of arguments"),
@@ -565,7 +492,7 @@ mod tests {
             ("dir /gone", "No such file or directory"),
             ("dir a b", "wrong number of arguments"),
         ] {
-            let expected = format!(", at line 1\n>>> '{line}'\n{reason}\n");
+            let expected = format!(", at line 1\n>>> '{line}'\n{reason}");
             assert!(refusal(line).ends_with(&expected), "{line}: {}", refusal(line));
         }
     }
@@ -577,7 +504,7 @@ mod tests {
             ("logfile /gone/x", "Can't open the log file: Permission denied"),
         ] {
             let head = "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\n";
-            assert_eq!(refusal(text), format!("{head}{reason}\n"));
+            assert_eq!(refusal(text), format!("{head}{reason}"));
         }
         let loaded = load_text("cluster-enabled yes\nactivedefrag yes\noom-score-adj-values 3 2 1");
         let loaded = loaded.unwrap();
@@ -605,7 +532,7 @@ mod tests {
         let mut host = host(&[("/start/a.conf", "\ninclude b"), ("/start/b", "#\nhz x")]);
         let error = run(&mut host, &["a.conf"]).unwrap_err().to_string();
         let expected = "Reading the included file 'b', at line 2\n>>> 'hz x'\n\
-                        argument couldn't be parsed into an integer\n";
+                        argument couldn't be parsed into an integer";
         assert!(error.ends_with(expected), "{error}");
         let error = run(&mut host, &["--include", "c"]).unwrap_err().to_string();
         assert_eq!(error, "Fatal error, can't open config file 'c': No such file or directory");
@@ -616,7 +543,7 @@ mod tests {
     #[test]
     fn a_file_that_includes_itself_is_an_error() {
         for text in ["include a.conf", "include a.conf\ninclude a.conf", "include a.*\nhz 1"] {
-            assert!(refusal(text).ends_with("\nToo many included files\n"), "{text}");
+            assert!(refusal(text).ends_with("\nToo many included files"), "{text}");
         }
     }
 
@@ -649,35 +576,35 @@ mod tests {
     #[test]
     fn wrong_options_are_shown_as_lines() {
         for (args, expected) in [
-            (&["--invalid"][..], ">>> 'invalid'\nBad directive or wrong number of arguments\n"),
-            (&["--port"], ">>> 'port'\nwrong number of arguments\n"),
-            (&["--port", "1", "--loglevel"], ">>> 'loglevel'\nwrong number of arguments\n"),
-            (&["--port", "1", "2"], ">>> 'port \"1\" \"2\"'\nwrong number of arguments\n"),
+            (&["--invalid"][..], ">>> 'invalid'\nBad directive or wrong number of arguments"),
+            (&["--port"], ">>> 'port'\nwrong number of arguments"),
+            (&["--port", "1", "--loglevel"], ">>> 'loglevel'\nwrong number of arguments"),
+            (&["--port", "1", "2"], ">>> 'port \"1\" \"2\"'\nwrong number of arguments"),
             (
                 &["--port", "--loglevel", "verbose"],
-                ">>> 'port \"--loglevel\" \"verbose\"'\nwrong number of arguments\n",
+                ">>> 'port \"--loglevel\" \"verbose\"'\nwrong number of arguments",
             ),
             (
                 &["--port", "--bla", "--loglevel", "verbose"],
-                ">>> 'port \"--bla\"'\nargument couldn't be parsed into an integer\n",
+                ">>> 'port \"--bla\"'\nargument couldn't be parsed into an integer",
             ),
             (
                 &["--logfile", "--my--log", "--loglevel", "--bla"],
                 ">>> 'loglevel \"--bla\"'\nargument(s) must be one of the following: debug, \
-                 verbose, notice, warning, nothing\n",
+                 verbose, notice, warning, nothing",
             ),
             (
                 &["--shutdown-on-sigint", "now force", "--shutdown-on-sigterm"],
                 ">>> 'shutdown-on-sigterm'\nargument(s) must be one of the following: default, \
-                 save, nosave, now, force\n",
+                 save, nosave, now, force",
             ),
             (
                 &["--replicaof", "--127.0.0.1", "abc"],
-                ">>> 'replicaof \"--127.0.0.1\" \"abc\"'\nInvalid master port\n",
+                ">>> 'replicaof \"--127.0.0.1\" \"abc\"'\nInvalid master port",
             ),
             (
                 &["--replicaof", "--127.0.0.1", "--abc"],
-                ">>> 'replicaof \"--127.0.0.1\"'\nwrong number of arguments\n",
+                ">>> 'replicaof \"--127.0.0.1\"'\nwrong number of arguments",
             ),
         ] {
             assert_eq!(option_refusal(args), expected, "{args:?}");

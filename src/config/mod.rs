@@ -2,9 +2,9 @@
 //!
 //! The tour: `table` holds the rows; `directive` is what a row becomes and the macro that makes
 //! [`Config`] out of rows; `value`, `choice`, `special` and `events` are the types fields can
-//! have; `check` what some texts must look like; `words` splits and quotes lines; `file` reads
-//! configuration files and `argv` the command line; `rewrite` is CONFIG REWRITE; `example`
-//! generates `redis.conf.example`.
+//! have; `check` what some texts must look like; `file` reads configuration files, `argv` the
+//! command line, and `host` is what they need of the system; `rewrite` is CONFIG REWRITE, with
+//! `quote` for its words; `example` generates `redis.conf.example`.
 //!
 //! [`Config`] is plain data: every room reads its fields, only the engine calls [`Config::set`].
 //! Nothing here acts on the server. A change is described (which directives changed, what
@@ -15,19 +15,22 @@
 mod argv;
 mod check;
 mod choice;
+pub mod commands;
 mod directive;
 mod events;
 mod example;
 mod file;
-mod glob;
+mod host;
+mod quote;
 mod rewrite;
 mod special;
 mod table;
 mod value;
-mod words;
 
 use std::fmt;
 use std::sync::LazyLock;
+
+use crate::structs::glob::{self, Case};
 
 pub use choice::{
     AppendFsync, Choice, DisklessLoad, EndpointType, EvictionPolicy, LogFormat, LogLevel,
@@ -37,14 +40,14 @@ pub use choice::{
 pub use directive::{Apply, Directive, Flags};
 pub use events::EventClasses;
 pub use example::example;
-pub use file::{Disk, FileOnly, Host, LoadError, Loaded, Origin, Statement, load, os_reason};
+pub use file::{FileOnly, LoadError, Loaded, Origin, Statement, load};
+pub use host::{Disk, Host, os_reason};
 pub use rewrite::Extent;
 pub use special::{
     BindAddresses, OomScores, OutputLimit, OutputLimits, Percentiles, PrimaryAddress, SavePoint,
     SavePoints, WorkingDirectory,
 };
 pub use table::{Config, DIRECTIVES};
-pub mod commands;
 pub use value::{Budget, Kind, Reason, Source, Text};
 
 /// The Redis version whose configuration this is, as shown in error messages.
@@ -164,7 +167,7 @@ impl Config {
             }
             for directive in DIRECTIVES.iter().filter(|directive| !directive.is_hidden()) {
                 for name in [Some(directive.name), directive.alias].into_iter().flatten() {
-                    if glob::matches(pattern, name.as_bytes()) {
+                    if glob::matches(pattern, name.as_bytes(), Case::Insensitive) {
                         add(name.as_bytes(), directive);
                     }
                 }

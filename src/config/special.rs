@@ -4,9 +4,9 @@
 //! its grammar. They are plain data like every other row; a hook with access to the server (as
 //! Redis's special directives have) would let parsing do things, and parsing only describes.
 
+use super::quote::quote;
 use super::value::{Kind, Line, Reason, Setting, Source, Text, lenient_integer, only};
 use super::value::{WRONG_COUNT, bytes, with_unit};
-use super::words;
 
 /// The rule of these rows: the type says it all.
 pub const OWN_FORM: () = ();
@@ -384,7 +384,7 @@ impl Setting for WorkingDirectory {
 
     /// Always written: a server restarted from elsewhere must find its files again.
     fn lines(&self, (): &(), _: &Self) -> Vec<Line> {
-        vec![Line { arguments: words::quote(self.0.as_bytes()), forced: true }]
+        vec![Line { arguments: quote(self.0.as_bytes()), forced: true }]
     }
 }
 

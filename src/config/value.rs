@@ -11,10 +11,12 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::words;
+use super::quote::quote;
+use crate::structs::number::parse_i64;
 
 /// Why a value was refused, in the words the user sees.
 pub type Reason = Cow<'static, str>;
@@ -183,7 +185,7 @@ impl Range {
     fn parse(&self, text: &[u8]) -> Result<i128, Reason> {
         let value = match self.form {
             Form::Integer => {
-                integer(text).ok_or("argument couldn't be parsed into an integer")?.into()
+                parse_i64(text).ok_or("argument couldn't be parsed into an integer")?.into()
             }
             Form::Memory => bytes(text).ok_or("argument must be a memory value")?.into(),
             Form::Octal => {
@@ -244,17 +246,6 @@ macro_rules! numeric_settings {
 }
 
 numeric_settings!(u16, u32, u64, usize, i32, i64);
-
-/// Reads a decimal as Redis does everywhere: no plus sign, no blanks, no leading zeros.
-pub fn integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    match digits {
-        [b'0'] => return (text.len() == 1).then_some(0),
-        [b'1'..=b'9', ..] => {}
-        _ => return None,
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
 
 /// Reads a decimal as the C library's `strtoll` does: blanks before it, a plus sign and leading
 /// zeros are fine; what follows it is not.
@@ -339,7 +330,7 @@ impl Setting for Budget {
                 }
             };
         }
-        let share = text.strip_suffix(b"%").and_then(integer).filter(|share| *share >= 0);
+        let share = text.strip_suffix(b"%").and_then(parse_i64).filter(|share| *share >= 0);
         match share.map(u8::try_from) {
             Some(Ok(percent)) if percent <= 100 => Ok(Self::Percent(percent)),
             Some(_) => Err("percentage argument must be less or equal to 100".into()),
@@ -382,12 +373,16 @@ impl Text {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub fn to_string_lossy(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
+    }
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -460,7 +455,7 @@ impl Setting for Text {
     }
 
     fn lines(&self, _: &Check, default: &Self) -> Vec<Line> {
-        vec![Line { arguments: words::quote(&self.0), forced: self != default }]
+        vec![Line { arguments: quote(&self.0), forced: self != default }]
     }
 }
 
@@ -483,7 +478,7 @@ impl Setting for Option<Text> {
     }
 
     fn lines(&self, _: &Check, default: &Self) -> Vec<Line> {
-        let line = |text: &Text| Line { arguments: words::quote(&text.0), forced: self != default };
+        let line = |text: &Text| Line { arguments: quote(&text.0), forced: self != default };
         self.iter().map(line).collect()
     }
 }

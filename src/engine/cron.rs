@@ -1,7 +1,6 @@
 //! What happens without a request: expiry, timeouts, samples, the end of a pause.
 
 use super::{ClientId, Effect, Engine, dispatch};
-use crate::keyspace::AccessPolicy;
 
 /// Keys taken away in one go, so that a burst of expiries is spread over turns.
 const EXPIRE_BATCH: usize = 200;
@@ -12,7 +11,7 @@ impl Engine {
     pub fn cron(&mut self) {
         let mono_ms = self.server.clock.mono_ms();
         self.server.stats.sample(mono_ms);
-        let used = (self.server.parts.memory)().used_bytes;
+        let used = (self.server.parts.used_memory)();
         self.server.memory_peak = self.server.memory_peak.max(used);
         self.close_idle_clients(mono_ms);
         if self.server.pause.until_ms().is_some_and(|until_ms| mono_ms >= until_ms) {
@@ -37,9 +36,8 @@ impl Engine {
 
     /// SIGTERM or SIGINT came: ends the process in good order.
     pub fn shut_down_by_signal(&mut self) {
-        tracing::warn!("User requested shutdown...");
-        tracing::warn!("Redis is now ready to exit, bye bye...");
-        self.server.effects.push(Effect::Exit(0));
+        let unsaved = self.keyspace.changes.dirty;
+        self.server.shut_down(unsaved);
     }
 
     /// Ends CLIENT PAUSE and lets the waiting clients try again.
@@ -71,19 +69,5 @@ impl Engine {
             tracing::debug!("Closing idle client");
             self.server.effects.push(Effect::Close { client });
         }
-    }
-
-    /// Brings everything that depends on a directive in line with the configuration.
-    pub(crate) fn apply_whole_config(&mut self) {
-        let config = &self.server.config;
-        let access = &mut self.keyspace.access;
-        access.policy = if config.maxmemory_policy.is_lfu() {
-            AccessPolicy::Frequency
-        } else {
-            AccessPolicy::Recency
-        };
-        access.lfu_log_factor = u32::try_from(config.lfu_log_factor).unwrap_or(10);
-        access.lfu_decay_minutes = u32::try_from(config.lfu_decay_time).unwrap_or(1);
-        self.keyspace.changes.observers.events = config.notify_keyspace_events;
     }
 }

@@ -3,8 +3,9 @@
 //! The fields are apart so that a handler can write a reply straight from a borrowed value:
 //! `cx.keys` is the keyspace seen from the client's database, `cx.reply` the reply being written.
 
-use super::{Clients, Effect, Engine, Job, Server, Session};
 use super::{ClientId, session::Suspension};
+use super::{Clients, Effect, Engine, Job, ListenChange, Server, Session};
+use crate::config::{Config, Directive};
 use crate::keyspace::Keys;
 use crate::resp::{Reply, ReplyBuf};
 
@@ -62,6 +63,15 @@ impl<'a> Cx<'a> {
         self.session_mut().suspension = Some(Suspension::Job);
         let client = self.client;
         self.effect(Effect::Run { client, job });
+    }
+
+    /// Has the driver open the changed listening addresses and answer the client by the outcome.
+    pub fn answer_by_listening(&mut self, directive: &'static Directive, previous: Config) {
+        let (client, protocol) = (self.client, self.reply.protocol());
+        self.session_mut().suspension = Some(Suspension::Job);
+        let previous = Box::new(previous);
+        let change = ListenChange { client, directive, previous, protocol };
+        self.effect(Effect::Listen(Box::new(change)));
     }
 
     /// What is propagated for this command instead of its own words: absolute times for relative

@@ -125,7 +125,7 @@ fn resolve(
         }
     };
     let row = table.row(id);
-    if row.command.is_container() || !row.command.arity.accepts(request.len()) {
+    if !row.command.arity.accepts(request.len()) {
         return Err(CommandError::WrongArity(row.full_name));
     }
     Ok((id, row.command))

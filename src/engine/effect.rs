@@ -4,8 +4,9 @@
 //! driver carries them out in order, after the command that left them and before the next one.
 
 use super::ClientId;
+use crate::config::{Config, Directive};
 use crate::keyspace::Garbage;
-use crate::resp::ReplyBuf;
+use crate::resp::{Protocol, ReplyBuf};
 use std::time::Duration;
 
 /// Work that would stall the executor; it runs on another thread over data of its own (a
@@ -14,6 +15,15 @@ pub type Job = Box<dyn FnOnce() -> JobReply + Send>;
 
 /// What a job answers its client: a whole reply, encoded for the client's protocol.
 pub type JobReply = ReplyBuf;
+
+/// A change of the listening addresses that waits for the driver.
+pub struct ListenChange {
+    pub client: ClientId,
+    pub directive: &'static Directive,
+    /// What to go back to.
+    pub previous: Box<Config>,
+    pub protocol: Protocol,
+}
 
 pub enum Effect {
     /// Bytes for a client other than the running one, or outside of any command.
@@ -28,8 +38,9 @@ pub enum Effect {
     Free(Garbage),
     /// The executor itself is to stand still (DEBUG SLEEP).
     Sleep(Duration),
-    /// The listening addresses changed.
-    Listen,
+    /// The listening addresses changed: open the new ones, then close the old; the outcome goes
+    /// to `Engine::finish_listening`.
+    Listen(Box<ListenChange>),
     /// The log's level or file changed.
     Log,
     /// All is done that had to be done before the end: exit with this code.

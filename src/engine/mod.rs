@@ -26,7 +26,7 @@ pub use clients::{ClientId, Clients};
 pub use clock::{Clock, Now};
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
-pub use effect::{Effect, Job, JobReply};
+pub use effect::{Effect, Job, JobReply, ListenChange};
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
 
@@ -69,7 +69,7 @@ impl Engine {
             Keyspace::new(databases, HashKey::new(seed.hash_key), Prng::seeded(prng.next_u64()));
         let server = Server::new(config, parts, &mut prng);
         let mut engine = Engine { keyspace, clients: Clients::default(), server };
-        engine.apply_whole_config();
+        engine.server.follow_config(&mut engine.keyspace);
         engine
     }
 
@@ -133,6 +133,23 @@ impl Engine {
 
     /// A client's job ended; the client may go on. The reply goes to its output by the driver.
     pub fn finish_job(&mut self, client: ClientId) {
+        self.wake(client);
+    }
+
+    /// The driver opened the new listening addresses, or went back to the old ones.
+    pub fn finish_listening(&mut self, change: ListenChange, opened: bool) {
+        let ListenChange { client, directive, previous, protocol } = change;
+        let mut answer = ReplyBuf::new();
+        if opened {
+            answer.writer(protocol).ok();
+        } else {
+            self.server.config = *previous;
+            self.server.follow_config(&mut self.keyspace);
+            let error = crate::config::commands::listen_failure(directive);
+            self.server.stats.error(&error.text());
+            answer.writer(protocol).error(&error.text());
+        }
+        self.server.effects.push(Effect::Push { client, bytes: answer });
         self.wake(client);
     }
 

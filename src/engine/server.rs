@@ -8,19 +8,29 @@ use super::transaction::WatchTable;
 use super::{Effect, Session};
 use crate::command::{CommandError, CommandId, Table};
 use crate::config::Config;
-use crate::keyspace::KeyEvent;
+use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
 use crate::observe::memory::MemoryFigures;
+use crate::observe::process::ProcessFigures;
 use crate::observe::stats::Stats;
 use crate::structs::prng::Prng;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// What the engine is told of the process it runs in.
 #[derive(Clone)]
 pub struct ServerParts {
     /// A monotonic reading in nanoseconds, for measuring commands.
     pub ticks: Ticks,
-    /// Reads the allocator's figures.
+    /// Bytes in use: `used_memory`.
+    pub used_memory: fn() -> usize,
+    /// Reads all of the allocator's figures.
     pub memory: fn() -> MemoryFigures,
+    /// Reads the system's figures of the process.
+    pub process: fn() -> ProcessFigures,
+    /// Has the allocator give back what it keeps for later.
+    pub purge: fn() -> bool,
+    /// Moves the process to another directory and says which it is now (CONFIG SET dir).
+    pub change_directory: fn(&Path) -> io::Result<PathBuf>,
     /// The configuration file, for CONFIG REWRITE and INFO.
     pub config_path: Option<PathBuf>,
     pub executable: String,
@@ -32,7 +42,11 @@ impl Default for ServerParts {
     fn default() -> Self {
         ServerParts {
             ticks: || 0,
+            used_memory: || 0,
             memory: MemoryFigures::default,
+            process: ProcessFigures::default,
+            purge: || true,
+            change_directory: |path| Ok(path.to_owned()),
             config_path: None,
             executable: String::new(),
             process_id: 0,
@@ -61,6 +75,8 @@ pub struct Server {
     pub dirty_at_save: u64,
     /// Objects handed to the freeing thread so far.
     pub lazy_free_total: u64,
+    /// Objects that thread had freed at the last CONFIG RESETSTAT.
+    pub lazy_freed_at_reset: u64,
     last_http_warning_ms: Option<u64>,
     /// Keyspace events of the last commands, when somebody collects them.
     pub collected_events: Option<Vec<KeyEvent>>,
@@ -69,7 +85,7 @@ pub struct Server {
 impl Server {
     pub fn new(config: Config, parts: ServerParts, prng: &mut Prng) -> Server {
         let table = Table::new();
-        let used = (parts.memory)().used_bytes;
+        let used = (parts.used_memory)();
         Server {
             stats: Stats::new(table.len()),
             table,
@@ -88,6 +104,7 @@ impl Server {
             last_save_unix_seconds: 0,
             dirty_at_save: 0,
             lazy_free_total: 0,
+            lazy_freed_at_reset: 0,
             last_http_warning_ms: None,
             collected_events: None,
         }
@@ -129,6 +146,34 @@ impl Server {
              it from a local connection, otherwise you need to set this option in the \
              configuration file, and then restart the server."
         )))
+    }
+
+    /// Sets the counters of INFO back (CONFIG RESETSTAT).
+    pub fn reset_stats(&mut self) {
+        self.stats.reset();
+        self.lazy_freed_at_reset = self.stats.lazy_freed_objects;
+        self.memory_peak = (self.parts.used_memory)();
+    }
+
+    /// Ends the process in good order; `unsaved` changes are lost.
+    pub fn shut_down(&mut self, unsaved: u64) {
+        tracing::warn!("User requested shutdown...");
+        if unsaved > 0 {
+            tracing::warn!("{unsaved} changes were not saved: this version keeps no files.");
+        }
+        tracing::warn!("Redis is now ready to exit, bye bye...");
+        self.effects.push(Effect::Exit(0));
+    }
+
+    /// Brings what depends on a directive in line with the configuration.
+    pub fn follow_config(&mut self, space: &mut Keyspace) {
+        let config = &self.config;
+        let is_lfu = config.maxmemory_policy.is_lfu();
+        let access = &mut space.access;
+        access.policy = if is_lfu { AccessPolicy::Frequency } else { AccessPolicy::Recency };
+        access.lfu_log_factor = config.lfu_log_factor;
+        access.lfu_decay_minutes = config.lfu_decay_time;
+        space.changes.observers.events = config.notify_keyspace_events;
     }
 
     /// Logs, at most once a minute, that somebody's browser was made to talk to us.

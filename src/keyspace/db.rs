@@ -66,6 +66,16 @@ impl Db {
         self.entries.earliest_deadline()
     }
 
+    /// Memory of the nodes that hold the entries.
+    pub fn overhead_bytes(&self) -> usize {
+        self.entries.memory_bytes()
+    }
+
+    /// What a key costs in the nodes, on the average.
+    pub fn bytes_per_slot(&self) -> i64 {
+        (self.overhead_bytes() / self.len().max(1)) as i64
+    }
+
     pub fn snapshot(&self, now_ms: u64) -> Snapshot {
         Snapshot { entries: self.entries.clone(), now_ms }
     }

@@ -230,6 +230,11 @@ impl Entry {
         Some(unsafe { self.at(EXPIRY_AT).cast::<u64>().read() })
     }
 
+    /// The encoding as OBJECT ENCODING names it.
+    pub fn encoding_name(&self) -> &'static str {
+        self.encoding().map_or("raw", StringEncoding::name)
+    }
+
     /// Whether its time has come.
     #[inline]
     pub fn is_expired(&self, now_ms: u64) -> bool {

@@ -1,7 +1,7 @@
 //! The keyspace as the running command sees it: one database, the command's time, and the rules
 //! of access (expiry, clocks, hit counts) that no handler has to think of.
 
-use super::{Db, Entry, Keyspace, NewValue};
+use super::{AccessClock, Db, Entry, Keyspace, NewValue};
 use crate::config::EventClasses;
 use crate::types::{Kind, StringEncoding, WrongType};
 
@@ -50,6 +50,11 @@ impl<'a> Keys<'a> {
 
     pub fn db(&self) -> &Db {
         &self.space.dbs[self.db]
+    }
+
+    /// The clock that entries are stamped with.
+    pub fn access(&self) -> &AccessClock {
+        &self.space.access
     }
 
     /// The same view of another database.

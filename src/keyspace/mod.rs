@@ -14,6 +14,7 @@ mod changes;
 mod clock;
 pub mod commands;
 mod db;
+pub mod digest;
 pub mod entry;
 mod keys;
 

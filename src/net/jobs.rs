@@ -7,6 +7,7 @@
 use super::Net;
 use crate::engine::{ClientId, Effect, Job, JobReply};
 use crate::keyspace::Garbage;
+use crate::observe::memory;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,12 +36,14 @@ impl Threads {
         let freed_objects = Arc::new(AtomicU64::new(0));
         let freed = Arc::clone(&freed_objects);
         thread::Builder::new().name("reader".into()).spawn(move || {
+            memory::count_this_thread();
             for (client, job) in job_queue {
                 // Nobody is left to answer when the executor is gone.
                 let _ = finished.send(Finished { client, reply: job() });
             }
         })?;
         thread::Builder::new().name("reaper".into()).spawn(move || {
+            memory::count_this_thread();
             for garbage in garbage_queue {
                 let objects = garbage.objects();
                 drop(garbage);

@@ -44,7 +44,9 @@ impl Listeners {
         if config.port != 0 {
             for listener in bind_tcp(config)? {
                 opened += 1;
-                listeners.tasks.push(tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener)));
+                listeners
+                    .tasks
+                    .push(tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener)));
             }
         }
         if let Some(path) = config.unixsocket.as_ref().filter(|path| !path.is_empty()) {
@@ -66,9 +68,24 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
     let mut open = Some(listeners);
     loop {
         net.listeners_changed.notified().await;
-        match Listeners::bind(&net) {
-            Ok(fresh) => drop(open.replace(fresh)),
-            Err(error) => tracing::warn!("Failed to bind: {error}"),
+        while let Some(change) = net.listen_changes.borrow_mut().pop_front() {
+            // The same port on other addresses can only be opened when the old one is closed.
+            let unchanged = change.previous.port == net.engine.borrow().server.config.port;
+            if unchanged {
+                open = None;
+                tokio::task::yield_now().await;
+            }
+            let bound = Listeners::bind(&net);
+            let opened = bound.is_ok();
+            match bound {
+                Ok(fresh) => open = Some(fresh),
+                Err(error) => tracing::warn!("Failed to listen: {error}"),
+            }
+            net.engine.borrow_mut().finish_listening(change, opened);
+            if open.is_none() {
+                open = Listeners::bind(&net).ok();
+            }
+            net.executor.notify_one();
         }
     }
 }

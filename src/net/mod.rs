@@ -15,7 +15,7 @@ mod stream;
 mod timer;
 mod turn;
 
-use crate::engine::{ClientId, Engine, Now};
+use crate::engine::{ClientId, Engine, ListenChange, Now};
 use crate::resp::Limits;
 use connection::Connection;
 use std::cell::{Cell, RefCell};
@@ -35,6 +35,7 @@ pub struct Net {
     buffers: pool::BufferPool,
     executor: Notify,
     listeners_changed: Notify,
+    listen_changes: RefCell<VecDeque<ListenChange>>,
     jobs: jobs::Threads,
     started: Instant,
     exit_code: Cell<Option<i32>>,
@@ -84,6 +85,7 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         buffers: pool::BufferPool::default(),
         executor: Notify::new(),
         listeners_changed: Notify::new(),
+        listen_changes: RefCell::default(),
         jobs,
         started: Instant::now(),
         exit_code: Cell::new(None),

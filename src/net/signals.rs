@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub fn watch(net: &Rc<Net>) -> io::Result<()> {
     let interrupted = Rc::new(Cell::new(false));
-    for (name, kind) in [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())] {
+    for (name, kind) in [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())]
+    {
         let net = Rc::clone(net);
         let interrupted = Rc::clone(&interrupted);
         let mut arrivals: Signal = signal(kind)?;

@@ -17,7 +17,11 @@ impl Stream {
     ///
     /// This goes through `AsyncRead` and not through `try_read`, because only the former notes
     /// that a short read has drained the socket and so saves a second system call.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
         match self {
             Stream::Tcp(stream) => pin!(stream.read_buf(buf)).poll(cx),
             Stream::Unix(stream) => pin!(stream.read_buf(buf)).poll(cx),

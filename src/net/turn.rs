@@ -43,8 +43,7 @@ fn turn(net: &Rc<Net>) -> bool {
     let left = !net.ready.borrow().is_empty();
     flush_dirty(net, &mut engine);
     engine.server.stats.turns_total += 1;
-    engine.server.stats.turn_us_total +=
-        u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+    engine.server.stats.turn_us_total += u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
     left
 }
 
@@ -253,7 +252,10 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
             std::thread::sleep(duration);
             engine.tick(net.now());
         }
-        Effect::Listen => net.listeners_changed.notify_one(),
+        Effect::Listen(change) => {
+            net.listen_changes.borrow_mut().push_back(*change);
+            net.listeners_changed.notify_one();
+        }
         Effect::Log => super::logging::reconfigure(&engine.server.config),
         Effect::Exit(code) => {
             net.exit_code.set(Some(code));

@@ -7,4 +7,5 @@ pub mod clients;
 pub mod commands;
 pub mod info;
 pub mod memory;
+pub mod process;
 pub mod stats;

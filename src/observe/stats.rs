@@ -68,18 +68,29 @@ pub struct Stats {
     pub lazy_freed_objects: u64,
     pub turns_total: u64,
     pub turn_us_total: u64,
+    pub command_ns_total: u64,
     pub operations: Rate,
     pub input: Rate,
     pub output: Rate,
+    pub turns: Rate,
+    pub turn_time: Rate,
 }
 
 impl Stats {
+    /// Back to zero, but for what goes on counting.
+    pub fn reset(&mut self) {
+        let freed = self.lazy_freed_objects;
+        *self = Stats::new(self.commands.len());
+        self.lazy_freed_objects = freed;
+    }
+
     pub fn new(commands: usize) -> Stats {
         Stats { commands: vec![CommandStats::default(); commands], ..Stats::default() }
     }
 
     pub fn called(&mut self, id: CommandId, elapsed_ns: u64, failed: bool) {
         self.commands_total += 1;
+        self.command_ns_total += elapsed_ns;
         let row = &mut self.commands[id.index()];
         row.calls += 1;
         row.elapsed_ns += elapsed_ns;
@@ -117,6 +128,8 @@ impl Stats {
         self.operations.sample(self.commands_total, mono_ms);
         self.input.sample(self.net_input_bytes, mono_ms);
         self.output.sample(self.net_output_bytes, mono_ms);
+        self.turns.sample(self.turns_total, mono_ms);
+        self.turn_time.sample(self.turn_us_total, mono_ms);
     }
 }
 

@@ -1,9 +1,8 @@
 //! The wire protocol: requests in, replies out.
 
+pub mod frame;
 pub mod reply;
 pub mod request;
 
 pub use reply::{Mark, Protocol, Reply, ReplyBuf};
-pub use request::{
-    Limits, OwnedRequest, ProtocolError, Request, RequestReader, looks_like_http,
-};
+pub use request::{Limits, OwnedRequest, ProtocolError, Request, RequestReader, looks_like_http};

@@ -147,6 +147,11 @@ impl<'a> Request<'a> {
         self.resolve(&self.spans[idx])
     }
 
+    /// The request without its first words: a command line inside a command line.
+    pub fn skip(&self, words: usize) -> Request<'a> {
+        Request { spans: &self.spans[words..], ..*self }
+    }
+
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let request = *self;
         self.spans.iter().map(move |span| request.resolve(span))

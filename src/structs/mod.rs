@@ -1,6 +1,7 @@
 //! Containers and text/number routines. Nothing here knows of commands, clients or a server.
 
 pub mod glob;
+pub mod long_double;
 pub mod number;
 pub mod prefetch;
 pub mod prng;

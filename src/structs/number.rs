@@ -1,13 +1,13 @@
 //! Numbers as text: the strict integer grammar, doubles in and doubles out.
 //!
 //! A key that holds `12` may be kept as an integer only if printing the integer gives back the very
-//! same bytes, so the integer grammar is the canonical one: no plus sign, no leading zero, no space,
-//! no `-0`. Doubles follow C's `strtod` on the way in (exponents, hexadecimal floats, infinities) and
-//! the layout that Redis has used since 7.2 on the way out.
+//! same bytes, so the integer grammar is the canonical one: no plus sign, no leading zero, no
+//! space, no `-0`. Doubles follow C's `strtod` on the way in (exponents, hexadecimal floats,
+//! infinities) and the layout that Redis has used since 7.2 on the way out.
 //!
 //! `str::parse` was refused for integers: it takes `+1` and `007`. The standard library's float
-//! printing was refused because its layout differs; zmij gives the shortest digits and this file lays
-//! them out.
+//! printing was refused because its layout differs; zmij gives the shortest digits and this file
+//! lays them out.
 //!
 //! Invariant: `parse_i64(format_i64(v)) == v` for each `v`, and nothing else parses to `v`.
 
@@ -127,8 +127,8 @@ fn is_written_zero(text: &[u8]) -> bool {
         .all(|byte| !(b'1'..=b'9').contains(byte))
 }
 
-/// A hexadecimal float: `mantissa * 2^exponent`, the lowest mantissa bit made sticky when digits were
-/// dropped beyond 120 bits, which rounds to any narrower format as the full text would.
+/// A hexadecimal float: `mantissa * 2^exponent`, the lowest mantissa bit made sticky when digits
+/// were dropped beyond 120 bits, which rounds to any narrower format as the full text would.
 pub(super) struct HexFloat {
     pub negative: bool,
     pub mantissa: u128,
@@ -181,8 +181,8 @@ pub(crate) fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// Parses the signed digits of an exponent; what is beyond any float's range is cut to a number that
-/// is beyond it too.
+/// Parses the signed digits of an exponent; what is beyond any float's range is cut to a number
+/// that is beyond it too.
 pub(super) fn parse_exponent(text: &[u8]) -> Option<i64> {
     let (negative, digits) = split_sign(text);
     if digits.is_empty() {
@@ -225,7 +225,7 @@ pub(super) struct BinaryFormat {
 
 impl BinaryFormat {
     /// Rounds `mantissa * 2^exponent` to the nearest number of the format, ties to even. `sticky`
-    /// says that the true value lies slightly above; the mantissa must then have at least two bits
+    /// says that the true value lies slightly above; the mantissa must then have at least one bit
     /// more than the format. `None` is overflow.
     pub fn round(&self, mantissa: u128, exponent: i64, sticky: bool) -> Option<(u64, i64)> {
         if mantissa == 0 {
@@ -573,7 +573,8 @@ mod tests {
             let value = f64::from_bits(bits);
             if !value.is_nan() {
                 let text = f64_text(value);
-                prop_assert_eq!(parse_f64(text.as_bytes()).map(f64::to_bits), Some(bits), "{}", text);
+                let parsed = parse_f64(text.as_bytes()).map(f64::to_bits);
+                prop_assert_eq!(parsed, Some(bits), "{}", text);
             }
         }
 

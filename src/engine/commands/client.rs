@@ -11,8 +11,7 @@ use crate::observe::clients::describe;
 pub static COMMANDS: &[&Command] = &[&CLIENT];
 
 /// The flags that all of these share.
-const COMMON: Flags =
-    Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::SENTINEL);
+const COMMON: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::SENTINEL);
 
 static CLIENT: Command = Command {
     name: "client",
@@ -304,7 +303,11 @@ static GETNAME: Command = Command {
 fn getname(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
     let name = cx.session().name.clone();
-    if name.is_empty() { cx.reply.null() } else { cx.reply.bulk(name.as_bytes()) }
+    if name.is_empty() {
+        cx.reply.null()
+    } else {
+        cx.reply.bulk(name.as_bytes())
+    }
     Ok(())
 }
 
@@ -509,8 +512,8 @@ fn pause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         Some(_) => return Err(CommandError::Fixed("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     };
     args.done()?;
-    let timeout_ms = u64::try_from(timeout_ms)
-        .map_err(|_| CommandError::Fixed("ERR timeout is negative"))?;
+    let timeout_ms =
+        u64::try_from(timeout_ms).map_err(|_| CommandError::Fixed("ERR timeout is negative"))?;
     let until_ms = cx.server.clock.mono_ms().checked_add(timeout_ms);
     let until_ms = until_ms.ok_or(CommandError::Fixed("ERR timeout is out of range"))?;
     cx.server.pause.start(mode, until_ms);

@@ -96,16 +96,18 @@ static HELLO: Command = Command {
 fn hello(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let mut version = None;
     if !args.is_empty() {
-        version = Some(match args.integer_or(CommandError::Fixed(
-            "ERR Protocol version is not an integer or out of range",
-        )) {
-            2 => Protocol::Resp2,
-            3 => Protocol::Resp3,
-            _ => {
-                args.check()?;
-                return Err(CommandError::Fixed("NOPROTO unsupported protocol version"));
-            }
-        });
+        version = Some(
+            match args.integer_or(CommandError::Fixed(
+                "ERR Protocol version is not an integer or out of range",
+            )) {
+                2 => Protocol::Resp2,
+                3 => Protocol::Resp3,
+                _ => {
+                    args.check()?;
+                    return Err(CommandError::Fixed("NOPROTO unsupported protocol version"));
+                }
+            },
+        );
     }
     let (mut credentials, mut name) = (None, None);
     while !args.is_empty() {

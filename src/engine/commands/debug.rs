@@ -1,5 +1,378 @@
 //! DEBUG: what tests and developers look inside with.
+//!
+//! Its subcommands are not commands of their own, as in Redis: COMMAND does not list them. Each
+//! is one row here.
 
-use crate::command::Command;
+use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
+use crate::config::{EventClasses, Extent};
+use crate::engine::{Cx, Effect};
+use crate::keyspace::digest::{self, Digest};
+use crate::keyspace::{Entry, Expiry, Key, NewValue};
+use crate::resp::Protocol;
+use crate::structs::glob;
+use crate::types::StringEncoding;
+use std::time::Duration;
 
-pub static COMMANDS: &[&Command] = &[];
+pub static COMMANDS: &[&Command] = &[&DEBUG];
+
+static DEBUG: Command = Command {
+    name: "debug",
+    group: Group::Server,
+    summary: "Looks into the server, for its tests and its developers.",
+    complexity: "Depends on the subcommand",
+    arity: Arity::at_least(2),
+    flags: Flags::ADMIN
+        .or(Flags::NOSCRIPT)
+        .or(Flags::LOADING)
+        .or(Flags::STALE)
+        .or(Flags::PROTECTED),
+    args: &[Arg::string("subcommand"), Arg::string("arg").optional().multiple()],
+    reply: Shape::Any,
+    run: debug,
+    ..Command::BASE
+};
+
+/// One subcommand: its name, the words after it, what it does, how many words it takes.
+struct Row {
+    name: &'static str,
+    syntax: &'static str,
+    doc: &'static str,
+    args: std::ops::RangeInclusive<usize>,
+    run: fn(&mut Cx<'_>, &mut Args<'_>) -> CommandResult,
+}
+
+const ANY: usize = usize::MAX;
+
+static ROWS: &[Row] = &[
+    Row {
+        name: "change-repl-id",
+        syntax: "",
+        doc: "Takes another replication id.",
+        args: 0..=0,
+        run: change_repl_id,
+    },
+    Row {
+        name: "config-rewrite-force-all",
+        syntax: "",
+        doc: "CONFIG REWRITE that writes all directives.",
+        args: 0..=0,
+        run: config_rewrite_force_all,
+    },
+    Row {
+        name: "digest",
+        syntax: "",
+        doc: "Returns a digest of the whole dataset.",
+        args: 0..=0,
+        run: dataset_digest,
+    },
+    Row {
+        name: "digest-value",
+        syntax: " <key> [<key> ...]",
+        doc: "Returns a digest of each key's value.",
+        args: 0..=ANY,
+        run: value_digests,
+    },
+    Row {
+        name: "error",
+        syntax: " <text>",
+        doc: "Answers with an error of this text.",
+        args: 1..=1,
+        run: error,
+    },
+    Row {
+        name: "jmap",
+        syntax: "",
+        doc: "Is there for clients that know it from a Redis on Java; does nothing.",
+        args: 0..=0,
+        run: nothing,
+    },
+    Row { name: "log", syntax: " <text>", doc: "Writes a line to the log.", args: 1..=1, run: log },
+    Row {
+        name: "object",
+        syntax: " <key>",
+        doc: "Describes a key's value from inside.",
+        args: 1..=2,
+        run: object,
+    },
+    Row { name: "panic", syntax: "", doc: "Ends the process by a panic.", args: 0..=0, run: panic },
+    Row {
+        name: "populate",
+        syntax: " <count> [<prefix>] [<size>]",
+        doc: "Makes keys named <prefix>:<number>, those that are there excepted.",
+        args: 1..=3,
+        run: populate,
+    },
+    Row {
+        name: "protocol",
+        syntax: " <type>",
+        doc: "Answers with a sample of a protocol type.",
+        args: 1..=1,
+        run: protocol,
+    },
+    Row {
+        name: "set-active-expire",
+        syntax: " <0|1>",
+        doc: "Stops or starts taking expired keys away that nobody asks for.",
+        args: 1..=1,
+        run: set_active_expire,
+    },
+    Row {
+        name: "sleep",
+        syntax: " <seconds>",
+        doc: "Makes the server stand still.",
+        args: 1..=1,
+        run: sleep,
+    },
+    Row {
+        name: "stringmatch-len",
+        syntax: " <pattern> <length>",
+        doc: "Matches a pattern against that many letters A.",
+        args: 2..=2,
+        run: stringmatch_len,
+    },
+];
+
+fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let name = args.bytes();
+    if name.eq_ignore_ascii_case(b"help") {
+        return help(cx, args);
+    }
+    let row = ROWS.iter().find(|row| row.name.as_bytes().eq_ignore_ascii_case(name));
+    match row {
+        Some(row) if row.args.contains(&args.remaining()) => (row.run)(cx, args),
+        _ => {
+            let shown = String::from_utf8_lossy(&name[..name.len().min(128)]);
+            Err(CommandError::err(format_args!(
+                "unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP."
+            )))
+        }
+    }
+}
+
+fn help(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    cx.reply.array(2 * ROWS.len() + 3);
+    cx.reply.simple(b"DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    for row in ROWS {
+        let head = format!("{}{}", row.name.to_ascii_uppercase(), row.syntax);
+        cx.reply.simple(head.as_bytes());
+        cx.reply.simple(format!("    {}", row.doc).as_bytes());
+    }
+    cx.reply.simple(b"HELP");
+    cx.reply.simple(b"    Print this help.");
+    Ok(())
+}
+
+fn change_repl_id(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.server.replication_id = crate::engine::server::random_hex(&mut cx.server.prng);
+    cx.reply.ok();
+    Ok(())
+}
+
+fn config_rewrite_force_all(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    crate::config::commands::rewrite_file_of(cx, args, Extent::Everything)
+}
+
+fn dataset_digest(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    let digest = digest::of_dataset(cx.keys.space());
+    cx.reply.simple(digest.to_hex().as_bytes());
+    Ok(())
+}
+
+fn value_digests(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.reply.array(args.remaining());
+    while !args.is_empty() {
+        let key = args.key();
+        let mut digest = Digest::default();
+        // Also of a key whose time has come and that is still there.
+        if let Some(entry) = cx.keys.db().get(key.hash, key.bytes) {
+            digest.mix_value(entry);
+        }
+        cx.reply.simple(digest.to_hex().as_bytes());
+    }
+    Ok(())
+}
+
+fn error(_: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    Err(CommandError::Bytes(args.bytes().into()))
+}
+
+fn nothing(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    cx.reply.ok();
+    Ok(())
+}
+
+fn log(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let text = String::from_utf8_lossy(args.bytes());
+    tracing::warn!("DEBUG LOG: {}", text.escape_debug());
+    cx.reply.ok();
+    Ok(())
+}
+
+fn object(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let key = args.key();
+    if !args.is_empty() && !args.option("fast") {
+        return Err(CommandError::Syntax);
+    }
+    let Some(entry) = cx.keys.db().get(key.hash, key.bytes) else {
+        return Err(CommandError::NoSuchKey);
+    };
+    let access = &cx.keys.access();
+    let encoding = entry.encoding_name();
+    let line = format!(
+        "Value at:{:p} refcount:1 encoding:{encoding} serializedlength:{} lru:{} \
+         lru_seconds_idle:{}",
+        entry.key().as_ptr(),
+        serialized_len(entry),
+        entry.clock(),
+        access.idle_seconds(entry.clock()),
+    );
+    cx.reply.simple(line.as_bytes());
+    Ok(())
+}
+
+/// How long the value is in a snapshot file, compression apart.
+fn serialized_len(entry: &Entry) -> usize {
+    let bytes = entry.string().unwrap_or_default();
+    let number = (entry.encoding() == Some(StringEncoding::Int))
+        .then(|| crate::structs::number::parse_i64(bytes))
+        .flatten();
+    match number {
+        Some(n) if i8::try_from(n).is_ok() => 2,
+        Some(n) if i16::try_from(n).is_ok() => 3,
+        Some(n) if i32::try_from(n).is_ok() => 5,
+        _ => match bytes.len() {
+            len @ 0..64 => len + 1,
+            len @ 64..16_384 => len + 2,
+            len => len + 5,
+        },
+    }
+}
+
+fn panic(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
+    panic!("called from DEBUG PANIC")
+}
+
+fn populate(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let count = positive(args);
+    let prefix = if args.is_empty() { &b"key"[..] } else { args.bytes() };
+    let size = if args.is_empty() { 0 } else { positive(args) };
+    args.done()?;
+    if size > cx.server.config.proto_max_bulk_len as u64 {
+        return Err(CommandError::StringTooLong);
+    }
+    let hash_key = args.hash_key();
+    let mut name = Vec::new();
+    let mut value = Vec::new();
+    for number in 0..count {
+        name.clear();
+        name.extend_from_slice(prefix);
+        name.extend_from_slice(format!(":{number}").as_bytes());
+        let key = Key { bytes: &name, hash: hash_key.hash(&name) };
+        if cx.keys.exists(&key) {
+            continue;
+        }
+        value.clear();
+        value.extend_from_slice(format!("value:{number}").as_bytes());
+        if size > 0 {
+            value.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
+        }
+        let encoding = StringEncoding::of_whole(&value);
+        cx.keys.set_string(&key, NewValue::Bytes(&value), encoding, Expiry::Never);
+        cx.keys.changed(&key, EventClasses::NONE, "");
+    }
+    cx.reply.ok();
+    Ok(())
+}
+
+fn positive(args: &mut Args<'_>) -> u64 {
+    let value = args.integer_in(0..=i64::MAX, CommandError::MustBePositive);
+    value.unsigned_abs()
+}
+
+fn protocol(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let name = args.bytes().to_ascii_lowercase();
+    let reply = &mut cx.reply;
+    match name.as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12345),
+        b"double" => reply.double(3.141),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"map" => {
+            reply.map(3);
+            for n in 0..3 {
+                reply.integer(n);
+                reply.boolean(n == 1);
+            }
+        }
+        b"attrib" => {
+            if reply.protocol() == Protocol::Resp2 {
+                return Err(CommandError::Fixed("ERR attributes are only supported in RESP3"));
+            }
+            reply.attribute(1);
+            reply.bulk(b"key-popularity");
+            reply.array(2);
+            reply.bulk(b"key:123");
+            reply.integer(90);
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" => {
+            if reply.protocol() == Protocol::Resp2 {
+                return Err(CommandError::Fixed("ERR RESP2 is not supported by this command"));
+            }
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+        }
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        b"verbatim" => reply.verbatim(b"txt", b"This is a verbatim\nstring"),
+        b"bignum" => reply.big_number(b"1234567999999999999999999999999999999"),
+        _ => {
+            return Err(CommandError::Fixed(
+                "ERR Wrong protocol type name. Please use one of the following: \
+                 string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn set_active_expire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let is_on = args.bytes().first().is_some_and(|digit| (b'1'..=b'9').contains(digit));
+    cx.keys.space().expires_actively = is_on;
+    cx.reply.ok();
+    Ok(())
+}
+
+/// More than a day of standing still is a slip of the pen.
+const SLEEP_SECONDS_MAX: f64 = 86_400.0;
+
+fn sleep(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let seconds = args.double().clamp(0.0, SLEEP_SECONDS_MAX);
+    args.done()?;
+    cx.effect(Effect::Sleep(Duration::from_secs_f64(seconds)));
+    cx.reply.ok();
+    Ok(())
+}
+
+fn stringmatch_len(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let pattern = args.bytes();
+    let len = positive(args);
+    args.done()?;
+    if len > cx.server.config.proto_max_bulk_len as u64 {
+        return Err(CommandError::StringTooLong);
+    }
+    let text = vec![b'A'; usize::try_from(len).unwrap_or(0)];
+    let matches = glob::matches(pattern, &text, glob::Case::Sensitive);
+    cx.reply.integer(i64::from(matches));
+    Ok(())
+}

@@ -6,7 +6,8 @@ use crate::command::{
 use crate::engine::{Cx, transaction};
 use crate::keyspace::Garbage;
 
-pub static COMMANDS: &[&Command] = &[&DBSIZE, &FLUSHALL, &FLUSHDB, &SWAPDB, &TIME];
+pub static COMMANDS: &[&Command] =
+    &[&DBSIZE, &FLUSHALL, &FLUSHDB, &LOLWUT, &SHUTDOWN, &SWAPDB, &TIME];
 
 static DBSIZE: Command = Command {
     name: "dbsize",
@@ -166,5 +167,99 @@ fn time(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.reply.array(2);
     cx.reply.bulk_fmt(format_args!("{}", unix_us / 1_000_000));
     cx.reply.bulk_fmt(format_args!("{}", unix_us % 1_000_000));
+    Ok(())
+}
+
+static SHUTDOWN: Command = Command {
+    name: "shutdown",
+    group: Group::Server,
+    summary: "Ends the server.",
+    complexity: "O(N) with N keys, when they are saved",
+    arity: Arity::at_least(1),
+    flags: Flags::ADMIN
+        .or(Flags::NOSCRIPT)
+        .or(Flags::LOADING)
+        .or(Flags::STALE)
+        .or(Flags::NO_MULTI)
+        .or(Flags::SENTINEL)
+        .or(Flags::ALLOW_BUSY),
+    history: &[("7.0.0", "Took NOW, FORCE and ABORT.")],
+    args: &[
+        Arg::one_of("save-selector", &[Arg::flag("nosave", "NOSAVE"), Arg::flag("save", "SAVE")])
+            .optional(),
+        Arg::flag("now", "NOW").since("7.0.0").optional(),
+        Arg::flag("force", "FORCE").since("7.0.0").optional(),
+        Arg::flag("abort", "ABORT").since("7.0.0").optional(),
+    ],
+    example: "> SHUTDOWN ABORT\n(error) ERR No shutdown in progress.",
+    run: shutdown,
+    ..Command::BASE
+};
+
+fn shutdown(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let (mut saves, mut drops, mut other, mut aborts) = (false, false, false, false);
+    while !args.is_empty() {
+        if args.option("save") {
+            saves = true;
+        } else if args.option("nosave") {
+            drops = true;
+        } else if args.option("now") || args.option("force") {
+            other = true;
+        } else if args.option("abort") {
+            aborts = true;
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    if (saves && drops) || (aborts && (saves || drops || other)) {
+        return Err(CommandError::Syntax);
+    }
+    if aborts {
+        return Err(CommandError::Fixed("ERR No shutdown in progress."));
+    }
+    if saves {
+        tracing::warn!("Saving is not supported yet, can't exit with SAVE.");
+        return Err(CommandError::Fixed("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
+    let unsaved = cx.keys.space().changes.dirty;
+    cx.server.shut_down(unsaved);
+    Ok(())
+}
+
+static LOLWUT: Command = Command {
+    name: "lolwut",
+    since: "5.0.0",
+    group: Group::Server,
+    summary: "Draws something, and says which version this is.",
+    arity: Arity::at_least(1),
+    flags: Flags::READONLY.or(Flags::FAST),
+    args: &[Arg::integer("version").token("VERSION").optional()],
+    reply: Shape::Bulk,
+    run: lolwut,
+    ..Command::BASE
+};
+
+/// A rufous hummingbird, seen from the side.
+const HUMMINGBIRD: &str = r"
+                 __
+        \\      /o )________
+         \\\___/ ,'
+      ====      /
+         /// ,-'
+        // ,'
+          /
+";
+
+fn lolwut(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    if args.option_with_value("version") {
+        args.integer();
+        args.check()?;
+    }
+    let text = format!(
+        "{HUMMINGBIRD}\nRedis ver. {} (Rufous {})\n",
+        crate::config::REDIS_VERSION,
+        env!("CARGO_PKG_VERSION")
+    );
+    cx.reply.verbatim(b"txt", text.as_bytes());
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The request parser: bytes as they come from a socket in, a queue of whole requests out.
 //!
 //! A request is a multibulk (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`) or an inline command, a line of
-//! words. Both may follow each other in one stream. The parser remembers how far it has come, within
-//! an argument and within a header line, so that no byte is looked at twice however the stream is
-//! cut; and it queues spans into the read buffer, so that nothing is allocated per request.
+//! words. Both may follow each other in one stream. The parser remembers how far it has come,
+//! within an argument and within a header line, so that no byte is looked at twice however the
+//! stream is cut; and it queues spans into the read buffer, so that nothing is allocated per
+//! request.
 //!
 //! ```text
 //! buffer   | done | request | request | partial request    | free |
@@ -19,8 +20,8 @@
 //! A general RESP decoder was refused: requests never nest, and the limits and error texts are part
 //! of the interface.
 //!
-//! Invariants: spans of queued requests and of the partial one lie below `position`; the buffer moves
-//! its bytes only when the queue is empty; after an error nothing more is parsed.
+//! Invariants: spans of queued requests and of the partial one lie below `position`; the buffer
+//! moves its bytes only when the queue is empty; after an error nothing more is parsed.
 
 use bytes::BytesMut;
 use memchr::memchr;

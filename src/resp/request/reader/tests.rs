@@ -70,8 +70,15 @@ fn streams_are_read_as_redis_reads_them() {
         (b"\"\\x50ING\"\r\n", &[&["PING"]]),
         (b"PI\x0bNG\r\n", &[&["PI\x0bNG"]]),
         (b"PING\x0b\r\n", &[&["PING\x0b"]]),
-        (b"SET k \"a b\"\r\n*1\r\n$4\r\nPING\r\nGET k\n", &[&["SET", "k", "a b"], &["PING"], &["GET", "k"]]),
-        (b"*10\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$12\r\n0123456789ab\r\n", &[&["a", "a", "a", "a", "a", "a", "a", "a", "a", "0123456789ab"]]),
+        (
+            b"SET k \"a b\"\r\n*1\r\n$4\r\nPING\r\nGET k\n",
+            &[&["SET", "k", "a b"], &["PING"], &["GET", "k"]],
+        ),
+        (
+            b"*11\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n\
+              $1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$12\r\n0123456789ab\r\n",
+            &[&["a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "0123456789ab"]],
+        ),
         (b"*2147483647\r\n", &[]),
         (b"*1\r\n$536870912\r\n", &[]),
         (b"*1\r\nfoo", &[]),

@@ -1,0 +1,72 @@
+//! Digests of values and datasets: equal data has equal digests, whatever the order of keys and
+//! whatever the encodings, here and on a Redis.
+//!
+//! The scheme is Redis's (DEBUG DIGEST): SHA-1 sums, mixed where order counts and added by
+//! exclusive or where it does not.
+
+use super::{Entry, Keyspace};
+use crate::types::{Kind, Object};
+use sha1_smol::Sha1;
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Digest([u8; 20]);
+
+impl Digest {
+    /// Adds bytes without regard to order.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let sum = Sha1::from(bytes).digest().bytes();
+        for (own, other) in self.0.iter_mut().zip(sum) {
+            *own ^= other;
+        }
+    }
+
+    /// Adds bytes so that what was added before them counts.
+    pub fn mix(&mut self, bytes: &[u8]) {
+        self.add(bytes);
+        self.0 = Sha1::from(self.0).digest().bytes();
+    }
+
+    /// 40 hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Mixes in a value and whether it has an expiry.
+    pub fn mix_value(&mut self, entry: &Entry) {
+        self.mix(&kind_number(entry.kind()).to_be_bytes());
+        match entry.object() {
+            None => self.mix(entry.string().unwrap_or_default()),
+            Some(Object::String(bytes)) => self.mix(bytes),
+        }
+        if entry.expiry_ms().is_some() {
+            self.add(b"!!expire!!");
+        }
+    }
+}
+
+/// The numbers by which Redis knows its types.
+fn kind_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::String => 0,
+        Kind::List => 1,
+        Kind::Set => 2,
+        Kind::ZSet => 3,
+        Kind::Hash => 4,
+        Kind::Stream => 6,
+    }
+}
+
+/// The digest of all databases.
+pub fn of_dataset(space: &Keyspace) -> Digest {
+    let mut total = Digest::default();
+    for (index, db) in space.dbs().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
+        total.mix(&u32::try_from(index).unwrap_or(u32::MAX).to_be_bytes());
+        for entry in db.snapshot(0).entries.iter() {
+            let mut digest = Digest::default();
+            digest.mix(entry.key());
+            digest.mix_value(entry);
+            total.add(&digest.0);
+        }
+    }
+    total
+}

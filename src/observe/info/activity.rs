@@ -1,0 +1,176 @@
+//! The sections about what is going on: clients, counters, commands, errors, databases.
+
+use super::{Field, View, field, zero};
+use crate::engine::pause::PauseMode;
+use std::fmt::Write;
+
+pub static CLIENTS: &[Field] = &[
+    field("connected_clients", |view| view.clients.len().to_string()),
+    zero("cluster_connections"),
+    field("maxclients", |view| view.server.config.maxclients.to_string()),
+    field("client_recent_max_input_buffer", |view| {
+        let sizes = view.clients.iter().map(|session| session.io.query_bytes);
+        sizes.max().unwrap_or(0).to_string()
+    }),
+    field("client_recent_max_output_buffer", |view| {
+        let sizes = view.clients.iter().map(|session| session.io.output_bytes);
+        sizes.max().unwrap_or(0).to_string()
+    }),
+    zero("blocked_clients"),
+    zero("tracking_clients"),
+    zero("pubsub_clients"),
+    field("watching_clients", |view| {
+        view.clients.iter().filter(|session| !session.watched.is_empty()).count().to_string()
+    }),
+    zero("clients_in_timeout_table"),
+    field("total_watched_keys", |view| view.server.watched.len().to_string()),
+    zero("total_blocking_keys"),
+    zero("total_blocking_keys_on_nokey"),
+    field("paused_reason", |view| pause(view).map_or("none", |_| "client_pause").to_owned()),
+    field("paused_actions", |view| {
+        let name = match pause(view) {
+            None => "none",
+            Some((PauseMode::All, _)) => "all",
+            Some((PauseMode::Writes, _)) => "write",
+        };
+        name.to_owned()
+    }),
+    field("paused_timeout_milliseconds", |view| {
+        let left = |(_, until_ms): (PauseMode, u64)| until_ms - view.server.clock.mono_ms();
+        pause(view).map_or(0, left).to_string()
+    }),
+];
+
+fn pause(view: &View<'_>) -> Option<(PauseMode, u64)> {
+    view.server.pause.mode(view.server.clock.mono_ms())
+}
+
+pub static STATS: &[Field] = &[
+    field("total_connections_received", |view| view.server.stats.connections_total.to_string()),
+    field("total_commands_processed", |view| view.server.stats.commands_total.to_string()),
+    field("instantaneous_ops_per_sec", |view| {
+        view.server.stats.operations.per_second().to_string()
+    }),
+    field("total_net_input_bytes", |view| view.server.stats.net_input_bytes.to_string()),
+    field("total_net_output_bytes", |view| view.server.stats.net_output_bytes.to_string()),
+    zero("total_net_repl_input_bytes"),
+    zero("total_net_repl_output_bytes"),
+    field("instantaneous_input_kbps", |view| kilobytes(view.server.stats.input.per_second())),
+    field("instantaneous_output_kbps", |view| kilobytes(view.server.stats.output.per_second())),
+    field("instantaneous_input_repl_kbps", |_| kilobytes(0)),
+    field("instantaneous_output_repl_kbps", |_| kilobytes(0)),
+    field("rejected_connections", |view| view.server.stats.connections_rejected.to_string()),
+    zero("sync_full"),
+    zero("sync_partial_ok"),
+    zero("sync_partial_err"),
+    zero("expired_subkeys"),
+    field("expired_keys", |view| view.keyspace.stats.expired.to_string()),
+    field("expired_stale_perc", |_| "0.00".to_owned()),
+    zero("expired_time_cap_reached_count"),
+    field("expire_cycle_cpu_milliseconds", |view| {
+        (view.server.stats.expire_cycle_us / 1000).to_string()
+    }),
+    zero("evicted_keys"),
+    zero("evicted_clients"),
+    zero("evicted_scripts"),
+    zero("total_eviction_exceeded_time"),
+    zero("current_eviction_exceeded_time"),
+    field("keyspace_hits", |view| view.keyspace.stats.hits.get().to_string()),
+    field("keyspace_misses", |view| view.keyspace.stats.misses.get().to_string()),
+    zero("pubsub_channels"),
+    zero("pubsub_patterns"),
+    zero("pubsubshard_channels"),
+    zero("latest_fork_usec"),
+    zero("total_forks"),
+    zero("migrate_cached_sockets"),
+    zero("slave_expires_tracked_keys"),
+    zero("active_defrag_hits"),
+    zero("active_defrag_misses"),
+    zero("active_defrag_key_hits"),
+    zero("active_defrag_key_misses"),
+    zero("total_active_defrag_time"),
+    zero("current_active_defrag_time"),
+    zero("tracking_total_keys"),
+    zero("tracking_total_items"),
+    zero("tracking_total_prefixes"),
+    zero("unexpected_error_replies"),
+    field("total_error_replies", |view| view.server.stats.errors_total.to_string()),
+    zero("dump_payload_sanitizations"),
+    field("total_reads_processed", |view| view.server.stats.reads_total.to_string()),
+    field("total_writes_processed", |view| view.server.stats.writes_total.to_string()),
+    zero("io_threaded_reads_processed"),
+    zero("io_threaded_writes_processed"),
+    field("client_query_buffer_limit_disconnections", |view| {
+        view.server.stats.query_limit_disconnections.to_string()
+    }),
+    field("client_output_buffer_limit_disconnections", |view| {
+        view.server.stats.output_limit_disconnections.to_string()
+    }),
+    zero("reply_buffer_shrinks"),
+    zero("reply_buffer_expands"),
+    field("eventloop_cycles", |view| view.server.stats.turns_total.to_string()),
+    field("eventloop_duration_sum", |view| view.server.stats.turn_us_total.to_string()),
+    field("eventloop_duration_cmd_sum", |view| {
+        (view.server.stats.command_ns_total / 1000).to_string()
+    }),
+    field("instantaneous_eventloop_cycles_per_sec", |view| {
+        view.server.stats.turns.per_second().to_string()
+    }),
+    field("instantaneous_eventloop_duration_usec", |view| {
+        let (time, turns) = (&view.server.stats.turn_time, &view.server.stats.turns);
+        time.per_second().checked_div(turns.per_second()).unwrap_or(0).to_string()
+    }),
+    field("acl_access_denied_auth", |view| view.server.stats.access_denied_auth.to_string()),
+    zero("acl_access_denied_cmd"),
+    zero("acl_access_denied_key"),
+    zero("acl_access_denied_channel"),
+];
+
+fn kilobytes(bytes: u64) -> String {
+    format!("{:.2}", bytes as f64 / 1024.0)
+}
+
+/// One line for each command that was called or refused.
+pub fn commands(view: &View<'_>, text: &mut String) {
+    for row in view.server.table.rows() {
+        let stats = view.server.stats.command(row.id);
+        if stats.calls == 0 && stats.rejected == 0 && stats.failed == 0 {
+            continue;
+        }
+        let us = stats.elapsed_ns / 1000;
+        let mean = if stats.calls == 0 { 0.0 } else { us as f64 / stats.calls as f64 };
+        let written = write!(
+            text,
+            "cmdstat_{}:calls={},usec={us},usec_per_call={mean:.2},rejected_calls={},\
+             failed_calls={}\r\n",
+            row.full_name, stats.calls, stats.rejected, stats.failed
+        );
+        written.expect("writing to a string cannot fail");
+    }
+}
+
+/// One line for each error code that was answered.
+pub fn errors(view: &View<'_>, text: &mut String) {
+    for (code, count) in view.server.stats.errors() {
+        // A colon or a line end would break the line's format.
+        let code: String = (String::from_utf8_lossy(code).chars())
+            .map(|c| if matches!(c, ':' | '\r' | '\n' | '#') { '_' } else { c })
+            .collect();
+        write!(text, "errorstat_{code}:count={count}\r\n").expect("writing to a string");
+    }
+}
+
+/// One line for each database that has keys.
+pub fn databases(view: &View<'_>, text: &mut String) {
+    let now_ms = view.keyspace.now_ms;
+    for (index, db) in view.keyspace.dbs().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
+        let written = write!(
+            text,
+            "db{index}:keys={},expires={},avg_ttl={},subexpiry=0\r\n",
+            db.len(),
+            db.expiring(),
+            db.average_ttl_ms(now_ms)
+        );
+        written.expect("writing to a string cannot fail");
+    }
+}

@@ -1,0 +1,112 @@
+//! The memory section.
+
+use super::{Field, View, field, human, ratio, zero};
+use crate::config::Choice as _;
+use crate::observe::clients::memory_bytes;
+
+pub static MEMORY: &[Field] = &[
+    field("used_memory", |view| used(view).to_string()),
+    field("used_memory_human", |view| human(used(view))),
+    field("used_memory_rss", |view| view.process.resident_bytes.to_string()),
+    field("used_memory_rss_human", |view| human(view.process.resident_bytes)),
+    field("used_memory_peak", |view| peak(view).to_string()),
+    field("used_memory_peak_human", |view| human(peak(view))),
+    field("used_memory_peak_perc", |view| percent(used(view), peak(view))),
+    field("used_memory_overhead", |view| overhead(view).to_string()),
+    field("used_memory_startup", |view| startup(view).to_string()),
+    field("used_memory_dataset", |view| dataset(view).to_string()),
+    field("used_memory_dataset_perc", |view| {
+        percent(dataset(view), used(view).saturating_sub(startup(view)))
+    }),
+    field("allocator_allocated", |view| used(view).to_string()),
+    field("allocator_active", |view| view.memory.active_bytes.to_string()),
+    field("allocator_resident", |view| view.memory.resident_bytes.to_string()),
+    zero("allocator_muzzy"),
+    field("total_system_memory", |view| view.process.system_memory_bytes.to_string()),
+    field("total_system_memory_human", |view| human(view.process.system_memory_bytes)),
+    zero("used_memory_lua"),
+    zero("used_memory_vm_eval"),
+    field("used_memory_lua_human", |_| human(0)),
+    zero("used_memory_scripts_eval"),
+    zero("number_of_cached_scripts"),
+    zero("number_of_functions"),
+    zero("number_of_libraries"),
+    zero("used_memory_vm_functions"),
+    zero("used_memory_vm_total"),
+    field("used_memory_vm_total_human", |_| human(0)),
+    zero("used_memory_functions"),
+    zero("used_memory_scripts"),
+    field("used_memory_scripts_human", |_| human(0)),
+    field("maxmemory", |view| view.server.config.maxmemory.to_string()),
+    field("maxmemory_human", |view| human(view.server.config.maxmemory)),
+    field("maxmemory_policy", |view| view.server.config.maxmemory_policy.word().to_owned()),
+    field("allocator_frag_ratio", |view| ratio(view.memory.active_bytes as u64, used(view))),
+    field("allocator_frag_bytes", |view| {
+        (view.memory.active_bytes as u64).saturating_sub(used(view)).to_string()
+    }),
+    field("allocator_rss_ratio", |view| {
+        ratio(view.memory.resident_bytes as u64, view.memory.active_bytes as u64)
+    }),
+    field("allocator_rss_bytes", |view| {
+        view.memory.resident_bytes.saturating_sub(view.memory.active_bytes).to_string()
+    }),
+    field("rss_overhead_ratio", |view| {
+        ratio(view.process.resident_bytes, view.memory.resident_bytes as u64)
+    }),
+    field("rss_overhead_bytes", |view| {
+        view.process.resident_bytes.saturating_sub(view.memory.resident_bytes as u64).to_string()
+    }),
+    field("mem_fragmentation_ratio", |view| ratio(view.process.resident_bytes, used(view))),
+    field("mem_fragmentation_bytes", |view| {
+        view.process.resident_bytes.saturating_sub(used(view)).to_string()
+    }),
+    zero("mem_not_counted_for_evict"),
+    zero("mem_replication_backlog"),
+    zero("mem_total_replication_buffers"),
+    zero("mem_clients_slaves"),
+    field("mem_clients_normal", |view| clients(view).to_string()),
+    zero("mem_cluster_links"),
+    zero("mem_aof_buffer"),
+    field("mem_allocator", |_| "jemalloc-5.3.1".to_owned()),
+    zero("mem_overhead_db_hashtable_rehashing"),
+    zero("active_defrag_running"),
+    field("lazyfree_pending_objects", |view| {
+        let done = view.server.stats.lazy_freed_objects;
+        view.server.lazy_free_total.saturating_sub(done).to_string()
+    }),
+    field("lazyfreed_objects", |view| {
+        let done = view.server.stats.lazy_freed_objects;
+        done.saturating_sub(view.server.lazy_freed_at_reset).to_string()
+    }),
+];
+
+fn used(view: &View<'_>) -> u64 {
+    view.memory.used_bytes as u64
+}
+
+fn peak(view: &View<'_>) -> u64 {
+    (view.server.memory_peak as u64).max(used(view))
+}
+
+fn startup(view: &View<'_>) -> u64 {
+    view.server.memory_at_start as u64
+}
+
+fn clients(view: &View<'_>) -> u64 {
+    view.clients.iter().map(|session| memory_bytes(session) as u64).sum()
+}
+
+/// What is not data: the server itself, its clients, and the nodes of the keyspace.
+pub fn overhead(view: &View<'_>) -> u64 {
+    let nodes: usize = view.keyspace.dbs().iter().map(|db| db.overhead_bytes()).sum();
+    (startup(view) + clients(view) + nodes as u64).min(used(view))
+}
+
+fn dataset(view: &View<'_>) -> u64 {
+    used(view) - overhead(view)
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    let share = if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
+    format!("{share:.2}%")
+}

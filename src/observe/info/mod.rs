@@ -1,0 +1,189 @@
+//! INFO: sections of fields, one row a field.
+//!
+//! A field is a name and a function that prints its value; a section is a list of fields, or a
+//! function for lines whose number varies. Names, order and section titles are Redis's, since
+//! tools find fields by substring and sections by their title. Fields for features that do not
+//! exist yet print what a Redis that does not use the feature prints.
+
+mod activity;
+mod memory;
+mod server;
+
+use super::memory::MemoryFigures;
+use super::process::ProcessFigures;
+use crate::engine::{Clients, Server};
+use crate::keyspace::Keyspace;
+use crate::structs::glob;
+use std::fmt::Write;
+
+/// What the fields are read from.
+pub struct View<'a> {
+    pub server: &'a Server,
+    pub keyspace: &'a Keyspace,
+    pub clients: &'a Clients,
+    pub memory: MemoryFigures,
+    pub process: ProcessFigures,
+}
+
+/// One line `name:value`.
+pub struct Field {
+    name: &'static str,
+    value: fn(&View<'_>) -> String,
+}
+
+const fn field(name: &'static str, value: fn(&View<'_>) -> String) -> Field {
+    Field { name, value }
+}
+
+/// A field that is zero until its feature exists.
+const fn zero(name: &'static str) -> Field {
+    Field { name, value: |_| "0".to_owned() }
+}
+
+enum Lines {
+    Fields(&'static [Field]),
+    /// Whole lines, each with its end.
+    Listed(fn(&View<'_>, &mut String)),
+}
+
+pub struct Section {
+    title: &'static str,
+    /// Shown when no section is asked for.
+    is_default: bool,
+    lines: Lines,
+}
+
+static SECTIONS: &[Section] = &[
+    Section { title: "Server", is_default: true, lines: Lines::Fields(server::SERVER) },
+    Section { title: "Clients", is_default: true, lines: Lines::Fields(activity::CLIENTS) },
+    Section { title: "Memory", is_default: true, lines: Lines::Fields(memory::MEMORY) },
+    Section { title: "Persistence", is_default: true, lines: Lines::Fields(server::PERSISTENCE) },
+    Section { title: "Stats", is_default: true, lines: Lines::Fields(activity::STATS) },
+    Section { title: "Replication", is_default: true, lines: Lines::Fields(server::REPLICATION) },
+    Section { title: "CPU", is_default: true, lines: Lines::Fields(server::CPU) },
+    Section { title: "Modules", is_default: true, lines: Lines::Fields(&[]) },
+    Section { title: "Commandstats", is_default: false, lines: Lines::Listed(activity::commands) },
+    Section { title: "Errorstats", is_default: true, lines: Lines::Listed(activity::errors) },
+    Section { title: "Latencystats", is_default: false, lines: Lines::Fields(&[]) },
+    Section { title: "Cluster", is_default: true, lines: Lines::Fields(server::CLUSTER) },
+    Section { title: "Keyspace", is_default: true, lines: Lines::Listed(activity::databases) },
+];
+
+/// The sections that were asked for, in their own order; none means the default ones.
+pub fn report(view: &View<'_>, asked: &[&[u8]]) -> String {
+    let names = |word: &str| asked.iter().any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
+    let all = names("all") || names("everything");
+    let default = asked.is_empty() || names("default");
+    let mut text = String::with_capacity(8 * 1024);
+    for section in SECTIONS {
+        if all || (default && section.is_default) || names(section.title) {
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            put_section(view, section, &mut text);
+        }
+    }
+    text
+}
+
+fn put_section(view: &View<'_>, section: &Section, text: &mut String) {
+    let mut put = |line: std::fmt::Arguments<'_>| {
+        text.write_fmt(line).expect("writing to a string cannot fail");
+    };
+    put(format_args!("# {}\r\n", section.title));
+    match section.lines {
+        Lines::Fields(fields) => {
+            for field in fields {
+                put(format_args!("{}:{}\r\n", field.name, (field.value)(view)));
+            }
+        }
+        Lines::Listed(list) => list(view, text),
+    }
+}
+
+/// Whether a pattern names some section or field: for tests that walk the registry.
+pub fn knows(pattern: &str) -> bool {
+    let fits =
+        |name: &str| glob::matches(pattern.as_bytes(), name.as_bytes(), glob::Case::Insensitive);
+    SECTIONS.iter().any(|section| {
+        let has_field = match section.lines {
+            Lines::Fields(fields) => fields.iter().any(|field| fits(field.name)),
+            Lines::Listed(_) => false,
+        };
+        has_field || fits(section.title)
+    })
+}
+
+/// `1.50M`: a number of bytes for people.
+pub fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["K", "M", "G", "T", "P"];
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.2}{}", UNITS[unit])
+}
+
+/// A quotient for people, 0.00 where there is nothing to divide by.
+fn ratio(part: u64, whole: u64) -> String {
+    if whole == 0 { "0.00".to_owned() } else { format!("{:.2}", part as f64 / whole as f64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_for_people() {
+        assert_eq!(human(0), "0B");
+        assert_eq!(human(1023), "1023B");
+        assert_eq!(human(1536), "1.50K");
+        assert_eq!(human(25_276_502_016), "23.54G");
+    }
+
+    /// redis-cli finds these by their first occurrence in the whole text, so that no earlier field
+    /// may contain them.
+    #[test]
+    fn the_fields_that_are_found_by_substring_come_first() {
+        let wanted = [
+            "used_memory",
+            "connected_clients",
+            "blocked_clients",
+            "total_commands_processed",
+            "total_connections_received",
+            "bgsave_in_progress",
+            "aof_rewrite_in_progress",
+            "loading",
+            "cluster_enabled",
+        ];
+        let fields: Vec<&str> = (SECTIONS.iter())
+            .filter_map(|section| match section.lines {
+                Lines::Fields(fields) => Some(fields.iter().map(|field| field.name)),
+                Lines::Listed(_) => None,
+            })
+            .flatten()
+            .collect();
+        for name in wanted {
+            let first = fields.iter().find(|field| field.contains(name));
+            let exact = *first.expect("the field exists");
+            assert!(exact == name || exact.ends_with(name), "{name} is found in {exact}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut seen = std::collections::HashSet::new();
+        for section in SECTIONS {
+            if let Lines::Fields(fields) = section.lines {
+                for field in fields {
+                    assert!(seen.insert(field.name), "{} twice", field.name);
+                }
+            }
+        }
+    }
+}
