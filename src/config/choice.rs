@@ -116,6 +116,11 @@ impl EvictionPolicy {
         use EvictionPolicy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
         matches!(self, VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl)
     }
+
+    /// Whether eviction goes by the access clocks of entries.
+    pub fn reads_clocks(self) -> bool {
+        self.is_lfu() || matches!(self, Self::VolatileLru | Self::AllkeysLru)
+    }
 }
 
 impl ProtectedAction {

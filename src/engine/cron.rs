@@ -56,7 +56,7 @@ impl Engine {
     }
 
     fn close_idle_clients(&mut self, mono_ms: u64) {
-        let timeout_ms = u64::try_from(self.server.config.timeout).unwrap_or(0) * 1000;
+        let timeout_ms = u64::from(self.server.config.timeout) * 1000;
         if timeout_ms == 0 {
             return;
         }

@@ -68,7 +68,8 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
     let mut open = Some(listeners);
     loop {
         net.listeners_changed.notified().await;
-        while let Some(change) = net.listen_changes.borrow_mut().pop_front() {
+        loop {
+            let Some(change) = net.listen_changes.borrow_mut().pop_front() else { break };
             // The same port on other addresses can only be opened when the old one is closed.
             let unchanged = change.previous.port == net.engine.borrow().server.config.port;
             if unchanged {

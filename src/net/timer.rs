@@ -7,23 +7,29 @@ use std::time::Duration;
 pub async fn run(net: Rc<Net>) {
     loop {
         tokio::time::sleep(next_wait(&net)).await;
-        let mut engine = net.engine.borrow_mut();
-        engine.tick(net.now());
-        engine.cron();
-        engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
-        // A burst of expiries is spread over turns: what is left runs after the clients' requests.
-        let mut more = engine.expire_due();
-        turn::carry_out(&net, &mut engine);
-        drop(engine);
-        net.executor.notify_one();
-        while more {
+        run_cron(&net);
+        // A burst of expiries is spread over turns, between which clients are served.
+        while expire_some(&net) {
             tokio::task::yield_now().await;
-            let mut engine = net.engine.borrow_mut();
-            engine.tick(net.now());
-            more = engine.expire_due();
-            turn::carry_out(&net, &mut engine);
         }
     }
+}
+
+fn run_cron(net: &Rc<Net>) {
+    let mut engine = net.engine.borrow_mut();
+    engine.tick(net.now());
+    engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
+    engine.cron();
+    turn::carry_out(net, &mut engine);
+}
+
+/// Takes some expired keys away; true if more are due.
+fn expire_some(net: &Rc<Net>) -> bool {
+    let mut engine = net.engine.borrow_mut();
+    engine.tick(net.now());
+    let more = engine.expire_due();
+    turn::carry_out(net, &mut engine);
+    more
 }
 
 /// Until the next cron tick, or sooner when a key expires or a pause ends before it.

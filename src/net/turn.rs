@@ -176,10 +176,11 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
             io.failure = Some(failure);
         }
     }
-    if runs_on && io.reader.pending() == 0 {
-        if let Some(failure) = io.failure.take() {
-            report_failure(engine, io, connection, &failure);
-        }
+    if runs_on
+        && io.reader.pending() == 0
+        && let Some(failure) = io.failure.take()
+    {
+        report_failure(engine, io, connection, &failure);
     }
     if runs_on && !io.is_closing && io.reader.pending() > 0 {
         net.mark_ready(connection);

