@@ -403,19 +403,33 @@ fn a_value_changes_place_with_its_expiry() {
 
 #[test]
 fn a_target_whose_time_has_come_is_no_target() {
-    let mut f = Fixture::new();
-    for line in ["COPY a b", "RENAMENX a b", "MOVE b 1"] {
-        f.ask("FLUSHALL");
-        f.ask("SET a 1");
-        f.ask("SET b 1");
-        f.ask("COPY b b DB 1");
-        f.ask("PEXPIRE b 5");
-        f.ask("SELECT 1");
-        f.ask("PEXPIRE b 5");
-        f.ask("SELECT 0");
+    for line in ["COPY a b", "RENAMENX a b", "MOVE a 1"] {
+        let mut f = Fixture::new();
+        f.watch_events("x");
+        f.expect_all(&[("SET a 1", "+OK"), ("SET b 1", "+OK"), ("PEXPIRE b 5", ":1")]);
+        f.expect_all(&[("COPY b a DB 1", ":1"), ("SELECT 1", "+OK"), ("TTL a", ":0")]);
+        f.expect("SELECT 0", "+OK");
         f.advance(5);
-        f.expect(line, if line.starts_with("MOVE") { ":0" } else { ":1" });
+        f.stream();
+        f.expect(line, ":1");
+        let gone =
+            if line.starts_with("MOVE") { ("expired a@1", "a") } else { ("expired b@0", "b") };
+        assert_eq!(f.events(), [gone.0]);
+        assert_eq!(f.stream(), [format!("DEL {}", gone.1), line.to_owned()]);
     }
+}
+
+#[test]
+fn expired_keys_go_in_the_order_in_which_they_were_met() {
+    let mut f = Fixture::new();
+    for key in ["a", "b", "c"] {
+        f.ask(&format!("SET {key} v"));
+        f.ask(&format!("PEXPIRE {key} 1"));
+    }
+    f.stream();
+    f.advance(1);
+    f.expect("EXISTS b c a b", ":0");
+    assert_eq!(f.stream(), ["DEL b", "DEL c", "DEL a"]);
 }
 
 #[test]
