@@ -1,1 +1,16 @@
+//! The integration tests, one binary.
+//!
+//! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
+//! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
+//! and `limits` what numbers do to commands, `tcp` what only a socket shows, `interop` that the
+//! public tools work, `tidy` the shape of the source itself, `compatibility` that the generated
+//! document is fresh.
 
+mod answer;
+mod client;
+mod interop;
+mod local;
+mod play;
+mod server;
+mod shape;
+mod transcript;

@@ -1,0 +1,526 @@
+//! Plays transcripts: against an engine in process, against the binary over TCP, and against a
+//! real Redis where one is installed, which checks the expectations themselves.
+//!
+//! `RT=text` plays only the files whose path contains the text. `UPDATE=1` fills in the replies
+//! of steps that have none: a real Redis's where the step holds there, ours otherwise.
+
+use crate::answer::{self, Answer};
+use crate::client::Client;
+use crate::local::Local;
+use crate::server::{self, Server};
+use crate::shape;
+use crate::transcript::{Action, Scope, Step, Transcript, fits, print, print_raw};
+use rufous::command::Table;
+use rufous::engine::ClientId;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// All transcript files, sorted.
+pub fn files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut found = Vec::new();
+    let mut directories = vec![root];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("it is a directory") {
+            let path = entry.expect("it can be listed").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rt") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Who answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Engine,
+    Tcp,
+    Redis,
+}
+
+impl Place {
+    /// Whether `name` in a transcript means this place.
+    fn is(self, name: &str) -> bool {
+        match name {
+            "engine" => self == Place::Engine,
+            "tcp" => self == Place::Tcp,
+            "rufous" => self != Place::Redis,
+            "redis" | "redis-7.0" => self == Place::Redis,
+            _ => panic!("no place is called {name}"),
+        }
+    }
+
+    fn suits(self, protocol: u8, scope: &Scope) -> bool {
+        scope.resp.is_none_or(|resp| resp == protocol)
+            && scope.only.as_ref().is_none_or(|name| self.is(name))
+            && !scope.not_on.as_ref().is_some_and(|name| self.is(name))
+    }
+
+    fn start(self, config: &[(String, String)]) -> Box<dyn World> {
+        match self {
+            Place::Engine => {
+                Box::new(InProcess { local: Local::start(config), clients: BTreeMap::new() })
+            }
+            Place::Tcp => Box::new(Remote::start(server::RUFOUS, config)),
+            Place::Redis => Box::new(Remote::start("redis-server", config)),
+        }
+    }
+}
+
+/// A server as a transcript sees it; clients are called by name.
+trait World {
+    /// Connects a client; false if it is connected already.
+    fn connect(&mut self, client: &str) -> bool;
+    fn send(&mut self, client: &str, bytes: &[u8]);
+    fn receive(&mut self, client: &str) -> Received;
+    fn receive_raw(&mut self, client: &str, enough: &dyn Fn(&[u8]) -> bool) -> (Vec<u8>, bool);
+    /// Returns when the client's last request waits for something.
+    fn wait_until_blocked(&mut self, client: &str) -> bool;
+    fn forget(&mut self, client: &str);
+    /// Moves the clock; false if it is not ours.
+    fn advance(&mut self, by: Duration) -> bool;
+}
+
+enum Received {
+    Answer(Answer),
+    Nothing,
+    End,
+}
+
+struct InProcess {
+    local: Local,
+    clients: BTreeMap<String, ClientId>,
+}
+
+impl World for InProcess {
+    fn connect(&mut self, client: &str) -> bool {
+        if self.clients.contains_key(client) {
+            return false;
+        }
+        let id = self.local.connect();
+        self.clients.insert(client.to_owned(), id);
+        true
+    }
+
+    fn send(&mut self, client: &str, bytes: &[u8]) {
+        self.local.send(self.clients[client], bytes);
+    }
+
+    fn receive(&mut self, client: &str) -> Received {
+        let id = self.clients[client];
+        match self.local.receive(id) {
+            Some(answer) => Received::Answer(answer),
+            None if self.local.is_closed(id) || self.local.exited => Received::End,
+            None => Received::Nothing,
+        }
+    }
+
+    fn receive_raw(&mut self, client: &str, _: &dyn Fn(&[u8]) -> bool) -> (Vec<u8>, bool) {
+        self.local.receive_raw(self.clients[client])
+    }
+
+    fn wait_until_blocked(&mut self, _: &str) -> bool {
+        true
+    }
+
+    fn forget(&mut self, client: &str) {
+        self.clients.remove(client);
+    }
+
+    fn advance(&mut self, by: Duration) -> bool {
+        self.local.advance(by);
+        true
+    }
+}
+
+struct Remote {
+    server: Server,
+    clients: BTreeMap<String, Client>,
+}
+
+impl Remote {
+    fn start(binary: &str, config: &[(String, String)]) -> Remote {
+        Remote { server: Server::start(binary, config), clients: BTreeMap::new() }
+    }
+
+    fn client(&mut self, name: &str) -> &mut Client {
+        self.clients.get_mut(name).expect("it was connected before")
+    }
+}
+
+const BLOCKING_MAX: Duration = Duration::from_secs(20);
+
+impl World for Remote {
+    fn connect(&mut self, client: &str) -> bool {
+        if self.clients.contains_key(client) {
+            return false;
+        }
+        let connected = self.server.connect();
+        self.clients.insert(client.to_owned(), connected);
+        true
+    }
+
+    fn send(&mut self, client: &str, bytes: &[u8]) {
+        self.client(client).send(bytes);
+    }
+
+    fn receive(&mut self, client: &str) -> Received {
+        self.client(client).receive().map_or(Received::End, Received::Answer)
+    }
+
+    fn receive_raw(&mut self, client: &str, enough: &dyn Fn(&[u8]) -> bool) -> (Vec<u8>, bool) {
+        self.client(client).receive_raw(enough)
+    }
+
+    fn wait_until_blocked(&mut self, client: &str) -> bool {
+        let address = format!(" addr={} ", self.client(client).local_address());
+        let mut observer = self.server.connect();
+        let start = Instant::now();
+        while start.elapsed() < BLOCKING_MAX {
+            let Answer::Bulk(list) = observer.run("CLIENT LIST") else { return false };
+            let list = String::from_utf8_lossy(&list).into_owned();
+            let line = list.lines().find(|line| line.contains(&address)).unwrap_or_default();
+            let flags = line.split(' ').find_map(|field| field.strip_prefix("flags="));
+            if flags.is_some_and(|flags| flags.contains('b')) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn forget(&mut self, client: &str) {
+        self.clients.remove(client);
+    }
+
+    fn advance(&mut self, _: Duration) -> bool {
+        false
+    }
+}
+
+/// What differed, or with `recorded` what was said where nothing was expected.
+#[derive(Default)]
+pub struct Outcome {
+    pub differences: String,
+    recorded: BTreeMap<usize, String>,
+}
+
+struct Player<'a> {
+    place: Place,
+    protocol: u8,
+    transcript: &'a Transcript,
+    world: Box<dyn World>,
+    client: String,
+    table: &'a Table,
+    records: bool,
+    outcome: Outcome,
+}
+
+/// Plays one transcript in one place and protocol.
+pub fn play(
+    transcript: &Transcript,
+    place: Place,
+    protocol: u8,
+    table: &Table,
+    records: bool,
+) -> Outcome {
+    let mut player = Player {
+        place,
+        protocol,
+        transcript,
+        world: place.start(&transcript.config),
+        client: "main".to_owned(),
+        table,
+        records,
+        outcome: Outcome::default(),
+    };
+    player.run();
+    player.outcome
+}
+
+/// Lines that say what happened instead of a reply or after it.
+const BLOCKED: &str = "(blocked)";
+const NONE: &str = "(none)";
+const CLOSED: &str = "(closed)";
+
+impl Player<'_> {
+    fn run(&mut self) {
+        let mut skips_until_reset = false;
+        let transcript = self.transcript;
+        for step in &transcript.steps {
+            if matches!(step.action, Action::Reset) {
+                self.world = self.place.start(&transcript.config);
+                self.client = "main".to_owned();
+                skips_until_reset = false;
+                continue;
+            }
+            if skips_until_reset || !self.place.suits(self.protocol, &step.scope) {
+                continue;
+            }
+            match &step.action {
+                Action::Advance(by) => skips_until_reset = !self.world.advance(*by),
+                Action::Client(name) => self.client.clone_from(name),
+                Action::Config(name, value) => self.configure(step, name, value),
+                Action::Call(words) => self.call(step, words),
+                Action::Raw(bytes) => self.raw(step, bytes),
+                Action::Receive => {
+                    let got = self.take(step, &[], true);
+                    self.compare(step, &got);
+                }
+                Action::Reset => {}
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        if self.world.connect(&self.client) && self.protocol == 3 {
+            self.world.send(&self.client, &answer::encode(&["HELLO", "3"]));
+            // Refused where a password is set; such files say which protocol they are for.
+            self.world.receive(&self.client);
+        }
+    }
+
+    fn configure(&mut self, step: &Step, name: &str, value: &str) {
+        let before = std::mem::replace(&mut self.client, "config".to_owned());
+        self.connect();
+        self.world.send(&self.client, &answer::encode(&["CONFIG", "SET", name, value]));
+        let got = self.take(step, &[], false);
+        if got != "OK" {
+            self.differ(step, "OK", &got);
+        }
+        self.client = before;
+    }
+
+    fn call(&mut self, step: &Step, words: &[Vec<u8>]) {
+        self.connect();
+        self.world.send(&self.client, &answer::encode(words));
+        let got = match step.expected.first().map(String::as_str) {
+            Some(BLOCKED) => {
+                let waits = self.world.wait_until_blocked(&self.client);
+                if waits { BLOCKED.to_owned() } else { "an answer or no block".to_owned() }
+            }
+            // Whether there was an answer after all, the next reply tells.
+            Some(NONE) => NONE.to_owned(),
+            _ => self.take(step, words, true),
+        };
+        self.compare(step, &got);
+    }
+
+    /// The next reply in print, and whether the connection ended if the step cares.
+    fn take(&mut self, step: &Step, words: &[Vec<u8>], checks_shape: bool) -> String {
+        let mut got = match self.world.receive(&self.client) {
+            Received::End => {
+                self.world.forget(&self.client);
+                return CLOSED.to_owned();
+            }
+            Received::Nothing => return NONE.to_owned(),
+            Received::Answer(mut answer) => {
+                if step.scope.is_unordered {
+                    answer.sort();
+                }
+                if checks_shape && self.place != Place::Redis && !words.is_empty() {
+                    let fault = shape::fault(self.table, words, &answer);
+                    if let Some(fault) = fault {
+                        self.differ(step, &fault, &answer.print());
+                    }
+                }
+                print(words, &answer)
+            }
+        };
+        if step.expected.last().is_some_and(|line| line == CLOSED) {
+            if let Received::End = self.world.receive(&self.client) {
+                got.push('\n');
+                got.push_str(CLOSED);
+                self.world.forget(&self.client);
+            }
+        }
+        got
+    }
+
+    fn raw(&mut self, step: &Step, bytes: &[u8]) {
+        self.connect();
+        self.world.send(&self.client, bytes);
+        let expected = step.expected.clone();
+        let awaits_end = expected.last().is_some_and(|line| line == CLOSED);
+        let enough = move |bytes: &[u8]| {
+            !awaits_end && (fits(&expected, &print_raw(bytes)) || (expected == [NONE]))
+        };
+        let (bytes, has_ended) = self.world.receive_raw(&self.client, &enough);
+        let mut got = print_raw(&bytes);
+        if bytes.is_empty() && !has_ended {
+            got.push_str(NONE);
+        }
+        if has_ended {
+            if !got.is_empty() {
+                got.push('\n');
+            }
+            got.push_str(CLOSED);
+            self.world.forget(&self.client);
+        }
+        self.compare(step, &got);
+    }
+
+    fn compare(&mut self, step: &Step, got: &str) {
+        if step.expected.is_empty() && self.records {
+            self.outcome.recorded.insert(step.line, got.to_owned());
+        } else if step.expected.is_empty() {
+            self.differ(step, "(nothing is written: fill in, or run with UPDATE=1)", got);
+        } else if !fits(&step.expected, got) {
+            self.differ(step, &step.expected.join("\n"), got);
+        }
+    }
+
+    fn differ(&mut self, step: &Step, expected: &str, got: &str) {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let path = self.transcript.path.strip_prefix(root).unwrap_or(&self.transcript.path);
+        let (place, protocol) = (self.place, self.protocol);
+        let what = match &step.action {
+            Action::Call(words) => words.join(&b' ').escape_ascii().to_string(),
+            other => format!("{other:?}"),
+        };
+        writeln!(
+            self.outcome.differences,
+            "{}:{} ({place:?}, RESP{protocol}) {what}\n  expected:\n{}\n  got:\n{}",
+            path.display(),
+            step.line,
+            indented(expected),
+            indented(got)
+        )
+        .expect("it is memory");
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect::<String>().trim_end().to_owned()
+}
+
+fn selected() -> impl Iterator<Item = Transcript> {
+    let wanted = std::env::var("RT").unwrap_or_default();
+    let chosen = files().into_iter().filter(move |f| f.to_string_lossy().contains(&wanted));
+    chosen.map(|file| Transcript::load(&file))
+}
+
+fn updates() -> bool {
+    std::env::var_os("UPDATE").is_some()
+}
+
+fn check(place: Place, protocol: u8) {
+    if updates() {
+        return;
+    }
+    let table = Table::new();
+    let differences: String = selected()
+        .map(|transcript| play(&transcript, place, protocol, &table, false).differences)
+        .collect();
+    assert!(differences.is_empty(), "\n{differences}");
+}
+
+/// Whether a real Redis can be asked. Without one the check is left out, which CI does not allow.
+pub fn redis_is_there() -> bool {
+    if std::env::var_os("RUFOUS_SKIP_INTEROP").is_some() {
+        return false;
+    }
+    crate::interop::is_there("redis-server")
+}
+
+#[test]
+fn transcripts_hold_in_the_engine_in_resp2() {
+    check(Place::Engine, 2);
+}
+
+#[test]
+fn transcripts_hold_in_the_engine_in_resp3() {
+    check(Place::Engine, 3);
+}
+
+#[test]
+fn transcripts_hold_over_tcp_in_resp2() {
+    check(Place::Tcp, 2);
+}
+
+#[test]
+fn transcripts_hold_over_tcp_in_resp3() {
+    check(Place::Tcp, 3);
+}
+
+#[test]
+fn transcripts_hold_on_a_real_redis_in_resp2() {
+    if redis_is_there() {
+        check(Place::Redis, 2);
+    }
+}
+
+#[test]
+fn transcripts_hold_on_a_real_redis_in_resp3() {
+    if redis_is_there() {
+        check(Place::Redis, 3);
+    }
+}
+
+#[test]
+fn missing_replies_are_recorded_when_asked_for() {
+    if !updates() {
+        return;
+    }
+    let table = Table::new();
+    for transcript in selected() {
+        let mut recorded = [BTreeMap::new(), BTreeMap::new()];
+        for place in [Place::Engine, Place::Redis] {
+            if place == Place::Redis && !redis_is_there() {
+                continue;
+            }
+            for protocol in [2, 3] {
+                let outcome = play(&transcript, place, protocol, &table, true);
+                recorded[usize::from(protocol) - 2].extend(outcome.recorded);
+            }
+        }
+        fill_in(&transcript, &recorded);
+    }
+}
+
+/// Writes recorded replies into the file; where the protocols differ, both, each with its mark.
+fn fill_in(transcript: &Transcript, recorded: &[BTreeMap<usize, String>; 2]) {
+    let text = std::fs::read_to_string(&transcript.path).expect("it was read before");
+    let mut filled = String::new();
+    for (index, line) in text.lines().enumerate() {
+        let of = |protocol: usize| recorded[protocol].get(&(index + 1));
+        match (of(0), of(1)) {
+            (Some(two), Some(three)) if two != three => {
+                let mark = filled.lines().last().filter(|l| l.starts_with('@'));
+                let mark = mark.map_or_else(String::new, |mark| format!("{mark}\n"));
+                write!(filled, "@resp 2\n{line}\n{two}\n{mark}@resp 3\n{line}\n{three}\n")
+            }
+            (Some(reply), _) | (None, Some(reply)) => write!(filled, "{line}\n{reply}\n"),
+            (None, None) => writeln!(filled, "{line}"),
+        }
+        .expect("it is memory");
+    }
+    if filled != text {
+        std::fs::write(&transcript.path, filled).expect("the file is ours");
+    }
+}
+
+/// The example of a record as a transcript.
+pub fn example(full_name: &str, text: &str) -> Transcript {
+    Transcript::parse(Path::new(full_name), text)
+}
+
+#[test]
+fn examples_of_commands_are_true() {
+    let table = Table::new();
+    let mut differences = String::new();
+    for row in table.rows().iter().filter(|row| !row.command.example.is_empty()) {
+        let transcript = example(row.full_name, row.command.example);
+        differences += &play(&transcript, Place::Engine, 2, &table, false).differences;
+        // What came with 7.2 is not in the Redis that Debian ships.
+        if row.command.since < "7.1" && redis_is_there() {
+            differences += &play(&transcript, Place::Redis, 2, &table, false).differences;
+        }
+    }
+    assert!(differences.is_empty(), "\n{differences}");
+}

@@ -1,0 +1,101 @@
+//! A server process of the test's own, on a loopback port of its own, ended with the test.
+//!
+//! The port is found by binding port 0 and letting it go again. Another process may snatch it in
+//! between; then the server ends at once and another port is tried. Nothing here sleeps: waiting
+//! is connecting until it works, and each attempt waits for the kernel, bounded in number.
+
+use crate::client::Client;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The binary under test.
+pub const RUFOUS: &str = env!("CARGO_BIN_EXE_rufous-server");
+
+const START_MAX: Duration = Duration::from_secs(20);
+
+pub struct Server {
+    process: Child,
+    pub port: u16,
+    directory: PathBuf,
+}
+
+impl Server {
+    /// Starts `binary` with directives as on its command line.
+    pub fn start(binary: &str, directives: &[(String, String)]) -> Server {
+        for _ in 0..10 {
+            if let Some(server) = Server::try_start(binary, directives) {
+                return server;
+            }
+        }
+        panic!("{binary} does not start with {directives:?}");
+    }
+
+    pub fn rufous() -> Server {
+        Server::start(RUFOUS, &[])
+    }
+
+    fn try_start(binary: &str, directives: &[(String, String)]) -> Option<Server> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+        let port = listener.local_addr().expect("it is bound").port();
+        drop(listener);
+        let directory = std::env::temp_dir().join(format!("rufous-suite-{port}"));
+        std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+        let mut command = Command::new(binary);
+        command.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+        command.args(["--enable-debug-command", "yes"]);
+        for (name, value) in directives {
+            command.arg(format!("--{name}"));
+            command.args(rufous::structs::words::split(value.as_bytes()).map_or_else(
+                |_| vec![value.clone()],
+                |words| words.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect(),
+            ));
+        }
+        let process = command.stderr(Stdio::null()).spawn().expect("the binary can be run");
+        let mut server = Server { process, port, directory };
+        server.answers().then_some(server)
+    }
+
+    /// Connects until somebody answers; false if the process ended first.
+    fn answers(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < START_MAX {
+            if self.process.try_wait().expect("it is our child").is_some() {
+                return false;
+            }
+            if let Ok(mut client) = Client::connect(self.port) {
+                return client.call(&["PING"]).is_some() && self.is_running();
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("it is our child").is_none()
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.port).expect("the server accepts connections")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Whether a program is installed.
+pub fn is_installed(program: &str) -> bool {
+    let version = Command::new(program).arg("--version").stdout(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
