@@ -5,7 +5,7 @@ use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::{memory, process};
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -97,8 +97,32 @@ fn announce(config: &Config) {
         std::process::id()
     );
     tracing::info!("Configuration loaded");
-    tracing::info!("Running mode=standalone, port={}.", config.port);
-    tracing::info!("Server initialized");
+    let shows_logo = config.always_show_logo
+        || (config.logfile.is_empty() && std::io::stdout().is_terminal());
+    if shows_logo {
+        print!("{}", logo(config.port));
+    } else {
+        tracing::info!("Running mode=standalone, port={}.", config.port);
+    }
+}
+
+/// The bird, and what tools that start servers wait for: the port and the process id.
+fn logo(port: u16) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let redis = config::REDIS_VERSION;
+    let pid = std::process::id();
+    format!(
+        r"
+                 __
+        \\      /o )________      Rufous {version} (as Redis {redis}), 64 bit
+         \\\___/ ,'
+      ====      /                  Running in standalone mode
+         /// ,-'                   Port: {port}
+        // ,'                      PID: {pid}
+          /
+
+"
+    )
 }
 
 /// A panic is a bug, and a keyspace it left half changed must not live on: the release profile

@@ -10,7 +10,9 @@ use crate::resp::Request;
 use crate::structs::SharedBytes;
 use crate::structs::number::{parse_f64, parse_i64};
 
-/// Reads a request's arguments from the second word on (the third for a subcommand).
+/// Reads a request's arguments from the second word on (the third for a subcommand). A clone reads
+/// ahead.
+#[derive(Clone)]
 pub struct Args<'a> {
     request: Request<'a>,
     next: usize,

@@ -298,6 +298,7 @@ pub(super) fn call(
     let dirty = cx.keys.space().changes.dirty;
     let start = cx.reply.buffer().mark();
 
+    cx.session_mut().last_command = Some(id);
     super::RUNNING.set(command.name);
     let result = (command.run)(cx, &mut args);
     super::RUNNING.set("none");
@@ -310,7 +311,6 @@ pub(super) fn call(
     let elapsed_ns = cx.server.clock.lap_ns();
     cx.server.stats.called(id, elapsed_ns, failed);
     let session = cx.session_mut();
-    session.last_command = Some(id);
     session.commands_total += 1;
     cx.server.observe_slow(id, elapsed_ns);
 

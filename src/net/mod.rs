@@ -99,6 +99,7 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
+        tracing::info!("Server initialized");
         tracing::info!("Ready to accept connections tcp");
         net.exit.notified().await;
         turn::flush_everything(&net);

@@ -317,14 +317,14 @@ fn protocol(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             }
         }
         b"attrib" => {
-            if reply.protocol() == Protocol::Resp2 {
-                return Err(CommandError::Fixed("ERR attributes are only supported in RESP3"));
+            // RESP2 knows no attributes: a client that cannot read them gets none.
+            if reply.protocol() == Protocol::Resp3 {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
             }
-            reply.attribute(1);
-            reply.bulk(b"key-popularity");
-            reply.array(2);
-            reply.bulk(b"key:123");
-            reply.integer(90);
             reply.bulk(b"Some real reply following the attribute");
         }
         b"push" => {

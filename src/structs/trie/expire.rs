@@ -98,14 +98,13 @@ impl<T: Item> Sweep<'_, T> {
         if earliest_ms > self.now_ms {
             return earliest_ms;
         }
-        let last =
-            if view.overflow().is_empty() { view.len() } else { CAPACITY + view.overflow().len() };
+        let last = CAPACITY + view.overflow().len();
         let mut view = leaf.view_mut();
-        // From the last to the first, because a removal moves the last item to the gap.
+        // From the last to the first, because a removal may move an overflow item to the gap.
         for at in (0..last).rev() {
             let due = view.as_view().item(at).is_some_and(|item| item.deadline_ms() <= self.now_ms);
             if due && self.left > 0 {
-                self.out.push(view.swap_remove(at));
+                self.out.push(view.remove(at));
                 self.left -= 1;
             }
         }

@@ -1,34 +1,34 @@
-//! Inner nodes: 512 cells, one for each value of the next nine hash bits, shared among few kids.
+//! Inner nodes: 1024 cells, one for each value of the next ten hash bits, shared among few kids.
 //!
 //! A kid covers a run of cells, so its hashes share as many bits as the run is short. Which cells
-//! start a run is a bitmap of one cache line, and a kid's place in the list is the number of starts
-//! up to its cell: two cache lines answer it. Kids lie in hash order, which SCAN and the walks want
+//! start a run is a bitmap, and a kid's place in the list is the number of starts up to its cell: two
+//! cache lines answer it. Kids lie in hash order, which SCAN and the walks want
 //! anyway, and each is referenced once, which the uniqueness check of copy-on-write wants. The
 //! alternative refused is a directory of 2^n indices: it has to double and halve, adds a dependent
 //! miss, and takes more memory; what it saves is moving the later kids when a segment splits, some
 //! 100 ns in 2 us.
 //!
-//! Invariants: cell 0 is a start; `kids` has one kid per start; a leaf's run is `512 >> (depth - 9 *
-//! level)` cells, aligned to its length; an inner kid's run is one cell; `earliest_ms` of a kid is
+//! Invariants: cell 0 is a start; `kids` has one kid per start; a leaf's run is `CELLS >> (depth -
+//! LEVEL_BITS * level)` cells, aligned to its length; an inner kid's run is one cell; `earliest_ms` of a kid is
 //! no later than any deadline below it.
 
 use triomphe::Arc;
 
 use super::Item;
-use super::segment::{CAPACITY, Leaf, MAX_DEPTH};
+use super::segment::{CAPACITY, Leaf, MAX_DEPTH, tag_of};
 use crate::structs::prefetch;
 
 /// The hash bits that one level uses up.
-pub(super) const LEVEL_BITS: u32 = 9;
+pub(super) const LEVEL_BITS: u32 = 10;
 
 /// The most levels of inner nodes; a leaf's depth is bounded by `MAX_DEPTH`.
 pub(super) const LEVELS: usize = (MAX_DEPTH as u32 / LEVEL_BITS) as usize;
 
-const CELLS: usize = 1 << LEVEL_BITS;
+pub(super) const CELLS: usize = 1 << LEVEL_BITS;
 
 /// Two sparse segments are joined when they hold no more items than this together. Far below half
 /// of `CAPACITY`, so that a segment does not split and join in turns.
-const JOIN_MAX: usize = 24;
+const JOIN_MAX: usize = 18;
 
 pub(super) enum Node<T> {
     Leaf(Leaf<T>),
@@ -41,13 +41,12 @@ pub(super) struct Kid<T> {
     pub(super) earliest_ms: u64,
 }
 
-/// The order of the fields puts the starts on a cache line of their own.
+/// The order of the fields puts the starts on cache lines of their own.
 #[repr(C)]
 pub(super) struct Inner<T> {
     /// How many starts there are before each word of `starts`.
     ranks: [u16; CELLS / 64],
     pub(super) kids: Vec<Kid<T>>,
-    _pad: [u64; 2],
     starts: [u64; CELLS / 64],
 }
 
@@ -94,18 +93,26 @@ impl<T> Clone for Kid<T> {
 
 impl<T: Item> Clone for Inner<T> {
     fn clone(&self) -> Inner<T> {
-        self.kids.iter().for_each(|kid| kid.node.prefetch());
+        self.kids.iter().for_each(|kid| kid.node.prefetch_count());
         Inner { kids: self.kids.clone(), ..*self }
     }
 }
 
 impl<T: Item> Node<T> {
-    /// Fetches the reference count and what a descent reads first.
+    /// Fetches what the descent of a hash reads next.
     #[inline(always)]
-    pub(super) fn prefetch(&self) {
+    pub(super) fn prefetch(&self, hash: u64, level: usize) {
         match self {
-            Node::Leaf(leaf) => leaf.prefetch(),
-            Node::Inner(inner) => inner.prefetch(),
+            Node::Leaf(leaf) => leaf.prefetch(tag_of(hash)),
+            Node::Inner(inner) => inner.prefetch(cell_of(hash, level)),
+        }
+    }
+
+    /// Fetches the reference count.
+    pub(super) fn prefetch_count(&self) {
+        match self {
+            Node::Leaf(leaf) => leaf.prefetch_count(),
+            Node::Inner(inner) => prefetch::value(&inner.kids),
         }
     }
 
@@ -122,7 +129,7 @@ impl<T: Item> Inner<T> {
         starts[0] = 1;
         let mut ranks = [1; CELLS / 64];
         ranks[0] = 0;
-        Inner { ranks, kids: vec![kid], _pad: [0; 2], starts }
+        Inner { ranks, kids: vec![kid], starts }
     }
 
     /// The root of an empty trie.
@@ -147,9 +154,9 @@ impl<T: Item> Inner<T> {
     }
 
     #[inline(always)]
-    fn prefetch(&self) {
+    fn prefetch(&self, cell: usize) {
         prefetch::value(&self.kids);
-        prefetch::value(&self.starts);
+        prefetch::value(&self.starts[cell >> 6]);
     }
 
     fn is_start(&self, cell: usize) -> bool {
@@ -223,7 +230,7 @@ impl<T: Item> Inner<T> {
         let depth_here = leaf.view().depth() as usize - LEVEL_BITS as usize * level;
         shape.discount(leaf);
         if leaf.capacity() < CAPACITY {
-            leaf.resize(leaf.capacity() + 1);
+            leaf.grow();
             shape.count(leaf);
         } else if depth_here < LEVEL_BITS as usize {
             let upper = leaf.split(hash);

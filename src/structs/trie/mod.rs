@@ -2,7 +2,7 @@
 //!
 //! Inner nodes and segments are reference counted. Cloning a trie clones its root pointer, which is
 //! a snapshot in constant time; a writer copies a node only if a snapshot shares it. Segments hold
-//! up to 64 items, split when full and join when sparse, so growth never touches more than one
+//! up to 48 items, split when full and join when sparse, so growth never touches more than one
 //! node. Items lie in the order of their keyed 64-bit hash, down to the segment, so a SCAN cursor is
 //! a position in hash space and survives any splitting and joining.
 //!
@@ -203,8 +203,8 @@ impl<T: Item> Trie<T> {
         let kids = &mut kids[..hashes.len()];
         for level in 1..LEVELS {
             let mut deeper = false;
-            for kid in kids.iter() {
-                kid.node.prefetch();
+            for (kid, hash) in kids.iter().zip(hashes) {
+                kid.node.prefetch(*hash, level);
                 deeper |= matches!(kid.node, Node::Inner(_));
             }
             if !deeper {
@@ -321,7 +321,7 @@ fn remove_below<T: Item>(
         }
         Node::Leaf(leaf) => {
             let mut view = leaf.view_mut();
-            let item = view.swap_remove(place.at);
+            let item = view.remove(place.at);
             let len = view.as_view().len();
             // Looking at the neighbour costs a cache miss, so not every removal does it.
             if len < CAPACITY && len.is_multiple_of(4) {

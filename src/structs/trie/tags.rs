@@ -1,11 +1,45 @@
-//! Finding a byte among the 64 tags of a segment, all at once.
+//! Finding a byte among the 48 tags of a segment, all at once, and which slots a tag prefers.
 //!
-//! On x86-64 four SSE2 comparisons answer it, elsewhere words of eight tags are compared by
+//! On x86-64 three SSE2 comparisons answer it, elsewhere words of eight tags are compared by
 //! arithmetic. The only unsafe thing here is to call a function that needs SSE2, which every x86-64
 //! processor has; the arithmetic form stays in the tests as the oracle.
 #![cfg_attr(target_arch = "x86_64", allow(unsafe_code))]
 
-use super::segment::CAPACITY;
+use super::segment::{CAPACITY, LINE};
+
+const MAX_LINES: usize = CAPACITY / LINE;
+
+/// The line that a tag prefers, by the number of lines. It is a consistent hash: when a line is
+/// added, the tags that change their minds all prefer the new one.
+static PREFERENCES: [[u8; 256]; MAX_LINES + 1] = preferences();
+
+/// The line of slots that a tag prefers among so many.
+#[inline(always)]
+pub(super) fn line_of(tag: u8, lines: usize) -> usize {
+    match PREFERENCES.get(lines) {
+        Some(preferences) => preferences[tag as usize] as usize,
+        None => 0,
+    }
+}
+
+const fn preferences() -> [[u8; 256]; MAX_LINES + 1] {
+    let mut table = [[0; 256]; MAX_LINES + 1];
+    let mut lines = 2;
+    while lines <= MAX_LINES {
+        // Of the tags that prefer each line so far, one in `lines` takes to the new line.
+        let mut seen = [0; MAX_LINES];
+        let mut tag = 0;
+        while tag < 256 {
+            let line = table[lines - 1][tag];
+            seen[line as usize] += 1;
+            let moves = seen[line as usize] % lines == 0;
+            table[lines][tag] = if moves { lines as u8 - 1 } else { line };
+            tag += 1;
+        }
+        lines += 1;
+    }
+    table
+}
 
 /// The positions of a tag, as a bit mask.
 #[inline(always)]
@@ -28,7 +62,7 @@ fn matching_by_sse2(tags: &[u8; CAPACITY], tag: u8) -> u64 {
     let (words, _) = tags.as_chunks::<8>();
     let wanted = _mm_set1_epi8(tag as i8);
     let mut mask = 0;
-    for i in 0..4 {
+    for i in 0..CAPACITY / 16 {
         let lower = i64::from_le_bytes(words[2 * i]);
         let upper = i64::from_le_bytes(words[2 * i + 1]);
         let equal = _mm_cmpeq_epi8(_mm_set_epi64x(upper, lower), wanted);
@@ -54,7 +88,7 @@ fn matching_by_words(tags: &[u8; CAPACITY], tag: u8) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{CAPACITY, matching, matching_by_words};
+    use super::{CAPACITY, MAX_LINES, line_of, matching, matching_by_words};
 
     #[test]
     fn tags_are_found_at_every_position() {
@@ -69,6 +103,21 @@ mod tests {
             }
             assert_eq!(matching(&tags, tag), expected);
             assert_eq!(matching_by_words(&tags, tag), expected);
+        }
+    }
+
+    #[test]
+    fn tags_spread_over_the_lines_and_move_only_to_new_ones() {
+        for lines in 1..=MAX_LINES {
+            let mut counts = [0usize; MAX_LINES];
+            for tag in 0..=255 {
+                let line = line_of(tag, lines);
+                counts[line] += 1;
+                assert!(line < lines);
+                assert!(lines == 1 || line == lines - 1 || line == line_of(tag, lines - 1));
+            }
+            let share = 256 / lines;
+            assert!(counts[..lines].iter().all(|count| count.abs_diff(share) <= 6), "{counts:?}");
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc as StdArc;
 
-use super::inner::{Inner, LEVEL_BITS, Node};
+use super::inner::{CELLS, Inner, LEVEL_BITS, Node};
 use super::segment::{CAPACITY, MAX_DEPTH};
 use super::{HashKey, Item, Slot, Trie};
 
@@ -136,20 +136,21 @@ fn check_inner(inner: &Inner<Tiny>, level: usize, found: &mut Found) -> u64 {
             }
             Node::Leaf(leaf) => {
                 let view = leaf.view();
-                let depth = LEVEL_BITS * level as u32 + 9 - run.trailing_zeros();
+                let depth = LEVEL_BITS * (level as u32 + 1) - run.trailing_zeros();
                 assert_eq!(u32::from(view.depth()), depth);
-                assert_eq!(view.slots().iter().flatten().count(), view.slots().len());
-                let full = view.slots().len() == CAPACITY && view.depth() == MAX_DEPTH;
+                let filled = view.slots().iter().flatten().count();
+                assert_eq!(filled + view.overflow().len(), view.len());
+                let full = filled == CAPACITY && view.depth() == MAX_DEPTH;
                 assert!(view.overflow().is_empty() || full);
                 assert!(view.items().all(|item| kid.earliest_ms <= item.deadline_ms()));
-                found.0 += view.len();
+                found.0 += view.items().count();
                 found.1 += 1;
                 found.3 += leaf.bytes();
             }
         }
         cell = end;
     }
-    assert_eq!(cell, 512);
+    assert_eq!(cell, CELLS);
     bound
 }
 

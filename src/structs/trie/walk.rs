@@ -1,7 +1,7 @@
 //! Walks: iteration over a snapshot, stepwise walks, SCAN, and the choice of a random item.
 //!
 //! All go by hash order. A position is the upper 48 bits of a hash, which leaves room in a SCAN
-//! cursor for a cluster slot; no segment is deeper than 45 bits, so the items of one position are
+//! cursor for a cluster slot; no segment is deeper than 40 bits, so the items of one position are
 //! always in one segment. Since a position means the same whatever splits and joins happen between
 //! two calls, an item that is there throughout a SCAN is seen exactly once. The alternative refused
 //! is a cursor made of a bucket number, which a resize either repeats or loses.
@@ -34,7 +34,7 @@ impl<'a, T: Item> Iterator for Iter<'a, T> {
 
     fn next(&mut self) -> Option<&'a T> {
         loop {
-            if let Some(Some(item)) = self.slots.next() {
+            if let Some(item) = self.slots.by_ref().flatten().next() {
                 return Some(item);
             }
             if let Some((_, item)) = self.overflow.next() {
@@ -45,7 +45,7 @@ impl<'a, T: Item> Iterator for Iter<'a, T> {
                 Some(Kid { node: Node::Inner(child), .. }) => self.kids.push(child.kids.iter()),
                 Some(Kid { node: Node::Leaf(leaf), .. }) => {
                     if let Some(next) = self.kids.last().and_then(|kids| kids.as_slice().first()) {
-                        next.node.prefetch();
+                        next.node.prefetch_count();
                     }
                     let view = leaf.view();
                     view.prefetch_items();

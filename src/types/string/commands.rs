@@ -1,60 +1,100 @@
-//! The string commands.
+//! The string commands, by theme, and what several of them share.
+//!
+//! A record stands with its handler in the file of its theme: [`read`], [`set`], [`exchange`]
+//! (reads that also write), [`edit`] (parts of a string), [`arithmetic`], [`lcs`]. A long argument
+//! is kept and a long value answered without copying it ([`NewValue::Shared`],
+//! `Reply::bulk_shared`).
 
-use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
-};
-use crate::config::EventClasses;
+mod arithmetic;
+mod edit;
+mod exchange;
+mod expiration;
+mod lcs;
+mod read;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use crate::command::{Command, CommandError, KeyFlags};
 use crate::engine::Cx;
-use crate::keyspace::{Expiry, NewValue};
-use crate::types::StringEncoding;
+use crate::keyspace::{Entry, Expiry, Key, NewValue};
+use crate::resp::Reply;
+use crate::resp::reply::SPLICE_LEN_MIN;
+use crate::structs::SharedBytes;
+use crate::types::{StringEncoding, WrongType};
 
-pub static COMMANDS: &[&Command] = &[&GET, &SET];
+pub static COMMANDS: &[&Command] = &[
+    &edit::APPEND,
+    &arithmetic::DECR,
+    &arithmetic::DECRBY,
+    &read::GET,
+    &exchange::GETDEL,
+    &exchange::GETEX,
+    &read::GETRANGE,
+    &exchange::GETSET,
+    &arithmetic::INCR,
+    &arithmetic::INCRBY,
+    &arithmetic::INCRBYFLOAT,
+    &lcs::LCS,
+    &read::MGET,
+    &set::MSET,
+    &set::MSETNX,
+    &set::PSETEX,
+    &set::SET,
+    &set::SETEX,
+    &set::SETNX,
+    &edit::SETRANGE,
+    &read::STRLEN,
+    &read::SUBSTR,
+];
 
-static GET: Command = Command {
-    name: "get",
-    group: Group::String,
-    summary: "Returns the value of a string.",
-    arity: Arity::exactly(2),
-    flags: Flags::READONLY.or(Flags::FAST),
-    acl: Categories::STRING,
-    keys: &[KeySpec::one(1, KeyFlags::RO.or(KeyFlags::ACCESS))],
-    args: &[Arg::key("key")],
-    reply: Shape::BulkOrNull,
-    example: "> SET k v\nOK\n> GET k\n\"v\"\n> GET nothing\n(nil)",
-    run: get,
-    ..Command::BASE
-};
+/// Reads the value.
+const READS: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
+/// Reads the value and overwrites it.
+const UPDATES: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE);
+/// Overwrites the value unread.
+const OVERWRITES: KeyFlags = KeyFlags::OW.or(KeyFlags::UPDATE);
+/// Writes a value where there was none.
+const INSERTS: KeyFlags = KeyFlags::OW.or(KeyFlags::INSERT);
 
-fn get(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let key = args.key();
-    args.done()?;
-    match cx.keys.string(&key)? {
-        Some(value) => cx.reply.bulk(value),
-        None => cx.reply.null(),
+/// An argument that becomes a value: its bytes, and its own buffer if it has one.
+type ValueArg<'a> = (&'a [u8], Option<&'a SharedBytes>);
+
+/// Sets a key as SET does: the value is labelled by its bytes and kept without copying if long.
+#[inline]
+fn store(cx: &mut Cx<'_>, key: &Key<'_>, (bytes, shared): ValueArg<'_>, expiry: Expiry) {
+    let value = match shared {
+        Some(shared) => NewValue::Shared(shared.clone()),
+        None => NewValue::Bytes(bytes),
+    };
+    cx.keys.set_string(key, value, StringEncoding::of_whole(bytes), expiry);
+}
+
+/// Answers with an entry's string.
+#[inline]
+fn write_string(reply: &mut Reply<'_>, entry: &Entry) -> Result<(), WrongType> {
+    let bytes = entry.string().ok_or(WrongType)?;
+    if bytes.len() >= SPLICE_LEN_MIN
+        && let Some(shared) = entry.shared_string()
+    {
+        reply.bulk_shared(shared);
+    } else {
+        reply.bulk(bytes);
     }
     Ok(())
 }
 
-static SET: Command = Command {
-    name: "set",
-    group: Group::String,
-    summary: "Sets a key to a string.",
-    arity: Arity::at_least(3),
-    flags: Flags::WRITE.or(Flags::DENYOOM),
-    acl: Categories::STRING,
-    keys: &[KeySpec::one(1, KeyFlags::RW.or(KeyFlags::ACCESS))],
-    args: &[Arg::key("key"), Arg::string("value")],
-    run: set,
-    ..Command::BASE
-};
-
-fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let key = args.key();
-    let (bytes, _) = args.value();
-    args.done()?;
-    let encoding = StringEncoding::of_whole(bytes);
-    cx.keys.set_string(&key, NewValue::Bytes(bytes), encoding, Expiry::Never);
-    cx.keys.changed(&key, EventClasses::STRING, "set");
-    cx.reply.ok();
-    Ok(())
+/// Answers with a key's string or null, as GET does, and says whether the key is there.
+#[inline]
+fn write_value(cx: &mut Cx<'_>, key: &Key<'_>) -> Result<bool, CommandError> {
+    match cx.keys.read(key) {
+        Some(entry) => {
+            write_string(&mut cx.reply, entry)?;
+            Ok(true)
+        }
+        None => {
+            cx.reply.null();
+            Ok(false)
+        }
+    }
 }
