@@ -122,7 +122,7 @@ impl Keyspace {
 
     /// Takes away the keys that readers of the last command found expired.
     pub fn reap_found_expired(&mut self) {
-        while let Some((db, key)) = self.changes.pop_found_expired() {
+        for (db, key) in self.changes.take_found_expired() {
             let hash = self.hash_key.hash(&key);
             self.remove_if_expired(db, hash, &key);
         }
