@@ -97,8 +97,8 @@ fn announce(config: &Config) {
         std::process::id()
     );
     tracing::info!("Configuration loaded");
-    let shows_logo = config.always_show_logo
-        || (config.logfile.is_empty() && std::io::stdout().is_terminal());
+    let shows_logo =
+        config.always_show_logo || (config.logfile.is_empty() && std::io::stdout().is_terminal());
     if shows_logo {
         print!("{}", logo(config.port));
     } else {

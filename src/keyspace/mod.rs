@@ -128,6 +128,12 @@ impl Keyspace {
         }
     }
 
+    /// Whether the key is in that database, its time come.
+    pub fn is_expired_in(&self, db: usize, key: &[u8]) -> bool {
+        let entry = self.dbs[db].get(self.hash_key.hash(key), key);
+        entry.is_some_and(|entry| entry.is_expired(self.now_ms))
+    }
+
     /// Removes the key if its time has come, as an expiry.
     fn remove_if_expired(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
         let due = self.dbs[db].get(hash, key).is_some_and(|entry| entry.is_expired(self.now_ms));

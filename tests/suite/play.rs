@@ -248,6 +248,10 @@ const BLOCKED: &str = "(blocked)";
 const NONE: &str = "(none)";
 const CLOSED: &str = "(closed)";
 
+/// What a recording asks after raw bytes.
+const MARK: &str = "mark of the end";
+const MARK_REPLY: &[u8] = b"$15\r\nmark of the end\r\n";
+
 impl Player<'_> {
     fn run(&mut self) {
         let mut skips_until_reset = false;
@@ -332,12 +336,11 @@ impl Player<'_> {
                 print(words, &answer)
             }
         };
-        if step.expected.last().is_some_and(|line| line == CLOSED) {
-            if let Received::End = self.world.receive(&self.client) {
-                got.push('\n');
-                got.push_str(CLOSED);
-                self.world.forget(&self.client);
-            }
+        let awaits_end = step.expected.last().is_some_and(|line| line == CLOSED);
+        if awaits_end && matches!(self.world.receive(&self.client), Received::End) {
+            got.push('\n');
+            got.push_str(CLOSED);
+            self.world.forget(&self.client);
         }
         got
     }
@@ -346,23 +349,26 @@ impl Player<'_> {
         self.connect();
         self.world.send(&self.client, bytes);
         let expected = step.expected.clone();
+        let records = expected.is_empty();
+        if records {
+            // The answer to one more request tells where the recorded reply ends.
+            self.world.send(&self.client, &answer::encode(&["PING", MARK]));
+        }
         let awaits_end = expected.last().is_some_and(|line| line == CLOSED);
-        let enough = move |bytes: &[u8]| {
-            !awaits_end && (fits(&expected, &print_raw(bytes)) || (expected == [NONE]))
+        let enough = move |bytes: &[u8]| match records {
+            true => bytes.ends_with(MARK_REPLY),
+            false => !awaits_end && fits(&expected, &print_raw(bytes)),
         };
-        let (bytes, has_ended) = self.world.receive_raw(&self.client, &enough);
-        let mut got = print_raw(&bytes);
-        if bytes.is_empty() && !has_ended {
-            got.push_str(NONE);
+        let (mut bytes, has_ended) = self.world.receive_raw(&self.client, &enough);
+        if let Some(reply) = bytes.strip_suffix(MARK_REPLY).filter(|_| records) {
+            bytes = reply.to_vec();
         }
+        let mut lines = print_raw(&bytes);
         if has_ended {
-            if !got.is_empty() {
-                got.push('\n');
-            }
-            got.push_str(CLOSED);
             self.world.forget(&self.client);
+            lines.push_str(if lines.is_empty() { CLOSED } else { "\n(closed)" });
         }
-        self.compare(step, &got);
+        self.compare(step, &lines);
     }
 
     fn compare(&mut self, step: &Step, got: &str) {
