@@ -9,6 +9,9 @@ impl Engine {
     /// Runs what is due now; the driver calls it `hz` times a second and when
     /// [`Engine::next_deadline_ms`] has come.
     pub fn cron(&mut self) {
+        if self.server.is_cron_paused {
+            return;
+        }
         let mono_ms = self.server.clock.mono_ms();
         self.server.stats.sample(mono_ms);
         let used = (self.server.parts.used_memory)();
@@ -21,6 +24,9 @@ impl Engine {
 
     /// Takes away keys whose time has come; true if more are due.
     pub fn expire_due(&mut self) -> bool {
+        if self.server.is_cron_paused {
+            return false;
+        }
         self.server.clock.lap_ns();
         let more = self.keyspace.expire_due(EXPIRE_BATCH);
         dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
@@ -31,7 +37,8 @@ impl Engine {
     /// When, on the wall clock, the next key may expire.
     pub fn next_expiry_unix_ms(&self) -> Option<u64> {
         let at_ms = self.keyspace.earliest_deadline_ms();
-        (self.keyspace.expires_actively && at_ms != u64::MAX).then_some(at_ms)
+        let runs = self.keyspace.expires_actively && !self.server.is_cron_paused;
+        (runs && at_ms != u64::MAX).then_some(at_ms)
     }
 
     /// SIGTERM or SIGINT came: ends the process in good order.

@@ -87,8 +87,8 @@ pub(super) fn execute(
         return refuse_http(&mut cx);
     }
     let verdict = match resolve(&cx, prepared.lookup, &request) {
-        Err(error) => {
-            reject(&mut cx, None, &error);
+        Err((id, error)) => {
+            reject(&mut cx, id, &error);
             Verdict::Done
         }
         Ok((id, command)) => run_gates(&mut cx, id, command, request, hashed),
@@ -115,18 +115,18 @@ fn resolve(
     cx: &Cx<'_>,
     lookup: Lookup,
     request: &Request<'_>,
-) -> Result<(CommandId, &'static Command), CommandError> {
+) -> Result<(CommandId, &'static Command), (Option<CommandId>, CommandError)> {
     let table = &cx.server.table;
     let id = match lookup {
         Lookup::Found(id) => id,
-        Lookup::Unknown => return Err(unknown_command(request)),
+        Lookup::Unknown => return Err((None, unknown_command(request))),
         Lookup::UnknownSubcommand(parent) => {
-            return Err(unknown_subcommand(table.row(parent), request.arg(1)));
+            return Err((None, unknown_subcommand(table.row(parent), request.arg(1))));
         }
     };
     let row = table.row(id);
     if !row.command.arity.accepts(request.len()) {
-        return Err(CommandError::WrongArity(row.full_name));
+        return Err((Some(id), CommandError::WrongArity(row.full_name)));
     }
     Ok((id, row.command))
 }
@@ -340,10 +340,11 @@ pub(super) fn settle(space: &mut Keyspace, clients: &mut Clients, server: &mut S
         server.effects.push(Effect::Free(garbage));
     }
     if !changes.touched.is_empty() {
-        server.watched.touch(clients, &std::mem::take(&mut changes.touched));
+        let touched = std::mem::take(&mut changes.touched);
         changes.observers.touched_keys = !server.watched.is_empty();
+        server.watched.touch(clients, space, &touched);
     }
-    let events = changes.take_events();
+    let events = space.changes.take_events();
     if !events.is_empty() {
         server.publish_events(events);
     }

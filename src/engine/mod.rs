@@ -122,7 +122,8 @@ impl Engine {
     pub fn connect(&mut self, peer: Peer) -> ClientId {
         let mono_ms = self.server.clock.mono_ms();
         self.server.stats.connections_total += 1;
-        self.clients.add(|id| Session::new(id, peer, mono_ms))
+        let authenticated = !self.server.has_password();
+        self.clients.add(|id| Session { authenticated, ..Session::new(id, peer, mono_ms) })
     }
 
     /// A client's connection ended.

@@ -77,6 +77,8 @@ pub struct Server {
     pub lazy_free_total: u64,
     /// Objects that thread had freed at the last CONFIG RESETSTAT.
     pub lazy_freed_at_reset: u64,
+    /// The server does nothing by itself (DEBUG PAUSE-CRON).
+    pub is_cron_paused: bool,
     last_http_warning_ms: Option<u64>,
     /// Keyspace events of the last commands, when somebody collects them.
     pub collected_events: Option<Vec<KeyEvent>>,
@@ -105,6 +107,7 @@ impl Server {
             dirty_at_save: 0,
             lazy_free_total: 0,
             lazy_freed_at_reset: 0,
+            is_cron_paused: false,
             last_http_warning_ms: None,
             collected_events: None,
         }

@@ -6,7 +6,7 @@
 
 use super::{ClientId, Clients, Cx};
 use crate::command::{Command, CommandId, Flags};
-use crate::keyspace::TouchedKey;
+use crate::keyspace::{Keyspace, TouchedKey};
 use crate::resp::OwnedRequest;
 use hashbrown::HashMap;
 use std::hash::RandomState;
@@ -116,12 +116,20 @@ impl WatchTable {
         clients.map_or(&[], Vec::as_slice)
     }
 
-    /// Marks the clients that watch one of these keys.
-    pub fn touch(&self, clients: &mut Clients, touched: &[TouchedKey]) {
+    /// Breaks the watches of these keys, but for those whose key had expired before it was
+    /// watched and is only gone now.
+    pub fn touch(&self, clients: &mut Clients, space: &Keyspace, touched: &[TouchedKey]) {
         for key in touched {
+            let is_there = || space.db(key.db).contains(&key.key);
             for client in self.of(key) {
-                if let Some(session) = clients.get_mut(*client) {
-                    session.watch_broken = true;
+                let Some(session) = clients.get_mut(*client) else { continue };
+                let watched =
+                    session.watched.iter_mut().find(|w| w.db == key.db && w.key == key.key);
+                match watched {
+                    Some(watched) if watched.was_expired && !is_there() => {
+                        watched.was_expired = false;
+                    }
+                    _ => session.watch_broken = true,
                 }
             }
         }
@@ -158,15 +166,31 @@ pub fn unwatch(clients: &mut Clients, table: &mut WatchTable, client: ClientId) 
     session.watch_broken = false;
 }
 
-/// Touches the watched keys of a database that is about to be emptied or to change place with
-/// another one: those that are there, or would be.
+/// Breaks the watches of a database that is about to be emptied, or replaced by another one:
+/// those whose key is there, or will be. Whether a key whose time has come stays or goes makes no
+/// difference to anybody.
 pub fn touch_watched_keys(cx: &mut Cx<'_>, db: usize, replacement: Option<usize>) {
+    let space = cx.keys.space();
     for key in cx.server.watched.keys_in(db) {
-        let hash = cx.keys.space().hash_key().hash(&key);
-        let space = cx.keys.space();
-        let is_in = |index: usize| space.db(index).get(hash, &key).is_some();
-        if is_in(db) || replacement.is_some_and(is_in) {
-            space.changes.touch(db, &key);
+        let is_there = space.db(db).contains(&key);
+        let will_be = replacement.is_some_and(|other| space.db(other).contains(&key));
+        let will_be_expired = replacement.is_some_and(|other| space.is_expired_in(other, &key));
+        if !is_there && !will_be {
+            continue;
+        }
+        for client in cx.server.watched.of(&TouchedKey { db, key: key.clone() }) {
+            let Some(session) = cx.clients.get_mut(*client) else { continue };
+            let Some(watched) = session.watched.iter_mut().find(|w| w.db == db && w.key == key)
+            else {
+                continue;
+            };
+            if watched.was_expired && !will_be {
+                watched.was_expired = false;
+            } else if will_be_expired && (watched.was_expired || !is_there) {
+                watched.was_expired = true;
+            } else {
+                session.watch_broken = true;
+            }
         }
     }
 }

@@ -108,8 +108,8 @@ impl Changes {
         self.found_expired.borrow_mut().push((db, key.into()));
     }
 
-    pub(super) fn pop_found_expired(&mut self) -> Option<(usize, Box<[u8]>)> {
-        self.found_expired.get_mut().pop()
+    pub(super) fn take_found_expired(&mut self) -> Vec<(usize, Box<[u8]>)> {
+        std::mem::take(self.found_expired.get_mut())
     }
 
     /// True if a reader met expired keys that are still to be taken away.

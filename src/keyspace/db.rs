@@ -84,6 +84,11 @@ impl Db {
         self.entries.get(hash, key)
     }
 
+    /// Whether the key is there, its time come or not.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.entries.get(self.entries.hash(key), key).is_some()
+    }
+
     /// Brings what looking up these hashes will touch into the caches.
     pub fn prefetch(&self, hashes: &[u64]) {
         self.entries.prefetch(hashes);

@@ -122,10 +122,16 @@ impl Keyspace {
 
     /// Takes away the keys that readers of the last command found expired.
     pub fn reap_found_expired(&mut self) {
-        while let Some((db, key)) = self.changes.pop_found_expired() {
+        for (db, key) in self.changes.take_found_expired() {
             let hash = self.hash_key.hash(&key);
             self.remove_if_expired(db, hash, &key);
         }
+    }
+
+    /// Whether the key is in that database, its time come.
+    pub fn is_expired_in(&self, db: usize, key: &[u8]) -> bool {
+        let entry = self.dbs[db].get(self.hash_key.hash(key), key);
+        entry.is_some_and(|entry| entry.is_expired(self.now_ms))
     }
 
     /// Removes the key if its time has come, as an expiry.

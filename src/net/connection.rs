@@ -125,7 +125,7 @@ fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Pol
         match poll_read(connection, &net.buffers, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-            Poll::Ready(Ok(_)) => parse(net, connection),
+            Poll::Ready(Ok(read)) => parse(net, connection, read),
         }
     }
 }
@@ -159,7 +159,7 @@ fn poll_read(
     polled
 }
 
-fn parse(net: &Rc<Net>, connection: &Rc<Connection>) {
+fn parse(net: &Rc<Net>, connection: &Rc<Connection>, read: usize) {
     {
         let engine = net.engine.borrow();
         let io = &mut *connection.io.borrow_mut();
@@ -167,10 +167,10 @@ fn parse(net: &Rc<Net>, connection: &Rc<Connection>) {
             io.failure = Some(failure);
         }
     }
-    if connection.io.borrow().has_work() {
+    if net.count_input(connection, read) {
+        connection.close();
+    } else if connection.io.borrow().has_work() {
         net.mark_ready(connection);
-    } else {
-        net.check_query_limit(connection);
     }
 }
 

@@ -144,18 +144,21 @@ impl Net {
         }
     }
 
-    /// Ends a connection whose unfinished request is longer than it may be.
-    fn check_query_limit(&self, connection: &Rc<Connection>) {
+    /// Counts what was read; true if the client has sent more than it may before any of it is
+    /// executed.
+    fn count_input(&self, connection: &Rc<Connection>, read: usize) -> bool {
+        let held = connection.io.borrow().reader.buffered_len();
         let mut engine = self.engine.borrow_mut();
-        let held = connection.io.borrow().reader.memory();
+        engine.server.stats.reads_total += 1;
+        engine.server.stats.net_input_bytes += read as u64;
         if held <= engine.server.config.client_query_buffer_limit {
-            return;
+            return false;
         }
         if let Some(session) = engine.clients.get(connection.client) {
             let line = crate::observe::clients::describe(&engine.server, session);
             tracing::warn!("Closing client that reached max query buffer length: {line}");
         }
         engine.server.stats.query_limit_disconnections += 1;
-        connection.close();
+        true
     }
 }

@@ -295,7 +295,10 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
     }
     let mut io = connection.io.borrow_mut();
     let io = &mut *io;
-    while !io.out.is_empty() {
+    if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
+        super::listener::check_output_limit(engine, connection, io);
+    }
+    while !io.out.is_empty() && !connection.is_closed.get() {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let filled = io.out.slices(&mut slices);
         match io.stream.try_write(&slices[..filled]) {
@@ -314,7 +317,6 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
         connection.wake();
     }
     if is_left {
-        super::listener::check_output_limit(engine, connection, io);
         return;
     }
     io.over_soft_limit = None;

@@ -17,6 +17,10 @@ pub enum Case {
     Insensitive,
 }
 
+/// A pattern that needs more stars than this matches nothing, as in Redis, which bounds its
+/// recursion so; here it only keeps the answers equal.
+const STARS_MAX: usize = 1000;
+
 /// Whether `pattern` matches the whole of `text`.
 pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
     if text.is_empty() {
@@ -25,6 +29,7 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
     let mut rest = pattern;
     let mut left = text;
     let mut resume: Option<(&[u8], &[u8])> = None;
+    let mut stars = 0;
     while let Some((&byte, after_byte)) = left.split_first() {
         if let [b'*', ..] = rest {
             rest = skip_stars(rest);
@@ -32,6 +37,10 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
                 return true;
             }
             resume = Some((rest, left));
+            stars += 1;
+            if stars > STARS_MAX {
+                return false;
+            }
         }
         if let Some(after) = match_one(rest, byte, case) {
             rest = after;

@@ -260,9 +260,10 @@ fn reset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     transaction::leave(cx);
     cx.select(0);
+    let authenticated = !cx.server.has_password();
     let session = cx.session_mut();
     session.protocol = Protocol::Resp2;
-    session.authenticated = false;
+    session.authenticated = authenticated;
     session.name = "".into();
     session.reads_from_replica = false;
     session.reply_mode = ReplyMode::On;

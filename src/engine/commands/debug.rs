@@ -96,6 +96,13 @@ static ROWS: &[Row] = &[
     },
     Row { name: "panic", syntax: "", doc: "Ends the process by a panic.", args: 0..=0, run: panic },
     Row {
+        name: "pause-cron",
+        syntax: " <0|1>",
+        doc: "Stops or starts what the server does by itself.",
+        args: 1..=1,
+        run: pause_cron,
+    },
+    Row {
         name: "populate",
         syntax: " <count> [<prefix>] [<size>]",
         doc: "Makes keys named <prefix>:<number>, those that are there excepted.",
@@ -251,6 +258,13 @@ fn serialized_len(entry: &Entry) -> usize {
 
 fn panic(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     panic!("called from DEBUG PANIC")
+}
+
+fn pause_cron(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.server.is_cron_paused = args.integer() != 0;
+    args.done()?;
+    cx.reply.ok();
+    Ok(())
 }
 
 fn populate(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
