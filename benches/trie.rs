@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use rufous::keyspace::entry::{Entry, NewValue};
 use rufous::structs::trie::{HashKey, Slot, Trie};
-use rufous::types::StringEncoding;
+use rufous::types::Encoding;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -45,7 +45,7 @@ fn key(n: u64) -> Key {
 }
 
 fn entry(key: &Key) -> Entry {
-    Entry::new(key, NewValue::Bytes(b"xxx"), StringEncoding::Embstr, None)
+    Entry::new(key, NewValue::Bytes(b"xxx"), Encoding::Embstr, None)
 }
 
 fn empty() -> Trie<Entry> {
@@ -64,7 +64,7 @@ fn filled(keys: u64) -> Trie<Entry> {
 fn set(trie: &mut Trie<Entry>, key: &Key) {
     let hash = trie.hash(key);
     match trie.slot(hash, key) {
-        Slot::Occupied(entry) => entry.set_string(b"yyy", StringEncoding::Embstr),
+        Slot::Occupied(entry) => entry.set_string(b"yyy", Encoding::Embstr),
         Slot::Vacant(place) => drop(black_box(place.insert(entry(key)))),
     }
 }
@@ -94,7 +94,7 @@ fn batched_get(trie: &mut Trie<Entry>, keys: &[Key]) {
 fn batched_overwrite(trie: &mut Trie<Entry>, keys: &[Key]) {
     batch(trie, keys, |trie, hash, key| {
         if let Some(entry) = trie.get_mut(hash, key) {
-            entry.set_string(b"yyy", StringEncoding::Embstr);
+            entry.set_string(b"yyy", Encoding::Embstr);
         }
     });
 }

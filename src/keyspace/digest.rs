@@ -36,7 +36,7 @@ impl Digest {
         self.mix(&kind_number(entry.kind()).to_be_bytes());
         match entry.object() {
             None => self.mix(entry.string().unwrap_or_default()),
-            Some(Object::String(bytes)) => self.mix(bytes),
+            Some(Object::Bytes(bytes)) => self.mix(bytes),
         }
         if entry.expiry_ms().is_some() {
             self.add(b"!!expire!!");

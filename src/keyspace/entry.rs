@@ -29,7 +29,7 @@ use triomphe::Arc;
 use crate::structs::SharedBytes;
 use crate::structs::prefetch;
 use crate::structs::trie::Item;
-use crate::types::{Kind, Object, StringEncoding};
+use crate::types::{Encoding, Kind, Object};
 
 /// The longest value that lies in the entry itself.
 pub const INLINE_MAX: usize = 1024;
@@ -75,9 +75,14 @@ const _: () = {
 
 /// A value on its way into an entry.
 pub enum NewValue<'a> {
+    /// A string.
     Bytes(&'a [u8]),
+    /// A string that may stay where it is.
     Shared(SharedBytes),
-    Object(Object),
+    /// A packed collection.
+    Packed(Kind, &'a [u8]),
+    /// A collection of its own structure.
+    Object(Kind, Object),
 }
 
 /// A value in the form in which an entry holds it.
@@ -90,7 +95,7 @@ enum Stored<'a> {
 #[derive(Clone, Copy)]
 struct Meta {
     kind: Kind,
-    encoding: StringEncoding,
+    encoding: Encoding,
     clock: u32,
     expiry_ms: Option<u64>,
 }
@@ -182,14 +187,14 @@ fn size_class(len: usize) -> usize {
 }
 
 impl Entry {
-    /// Makes an entry. The encoding is that of a string and goes for nothing with other kinds.
+    /// Makes an entry.
     ///
     /// # Panics
     /// If the key is longer than `KEY_MAX`.
     pub fn new(
         key: &[u8],
         value: NewValue<'_>,
-        encoding: StringEncoding,
+        encoding: Encoding,
         expiry_ms: Option<u64>,
     ) -> Entry {
         value.store(|kind, value| {
@@ -215,10 +220,9 @@ impl Entry {
         Kind::ALL[usize::from(self.byte(META_AT) & 0xf)]
     }
 
-    /// The encoding of a string; `None` for other kinds, whose objects know theirs.
     #[inline]
-    pub fn encoding(&self) -> Option<StringEncoding> {
-        (self.kind() == Kind::String).then(|| self.label())
+    pub fn encoding(&self) -> Encoding {
+        Encoding::ALL[usize::from(self.byte(META_AT) >> 4)]
     }
 
     #[inline]
@@ -228,11 +232,6 @@ impl Entry {
         }
         // SAFETY: the flag says that the expiry is there; it is 8-aligned as the allocation is.
         Some(unsafe { self.at(EXPIRY_AT).cast::<u64>().read() })
-    }
-
-    /// The encoding as OBJECT ENCODING names it.
-    pub fn encoding_name(&self) -> &'static str {
-        self.encoding().map_or("raw", StringEncoding::name)
     }
 
     /// Whether its time has come.
@@ -260,16 +259,51 @@ impl Entry {
     /// The bytes of a string, wherever they lie; `None` for other kinds.
     #[inline]
     pub fn string(&self) -> Option<&[u8]> {
+        if self.kind() == Kind::String { self.value_bytes() } else { None }
+    }
+
+    /// The bytes of a packed collection, wherever they lie; `None` for strings and for collections
+    /// that have a structure of their own.
+    #[inline]
+    pub fn packed(&self) -> Option<&[u8]> {
+        if self.kind() == Kind::String { None } else { self.value_bytes() }
+    }
+
+    /// Changes a packed collection through `edit`, which leaves it well-formed and of the same
+    /// encoding; `None` if there is none.
+    pub fn edit_packed<R>(&mut self, edit: impl FnOnce(&mut Vec<u8>) -> R) -> Option<R> {
+        if self.kind() == Kind::String {
+            return None;
+        }
+        self.make_unique();
+        match self.object_mut() {
+            None => {}
+            Some(Object::Bytes(bytes)) => return Some(edit(Arc::make_mut(bytes))),
+            #[allow(unreachable_patterns, reason = "collections have structures of their own")]
+            Some(_) => return None,
+        }
+        let mut bytes = self.inline_value().to_vec();
+        let result = edit(&mut bytes);
+        let packed = NewValue::Packed(self.kind(), &bytes);
+        self.set_value(packed, self.encoding());
+        Some(result)
+    }
+
+    #[inline]
+    fn value_bytes(&self) -> Option<&[u8]> {
         match self.object() {
             None => Some(self.inline_value()),
-            Some(Object::String(bytes)) => Some(bytes),
+            Some(Object::Bytes(bytes)) => Some(bytes),
+            #[allow(unreachable_patterns, reason = "collections have structures of their own")]
+            Some(_) => None,
         }
     }
 
     /// A long string, which a reply may share.
     pub fn shared_string(&self) -> Option<&SharedBytes> {
         match self.object()? {
-            Object::String(bytes) => Some(bytes),
+            Object::Bytes(bytes) if self.kind() == Kind::String => Some(bytes),
+            _ => None,
         }
     }
 
@@ -297,19 +331,19 @@ impl Entry {
     }
 
     /// Overwrites value and expiry, in place if the memory suffices. Key and clock stay.
-    pub fn set(&mut self, value: NewValue<'_>, encoding: StringEncoding, expiry_ms: Option<u64>) {
+    pub fn set(&mut self, value: NewValue<'_>, encoding: Encoding, expiry_ms: Option<u64>) {
         value.store(|kind, value| {
             self.set_stored(Meta { kind, encoding, clock: self.clock(), expiry_ms }, value);
         });
     }
 
     /// Overwrites the value and keeps the expiry.
-    pub fn set_value(&mut self, value: NewValue<'_>, encoding: StringEncoding) {
+    pub fn set_value(&mut self, value: NewValue<'_>, encoding: Encoding) {
         self.set(value, encoding, self.expiry_ms());
     }
 
     /// Overwrites the value by a string and keeps the expiry.
-    pub fn set_string(&mut self, bytes: &[u8], encoding: StringEncoding) {
+    pub fn set_string(&mut self, bytes: &[u8], encoding: Encoding) {
         self.set_value(NewValue::Bytes(bytes), encoding);
     }
 
@@ -349,6 +383,9 @@ impl Entry {
 
     /// The bytes of a string, to change them in place; `None` for other kinds. The encoding stays.
     pub fn string_mut(&mut self) -> Option<&mut [u8]> {
+        if self.kind() != Kind::String {
+            return None;
+        }
         self.make_unique();
         let shape = self.shape();
         if !shape.has(HAS_OBJECT) {
@@ -359,7 +396,9 @@ impl Entry {
             });
         }
         match self.object_mut()? {
-            Object::String(bytes) => Some(Arc::make_mut(bytes).as_mut_slice()),
+            Object::Bytes(bytes) => Some(Arc::make_mut(bytes).as_mut_slice()),
+            #[allow(unreachable_patterns, reason = "a string is bytes")]
+            _ => None,
         }
     }
 
@@ -424,14 +463,14 @@ impl Entry {
 
     /// Cuts or grows a string, by zeros, and makes it `raw`. Long strings grow with room to spare.
     fn resize_string(&mut self, len: usize) {
-        let meta = Meta { encoding: StringEncoding::Raw, ..self.meta() };
+        let meta = Meta { encoding: Encoding::Raw, ..self.meta() };
         let old = self.string().expect("the caller checks the kind");
         if self.object().is_none() && len <= INLINE_MAX {
             let mut bytes = [0; INLINE_MAX];
             let kept = old.len().min(len);
             bytes[..kept].copy_from_slice(&old[..kept]);
             self.set_stored(meta, Stored::Inline(&bytes[..len]));
-        } else if let Some(Object::String(bytes)) = self.object_mut() {
+        } else if let Some(Object::Bytes(bytes)) = self.object_mut() {
             let bytes = Arc::make_mut(bytes);
             reserve_spare(bytes, len);
             bytes.resize(len, 0);
@@ -441,14 +480,14 @@ impl Entry {
             reserve_spare(&mut bytes, len);
             bytes.extend_from_slice(self.inline_value());
             bytes.resize(len, 0);
-            self.set_stored(meta, Stored::Object(Object::String(Arc::new(bytes))));
+            self.set_stored(meta, Stored::Object(Object::Bytes(Arc::new(bytes))));
         }
     }
 
     fn meta(&self) -> Meta {
         Meta {
             kind: self.kind(),
-            encoding: self.label(),
+            encoding: self.encoding(),
             clock: self.clock(),
             expiry_ms: self.expiry_ms(),
         }
@@ -485,10 +524,6 @@ impl Entry {
             }
             self.at(shape.value_at()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
-    }
-
-    fn label(&self) -> StringEncoding {
-        StringEncoding::ALL[usize::from(self.byte(META_AT) >> 4)]
     }
 
     /// The value in the form to build an entry of.
@@ -590,18 +625,19 @@ impl NewValue<'_> {
     /// Hands the value on in the form in which an entry holds it.
     #[inline]
     fn store<R>(self, to: impl FnOnce(Kind, Stored<'_>) -> R) -> R {
-        match self {
-            NewValue::Bytes(bytes) if bytes.len() > INLINE_MAX => {
-                to(Kind::String, Stored::Object(Object::String(Arc::new(bytes.to_vec()))))
+        let (kind, bytes) = match self {
+            NewValue::Bytes(bytes) => (Kind::String, bytes),
+            NewValue::Packed(kind, bytes) => (kind, bytes),
+            NewValue::Shared(bytes) if bytes.len() > INLINE_MAX => {
+                return to(Kind::String, Stored::Object(Object::Bytes(bytes)));
             }
-            NewValue::Bytes(bytes) => to(Kind::String, Stored::Inline(bytes)),
-            NewValue::Shared(bytes) | NewValue::Object(Object::String(bytes)) => {
-                if bytes.len() > INLINE_MAX {
-                    to(Kind::String, Stored::Object(Object::String(bytes)))
-                } else {
-                    to(Kind::String, Stored::Inline(&bytes))
-                }
-            }
+            NewValue::Shared(bytes) => return to(Kind::String, Stored::Inline(&bytes)),
+            NewValue::Object(kind, object) => return to(kind, Stored::Object(object)),
+        };
+        if bytes.len() > INLINE_MAX {
+            to(kind, Stored::Object(Object::Bytes(Arc::new(bytes.to_vec()))))
+        } else {
+            to(kind, Stored::Inline(bytes))
         }
     }
 }
@@ -678,14 +714,14 @@ impl Item for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::StringEncoding::{Embstr, Int, Raw};
+    use crate::types::Encoding::{Embstr, Int, Raw};
 
     /// The plain form of an entry.
     #[derive(Clone, Debug, PartialEq, Eq)]
     struct Plain {
         key: Vec<u8>,
         value: Vec<u8>,
-        encoding: StringEncoding,
+        encoding: Encoding,
         expiry_ms: Option<u64>,
         clock: u32,
     }
@@ -724,7 +760,7 @@ mod tests {
         Plain {
             key: entry.key().to_vec(),
             value: entry.string().expect("a string").to_vec(),
-            encoding: entry.encoding().expect("a string"),
+            encoding: entry.encoding(),
             expiry_ms: entry.expiry_ms(),
             clock: entry.clock(),
         }
@@ -735,7 +771,7 @@ mod tests {
         match random.below(3) {
             0 => NewValue::Bytes(bytes),
             1 => NewValue::Shared(shared),
-            _ => NewValue::Object(Object::String(shared)),
+            _ => NewValue::Object(Kind::String, Object::Bytes(shared)),
         }
     }
 

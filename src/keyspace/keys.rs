@@ -3,7 +3,7 @@
 
 use super::{AccessClock, Db, Entry, Keyspace, NewValue};
 use crate::config::EventClasses;
-use crate::types::{Kind, StringEncoding, WrongType};
+use crate::types::{Encoding, Kind, WrongType};
 
 /// A key with its hash, which is computed once and goes with the key from the prefetch to the
 /// last lookup.
@@ -159,7 +159,7 @@ impl<'a> Keys<'a> {
         &mut self,
         key: &Key<'_>,
         value: NewValue<'_>,
-        encoding: StringEncoding,
+        encoding: Encoding,
         expiry: Expiry,
     ) {
         let space = &mut *self.space;

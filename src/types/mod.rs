@@ -40,69 +40,95 @@ impl Kind {
     }
 }
 
-/// How OBJECT ENCODING calls a string. Only a label: the bytes are always the bytes.
+/// How a value is held, as OBJECT ENCODING names it.
+///
+/// Of a string it is only a label: its bytes are always its bytes. Of a collection it says how to
+/// read it: the packed encodings are plain bytes, the others are objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StringEncoding {
-    /// The canonical decimal form of an `i64`, written as a whole.
+pub enum Encoding {
+    /// A string: the canonical decimal form of an `i64`, written as a whole.
     Int,
-    /// Written as a whole, up to 44 bytes.
+    /// A string written as a whole, up to 44 bytes.
     Embstr,
-    /// Longer, or the result of APPEND, SETRANGE and the like.
+    /// A string that is longer, or the result of APPEND, SETRANGE and the like.
     Raw,
+    /// A small collection as a listpack.
+    Listpack,
+    /// A small set of integers.
+    Intset,
+    /// A hash or set as a trie.
+    Hashtable,
+    /// A sorted set as a trie of members and a tree in order.
+    Skiplist,
+    /// A list as a tree of listpacks.
+    Quicklist,
+    /// A stream.
+    Stream,
 }
 
-impl StringEncoding {
+impl Encoding {
     /// The longest string that is called `embstr`.
     pub const EMBSTR_MAX_BYTES: usize = 44;
 
-    pub const ALL: [StringEncoding; 3] =
-        [StringEncoding::Int, StringEncoding::Embstr, StringEncoding::Raw];
+    pub const ALL: [Encoding; 9] = [
+        Encoding::Int,
+        Encoding::Embstr,
+        Encoding::Raw,
+        Encoding::Listpack,
+        Encoding::Intset,
+        Encoding::Hashtable,
+        Encoding::Skiplist,
+        Encoding::Quicklist,
+        Encoding::Stream,
+    ];
 
     /// The answer of OBJECT ENCODING.
     pub fn name(self) -> &'static str {
         match self {
-            StringEncoding::Int => "int",
-            StringEncoding::Embstr => "embstr",
-            StringEncoding::Raw => "raw",
+            Encoding::Int => "int",
+            Encoding::Embstr => "embstr",
+            Encoding::Raw => "raw",
+            Encoding::Listpack => "listpack",
+            Encoding::Intset => "intset",
+            Encoding::Hashtable => "hashtable",
+            Encoding::Skiplist => "skiplist",
+            Encoding::Quicklist => "quicklist",
+            Encoding::Stream => "stream",
         }
     }
 
     /// The label of a string that is written as a whole, as SET does.
-    pub fn of_whole(bytes: &[u8]) -> StringEncoding {
+    pub fn of_whole(bytes: &[u8]) -> Encoding {
         if is_canonical_integer(bytes) {
-            StringEncoding::Int
-        } else if bytes.len() <= StringEncoding::EMBSTR_MAX_BYTES {
-            StringEncoding::Embstr
+            Encoding::Int
+        } else if bytes.len() <= Encoding::EMBSTR_MAX_BYTES {
+            Encoding::Embstr
         } else {
-            StringEncoding::Raw
+            Encoding::Raw
         }
     }
 }
 
-/// A value outside the entry. Cheap to clone.
+/// A value outside the entry. Cheap to clone: every variant is a shared pointer.
 #[derive(Clone, Debug)]
 pub enum Object {
-    String(SharedBytes),
+    /// A long string, or a packed collection too long to lie in the entry: the entry's kind and
+    /// encoding say which.
+    Bytes(SharedBytes),
 }
 
 impl Object {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Object::String(_) => Kind::String,
-        }
-    }
-
-    /// The answer of OBJECT ENCODING where the entry does not know it.
-    pub fn encoding_name(&self) -> &'static str {
-        match self {
-            Object::String(_) => StringEncoding::Raw.name(),
-        }
-    }
-
     /// The memory of the value, shared or not, without the size of the pointer to it.
     pub fn memory_bytes(&self) -> usize {
         match self {
-            Object::String(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
+            Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
+        }
+    }
+
+    /// How many elements freeing it would visit.
+    pub fn element_count(&self) -> usize {
+        match self {
+            Object::Bytes(_) => 1,
         }
     }
 }
@@ -122,12 +148,12 @@ fn is_canonical_integer(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::StringEncoding::{self, Embstr, Int, Raw};
+    use super::Encoding::{self, Embstr, Int, Raw};
 
     #[test]
     fn a_string_is_labelled_by_its_bytes() {
         for number in [0, 1, -1, 10, -10, i64::MAX, i64::MIN, 1_000_000] {
-            assert_eq!(StringEncoding::of_whole(number.to_string().as_bytes()), Int);
+            assert_eq!(Encoding::of_whole(number.to_string().as_bytes()), Int);
         }
         let others: [&[u8]; 12] = [
             b"",
@@ -144,9 +170,9 @@ mod tests {
             b"9223372036854775808",
         ];
         for text in others {
-            assert_eq!(StringEncoding::of_whole(text), Embstr);
+            assert_eq!(Encoding::of_whole(text), Embstr);
         }
-        assert_eq!(StringEncoding::of_whole(&[b'1'; 44]), Embstr);
-        assert_eq!(StringEncoding::of_whole(&[b'1'; 45]), Raw);
+        assert_eq!(Encoding::of_whole(&[b'1'; 44]), Embstr);
+        assert_eq!(Encoding::of_whole(&[b'1'; 45]), Raw);
     }
 }

@@ -10,7 +10,7 @@ use crate::keyspace::digest::{self, Digest};
 use crate::keyspace::{Entry, Expiry, Key, NewValue};
 use crate::resp::Protocol;
 use crate::structs::glob;
-use crate::types::StringEncoding;
+use crate::types::Encoding;
 use std::time::Duration;
 
 pub static COMMANDS: &[&Command] = &[&DEBUG];
@@ -225,7 +225,7 @@ fn object(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(CommandError::NoSuchKey);
     };
     let access = &cx.keys.access();
-    let encoding = entry.encoding_name();
+    let encoding = entry.encoding().name();
     let line = format!(
         "Value at:{:p} refcount:1 encoding:{encoding} serializedlength:{} lru:{} \
          lru_seconds_idle:{}",
@@ -241,7 +241,7 @@ fn object(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 /// How long the value is in a snapshot file, compression apart.
 fn serialized_len(entry: &Entry) -> usize {
     let bytes = entry.string().unwrap_or_default();
-    let number = (entry.encoding() == Some(StringEncoding::Int))
+    let number = (entry.encoding() == Encoding::Int)
         .then(|| crate::structs::number::parse_i64(bytes))
         .flatten();
     match number {
@@ -291,7 +291,7 @@ fn populate(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         if size > 0 {
             value.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
         }
-        let encoding = StringEncoding::of_whole(&value);
+        let encoding = Encoding::of_whole(&value);
         cx.keys.set_string(&key, NewValue::Bytes(&value), encoding, Expiry::Never);
         cx.keys.changed(&key, EventClasses::NONE, "");
     }

@@ -10,7 +10,7 @@ use crate::command::{
 use crate::engine::Cx;
 use crate::keyspace::Entry;
 use crate::structs::number::parse_i64;
-use crate::types::StringEncoding;
+use crate::types::Encoding;
 
 pub(super) static OBJECT: Command = Command {
     name: "object",
@@ -56,8 +56,7 @@ fn encoding(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn encoding_name(entry: &Entry) -> &'static str {
-    let of_object = || entry.object().expect("only strings lie in entries").encoding_name();
-    entry.encoding().map_or_else(of_object, StringEncoding::name)
+    entry.encoding().name()
 }
 
 static FREQ: Command = Command {
@@ -145,7 +144,7 @@ fn refcount(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn is_small_integer(entry: &Entry) -> bool {
-    let value = entry.string().filter(|_| entry.encoding() == Some(StringEncoding::Int));
+    let value = entry.string().filter(|_| entry.encoding() == Encoding::Int);
     value.and_then(parse_i64).is_some_and(|value| SHARED_INTEGERS.contains(&value))
 }
 

@@ -21,7 +21,7 @@ use crate::keyspace::{Entry, Expiry, Key, NewValue};
 use crate::resp::Reply;
 use crate::resp::reply::SPLICE_LEN_MIN;
 use crate::structs::SharedBytes;
-use crate::types::{StringEncoding, WrongType};
+use crate::types::{Encoding, WrongType};
 
 pub static COMMANDS: &[&Command] = &[
     &edit::APPEND,
@@ -67,7 +67,7 @@ fn store(cx: &mut Cx<'_>, key: &Key<'_>, (bytes, shared): ValueArg<'_>, expiry: 
         Some(shared) => NewValue::Shared(shared.clone()),
         None => NewValue::Bytes(bytes),
     };
-    cx.keys.set_string(key, value, StringEncoding::of_whole(bytes), expiry);
+    cx.keys.set_string(key, value, Encoding::of_whole(bytes), expiry);
 }
 
 /// Answers with an entry's string.

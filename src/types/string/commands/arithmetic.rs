@@ -13,7 +13,7 @@ use crate::engine::Cx;
 use crate::keyspace::{Expiry, Key, NewValue};
 use crate::structs::long_double::LongDouble;
 use crate::structs::number::{I64Buf, format_i64, parse_i64};
-use crate::types::StringEncoding;
+use crate::types::Encoding;
 
 const COUNTS: Flags = Flags::WRITE.or(Flags::DENYOOM).or(Flags::FAST);
 
@@ -110,14 +110,14 @@ fn add(cx: &mut Cx<'_>, key: &Key<'_>, increment: i64) -> CommandResult {
         let old = entry.string().ok_or(CommandError::WrongType)?;
         let old = parse_i64(old).ok_or(CommandError::NotInteger)?;
         let sum = old.checked_add(increment).ok_or(CommandError::IncrementOverflow)?;
-        entry.set_string(format_i64(sum, &mut buffer), StringEncoding::Int);
+        entry.set_string(format_i64(sum, &mut buffer), Encoding::Int);
         Ok::<i64, CommandError>(sum)
     });
     let sum = match sum {
         Some(sum) => sum?,
         None => {
             let value = NewValue::Bytes(format_i64(increment, &mut buffer));
-            cx.keys.set_string(key, value, StringEncoding::Int, Expiry::Never);
+            cx.keys.set_string(key, value, Encoding::Int, Expiry::Never);
             increment
         }
     };
@@ -182,10 +182,6 @@ fn sum_of(value: &[u8], increment: &[u8]) -> Result<Vec<u8>, CommandError> {
 }
 
 /// A float is never labelled an integer, even when it has no fraction.
-fn label_of_float(text: &[u8]) -> StringEncoding {
-    if text.len() <= StringEncoding::EMBSTR_MAX_BYTES {
-        StringEncoding::Embstr
-    } else {
-        StringEncoding::Raw
-    }
+fn label_of_float(text: &[u8]) -> Encoding {
+    if text.len() <= Encoding::EMBSTR_MAX_BYTES { Encoding::Embstr } else { Encoding::Raw }
 }

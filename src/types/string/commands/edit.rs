@@ -13,7 +13,7 @@ use crate::engine::Cx;
 use crate::engine::session::ClientKind;
 use crate::keyspace::{Expiry, NewValue};
 use crate::structs::SharedBytes;
-use crate::types::StringEncoding;
+use crate::types::Encoding;
 
 pub(super) static APPEND: Command = Command {
     name: "append",
@@ -101,7 +101,7 @@ fn setrange(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             bytes[offset..].copy_from_slice(value);
             let len = bytes.len();
             let shared = NewValue::Shared(SharedBytes::new(bytes));
-            cx.keys.set_string(&key, shared, StringEncoding::Raw, Expiry::Never);
+            cx.keys.set_string(&key, shared, Encoding::Raw, Expiry::Never);
             len
         }
     };
