@@ -9,8 +9,11 @@
 mod answer;
 mod client;
 mod interop;
+mod laws;
+mod limits;
 mod local;
 mod play;
 mod server;
 mod shape;
+mod tidy;
 mod transcript;
