@@ -8,6 +8,7 @@
 
 mod answer;
 mod client;
+mod compatibility;
 mod interop;
 mod laws;
 mod limits;
@@ -15,5 +16,6 @@ mod local;
 mod play;
 mod server;
 mod shape;
+mod tcp;
 mod tidy;
 mod transcript;
