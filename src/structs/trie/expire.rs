@@ -45,8 +45,8 @@ impl<T: Item> Trie<T> {
         }
     }
 
-    /// Moves up to `max` items whose deadline is `now_ms` or earlier to `out`. The answer is whether
-    /// there are, or may be, more of them.
+    /// Moves up to `max` items whose deadline is `now_ms` or earlier to `out`. The answer is
+    /// whether there are, or may be, more of them.
     pub fn take_expired(&mut self, now_ms: u64, max: usize, out: &mut Vec<T>) -> bool {
         if self.earliest_ms > now_ms || max == 0 {
             return self.earliest_ms <= now_ms;
@@ -89,7 +89,8 @@ impl<T: Item> Sweep<'_, T> {
         inner.least_bound()
     }
 
-    /// Sweeps a segment, without copying it if nothing in it has expired, and returns its new bound.
+    /// Sweeps a segment, without copying it if nothing in it has expired, and returns its new
+    /// bound.
     fn leaf(&mut self, leaf: &mut Leaf<T>) -> u64 {
         let view = leaf.view();
         view.prefetch_items();

@@ -3,8 +3,8 @@
 //! Inner nodes and segments are reference counted. Cloning a trie clones its root pointer, which is
 //! a snapshot in constant time; a writer copies a node only if a snapshot shares it. Segments hold
 //! up to 48 items, split when full and join when sparse, so growth never touches more than one
-//! node. Items lie in the order of their keyed 64-bit hash, down to the segment, so a SCAN cursor is
-//! a position in hash space and survives any splitting and joining.
+//! node. Items lie in the order of their keyed 64-bit hash, down to the segment, so a SCAN cursor
+//! is a position in hash space and survives any splitting and joining.
 //!
 //! The alternative refused is one flat open-addressing table: single lookups are faster, but it
 //! doubles all at once (600 ms at 10 M keys), cannot be snapshotted without a fork, and its cursor
@@ -128,8 +128,8 @@ impl<T: Item> Trie<T> {
         None
     }
 
-    /// The item of a key, to change it in place. It must keep its key, and a nearer deadline must be
-    /// told to [`Trie::lower_deadline`].
+    /// The item of a key, to change it in place. It must keep its key, and a nearer deadline must
+    /// be told to [`Trie::lower_deadline`].
     #[inline]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut T> {
         let place = self.locate(hash, key)?;

@@ -2,9 +2,9 @@
 //!
 //! A lookup compares 8 bits of the hash with all the tags at once, then follows a slot pointer. The
 //! tags lie on one cache line with the reference count and the length, so that line, one line of
-//! slots and the item are all that a lookup or an overwrite touches. An item prefers a line of slots
-//! that its tag names, so a lookup may fetch that line before it has seen the tags: one cache miss
-//! less in the chain. The tag of an empty slot is 0 and no item's tag is 0.
+//! slots and the item are all that a lookup or an overwrite touches. An item prefers a line of
+//! slots that its tag names, so a lookup may fetch that line before it has seen the tags: one cache
+//! miss less in the chain. The tag of an empty slot is 0 and no item's tag is 0.
 //!
 //! The allocation comes in steps of eight slots, which keeps the memory per key flat whatever the
 //! table's size. The steps are variants of an enum over a const-generic struct, which is safe code;

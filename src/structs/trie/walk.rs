@@ -79,9 +79,10 @@ impl<T: Item> Trie<T> {
         if position >= POSITIONS { 0 } else { position }
     }
 
-    /// Visits about `budget` items in hash order, from a position on, and returns the position to go
-    /// on from, or 0 after the last. Unlike [`Trie::walk`] it may be called with long pauses: what
-    /// is there from the first call to the last is visited exactly once, whatever changes between.
+    /// Visits about `budget` items in hash order, from a position on, and returns the position to
+    /// go on from, or 0 after the last. Unlike [`Trie::walk`] it may be called with long pauses:
+    /// what is there from the first call to the last is visited exactly once, whatever changes
+    /// between.
     pub fn scan(&self, from: u64, budget: usize, mut visit: impl FnMut(&T)) -> u64 {
         let mut position = from;
         let mut left = budget.max(1);
