@@ -1,6 +1,7 @@
 //! The server's process: command line, configuration, log, and then the engine in its net.
 
-use rufous::config::{self, Config};
+use rufous::command::table::RenameError;
+use rufous::config::{self, Config, LoadError};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::{memory, process};
@@ -64,10 +65,17 @@ fn help() -> String {
 
 fn start(args: &[Vec<u8>]) -> Result<u8, String> {
     let loaded = config::load(args, &mut config::Disk).map_err(|error| error.to_string())?;
-    let config = loaded.config;
+    let mut config = loaded.config;
+    refuse_what_is_missing(&config)?;
     net::logging::start(&config).map_err(|error| format!("Can't open the log file: {error}"))?;
     install_panic_hook();
     announce(&config);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    warn_of_directives_without_effect(&config);
+    config.maxclients = net::limits::open_files_for(config.maxclients);
+    let renamed = config.file_only.renamed_commands.clone();
     let parts = ServerParts {
         ticks: ticks_ns,
         used_memory: memory::used_bytes,
@@ -84,9 +92,45 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
     };
     ticks_ns();
     let seed = seed().map_err(|error| format!("Can't read randomness: {error}"))?;
-    let engine = Engine::new(config, parts, seed);
+    let mut engine = Engine::new(config, parts, seed);
+    rename_commands(&mut engine, &renamed)?;
     let code = net::serve(engine).map_err(|error| error.to_string())?;
     Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// Users and modules are not there yet. A server that ignored them would let everybody in, or
+/// lack commands, so it does not start.
+fn refuse_what_is_missing(config: &Config) -> Result<(), String> {
+    let file_only = &config.file_only;
+    let (statement, reason) = match (file_only.users.first(), file_only.modules.first()) {
+        (Some(user), _) => (user, "ACL users are not supported by this version of Rufous"),
+        (None, Some(module)) => (module, "Modules are not supported by Rufous"),
+        (None, None) => return Ok(()),
+    };
+    Err(LoadError::at(&statement.origin, reason).to_string())
+}
+
+/// Directives whose feature is still to come are kept, and whoever set one is told so.
+fn warn_of_directives_without_effect(config: &Config) {
+    let is_idle = |directive: &&config::Directive| directive.is_later();
+    for directive in config::DIRECTIVES.iter().filter(is_idle) {
+        if directive.print(config) != directive.default_text() {
+            tracing::warn!("The directive {} has no effect in this version", directive.name);
+        }
+    }
+}
+
+fn rename_commands(engine: &mut Engine, renamed: &[config::Statement]) -> Result<(), String> {
+    for statement in renamed {
+        let [_, from, to] = statement.words.as_slice() else { continue };
+        let reason = match engine.server.table.rename(from, to) {
+            Ok(()) => continue,
+            Err(RenameError::NoSuchCommand) => "No such command in rename-command",
+            Err(RenameError::TargetExists) => "Target command name already exists",
+        };
+        return Err(LoadError::at(&statement.origin, reason).to_string());
+    }
+    Ok(())
 }
 
 fn announce(config: &Config) {

@@ -124,6 +124,11 @@ fn put_info(reply: &mut Reply<'_>, table: &Table, row: &Row) {
     for spec in command.keys {
         put_key_spec(reply, spec);
     }
+    if command.subcommands.is_empty() {
+        // An empty set, where others than leaves have an array: so Redis does it.
+        reply.set(0);
+        return;
+    }
     reply.array(command.subcommands.len());
     for child in table.children(row.id) {
         put_info(reply, table, child);

@@ -87,7 +87,7 @@ static SET: Command = Command {
 
 fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if args.remaining() % 2 == 1 {
-        return Err(CommandError::WrongArity("config|set"));
+        return Err(CommandError::Syntax);
     }
     let mut pairs = Vec::with_capacity(args.remaining() / 2);
     while !args.is_empty() {

@@ -271,10 +271,22 @@ fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError) {
     if let Some(id) = id {
         cx.server.stats.rejected(id);
     }
+    if id.is_some_and(|id| transaction::is_exec(cx.server.table.row(id).command)) {
+        return abort_transaction(cx, error);
+    }
     if let Some(transaction) = cx.session_mut().transaction.as_mut() {
         transaction.spoil();
     }
     write_error(cx, error);
+}
+
+/// An EXEC that no handler saw ends the transaction and says why.
+fn abort_transaction(cx: &mut Cx<'_>, error: &CommandError) {
+    transaction::leave(cx);
+    let text = error.text();
+    let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
+    let text = [b"EXECABORT Transaction discarded because of: ", reason].concat();
+    write_error(cx, &CommandError::Bytes(text.into_boxed_slice()));
 }
 
 pub(super) fn write_error(cx: &mut Cx<'_>, error: &CommandError) {

@@ -18,10 +18,16 @@ impl Snapshot {
         self.entries.iter().filter(|entry| !entry.is_expired(self.now_ms))
     }
 
-    /// Visits the live ones among about `count` entries, as [`Db::scan`] does.
-    pub fn scan(&self, from: u64, count: usize, mut visit: impl FnMut(&Entry)) -> u64 {
+    /// Visits those among about `count` entries, as [`Db::scan`] does, that are wanted and live.
+    pub fn scan(
+        &self,
+        from: u64,
+        count: usize,
+        wants: impl Fn(&Entry) -> bool,
+        mut visit: impl FnMut(&Entry),
+    ) -> u64 {
         self.entries.scan(from, count, |entry| {
-            if !entry.is_expired(self.now_ms) {
+            if wants(entry) && !entry.is_expired(self.now_ms) {
                 visit(entry);
             }
         })

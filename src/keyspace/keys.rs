@@ -104,14 +104,20 @@ impl<'a> Keys<'a> {
         self.peek(key).is_some()
     }
 
-    /// Visits about `count` live entries from a position in hash order on, as [`Db::scan`] does.
-    pub fn scan(&self, from: u64, count: usize, mut visit: impl FnMut(&Entry)) -> u64 {
-        self.db().scan(from, count, |entry| {
-            if entry.is_expired(self.space.now_ms) {
-                self.space.changes.found_expired(self.db, entry.key());
-            } else {
-                visit(entry);
-            }
+    /// Visits those among about `count` entries from a position in hash order on, as [`Db::scan`]
+    /// does, that are wanted and live.
+    pub fn scan(
+        &self,
+        from: u64,
+        count: usize,
+        wants: impl Fn(&Entry) -> bool,
+        mut visit: impl FnMut(&Entry),
+    ) -> u64 {
+        let is_live = |entry: &Entry| !entry.is_expired(self.space.now_ms);
+        self.db().scan(from, count, |entry| match (wants(entry), is_live(entry)) {
+            (true, true) => visit(entry),
+            (true, false) => self.space.changes.found_expired(self.db, entry.key()),
+            (false, _) => {}
         })
     }
 

@@ -7,6 +7,7 @@
 
 mod connection;
 mod jobs;
+pub mod limits;
 mod listener;
 pub mod logging;
 mod pool;

@@ -113,6 +113,11 @@ impl Window {
 
 /// Runs the prepared requests of one connection, then sees what is next for it.
 fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, count: usize) {
+    let mono_ms = engine.server.clock.mono_ms();
+    if let Some(session) = engine.clients.get_mut(connection.client) {
+        session.last_active_ms = mono_ms;
+        session.io.read_bytes_total = connection.io.borrow().read_bytes;
+    }
     let mut at = 0;
     while at < count && !connection.is_closed.get() {
         let verdict = run_until_effect(net, engine, connection, &mut at, count);
@@ -187,14 +192,9 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
     } else if connection.has_paused_reading.take() {
         connection.wake();
     }
-    let mono_ms = engine.server.clock.mono_ms();
     if let Some(session) = engine.clients.get_mut(connection.client) {
-        session.last_active_ms = mono_ms;
         session.io.query_bytes = io.reader.buffered_len();
         session.io.argv_bytes = io.reader.argv_len();
-        session.io.output_bytes = io.out.memory();
-        session.io.read_bytes_total = io.read_bytes;
-        session.io.written_bytes_total = io.written_bytes;
     }
     if !io.out.is_empty() || io.is_closing {
         net.mark_dirty(connection);
@@ -313,6 +313,10 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
         }
     }
     let is_left = !io.out.is_empty();
+    if let Some(session) = engine.clients.get_mut(connection.client) {
+        session.io.output_bytes = io.out.len();
+        session.io.written_bytes_total = io.written_bytes;
+    }
     if connection.wants_write.replace(is_left) != is_left && is_left {
         connection.wake();
     }

@@ -14,13 +14,16 @@ pub fn describe(server: &Server, session: &Session) -> String {
     let transaction = session.transaction.as_deref();
     let io = &session.io;
     let command = session.last_command.map_or("NULL", |id| server.table.row(id).full_name);
+    // Redis keeps the first 16 KB apart from the rest; watchers alarm on the rest.
+    let at_hand = io.output_bytes.min(16 * 1024);
+    let beyond = io.output_bytes - at_hand;
     let protocol = if session.protocol == Protocol::Resp3 { 3 } else { 2 };
     let mut line = String::with_capacity(400);
     let written = write!(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
          multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} \
-         oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={protocol} \
+         oll={} omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={protocol} \
          lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         session.id.number(),
         session.peer.address,
@@ -37,10 +40,11 @@ pub fn describe(server: &Server, session: &Session) -> String {
         io.query_free_bytes,
         io.argv_bytes,
         transaction.map_or(0, |t| t.memory()),
-        io.output_bytes,
-        io.output_bytes,
-        io.output_bytes,
-        io.output_bytes,
+        at_hand,
+        at_hand,
+        at_hand,
+        usize::from(beyond > 0),
+        beyond,
         memory_bytes(session),
         session.user,
         session.library_name,

@@ -254,8 +254,18 @@ mod tests {
         let text = [b'a'; 50_000];
         assert!(matches(&[b'*'; 50_000], &text, Case::Sensitive));
         assert!(!matches(&b"a*".repeat(25_000), b"b", Case::Sensitive));
-        assert!(matches(&b"a*".repeat(25_000), &text, Case::Sensitive));
+        assert!(!matches(&b"*?".repeat(50_000), &text, Case::Sensitive));
         assert!(!matches(&[&*b"a*".repeat(25_000), b"b"].concat(), &text, Case::Sensitive));
         assert!(!matches(&b"*a".repeat(50_001), &text, Case::Sensitive));
+    }
+
+    #[test]
+    fn a_thousand_stars_are_enough() {
+        let text = [b'a'; 5000];
+        assert!(matches(&b"*a".repeat(1000), &text, Case::Sensitive));
+        assert!(!matches(&b"*a".repeat(1001), &text, Case::Sensitive));
+        assert!(matches(&b"a*".repeat(1001), &text, Case::Sensitive));
+        assert!(!matches(&b"a*".repeat(1002), &text, Case::Sensitive));
+        assert!(matches(&b"**a".repeat(1000), &text, Case::Sensitive));
     }
 }

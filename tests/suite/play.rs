@@ -516,6 +516,9 @@ pub fn example(full_name: &str, text: &str) -> Transcript {
     Transcript::parse(Path::new(full_name), text)
 }
 
+/// Examples that show what 7.2 does otherwise than 7.0, which is what Debian ships.
+const EXAMPLES_OF_7_2: &[&str] = &["command|getkeys"];
+
 #[test]
 fn examples_of_commands_are_true() {
     let table = Table::new();
@@ -523,8 +526,8 @@ fn examples_of_commands_are_true() {
     for row in table.rows().iter().filter(|row| !row.command.example.is_empty()) {
         let transcript = example(row.full_name, row.command.example);
         differences += &play(&transcript, Place::Engine, 2, &table, false).differences;
-        // What came with 7.2 is not in the Redis that Debian ships.
-        if row.command.since < "7.1" && redis_is_there() {
+        let is_older = row.command.since < "7.1" && !EXAMPLES_OF_7_2.contains(&row.full_name);
+        if is_older && redis_is_there() {
             differences += &play(&transcript, Place::Redis, 2, &table, false).differences;
         }
     }

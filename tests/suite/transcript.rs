@@ -182,7 +182,7 @@ pub fn fits(expected: &[String], got: &str) -> bool {
         return true;
     }
     let got: Vec<&str> = got.lines().collect();
-    let matches = |pattern: &String, line: &&str| line_fits(pattern, line);
+    let matches = |pattern: &String, line: &&str| line_fits(pattern.trim_end(), line.trim_end());
     sequence_fits(expected, &got, |pattern| pattern.trim() == "...", matches)
 }
 
@@ -220,7 +220,8 @@ fn sequence_fits<P, T>(
 pub fn print(words: &[Vec<u8>], answer: &Answer) -> String {
     match answer {
         Answer::Bulk(text) | Answer::Verbatim(text) if is_report(words) => {
-            String::from_utf8_lossy(text).replace("\r\n", "\n").trim_end().to_owned()
+            let text = String::from_utf8_lossy(text).replace("\r\n", "\n");
+            if text.is_empty() { "\"\"".to_owned() } else { text.trim_end().to_owned() }
         }
         _ => answer.print().trim_end().to_owned(),
     }

@@ -356,7 +356,7 @@ fn protocol(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         _ => {
             return Err(CommandError::Fixed(
                 "ERR Wrong protocol type name. Please use one of the following: \
-                 string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+                 string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
             ));
         }
     }

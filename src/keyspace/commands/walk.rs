@@ -129,20 +129,36 @@ fn scan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let filter = Filter::read(args)?;
     let count = filter.count;
     if count <= INLINE_KEYS_MAX || cx.keys.db().len() <= INLINE_KEYS_MAX {
-        let walk = |visit: &mut dyn FnMut(&Entry)| cx.keys.scan(cursor, count, visit);
-        filter.list(&mut cx.reply, walk);
+        let Cx { keys, reply, .. } = cx;
+        write_page(reply, |visit| keys.scan(cursor, count, |entry| filter.takes(entry), visit));
         return Ok(());
     }
     let snapshot = cx.keys.db().snapshot(cx.keys.now_ms());
     let (filter, protocol) = (filter.into_owned(), cx.reply.protocol());
     cx.answer_by(Box::new(move || {
+        let filter = filter.as_filter();
         let mut out = ReplyBuf::new();
-        filter
-            .as_filter()
-            .list(&mut out.writer(protocol), |visit| snapshot.scan(cursor, count, visit));
+        write_page(&mut out.writer(protocol), |visit| {
+            snapshot.scan(cursor, count, |entry| filter.takes(entry), visit)
+        });
         out
     }));
     Ok(())
+}
+
+/// Writes the reply of SCAN: the next cursor, which `walk` answers, and the keys that it visits.
+fn write_page(reply: &mut Reply<'_>, walk: impl FnOnce(&mut dyn FnMut(&Entry)) -> u64) {
+    let mut keys = ReplyBuf::new();
+    let mut listed = 0;
+    let mut writer = keys.writer(reply.protocol());
+    let cursor = walk(&mut |entry| {
+        writer.bulk(entry.key());
+        listed += 1;
+    });
+    reply.array(2);
+    reply.bulk_fmt(format_args!("{cursor}"));
+    reply.array(listed);
+    reply.buffer().append(keys);
 }
 
 /// Which of the visited keys SCAN returns, and how many it visits.
@@ -206,22 +222,5 @@ impl<'a> Filter<'a> {
         let kind_fits = self.kind.is_none_or(|kind| kind == TypeFilter::Is(entry.kind()));
         let fits = |pattern| glob::matches(pattern, entry.key(), Case::Sensitive);
         kind_fits && self.pattern.is_none_or(fits)
-    }
-
-    /// Writes the reply: what `walk` answers as the next cursor, and the keys that it visits.
-    fn list(&self, reply: &mut Reply<'_>, walk: impl FnOnce(&mut dyn FnMut(&Entry)) -> u64) {
-        let mut keys = ReplyBuf::new();
-        let mut listed = 0;
-        let mut writer = keys.writer(reply.protocol());
-        let cursor = walk(&mut |entry| {
-            if self.takes(entry) {
-                writer.bulk(entry.key());
-                listed += 1;
-            }
-        });
-        reply.array(2);
-        reply.bulk_fmt(format_args!("{cursor}"));
-        reply.array(listed);
-        reply.buffer().append(keys);
     }
 }

@@ -1,0 +1,102 @@
+//! Batches through the whole engine without a socket: prepare, prefetch, execute.
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use rufous::config::Config;
+use rufous::engine::{ClientId, Engine, Now, Peer, Prepared, Seed, ServerParts};
+use rufous::resp::{OwnedRequest, ReplyBuf};
+use std::hint::black_box;
+
+const KEYS: u64 = 1_000_000;
+
+struct Bed {
+    engine: Engine,
+    client: ClientId,
+    hashes: Vec<u64>,
+    prepared: Vec<Prepared>,
+    random: u64,
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
+        engine.tick(Now { unix_us: 1_700_000_000_000_000, mono_us: 1_000 });
+        let client = engine.connect(Peer::internal());
+        let mut bed =
+            Bed { engine, client, hashes: Vec::new(), prepared: Vec::new(), random: 12_345 };
+        let mut out = ReplyBuf::new();
+        for number in 0..KEYS {
+            let request = OwnedRequest::from_args(&["SET", &key(number), "xxx"]);
+            bed.engine.run(bed.client, request.as_request(), &mut out);
+            out.clear();
+        }
+        bed
+    }
+
+    fn requests(&mut self, count: usize, make: fn(&str) -> Vec<String>) -> Vec<OwnedRequest> {
+        let mut request = || {
+            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            OwnedRequest::from_args(&make(&key((self.random >> 33) % KEYS)))
+        };
+        (0..count).map(|_| request()).collect()
+    }
+
+    /// What a turn does with a window of requests.
+    fn run(&mut self, requests: &[OwnedRequest], out: &mut ReplyBuf) {
+        self.hashes.clear();
+        self.prepared.clear();
+        for request in requests {
+            let prepared = self.engine.prepare(&request.as_request(), &mut self.hashes);
+            self.prepared.push(prepared);
+        }
+        self.engine.prefetch(self.client, &self.hashes);
+        for (request, prepared) in requests.iter().zip(&self.prepared) {
+            let hashed = prepared.hashed(&self.engine.server.table, &self.hashes);
+            let request = request.as_request();
+            self.engine.execute(self.client, prepared.clone(), request, hashed, out);
+        }
+    }
+}
+
+fn key(number: u64) -> String {
+    format!("key:{number:012}")
+}
+
+fn get(key: &str) -> Vec<String> {
+    vec!["GET".into(), key.into()]
+}
+
+fn set(key: &str) -> Vec<String> {
+    vec!["SET".into(), key.into(), "yyy".into()]
+}
+
+fn incr(key: &str) -> Vec<String> {
+    vec!["INCR".into(), format!("n{key}")]
+}
+
+fn batches(criterion: &mut Criterion) {
+    let mut bed = Bed::new();
+    for (name, make) in [("get", get as fn(&str) -> Vec<String>), ("set", set), ("incr", incr)] {
+        for count in [1, 16, 256] {
+            let mut group = criterion.benchmark_group(format!("engine/{name}"));
+            group.throughput(Throughput::Elements(count as u64));
+            group.bench_function(format!("{count}"), |bencher| {
+                let mut out = ReplyBuf::new();
+                let pool: Vec<_> = (0..64).map(|_| bed.requests(count, make)).collect();
+                let mut next = 0;
+                bencher.iter_batched_ref(
+                    || (),
+                    |()| {
+                        next = (next + 1) % pool.len();
+                        bed.run(black_box(&pool[next]), &mut out);
+                        out.clear();
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+            group.finish();
+        }
+    }
+}
+
+criterion_group!(benches, batches);
+criterion_main!(benches);
