@@ -317,7 +317,9 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
         session.io.output_bytes = io.out.len();
         session.io.written_bytes_total = io.written_bytes;
     }
-    if connection.wants_write.replace(is_left) != is_left && is_left {
+    connection.wants_write.set(is_left);
+    if is_left {
+        // The task asks for writability anew each time, since this write used it up.
         connection.wake();
     }
     if is_left {
