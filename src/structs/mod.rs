@@ -1,6 +1,8 @@
 //! Containers and text/number routines. Nothing here knows of commands, clients or a server.
 
 pub mod glob;
+pub mod intset;
+pub mod listpack;
 pub mod long_double;
 pub mod number;
 pub mod prefetch;

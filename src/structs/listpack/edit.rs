@@ -1,0 +1,195 @@
+//! Changing a listpack: every edit replaces a stretch of elements by another, through one gap.
+
+use super::{
+    BYTES_MAX, COUNT_UNKNOWN, END, Element, HEADER_LEN, INT_16, INT_24, INT_32, INT_64,
+    LONG_STRING, Listpack, TooLong, encode_backlen, stored_count,
+};
+use std::ops::Range;
+
+/// A listpack without elements.
+pub fn new_empty() -> Vec<u8> {
+    vec![HEADER_LEN as u8 + 1, 0, 0, 0, 0, 0, END]
+}
+
+/// Adds a text at the end.
+#[inline]
+pub fn append(listpack: &mut Vec<u8>, text: &[u8]) -> Result<(), TooLong> {
+    append_element(listpack, Element::of(text))
+}
+
+/// Adds an element at the end.
+#[inline]
+pub fn append_element(listpack: &mut Vec<u8>, element: Element<'_>) -> Result<(), TooLong> {
+    let end = listpack.len() - 1;
+    put(listpack, end..end, element, 0)
+}
+
+/// Adds a text at the start.
+pub fn prepend(listpack: &mut Vec<u8>, text: &[u8]) -> Result<(), TooLong> {
+    insert(listpack, HEADER_LEN, text)
+}
+
+/// Puts a text at a position, before the element that is there.
+pub fn insert(listpack: &mut Vec<u8>, position: usize, text: &[u8]) -> Result<(), TooLong> {
+    put(listpack, position..position, Element::of(text), 0)
+}
+
+/// Puts a text in the place of the element at a position.
+pub fn replace(listpack: &mut Vec<u8>, position: usize, text: &[u8]) -> Result<(), TooLong> {
+    replace_element(listpack, position, Element::of(text))
+}
+
+/// Puts an element in the place of the one at a position.
+pub fn replace_element(
+    listpack: &mut Vec<u8>,
+    position: usize,
+    element: Element<'_>,
+) -> Result<(), TooLong> {
+    let end = Listpack::trusted(listpack).next(position);
+    put(listpack, position..end, element, 1)
+}
+
+/// Deletes the element at a position, where the next one is afterwards.
+pub fn delete(listpack: &mut Vec<u8>, position: usize) {
+    delete_range(listpack, position, 1);
+}
+
+/// Deletes up to `count` elements from a position on and says how many they were.
+pub fn delete_range(listpack: &mut Vec<u8>, position: usize, count: usize) -> usize {
+    let mut rest = Listpack::trusted(listpack).iter_from(position);
+    let deleted = rest.by_ref().take(count).count();
+    let end = rest.next().map_or(listpack.len() - 1, |(position, _)| position);
+    open_gap(listpack, position..end, 0).expect("a listpack that shrinks is not too long");
+    recount(listpack, deleted, 0);
+    deleted
+}
+
+/// Adds the elements of a second listpack at the end.
+pub fn merge(listpack: &mut Vec<u8>, second: Listpack<'_>) -> Result<(), TooLong> {
+    let added = second.len();
+    let elements = &second.as_bytes()[HEADER_LEN..second.end()];
+    let end = listpack.len() - 1;
+    open_gap(listpack, end..end, elements.len())?;
+    listpack[end..end + elements.len()].copy_from_slice(elements);
+    recount(listpack, 0, added);
+    Ok(())
+}
+
+/// Cuts a listpack in two at a position and returns the second one.
+pub fn split_off(listpack: &mut Vec<u8>, position: usize) -> Vec<u8> {
+    let moved = Listpack::trusted(listpack).iter_from(position).count();
+    let mut second = new_empty();
+    second.splice(HEADER_LEN..HEADER_LEN, listpack[position..listpack.len() - 1].iter().copied());
+    write_total(&mut second);
+    recount(&mut second, 0, moved);
+    let end = listpack.len() - 1;
+    open_gap(listpack, position..end, 0).expect("a listpack that shrinks is not too long");
+    recount(listpack, moved, 0);
+    second
+}
+
+/// Puts an element in the place of the `removed` ones that fill a range.
+fn put(
+    listpack: &mut Vec<u8>,
+    range: Range<usize>,
+    element: Element<'_>,
+    removed: usize,
+) -> Result<(), TooLong> {
+    let (head, head_len, data) = encode(element).ok_or(TooLong)?;
+    let size = head_len + data.len();
+    let (backlen, backlen_width) = encode_backlen(size);
+    let start = range.start;
+    open_gap(listpack, range, size + backlen_width)?;
+    let gap = &mut listpack[start..start + size + backlen_width];
+    gap[..head_len].copy_from_slice(&head[..head_len]);
+    gap[head_len..size].copy_from_slice(data);
+    gap[size..].copy_from_slice(&backlen[..backlen_width]);
+    recount(listpack, removed, 1);
+    Ok(())
+}
+
+/// The encoding (for an integer with its value), its length, and the data that follow it; `None`
+/// for a string that is too long for any listpack.
+fn encode(element: Element<'_>) -> Option<([u8; 9], usize, &[u8])> {
+    let mut head = [0; 9];
+    match element {
+        Element::Int(value) => {
+            let len = encode_int(value, &mut head);
+            Some((head, len, &[]))
+        }
+        Element::Str(text) if text.len() > BYTES_MAX => None,
+        Element::Str(text) => {
+            let len = text.len() as u32;
+            let head_len = match len {
+                0..64 => {
+                    head[0] = 0x80 | len as u8;
+                    1
+                }
+                64..4096 => {
+                    head[..2].copy_from_slice(&(0xe000 | len as u16).to_be_bytes());
+                    2
+                }
+                _ => {
+                    head[0] = LONG_STRING;
+                    head[1..5].copy_from_slice(&len.to_le_bytes());
+                    5
+                }
+            };
+            Some((head, head_len, text))
+        }
+    }
+}
+
+/// Writes an integer in the shortest encoding and answers its length.
+fn encode_int(value: i64, head: &mut [u8; 9]) -> usize {
+    let (code, width) = match value {
+        0..=127 => {
+            head[0] = value as u8;
+            return 1;
+        }
+        -4096..=4095 => {
+            let bits = 0xc000 | (value as u16 & 0x1fff);
+            head[..2].copy_from_slice(&bits.to_be_bytes());
+            return 2;
+        }
+        -0x8000..=0x7fff => (INT_16, 2),
+        -0x80_0000..=0x7f_ffff => (INT_24, 3),
+        -0x8000_0000..=0x7fff_ffff => (INT_32, 4),
+        _ => (INT_64, 8),
+    };
+    head[0] = code;
+    head[1..=width].copy_from_slice(&value.to_le_bytes()[..width]);
+    width + 1
+}
+
+/// Gives a range another length; what it holds afterwards is the caller's to write.
+fn open_gap(listpack: &mut Vec<u8>, range: Range<usize>, len: usize) -> Result<(), TooLong> {
+    let old_total = listpack.len();
+    let total = old_total - range.len() + len;
+    if len > range.len() {
+        if total > BYTES_MAX {
+            return Err(TooLong);
+        }
+        listpack.resize(total, 0);
+    }
+    listpack.copy_within(range.end..old_total, range.start + len);
+    listpack.truncate(total);
+    write_total(listpack);
+    Ok(())
+}
+
+fn write_total(listpack: &mut [u8]) {
+    let total = (listpack.len() as u32).to_le_bytes();
+    listpack[..4].copy_from_slice(&total);
+}
+
+/// Keeps the stored count; once it has saturated it stays so.
+fn recount(listpack: &mut [u8], removed: usize, added: usize) {
+    let stored = stored_count(listpack);
+    if stored == COUNT_UNKNOWN {
+        return;
+    }
+    let count = usize::from(stored) - removed + added;
+    let stored = u16::try_from(count).unwrap_or(COUNT_UNKNOWN);
+    listpack[4..6].copy_from_slice(&stored.to_le_bytes());
+}
