@@ -319,10 +319,9 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
     }
     connection.wants_write.set(is_left);
     if is_left {
-        // The task asks for writability anew each time, since this write used it up.
+        // Always, not only the first time: the task asks for the next writability when it is
+        // polled, and its last poll ended with this one.
         connection.wake();
-    }
-    if is_left {
         return;
     }
     io.over_soft_limit = None;
