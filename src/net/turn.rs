@@ -319,9 +319,10 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
     }
     connection.wants_write.set(is_left);
     if is_left {
-        // Always, not only the first time: the task asks for the next writability when it is
-        // polled, and its last poll ended with this one.
+        // The task asks for writability anew each time, since this write used it up.
         connection.wake();
+    }
+    if is_left {
         return;
     }
     io.over_soft_limit = None;
