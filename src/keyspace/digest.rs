@@ -5,6 +5,8 @@
 //! exclusive or where it does not.
 
 use super::{Entry, Keyspace};
+use crate::structs::number::I64Buf;
+use crate::types::set::SetRef;
 use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
 
@@ -34,9 +36,15 @@ impl Digest {
     /// Mixes in a value and whether it has an expiry.
     pub fn mix_value(&mut self, entry: &Entry) {
         self.mix(&kind_number(entry.kind()).to_be_bytes());
-        match entry.object() {
-            None => self.mix(entry.string().unwrap_or_default()),
-            Some(Object::Bytes(bytes)) => self.mix(bytes),
+        match (entry.kind(), entry.object()) {
+            (Kind::Set, object) => {
+                for member in SetRef::of(entry.encoding(), entry.packed(), object).iter() {
+                    self.add(member.bytes(&mut I64Buf::new()));
+                }
+            }
+            (_, None) => self.mix(entry.string().unwrap_or_default()),
+            (_, Some(Object::Bytes(bytes))) => self.mix(bytes),
+            (_, Some(_)) => {}
         }
         if entry.expiry_ms().is_some() {
             self.add(b"!!expire!!");

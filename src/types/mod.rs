@@ -4,7 +4,10 @@
 //! count and a writer copies what is shared (`Arc::make_mut`). Strings are objects only when they
 //! are long; short ones lie in the entry itself.
 
+pub mod set;
 pub mod string;
+
+use triomphe::Arc;
 
 use crate::structs::SharedBytes;
 
@@ -115,6 +118,8 @@ pub enum Object {
     /// A long string, or a packed collection too long to lie in the entry: the entry's kind and
     /// encoding say which.
     Bytes(SharedBytes),
+    /// A set too large to be packed.
+    Set(Arc<set::SetTable>),
 }
 
 impl Object {
@@ -122,6 +127,7 @@ impl Object {
     pub fn memory_bytes(&self) -> usize {
         match self {
             Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
+            Object::Set(table) => size_of::<usize>() + table.memory_bytes(),
         }
     }
 
@@ -129,6 +135,7 @@ impl Object {
     pub fn element_count(&self) -> usize {
         match self {
             Object::Bytes(_) => 1,
+            Object::Set(table) => table.len(),
         }
     }
 }
