@@ -6,7 +6,9 @@
 
 /// Defines a `const` bit set: its type, its members, and their wire names in printing order.
 macro_rules! bit_set {
-    ($(#[$doc:meta])* $type:ident { $($(#[$member_doc:meta])* $member:ident = $name:literal,)* }) => {
+    ($(#[$doc:meta])* $type:ident {
+        $($(#[$member_doc:meta])* $member:ident = $name:literal,)*
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub struct $type(u64);
@@ -39,7 +41,8 @@ macro_rules! bit_set {
 
             /// The member of that wire name, in any letter case.
             pub fn by_name(name: &[u8]) -> Option<$type> {
-                let found = Self::NAMES.iter().find(|(n, _)| n.as_bytes().eq_ignore_ascii_case(name));
+                let is_it = |n: &str| n.as_bytes().eq_ignore_ascii_case(name);
+                let found = Self::NAMES.iter().find(|(n, _)| is_it(n));
                 found.map(|(_, bit)| *bit)
             }
 

@@ -234,10 +234,10 @@ impl Entry {
         Some(unsafe { self.at(EXPIRY_AT).cast::<u64>().read() })
     }
 
-    /// Whether its time has come.
+    /// Whether its time is over: in its last millisecond it is still there.
     #[inline]
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expiry_ms().is_some_and(|at_ms| at_ms <= now_ms)
+        self.expiry_ms().is_some_and(|at_ms| at_ms < now_ms)
     }
 
     /// Heap bytes of the value beyond the entry's own allocation.

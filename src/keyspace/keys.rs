@@ -152,12 +152,19 @@ impl<'a> Keys<'a> {
     /// Changes a live entry in place. A change the world should hear of is told by
     /// [`Keys::changed`].
     pub fn edit<R>(&mut self, key: &Key<'_>, edit: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        self.settle(key);
-        let access = &self.space.access;
-        self.space.dbs[self.db].edit(key.hash, key.bytes, |entry| {
+        let (access, now_ms) = (&self.space.access, self.space.now_ms);
+        // One descent finds the entry and whether its time has come.
+        let edited = self.space.dbs[self.db].edit(key.hash, key.bytes, |entry| {
+            if entry.is_expired(now_ms) {
+                return None;
+            }
             entry.set_clock(access.touched(entry.clock()));
-            edit(entry)
-        })
+            Some(edit(entry))
+        });
+        if let Some(None) = edited {
+            self.settle(key);
+        }
+        edited.flatten()
     }
 
     /// Sets a key to a string value, whatever it held.

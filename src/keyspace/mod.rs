@@ -109,7 +109,9 @@ impl Keyspace {
         let mut more = false;
         for index in 0..self.dbs.len() {
             let mut due = Vec::new();
-            more |= self.dbs[index].take_expired(self.now_ms, max, &mut due);
+            // An entry is still there in the millisecond that its expiry names.
+            let before_ms = self.now_ms.saturating_sub(1);
+            more |= self.dbs[index].take_expired(before_ms, max, &mut due);
             self.stats.expired += due.len() as u64;
             self.stats.expired_actively += due.len() as u64;
             for entry in due {

@@ -64,6 +64,12 @@ impl Client {
         (std::mem::take(&mut self.input), self.ended)
     }
 
+    /// A second handle that only writes, for another thread.
+    pub fn writer(&self) -> Client {
+        let stream = self.stream.try_clone().expect("the process has descriptors left");
+        Client { stream, input: Vec::new(), ended: false }
+    }
+
     /// Our end of the connection, as CLIENT LIST shows it.
     pub fn local_address(&self) -> SocketAddr {
         self.stream.local_addr().expect("it is connected")

@@ -8,9 +8,14 @@
 
 mod answer;
 mod client;
+mod compatibility;
 mod interop;
+mod laws;
+mod limits;
 mod local;
 mod play;
 mod server;
 mod shape;
+mod tcp;
+mod tidy;
 mod transcript;

@@ -81,6 +81,11 @@ impl Server {
         Client::connect(self.port).expect("the server accepts connections")
     }
 
+    /// Waits for the process to end; its exit code. The caller has told it to.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.process.wait().expect("it is our child").code()
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.id()
     }

@@ -1,20 +1,21 @@
 //! Whether a reply has the shape that its command's record declares.
 
 use crate::answer::Answer;
-use rufous::command::{Command, Lookup, Shape, Table};
+use rufous::command::table::Row;
+use rufous::command::{Lookup, Shape, Table};
 use rufous::resp::OwnedRequest;
 
 /// The command a request names, if there is one.
-pub fn command(table: &Table, words: &[Vec<u8>]) -> Option<&'static Command> {
+pub fn row<'a>(table: &'a Table, words: &[Vec<u8>]) -> Option<&'a Row> {
     match table.lookup(&OwnedRequest::from_args(words).as_request()) {
-        Lookup::Found(id) => Some(table.row(id).command),
+        Lookup::Found(id) => Some(table.row(id)),
         _ => None,
     }
 }
 
 /// What is wrong with the shape of a reply, if something is.
 pub fn fault(table: &Table, words: &[Vec<u8>], answer: &Answer) -> Option<String> {
-    let command = command(table, words)?;
+    let command = row(table, words)?.command;
     let is_queued = *answer == Answer::Simple(b"QUEUED".to_vec());
     if is_queued || matches!(answer, Answer::Error(_)) || has_shape(command.reply, answer) {
         return None;

@@ -16,7 +16,9 @@ pub static CLIENTS: &[Field] = &[
         let sizes = view.clients.iter().map(|session| session.io.output_bytes);
         sizes.max().unwrap_or(0).to_string()
     }),
-    zero("blocked_clients"),
+    field("blocked_clients", |view| {
+        view.clients.iter().filter(|session| session.suspension.is_some()).count().to_string()
+    }),
     zero("tracking_clients"),
     zero("pubsub_clients"),
     field("watching_clients", |view| {

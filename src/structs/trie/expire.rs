@@ -1,10 +1,11 @@
-//! Deadlines: each kid of an inner node carries a lower bound of the deadlines below it.
+//! Deadlines: for each of its kids an inner node keeps a lower bound of the deadlines below.
 //!
-//! That is an index over segments, not over keys: it costs 8 bytes a segment and one comparison a
-//! level on insertion. Bounds are only lowered by writers, so they may become stale (too low) when
-//! a deadline is removed or moved out; the active cycle, which is the only reader, puts the bounds
-//! it passes right. An ordered index over keys is refused: it costs memory for each volatile key
-//! and a second structure to keep in step on each SET EX.
+//! That is an index over segments, not over keys: it costs 8 bytes a segment, only where there
+//! are deadlines, and one comparison a level on insertion. Bounds are only lowered by writers, so
+//! they may become stale (too low) when a deadline is removed or moved out; the active cycle,
+//! which is the only reader, puts the bounds it passes right. An ordered index over keys is
+//! refused: it costs memory for each volatile key and a second structure to keep in step on each
+//! SET EX.
 
 use triomphe::Arc;
 
@@ -37,17 +38,16 @@ impl<T: Item> Trie<T> {
         let mut inner = Arc::make_mut(&mut self.root);
         for level in 0..LEVELS {
             let at = inner.rank(cell_of(hash, level));
-            let kid = &mut inner.kids[at];
-            kid.earliest_ms = kid.earliest_ms.min(at_ms);
-            match &mut kid.node {
+            inner.lower_bound(at, at_ms);
+            match &mut inner.kids[at] {
                 Node::Inner(child) => inner = Arc::make_mut(child),
                 Node::Leaf(_) => return,
             }
         }
     }
 
-    /// Moves up to `max` items whose deadline is `now_ms` or earlier to `out`. The answer is whether
-    /// there are, or may be, more of them.
+    /// Moves up to `max` items whose deadline is `now_ms` or earlier to `out`. The answer is
+    /// whether there are, or may be, more of them.
     pub fn take_expired(&mut self, now_ms: u64, max: usize, out: &mut Vec<T>) -> bool {
         if self.earliest_ms > now_ms || max == 0 {
             return self.earliest_ms <= now_ms;
@@ -70,13 +70,13 @@ impl<T: Item> Sweep<'_, T> {
         let mut cell = 0;
         for at in 0..inner.kids.len() {
             let next_cell = inner.next_start(cell + 1);
-            let kid = &mut inner.kids[at];
-            if kid.earliest_ms <= self.now_ms && self.left > 0 {
+            if inner.bound(at) <= self.now_ms && self.left > 0 {
                 let left = self.left;
-                kid.earliest_ms = match &mut kid.node {
+                let bound_ms = match &mut inner.kids[at] {
                     Node::Inner(child) => self.inner(child, level + 1),
                     Node::Leaf(leaf) => self.leaf(leaf),
                 };
+                inner.set_bound(at, bound_ms);
                 if self.left < left {
                     sparse.push(cell);
                 }
@@ -87,10 +87,11 @@ impl<T: Item> Sweep<'_, T> {
             inner.collapse(cell, self.shape);
             inner.settle(cell, level, self.shape);
         }
-        inner.kids.iter().map(|kid| kid.earliest_ms).min().unwrap_or(u64::MAX)
+        inner.least_bound()
     }
 
-    /// Sweeps a segment, without copying it if nothing in it has expired, and returns its new bound.
+    /// Sweeps a segment, without copying it if nothing in it has expired, and returns its new
+    /// bound.
     fn leaf(&mut self, leaf: &mut Leaf<T>) -> u64 {
         let view = leaf.view();
         view.prefetch_items();

@@ -1,16 +1,16 @@
 //! Inner nodes: 1024 cells, one for each value of the next ten hash bits, shared among few kids.
 //!
 //! A kid covers a run of cells, so its hashes share as many bits as the run is short. Which cells
-//! start a run is a bitmap, and a kid's place in the list is the number of starts up to its cell: two
-//! cache lines answer it. Kids lie in hash order, which SCAN and the walks want
-//! anyway, and each is referenced once, which the uniqueness check of copy-on-write wants. The
-//! alternative refused is a directory of 2^n indices: it has to double and halve, adds a dependent
-//! miss, and takes more memory; what it saves is moving the later kids when a segment splits, some
-//! 100 ns in 2 us.
+//! start a run is a bitmap, and a kid's place in the list is the number of starts up to its cell:
+//! two cache lines answer it. Kids lie in hash order, which SCAN and the walks want anyway, and
+//! each is referenced once, which the uniqueness check of copy-on-write wants. The alternative
+//! refused is a directory of 2^n indices: it has to double and halve, adds a dependent miss, and
+//! takes more memory; what it saves is moving the later kids when a segment splits, some 100 ns in
+//! 2 us.
 //!
 //! Invariants: cell 0 is a start; `kids` has one kid per start; a leaf's run is `CELLS >> (depth -
-//! LEVEL_BITS * level)` cells, aligned to its length; an inner kid's run is one cell; `earliest_ms` of a kid is
-//! no later than any deadline below it.
+//! LEVEL_BITS * level)` cells, aligned to its length; an inner kid's run is one cell; the bound of
+//! a kid is no later than any deadline below it.
 
 use triomphe::Arc;
 
@@ -35,19 +35,23 @@ pub(super) enum Node<T> {
     Inner(Arc<Inner<T>>),
 }
 
-pub(super) struct Kid<T> {
-    pub(super) node: Node<T>,
-    /// A lower bound of the deadlines below; `u64::MAX` when there are none.
-    pub(super) earliest_ms: u64,
-}
-
 /// The order of the fields puts the starts on cache lines of their own.
 #[repr(C)]
 pub(super) struct Inner<T> {
     /// How many starts there are before each word of `starts`.
     ranks: [u16; CELLS / 64],
-    pub(super) kids: Vec<Kid<T>>,
+    pub(super) kids: Vec<Node<T>>,
     starts: [u64; CELLS / 64],
+    /// A lower bound of the deadlines below each kid; not there while there are none, which saves
+    /// memory, and lookups never read it.
+    bounds: Option<Box<Bounds>>,
+    /// Makes the allocation a multiple of cache lines.
+    _pad: [u64; 7],
+}
+
+#[derive(Clone)]
+struct Bounds {
+    of_kids: Vec<u64>,
 }
 
 /// What a trie is built of, kept up to date by those who change it.
@@ -81,20 +85,19 @@ impl Shape {
     }
 }
 
-impl<T> Clone for Kid<T> {
-    fn clone(&self) -> Kid<T> {
-        let node = match &self.node {
+impl<T> Clone for Node<T> {
+    fn clone(&self) -> Node<T> {
+        match self {
             Node::Leaf(leaf) => Node::Leaf(leaf.clone()),
             Node::Inner(inner) => Node::Inner(inner.clone()),
-        };
-        Kid { node, earliest_ms: self.earliest_ms }
+        }
     }
 }
 
 impl<T: Item> Clone for Inner<T> {
     fn clone(&self) -> Inner<T> {
-        self.kids.iter().for_each(|kid| kid.node.prefetch_count());
-        Inner { kids: self.kids.clone(), ..*self }
+        self.kids.iter().for_each(Node::prefetch_count);
+        Inner { kids: self.kids.clone(), bounds: self.bounds.clone(), ..*self }
     }
 }
 
@@ -124,12 +127,14 @@ impl<T: Item> Node<T> {
 
 impl<T: Item> Inner<T> {
     /// A node with one kid, which covers all the cells.
-    fn around(kid: Kid<T>) -> Inner<T> {
+    fn around(kid: Node<T>, bound_ms: u64) -> Inner<T> {
         let mut starts = [0; CELLS / 64];
         starts[0] = 1;
         let mut ranks = [1; CELLS / 64];
         ranks[0] = 0;
-        Inner { ranks, kids: vec![kid], starts }
+        let mut inner = Inner { ranks, kids: vec![kid], bounds: None, _pad: [0; 7], starts };
+        inner.lower_bound(0, bound_ms);
+        inner
     }
 
     /// The root of an empty trie.
@@ -137,7 +142,7 @@ impl<T: Item> Inner<T> {
         let leaf = Leaf::empty(0, 0);
         shape.count(&leaf);
         shape.inner_nodes += 1;
-        Inner::around(Kid { node: Node::Leaf(leaf), earliest_ms: u64::MAX })
+        Inner::around(Node::Leaf(leaf), u64::MAX)
     }
 
     /// The place of the kid that covers a cell.
@@ -149,8 +154,46 @@ impl<T: Item> Inner<T> {
     }
 
     #[inline(always)]
-    pub(super) fn kid(&self, cell: usize) -> &Kid<T> {
+    pub(super) fn kid(&self, cell: usize) -> &Node<T> {
         &self.kids[self.rank(cell)]
+    }
+
+    /// A time before which nothing below a kid expires; `u64::MAX` when there are no deadlines.
+    pub(super) fn bound(&self, at: usize) -> u64 {
+        self.bounds.as_ref().map_or(u64::MAX, |bounds| bounds.of_kids[at])
+    }
+
+    /// A time before which nothing below this node expires.
+    pub(super) fn least_bound(&self) -> u64 {
+        let bounds = self.bounds.as_ref();
+        bounds.and_then(|bounds| bounds.of_kids.iter().min().copied()).unwrap_or(u64::MAX)
+    }
+
+    #[inline]
+    pub(super) fn lower_bound(&mut self, at: usize, at_ms: u64) {
+        if at_ms < self.bound(at) {
+            self.set_bound(at, at_ms);
+        }
+    }
+
+    pub(super) fn set_bound(&mut self, at: usize, at_ms: u64) {
+        let len = self.kids.len();
+        let none = || Box::new(Bounds { of_kids: vec![u64::MAX; len] });
+        self.bounds.get_or_insert_with(none).of_kids[at] = at_ms;
+    }
+
+    fn insert_kid(&mut self, at: usize, kid: Node<T>, bound_ms: u64) {
+        self.kids.insert(at, kid);
+        if let Some(bounds) = &mut self.bounds {
+            bounds.of_kids.insert(at, bound_ms);
+        }
+    }
+
+    fn remove_kid(&mut self, at: usize) -> Node<T> {
+        if let Some(bounds) = &mut self.bounds {
+            bounds.of_kids.remove(at);
+        }
+        self.kids.remove(at)
     }
 
     #[inline(always)]
@@ -198,21 +241,22 @@ impl<T: Item> Inner<T> {
         self.ranks[(cell >> 6) + 1..].iter_mut().for_each(|rank| *rank -= 1);
     }
 
-    /// The kid that covers a cell, after whatever it takes to make room for one more item there.
+    /// The place of the kid that covers a cell, after whatever it takes to make room for one more
+    /// item there.
     #[inline(always)]
-    pub(super) fn kid_with_room(
+    pub(super) fn rank_with_room(
         &mut self,
         cell: usize,
         level: usize,
         shape: &mut Shape,
         hash: impl Fn(&[u8]) -> u64,
-    ) -> &mut Kid<T> {
+    ) -> usize {
         let mut at = self.rank(cell);
-        while self.kids[at].node.is_full_leaf() {
+        while self.kids[at].is_full_leaf() {
             self.make_room(at, cell, level, shape, &hash);
             at = self.rank(cell);
         }
-        &mut self.kids[at]
+        at
     }
 
     /// Grows, splits or pushes down a full segment, one step.
@@ -225,26 +269,27 @@ impl<T: Item> Inner<T> {
         shape: &mut Shape,
         hash: impl Fn(&[u8]) -> u64,
     ) {
-        let Kid { node: Node::Leaf(leaf), earliest_ms } = &mut self.kids[at] else { return };
-        let earliest_ms = *earliest_ms;
+        let bound_ms = self.bound(at);
+        let Node::Leaf(leaf) = &mut self.kids[at] else { return };
         let depth_here = leaf.view().depth() as usize - LEVEL_BITS as usize * level;
+        if leaf.capacity() == CAPACITY && depth_here == LEVEL_BITS as usize {
+            shape.inner_nodes += 1;
+            let child = Inner::around(self.kids[at].clone(), bound_ms);
+            self.kids[at] = Node::Inner(Arc::new(child));
+            return;
+        }
         shape.discount(leaf);
         if leaf.capacity() < CAPACITY {
             leaf.grow();
             shape.count(leaf);
-        } else if depth_here < LEVEL_BITS as usize {
-            let upper = leaf.split(hash);
-            shape.count(leaf);
-            shape.count(&upper);
-            let run = CELLS >> depth_here;
-            self.insert_start((cell & !(run - 1)) + run / 2);
-            self.kids.insert(at + 1, Kid { node: Node::Leaf(upper), earliest_ms });
-        } else {
-            shape.count(leaf);
-            shape.inner_nodes += 1;
-            let child = Inner::around(self.kids[at].clone());
-            self.kids[at].node = Node::Inner(Arc::new(child));
+            return;
         }
+        let upper = leaf.split(hash);
+        shape.count(leaf);
+        shape.count(&upper);
+        let run = CELLS >> depth_here;
+        self.insert_start((cell & !(run - 1)) + run / 2);
+        self.insert_kid(at + 1, Node::Leaf(upper), bound_ms);
     }
 
     /// After removals from the segment that covers a cell: joins it with its neighbour as long as
@@ -252,7 +297,7 @@ impl<T: Item> Inner<T> {
     pub(super) fn settle(&mut self, cell: usize, level: usize, shape: &mut Shape) {
         while self.join_sparse(cell, level, shape) {}
         let at = self.rank(cell);
-        if let Node::Leaf(leaf) = &mut self.kids[at].node {
+        if let Node::Leaf(leaf) = &mut self.kids[at] {
             shape.segment_bytes -= leaf.bytes();
             leaf.shrink();
             shape.segment_bytes += leaf.bytes();
@@ -261,7 +306,7 @@ impl<T: Item> Inner<T> {
 
     /// Joins the segment that covers a cell with its neighbour, if both are sparse.
     fn join_sparse(&mut self, cell: usize, level: usize, shape: &mut Shape) -> bool {
-        let Node::Leaf(leaf) = &self.kid(cell).node else { return false };
+        let Node::Leaf(leaf) = self.kid(cell) else { return false };
         let view = leaf.view();
         let depth_here = view.depth() as usize - LEVEL_BITS as usize * level;
         if view.len() > JOIN_MAX || depth_here == 0 {
@@ -272,17 +317,17 @@ impl<T: Item> Inner<T> {
         if !self.is_start(start ^ run) {
             return false;
         }
-        let Node::Leaf(buddy) = &self.kid(start ^ run).node else { return false };
+        let Node::Leaf(buddy) = self.kid(start ^ run) else { return false };
         if buddy.view().depth() != view.depth() || buddy.view().len() + view.len() > JOIN_MAX {
             return false;
         }
         let start = start & !run;
         let at = self.rank(start);
         self.remove_start(start + run);
-        let upper = self.kids.remove(at + 1);
-        let lower = &mut self.kids[at];
-        lower.earliest_ms = lower.earliest_ms.min(upper.earliest_ms);
-        let (Node::Leaf(leaf), Node::Leaf(upper)) = (&mut lower.node, upper.node) else {
+        let bound_ms = self.bound(at).min(self.bound(at + 1));
+        let upper = self.remove_kid(at + 1);
+        self.lower_bound(at, bound_ms);
+        let (Node::Leaf(leaf), Node::Leaf(upper)) = (&mut self.kids[at], upper) else {
             unreachable!("both were just seen to be leaves");
         };
         shape.discount(leaf);
@@ -295,10 +340,9 @@ impl<T: Item> Inner<T> {
     /// Replaces the child that covers a cell by its only segment, if that is all it has left.
     pub(super) fn collapse(&mut self, cell: usize, shape: &mut Shape) -> bool {
         let at = self.rank(cell);
-        let Node::Inner(child) = &self.kids[at].node else { return false };
-        let [Kid { node: Node::Leaf(leaf), .. }] = child.kids.as_slice() else { return false };
-        let node = Node::Leaf(leaf.clone());
-        self.kids[at].node = node;
+        let Node::Inner(child) = &self.kids[at] else { return false };
+        let [leaf @ Node::Leaf(_)] = child.kids.as_slice() else { return false };
+        self.kids[at] = leaf.clone();
         shape.inner_nodes -= 1;
         true
     }

@@ -3,8 +3,8 @@
 //! Inner nodes and segments are reference counted. Cloning a trie clones its root pointer, which is
 //! a snapshot in constant time; a writer copies a node only if a snapshot shares it. Segments hold
 //! up to 48 items, split when full and join when sparse, so growth never touches more than one
-//! node. Items lie in the order of their keyed 64-bit hash, down to the segment, so a SCAN cursor is
-//! a position in hash space and survives any splitting and joining.
+//! node. Items lie in the order of their keyed 64-bit hash, down to the segment, so a SCAN cursor
+//! is a position in hash space and survives any splitting and joining.
 //!
 //! The alternative refused is one flat open-addressing table: single lookups are faster, but it
 //! doubles all at once (600 ms at 10 M keys), cannot be snapshotted without a fork, and its cursor
@@ -25,7 +25,7 @@ mod walk;
 use triomphe::Arc;
 
 pub use hash::HashKey;
-use inner::{Inner, Kid, LEVELS, Node, Shape, cell_of};
+use inner::{Inner, LEVELS, Node, Shape, cell_of};
 use segment::{CAPACITY, tag_of};
 pub use walk::Iter;
 
@@ -113,7 +113,7 @@ impl<T: Item> Trie<T> {
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<&T> {
         let mut inner = &*self.root;
         for level in 0..LEVELS {
-            match &inner.kid(cell_of(hash, level)).node {
+            match inner.kid(cell_of(hash, level)) {
                 Node::Inner(child) => inner = child,
                 Node::Leaf(leaf) => {
                     let view = leaf.view();
@@ -128,8 +128,8 @@ impl<T: Item> Trie<T> {
         None
     }
 
-    /// The item of a key, to change it in place. It must keep its key, and a nearer deadline must be
-    /// told to [`Trie::lower_deadline`].
+    /// The item of a key, to change it in place. It must keep its key, and a nearer deadline must
+    /// be told to [`Trie::lower_deadline`].
     #[inline]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut T> {
         let place = self.locate(hash, key)?;
@@ -174,7 +174,7 @@ impl<T: Item> Trie<T> {
     pub fn memory_bytes(&self) -> usize {
         let nodes = self.shape.inner_nodes as usize * (size_of::<Inner<T>>() + size_of::<usize>());
         let kids = self.stats().segments + self.shape.inner_nodes as usize;
-        self.shape.segment_bytes + nodes + kids * size_of::<Kid<T>>()
+        self.shape.segment_bytes + nodes + kids * size_of::<Node<T>>()
     }
 
     pub fn stats(&self) -> Stats {
@@ -204,14 +204,14 @@ impl<T: Item> Trie<T> {
         for level in 1..LEVELS {
             let mut deeper = false;
             for (kid, hash) in kids.iter().zip(hashes) {
-                kid.node.prefetch(*hash, level);
-                deeper |= matches!(kid.node, Node::Inner(_));
+                kid.prefetch(*hash, level);
+                deeper |= matches!(kid, Node::Inner(_));
             }
             if !deeper {
                 break;
             }
             for (kid, hash) in kids.iter_mut().zip(hashes) {
-                if let Node::Inner(child) = &kid.node {
+                if let Node::Inner(child) = kid {
                     *kid = child.kid(cell_of(*hash, level));
                     prefetch::value(*kid);
                 }
@@ -219,7 +219,7 @@ impl<T: Item> Trie<T> {
         }
         let mut slots = [None; BATCH];
         for ((slot, kid), hash) in slots.iter_mut().zip(kids).zip(hashes) {
-            if let Node::Leaf(leaf) = &kid.node {
+            if let Node::Leaf(leaf) = kid {
                 *slot = leaf.view().candidate(tag_of(*hash));
                 if let Some(slot) = slot {
                     prefetch::value(*slot);
@@ -236,7 +236,7 @@ impl<T: Item> Trie<T> {
         for level in 0..LEVELS {
             let at = inner.rank(cell_of(hash, level));
             kids[level] = at as u16;
-            match &inner.kids[at].node {
+            match &inner.kids[at] {
                 Node::Inner(child) => inner = child,
                 Node::Leaf(leaf) => {
                     let view = leaf.view();
@@ -256,7 +256,7 @@ impl<T: Item> Trie<T> {
     fn item_mut(&mut self, place: &Place) -> &mut T {
         let mut inner = Arc::make_mut(&mut self.root);
         for at in place.kids {
-            match &mut inner.kids[at as usize].node {
+            match &mut inner.kids[at as usize] {
                 Node::Inner(child) => inner = Arc::make_mut(child),
                 Node::Leaf(leaf) => {
                     return leaf.view_mut().into_item(place.at).expect("a found item is there");
@@ -275,9 +275,9 @@ impl<T: Item> Trie<T> {
         let mut inner = Arc::make_mut(root);
         for level in 0..LEVELS {
             let cell = cell_of(hash, level);
-            let kid = inner.kid_with_room(cell, level, shape, |key| hash_key.hash(key));
-            kid.earliest_ms = kid.earliest_ms.min(deadline_ms);
-            match &mut kid.node {
+            let at = inner.rank_with_room(cell, level, shape, |key| hash_key.hash(key));
+            inner.lower_bound(at, deadline_ms);
+            match &mut inner.kids[at] {
                 Node::Inner(child) => inner = Arc::make_mut(child),
                 Node::Leaf(leaf) => return leaf.view_mut().push(item, hash),
             }
@@ -311,7 +311,7 @@ fn remove_below<T: Item>(
 ) -> T {
     let inner = Arc::make_mut(node);
     let cell = cell_of(hash, level);
-    match &mut inner.kids[place.kids[level] as usize].node {
+    match &mut inner.kids[place.kids[level] as usize] {
         Node::Inner(child) => {
             let item = remove_below(child, shape, hash, place, level + 1);
             if child.kids.len() == 1 && inner.collapse(cell, shape) {

@@ -2,9 +2,9 @@
 //!
 //! A lookup compares 8 bits of the hash with all the tags at once, then follows a slot pointer. The
 //! tags lie on one cache line with the reference count and the length, so that line, one line of
-//! slots and the item are all that a lookup or an overwrite touches. An item prefers a line of slots
-//! that its tag names, so a lookup may fetch that line before it has seen the tags: one cache miss
-//! less in the chain. The tag of an empty slot is 0 and no item's tag is 0.
+//! slots and the item are all that a lookup or an overwrite touches. An item prefers a line of
+//! slots that its tag names, so a lookup may fetch that line before it has seen the tags: one cache
+//! miss less in the chain. The tag of an empty slot is 0 and no item's tag is 0.
 //!
 //! The allocation comes in steps of eight slots, which keeps the memory per key flat whatever the
 //! table's size. The steps are variants of an enum over a const-generic struct, which is safe code;
@@ -182,9 +182,7 @@ impl<T: Item> Leaf<T> {
     pub(super) fn prefetch(&self, tag: u8) {
         let view = self.view();
         prefetch::value(view.head);
-        if let Some(slot) = view.slots.get(LINE * line_of(tag, view.slots.len() / LINE)) {
-            prefetch::value(slot);
-        }
+        view.prefetch_slots(tag);
     }
 
     /// Fetches the reference count, which has a line with the tags.
@@ -321,9 +319,19 @@ impl<'a, T: Item> View<'a, T> {
         self.tail.overflow.as_deref().map_or(&[], |list| &list.items)
     }
 
+    /// Fetches the slots where the item of a tag is likely to be.
+    #[inline(always)]
+    fn prefetch_slots(&self, tag: u8) {
+        if let Some(slot) = self.slots.get(LINE * line_of(tag, self.slots.len() / LINE)) {
+            prefetch::value(slot);
+        }
+    }
+
     /// Where a key's item is, if it is in a slot.
     #[inline(always)]
     pub(super) fn find(&self, tag: u8, key: &[u8]) -> Option<usize> {
+        // The slots are fetched along with the tags, not after them.
+        self.prefetch_slots(tag);
         let mut candidates = matching(self.tags, tag);
         while candidates != 0 {
             let at = candidates.trailing_zeros() as usize;

@@ -127,12 +127,12 @@ fn check_inner(inner: &Inner<Tiny>, level: usize, found: &mut Found) -> u64 {
         assert_eq!((inner.rank(cell), inner.rank(end - 1)), (at, at));
         assert_eq!((inner.run_start(cell), inner.run_start(end - 1)), (cell, cell));
         assert!(run.is_power_of_two() && cell % run == 0);
-        bound = bound.min(kid.earliest_ms);
-        match &kid.node {
+        bound = bound.min(inner.bound(at));
+        match kid {
             Node::Inner(child) => {
                 assert_eq!(run, 1);
                 let below = check_inner(child, level + 1, found);
-                assert!(kid.earliest_ms <= below);
+                assert!(inner.bound(at) <= below);
             }
             Node::Leaf(leaf) => {
                 let view = leaf.view();
@@ -142,7 +142,7 @@ fn check_inner(inner: &Inner<Tiny>, level: usize, found: &mut Found) -> u64 {
                 assert_eq!(filled + view.overflow().len(), view.len());
                 let full = filled == CAPACITY && view.depth() == MAX_DEPTH;
                 assert!(view.overflow().is_empty() || full);
-                assert!(view.items().all(|item| kid.earliest_ms <= item.deadline_ms()));
+                assert!(view.items().all(|item| inner.bound(at) <= item.deadline_ms()));
                 found.0 += view.items().count();
                 found.1 += 1;
                 found.3 += leaf.bytes();

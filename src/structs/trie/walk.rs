@@ -6,7 +6,7 @@
 //! two calls, an item that is there throughout a SCAN is seen exactly once. The alternative refused
 //! is a cursor made of a bucket number, which a resize either repeats or loses.
 
-use super::inner::{Inner, Kid, LEVEL_BITS, LEVELS, Node, cell_of};
+use super::inner::{Inner, LEVEL_BITS, LEVELS, Node, cell_of};
 use super::segment::{CAPACITY, View};
 use super::{Item, Trie};
 
@@ -24,7 +24,7 @@ fn position_of(hash: u64) -> u64 {
 /// An iterator over all items, segment by segment in hash order.
 pub struct Iter<'a, T> {
     /// The kids that are still to come, of each node on the way.
-    kids: Vec<std::slice::Iter<'a, Kid<T>>>,
+    kids: Vec<std::slice::Iter<'a, Node<T>>>,
     slots: std::slice::Iter<'a, Option<T>>,
     overflow: std::slice::Iter<'a, (u8, T)>,
 }
@@ -42,10 +42,10 @@ impl<'a, T: Item> Iterator for Iter<'a, T> {
             }
             match self.kids.last_mut()?.next() {
                 None => drop(self.kids.pop()),
-                Some(Kid { node: Node::Inner(child), .. }) => self.kids.push(child.kids.iter()),
-                Some(Kid { node: Node::Leaf(leaf), .. }) => {
+                Some(Node::Inner(child)) => self.kids.push(child.kids.iter()),
+                Some(Node::Leaf(leaf)) => {
                     if let Some(next) = self.kids.last().and_then(|kids| kids.as_slice().first()) {
-                        next.node.prefetch_count();
+                        next.prefetch_count();
                     }
                     let view = leaf.view();
                     view.prefetch_items();
@@ -79,9 +79,10 @@ impl<T: Item> Trie<T> {
         if position >= POSITIONS { 0 } else { position }
     }
 
-    /// Visits about `budget` items in hash order, from a position on, and returns the position to go
-    /// on from, or 0 after the last. Unlike [`Trie::walk`] it may be called with long pauses: what
-    /// is there from the first call to the last is visited exactly once, whatever changes between.
+    /// Visits about `budget` items in hash order, from a position on, and returns the position to
+    /// go on from, or 0 after the last. Unlike [`Trie::walk`] it may be called with long pauses:
+    /// what is there from the first call to the last is visited exactly once, whatever changes
+    /// between.
     pub fn scan(&self, from: u64, budget: usize, mut visit: impl FnMut(&T)) -> u64 {
         let mut position = from;
         let mut left = budget.max(1);
@@ -156,7 +157,7 @@ impl<T: Item> Trie<T> {
         let mut inner: &Inner<T> = &self.root;
         let mut level = 0;
         loop {
-            match &inner.kid(cell_of(hash, level)).node {
+            match inner.kid(cell_of(hash, level)) {
                 Node::Inner(child) => inner = child,
                 Node::Leaf(leaf) => {
                     let view = leaf.view();
@@ -174,7 +175,7 @@ impl<T: Item> Trie<T> {
         let mut inner: &Inner<T> = &self.root;
         for level in 0..LEVELS {
             let cell = cell_of(hash, level);
-            match &inner.kid(cell).node {
+            match inner.kid(cell) {
                 Node::Inner(child) => inner = child,
                 Node::Leaf(leaf) => {
                     let below = hash << (LEVEL_BITS * (level as u32 + 1));

@@ -1,0 +1,193 @@
+//! What only a socket shows: pieces, pipelines, hanging up, refusals, signals.
+
+use crate::answer::{self, Answer, encode};
+use crate::server::{RUFOUS, Server};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn ok() -> Answer {
+    Answer::Simple(b"OK".to_vec())
+}
+
+fn directive(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+#[test]
+fn a_request_may_come_byte_by_byte() {
+    let server = Server::rufous();
+    let mut client = server.connect();
+    let request = [encode(&["SET", "key", "some value"]), b"GET key\r\n".to_vec()].concat();
+    for byte in request {
+        client.send(&[byte]);
+    }
+    assert_eq!(client.receive(), Some(ok()));
+    assert_eq!(client.receive(), Some(Answer::Bulk(b"some value".to_vec())));
+}
+
+#[test]
+fn pipelines_are_answered_in_order_and_apart() {
+    const REQUESTS: usize = 20_000;
+    let server = Server::rufous();
+    let mut clients = [server.connect(), server.connect(), server.connect()];
+    for (number, client) in clients.iter_mut().enumerate() {
+        let words = |index: usize| encode(&["ECHO", &format!("{number}-{index}")]);
+        // Written from another thread, as the replies must be read meanwhile.
+        let pipeline: Vec<u8> = (0..REQUESTS).flat_map(words).collect();
+        std::thread::scope(|scope| {
+            let mut writer = client.writer();
+            scope.spawn(move || writer.send(&pipeline));
+            for index in 0..REQUESTS {
+                let expected = Answer::Bulk(format!("{number}-{index}").into_bytes());
+                assert_eq!(client.receive(), Some(expected));
+            }
+        });
+    }
+}
+
+#[test]
+fn long_values_come_back_whole() {
+    let server = Server::rufous();
+    let mut client = server.connect();
+    let mixed = |index: u32| (index.wrapping_mul(2_654_435_761) >> 24) as u8;
+    let value: Vec<u8> = (0..40 << 20).map(mixed).collect();
+    assert_eq!(client.call(&[b"SET".as_slice(), b"k", &value]), Some(ok()));
+    assert_eq!(client.call(&["GET", "k"]), Some(Answer::Bulk(value)));
+}
+
+#[test]
+fn who_hangs_up_after_asking_is_answered_first() {
+    let server = Server::rufous();
+    let mut client = server.connect();
+    client.send(&encode(&["PING"]).repeat(100));
+    client.finish();
+    for _ in 0..100 {
+        assert_eq!(client.receive(), Some(Answer::Simple(b"PONG".to_vec())));
+    }
+    assert_eq!(client.receive(), None);
+}
+
+#[test]
+fn who_hangs_up_leaves_nothing_behind() {
+    let server = Server::rufous();
+    let mut observer = server.connect();
+    for _ in 0..50 {
+        let mut client = server.connect();
+        client.run("WATCH k");
+        client.run("MULTI");
+        client.send(b"*2\r\n$3\r\nGET\r\n$1000\r\nunfinished");
+    }
+    let ends = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
+    let is_alone = |list: &Answer| matches!(list, Answer::Bulk(text) if ends(text) == 1);
+    let start = Instant::now();
+    while !is_alone(&observer.run("CLIENT LIST")) {
+        assert!(start.elapsed() < Duration::from_secs(20), "clients that left are listed");
+    }
+}
+
+#[test]
+fn too_many_clients_are_refused_with_a_reason() {
+    let server = Server::start(RUFOUS, &[directive("maxclients", "2")]);
+    let mut first = server.connect();
+    let mut second = server.connect();
+    first.run("PING");
+    second.run("PING");
+    let refused = server.connect().receive();
+    let reason = b"ERR max number of clients reached".to_vec();
+    assert_eq!(refused, Some(Answer::Error(reason)));
+    assert_eq!(first.run("PING"), Answer::Simple(b"PONG".to_vec()));
+}
+
+#[test]
+fn who_does_not_read_is_dropped_at_the_output_limit() {
+    let limit = directive("client-output-buffer-limit", "normal 1mb 0 0");
+    let server = Server::start(RUFOUS, &[limit]);
+    let mut greedy = server.connect();
+    let value = vec![b'x'; 1 << 20];
+    greedy.call(&[b"SET".as_slice(), b"k", &value]);
+    greedy.send(&encode(&["GET", "k"]).repeat(64));
+    let mut observer = server.connect();
+    let start = Instant::now();
+    loop {
+        let Answer::Bulk(list) = observer.run("CLIENT LIST") else { panic!("no list") };
+        if list.iter().filter(|byte| **byte == b'\n').count() == 1 {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "a client holds all its replies");
+    }
+}
+
+#[test]
+fn an_endless_request_is_dropped_at_the_query_limit() {
+    let server = Server::start(RUFOUS, &[directive("client-query-buffer-limit", "1mb")]);
+    let mut client = server.connect();
+    client.send(b"*2\r\n$4\r\nECHO\r\n$100000000\r\n");
+    client.send(&vec![b'x'; 4 << 20]);
+    assert_eq!(client.receive(), None);
+    assert_eq!(server.connect().run("PING"), Answer::Simple(b"PONG".to_vec()));
+}
+
+/// Waits, without a limit of its own: the test run has one.
+fn signalled(server: &mut Server, signal: &str) {
+    let pid = server.pid().to_string();
+    let status = Command::new("kill").args([signal, &pid]).status();
+    assert!(status.expect("kill is installed").success());
+}
+
+#[test]
+fn a_signal_ends_the_server_in_good_order() {
+    for signal in ["-TERM", "-INT"] {
+        let mut server = Server::rufous();
+        server.connect().run("SET k v");
+        signalled(&mut server, signal);
+        assert_eq!(server.wait(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn shutdown_ends_the_server() {
+    let mut server = Server::rufous();
+    let mut client = server.connect();
+    assert_eq!(client.call(&["SHUTDOWN", "NOSAVE"]), None);
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_bad_directive_keeps_the_server_from_starting() {
+    let mut command = Command::new(RUFOUS);
+    command.args(["--nosuchdirective", "1"]).stdin(Stdio::null());
+    let output = command.output().expect("the binary can be run");
+    assert!(!output.status.success());
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("FATAL CONFIG FILE ERROR"), "{said}");
+    assert!(said.contains("nosuchdirective"), "{said}");
+}
+
+#[test]
+fn the_version_is_said() {
+    let output = Command::new(RUFOUS).arg("--version").output().expect("the binary can be run");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.starts_with("Redis server v=7.2"), "{said}");
+}
+
+#[test]
+fn a_listener_can_move_while_clients_stay() {
+    let server = Server::rufous();
+    let mut client = server.connect();
+    let other = Server::rufous();
+    let port = other.port;
+    drop(other);
+    let answer = client.run(&format!("CONFIG SET port {port}"));
+    assert_eq!(answer, ok());
+    assert_eq!(client.run("PING"), Answer::Simple(b"PONG".to_vec()));
+    let mut moved = crate::client::Client::connect(port).expect("the new port is open");
+    assert_eq!(moved.run("PING"), Answer::Simple(b"PONG".to_vec()));
+    assert!(crate::client::Client::connect(server.port).is_err());
+}
+
+#[test]
+fn replies_are_read_as_they_were_sent() {
+    let wire = b"$3\r\na\r\n\r\n";
+    assert_eq!(answer::read(wire), Some((Answer::Bulk(b"a\r\n".to_vec()), wire.len())));
+}

@@ -1,0 +1,403 @@
+//! The shape of the source: what reviewers would otherwise have to say again and again.
+//!
+//! The checks read text, not syntax. The source is formatted, so lines and indentation can be
+//! relied on, and a check that is easy to read is worth more than one that cannot be fooled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+const WIDTH_MAX: usize = 100;
+const FILE_LINES_MAX: usize = 1000;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Functions that are longer, with their length: it may shrink, and no entry may be added.
+const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[("benches/trie.rs", "print_figures", 80)];
+
+/// The only files in which something is written that the compiler cannot check.
+const UNSAFE_FILES: &[&str] = &[
+    "src/keyspace/entry.rs",
+    "src/observe/memory.rs",
+    "src/structs/prefetch.rs",
+    "src/structs/trie/tags.rs",
+];
+
+/// Who may name a crate: the crate, and what the paths begin or end with.
+const CRATE_USERS: &[(&str, &[&str])] = &[
+    ("tokio", &["src/net/", "src/main.rs", "/task.rs"]),
+    (
+        "hashbrown",
+        &[
+            "src/structs/",
+            "src/keyspace/",
+            "src/engine/",
+            "src/command/table.rs",
+            "src/observe/stats.rs",
+        ],
+    ),
+    ("crc16", &["src/cluster/"]),
+    ("redis_protocol", &["src/resp/frame.rs", "tests/"]),
+];
+
+/// Which rooms stand on which: a room names rooms of lower levels, and itself.
+const LEVELS: &[&[&str]] = &[
+    &["structs"],
+    &["resp", "config"],
+    &["types"],
+    &["keyspace"],
+    &["command"],
+    &["acl", "cluster", "pubsub", "repl", "script", "persist", "observe"],
+    &["engine"],
+    &["net"],
+];
+
+/// Files that name a room above theirs, with the reason.
+const ARROW_EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("src/command/help.rs", "engine", "HELP is a handler that many rooms share"),
+    ("src/command/spec.rs", "engine", "a record names the type of its handler"),
+    ("src/observe/clients.rs", "engine", "it prints the engine's sessions"),
+    ("src/observe/info/activity.rs", "engine", "it prints the engine's counters"),
+    ("src/observe/info/mod.rs", "engine", "it prints the engine's state"),
+];
+
+struct Source {
+    /// From the root of the repository, with slashes.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Numbered lines without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(index, line)| {
+            let is_comment = line.trim_start().starts_with("//");
+            let end = if is_comment { 0 } else { line.find(" // ").unwrap_or(line.len()) };
+            (index + 1, &line[..end])
+        })
+    }
+
+    /// The same, up to where the tests of a file begin.
+    fn code_without_tests(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test = self.path.starts_with("tests/") || self.path.ends_with("/tests.rs");
+        self.code().take_while(move |(_, line)| !is_test && *line != "#[cfg(test)]")
+    }
+
+    fn is_ours_to_serve(&self) -> bool {
+        self.path.starts_with("src/")
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files of the repository, sorted.
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut directories: Vec<PathBuf> =
+        ["src", "tests", "benches", "fuzz/fuzz_targets"].map(|name| root().join(name)).into();
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for path in entries.map(|entry| entry.expect("it can be listed").path()) {
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("source is text");
+                let path = path.strip_prefix(root()).expect("it is below");
+                found.push(Source { path: path.to_string_lossy().into_owned(), text });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Collects what `find` says of each file and fails if it says anything.
+fn check(find: impl Fn(&Source) -> Vec<String>) {
+    let faults: Vec<String> = sources().iter().flat_map(find).collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// The lines that hold `is_fault`, as `file:line: what`.
+fn lines<'a>(
+    source: &'a Source,
+    code: impl Iterator<Item = (usize, &'a str)>,
+    what: &str,
+    is_fault: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let faults = code.filter(|(_, line)| is_fault(line));
+    faults.map(|(number, _)| format!("{}:{number}: {what}", source.path)).collect()
+}
+
+/// Whether `word` stands in the line by itself.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part)
+    })
+}
+
+#[test]
+fn lines_are_not_too_wide() {
+    check(|source| {
+        let all = source.text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines(source, all, "the line is too wide", |line| line.chars().count() > WIDTH_MAX)
+    });
+}
+
+#[test]
+fn files_are_not_too_long_and_say_what_they_are() {
+    check(|source| {
+        let mut faults = Vec::new();
+        let count = source.text.lines().count();
+        if count > FILE_LINES_MAX {
+            faults.push(format!("{}: {count} lines: split it by theme", source.path));
+        }
+        let opens = source.text.starts_with("//!");
+        if !opens && !source.path.ends_with("/tests.rs") && !source.path.starts_with("fuzz/") {
+            faults.push(format!("{}: no head comment", source.path));
+        }
+        faults
+    });
+}
+
+/// The functions of a file with their lengths, by indentation.
+fn functions(source: &Source) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    let mut open: Vec<(usize, usize, String)> = Vec::new();
+    for (number, line) in source.code() {
+        let indent = line.len() - line.trim_start().len();
+        if let Some(name) = function_name(line)
+            && !line.trim_end().ends_with([';', '}'])
+        {
+            open.push((indent, number, name.to_owned()));
+        }
+        let ends = |(at, ..): &(usize, usize, String)| *at == indent && line.trim() == "}";
+        if open.last().is_some_and(ends) {
+            let (_, start, name) = open.pop().expect("it was just seen");
+            found.push((name, number - start + 1));
+        }
+    }
+    found
+}
+
+fn function_name(line: &str) -> Option<&str> {
+    let words = line.trim_start();
+    let (before, after) = words.split_once("fn ")?;
+    let qualifiers = ["pub", "const", "async", "unsafe", "extern"];
+    let is_qualifier = |word: &str| qualifiers.iter().any(|q| word.starts_with(q));
+    if !before.split_whitespace().all(is_qualifier) {
+        return None;
+    }
+    after.split(['(', '<']).next()
+}
+
+#[test]
+fn functions_are_not_too_long() {
+    let mut faults = Vec::new();
+    let mut long = BTreeSet::new();
+    for source in sources() {
+        for (name, length) in functions(&source) {
+            if length <= FUNCTION_LINES_MAX {
+                continue;
+            }
+            let is_it = |entry: &&(&str, &str, usize)| entry.0 == source.path && entry.1 == name;
+            match LONG_FUNCTIONS.iter().find(is_it) {
+                Some((_, _, listed)) if length <= *listed => {
+                    long.insert((source.path.clone(), name));
+                }
+                _ => faults.push(format!("{}: {name} has {length} lines", source.path)),
+            }
+        }
+    }
+    for (path, name, _) in LONG_FUNCTIONS {
+        if !long.contains(&((*path).to_owned(), (*name).to_owned())) {
+            faults.push(format!("{path}: {name} is listed as long and is not"));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn unsafe_stays_in_its_files() {
+    let word = concat!("un", "safe");
+    let users: Vec<String> = (sources().into_iter())
+        .filter(Source::is_ours_to_serve)
+        .filter(|source| source.code().any(|(_, line)| has_word(line, word)))
+        .map(|source| source.path)
+        .collect();
+    assert_eq!(users, UNSAFE_FILES);
+}
+
+#[test]
+fn crates_are_named_where_they_belong() {
+    check(|source| {
+        let mut faults = Vec::new();
+        for (name, homes) in CRATE_USERS {
+            let is_home =
+                |home: &&str| source.path.starts_with(*home) || source.path.ends_with(*home);
+            let is_list = source.path == "tests/suite/tidy.rs";
+            if homes.iter().any(is_home) || is_list {
+                continue;
+            }
+            let what = format!("{name} is not for this file");
+            faults.extend(lines(source, source.code(), &what, |line| has_word(line, name)));
+        }
+        faults
+    });
+}
+
+fn level(room: &str) -> Option<usize> {
+    LEVELS.iter().position(|rooms| rooms.contains(&room))
+}
+
+/// The rooms that a line names as `crate::room`.
+fn rooms_in(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").map(|(at, found)| {
+        let rest = &line[at + found.len()..];
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+#[test]
+fn rooms_name_only_the_rooms_below_them() {
+    let mut used = BTreeSet::new();
+    let mut faults = Vec::new();
+    for source in sources().iter().filter(|source| source.is_ours_to_serve()) {
+        let parts: Vec<&str> = source.path.split('/').collect();
+        // Commands stand on top of everything but the net; the table joins them.
+        let is_top = parts.iter().any(|part| part.trim_end_matches(".rs") == "commands")
+            || source.path == "src/command/table.rs";
+        let own = parts[1];
+        let Some(own_level) = (if is_top { level("engine") } else { level(own) }) else { continue };
+        for (number, line) in source.code_without_tests() {
+            for room in rooms_in(line).filter(|room| *room != own) {
+                let is_above = level(room).is_some_and(|other| match is_top {
+                    true => other > own_level,
+                    false => other >= own_level,
+                });
+                let path = source.path.as_str();
+                if is_above && ARROW_EXCEPTIONS.iter().any(|(p, r, _)| *p == path && *r == room) {
+                    used.insert((path.to_owned(), room.to_owned()));
+                } else if is_above {
+                    faults.push(format!("{path}:{number}: {own} does not stand on {room}"));
+                }
+            }
+        }
+    }
+    for (path, room, _) in ARROW_EXCEPTIONS {
+        if !used.contains(&((*path).to_owned(), (*room).to_owned())) {
+            faults.push(format!("{path}: does not name {room}, and need not be excused"));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let markers = [
+        concat!("to", "do!("),
+        concat!("unim", "plemented!("),
+        concat!("db", "g!("),
+        concat!("FIX", "ME"),
+        concat!("X", "XX"),
+        concat!("TO", "DO"),
+        concat!("#[ig", "nore"),
+    ];
+    check(|source| {
+        let all = source.text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines(source, all, "a stale marker", |line| markers.iter().any(|m| line.contains(m)))
+    });
+}
+
+#[test]
+fn tests_do_not_sleep() {
+    let sleeps = [concat!("thread::", "sleep"), concat!("time::", "sleep")];
+    check(|source| {
+        let mut in_tests = !source.is_ours_to_serve() || source.path.ends_with("/tests.rs");
+        let mut faults = Vec::new();
+        for (number, line) in source.code() {
+            in_tests |= line == "#[cfg(test)]";
+            if in_tests && sleeps.iter().any(|sleep| line.contains(sleep)) {
+                faults.push(format!("{}:{number}: a test that sleeps", source.path));
+            }
+        }
+        faults
+    });
+}
+
+#[test]
+fn imports_name_what_they_import() {
+    check(|source| {
+        let is_glob = |line: &str| line.trim_start().starts_with("use ") && line.contains("::*");
+        let what = "a glob import";
+        let bare = |(number, line): (usize, &'_ str)| (number, line.to_owned());
+        let code: Vec<(usize, String)> = source.code_without_tests().map(bare).collect();
+        lines(source, code.iter().map(|(n, l)| (*n, l.as_str())), what, is_glob)
+    });
+}
+
+/// The files that a file's `mod` lines name, as far as they exist.
+fn modules_of(path: &Path, text: &str) -> Vec<PathBuf> {
+    let stem = path.file_stem().expect("it has a name").to_string_lossy().into_owned();
+    let directory = path.parent().expect("it is in a directory");
+    let is_root = matches!(&*stem, "mod" | "lib" | "main");
+    let base = if is_root { directory.to_owned() } else { directory.join(stem) };
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        if let Some(name) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+            found.push(base.join(format!("{name}.rs")));
+            found.push(base.join(name).join("mod.rs"));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_file_belongs_to_the_tree() {
+    let all: BTreeMap<PathBuf, String> =
+        sources().into_iter().map(|s| (PathBuf::from(s.path), s.text)).collect();
+    let roots = ["src/lib.rs", "src/main.rs", "tests/suite/main.rs"];
+    let mut reached: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut queue: Vec<PathBuf> = roots.iter().map(PathBuf::from).collect();
+    while let Some(path) = queue.pop() {
+        if let Some(text) = all.get(&path)
+            && reached.insert(path.clone())
+        {
+            queue.extend(modules_of(&path, text));
+        }
+    }
+    let is_target = |path: &Path| path.starts_with("benches") || path.starts_with("fuzz");
+    let orphans: Vec<&PathBuf> =
+        all.keys().filter(|path| !reached.contains(*path) && !is_target(path)).collect();
+    assert!(orphans.is_empty(), "no mod line names {orphans:?}");
+}
+
+/// The names in `COMMANDS: &[&Command] = &[...]` lists.
+fn listed_commands(text: &str) -> Vec<Vec<String>> {
+    let lists = text.split("COMMANDS: &[&Command] =").skip(1);
+    let bodies = lists.filter_map(|rest| rest.split_once(';')).map(|(body, _)| body);
+    let names = |body: &str| {
+        let body = body.trim().trim_start_matches("&[").trim_end_matches(']');
+        let names = body.split(',').map(|name| name.trim().trim_start_matches('&'));
+        let last = names.filter_map(|name| name.rsplit("::").next()).filter(|n| !n.is_empty());
+        last.map(str::to_owned).collect()
+    };
+    bodies.map(names).collect()
+}
+
+#[test]
+fn rooms_list_their_commands_in_order() {
+    check(|source| {
+        let unsorted = listed_commands(&source.text).into_iter().filter(|names| !names.is_sorted());
+        unsorted.map(|names| format!("{}: {names:?} is not sorted", source.path)).collect()
+    });
+}
+
+#[test]
+fn lengths_are_counted_by_indentation() {
+    let text = "fn a() {\n    b();\n}\n\nimpl X {\n    pub fn b(\n    ) {\n    }\n}\n";
+    let source = Source { path: "src/x.rs".to_owned(), text: text.to_owned() };
+    assert_eq!(functions(&source), [("a".to_owned(), 3), ("b".to_owned(), 3)]);
+}
