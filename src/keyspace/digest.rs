@@ -7,6 +7,7 @@
 use super::{Entry, Keyspace};
 use crate::structs::number::I64Buf;
 use crate::types::hash::HashRef;
+use crate::types::set::SetRef;
 use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
 
@@ -47,6 +48,11 @@ impl Digest {
                     field.mix(name.bytes(&mut I64Buf::new()));
                     field.mix(value.bytes(&mut I64Buf::new()));
                     self.xor(field);
+                }
+            }
+            (Kind::Set, object) => {
+                for member in SetRef::of(entry.encoding(), entry.packed(), object).iter() {
+                    self.add(member.bytes(&mut I64Buf::new()));
                 }
             }
             (_, None) => self.mix(entry.string().unwrap_or_default()),

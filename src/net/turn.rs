@@ -317,10 +317,11 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
         session.io.output_bytes = io.out.len();
         session.io.written_bytes_total = io.written_bytes;
     }
-    if connection.wants_write.replace(is_left) != is_left && is_left {
-        connection.wake();
-    }
+    connection.wants_write.set(is_left);
     if is_left {
+        // Always, not only the first time: the task asks for the next writability when it is
+        // polled, and its last poll ended with this one.
+        connection.wake();
         return;
     }
     io.over_soft_limit = None;

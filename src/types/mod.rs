@@ -5,6 +5,7 @@
 //! are long; short ones lie in the entry itself.
 
 pub mod hash;
+pub mod set;
 pub mod string;
 
 use triomphe::Arc;
@@ -120,6 +121,8 @@ pub enum Object {
     Bytes(SharedBytes),
     /// A hash too large to be packed.
     Hash(Arc<hash::HashTable>),
+    /// A set too large to be packed.
+    Set(Arc<set::SetTable>),
 }
 
 impl Object {
@@ -128,6 +131,7 @@ impl Object {
         match self {
             Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
             Object::Hash(table) => size_of::<usize>() + table.memory_bytes(),
+            Object::Set(table) => size_of::<usize>() + table.memory_bytes(),
         }
     }
 
@@ -136,6 +140,7 @@ impl Object {
         match self {
             Object::Bytes(_) => 1,
             Object::Hash(table) => table.len(),
+            Object::Set(table) => table.len(),
         }
     }
 }

@@ -49,8 +49,8 @@ fn pipelines_are_answered_in_order_and_apart() {
 fn long_values_come_back_whole() {
     let server = Server::rufous();
     let mut client = server.connect();
-    let value: Vec<u8> =
-        (0..40u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mixed = |index: u32| (index.wrapping_mul(2_654_435_761) >> 24) as u8;
+    let value: Vec<u8> = (0..40 << 20).map(mixed).collect();
     assert_eq!(client.call(&[b"SET".as_slice(), b"k", &value]), Some(ok()));
     assert_eq!(client.call(&["GET", "k"]), Some(Answer::Bulk(value)));
 }
@@ -77,7 +77,8 @@ fn who_hangs_up_leaves_nothing_behind() {
         client.run("MULTI");
         client.send(b"*2\r\n$3\r\nGET\r\n$1000\r\nunfinished");
     }
-    let is_alone = |list: &Answer| matches!(list, Answer::Bulk(text) if text.iter().filter(|b| **b == b'\n').count() == 1);
+    let ends = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
+    let is_alone = |list: &Answer| matches!(list, Answer::Bulk(text) if ends(text) == 1);
     let start = Instant::now();
     while !is_alone(&observer.run("CLIENT LIST")) {
         assert!(start.elapsed() < Duration::from_secs(20), "clients that left are listed");

@@ -236,7 +236,7 @@ fn crates_are_named_where_they_belong() {
             let is_home =
                 |home: &&str| source.path.starts_with(*home) || source.path.ends_with(*home);
             let is_list = source.path == "tests/suite/tidy.rs";
-            if homes.iter().any(|home| is_home(&home)) || is_list {
+            if homes.iter().any(is_home) || is_list {
                 continue;
             }
             let what = format!("{name} is not for this file");

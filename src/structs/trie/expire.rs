@@ -1,10 +1,11 @@
 //! Deadlines: for each of its kids an inner node keeps a lower bound of the deadlines below.
 //!
-//! That is an index over segments, not over keys: it costs 8 bytes a segment, only where there are
-//! deadlines, and one comparison a level on insertion. Bounds are only lowered by writers, so they may become stale (too low) when
-//! a deadline is removed or moved out; the active cycle, which is the only reader, puts the bounds
-//! it passes right. An ordered index over keys is refused: it costs memory for each volatile key
-//! and a second structure to keep in step on each SET EX.
+//! That is an index over segments, not over keys: it costs 8 bytes a segment, only where there
+//! are deadlines, and one comparison a level on insertion. Bounds are only lowered by writers, so
+//! they may become stale (too low) when a deadline is removed or moved out; the active cycle,
+//! which is the only reader, puts the bounds it passes right. An ordered index over keys is
+//! refused: it costs memory for each volatile key and a second structure to keep in step on each
+//! SET EX.
 
 use triomphe::Arc;
 

@@ -1,16 +1,16 @@
 //! Inner nodes: 1024 cells, one for each value of the next ten hash bits, shared among few kids.
 //!
 //! A kid covers a run of cells, so its hashes share as many bits as the run is short. Which cells
-//! start a run is a bitmap, and a kid's place in the list is the number of starts up to its cell: two
-//! cache lines answer it. Kids lie in hash order, which SCAN and the walks want
-//! anyway, and each is referenced once, which the uniqueness check of copy-on-write wants. The
-//! alternative refused is a directory of 2^n indices: it has to double and halve, adds a dependent
-//! miss, and takes more memory; what it saves is moving the later kids when a segment splits, some
-//! 100 ns in 2 us.
+//! start a run is a bitmap, and a kid's place in the list is the number of starts up to its cell:
+//! two cache lines answer it. Kids lie in hash order, which SCAN and the walks want anyway, and
+//! each is referenced once, which the uniqueness check of copy-on-write wants. The alternative
+//! refused is a directory of 2^n indices: it has to double and halve, adds a dependent miss, and
+//! takes more memory; what it saves is moving the later kids when a segment splits, some 100 ns in
+//! 2 us.
 //!
 //! Invariants: cell 0 is a start; `kids` has one kid per start; a leaf's run is `CELLS >> (depth -
-//! LEVEL_BITS * level)` cells, aligned to its length; an inner kid's run is one cell; the bound of a kid is no
-//! later than any deadline below it.
+//! LEVEL_BITS * level)` cells, aligned to its length; an inner kid's run is one cell; the bound of
+//! a kid is no later than any deadline below it.
 
 use triomphe::Arc;
 

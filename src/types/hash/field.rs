@@ -3,31 +3,26 @@
 //! ```text
 //! name len (u8, or ff and u64) | name ... | value ...
 //! ```
-//! Both lie in one allocation, because whoever finds the name wants the value. The length of the
+//! Both lie in one [`Blob`], because whoever finds the name wants the value. The length of the
 //! value is what is left. A pair of pointers was refused: the slots of a trie are copied whole
 //! when a snapshot shares them, and a table of wide slots has fewer in a cache line.
 //!
 //! Invariant: a field's bytes are what [`Field::new`] put together, so its parts are there.
 
-use smallvec::SmallVec;
-use triomphe::ThinArc;
-
-use crate::structs::prefetch;
+use crate::structs::blob::Blob;
 use crate::structs::trie::Item;
+use smallvec::SmallVec;
 
 /// The short length that says that the long one follows.
 const IS_LONG: u8 = u8::MAX;
 const LONG_WIDTH: usize = size_of::<u64>();
-
-/// Count and length that stand before the bytes.
-const HEADER_LEN: usize = 2 * size_of::<usize>();
 
 /// The most bytes of a field that is put together on the stack.
 const STACK_LEN: usize = 256;
 
 /// A name and its value. See the head of this file.
 #[derive(Clone)]
-pub struct Field(ThinArc<(), u8>);
+pub struct Field(Blob);
 
 const _: () = assert!(size_of::<Option<Field>>() == size_of::<usize>());
 
@@ -43,7 +38,7 @@ impl Field {
         }
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(value);
-        Field(ThinArc::from_header_and_slice((), &bytes))
+        Field(Blob::new(&bytes))
     }
 
     #[inline]
@@ -59,7 +54,7 @@ impl Field {
     /// The name and the value.
     #[inline]
     pub fn parts(&self) -> (&[u8], &[u8]) {
-        let bytes = &self.0.slice;
+        let bytes = self.0.as_bytes();
         match bytes.split_first().expect("a field has a length") {
             (&IS_LONG, rest) => {
                 let (len, rest) =
@@ -72,7 +67,7 @@ impl Field {
 
     /// The memory it takes, whoever shares it.
     pub fn memory_bytes(&self) -> usize {
-        (HEADER_LEN + self.0.slice.len()).next_multiple_of(16)
+        self.0.memory_bytes()
     }
 }
 
@@ -89,7 +84,7 @@ impl Item for Field {
 
     #[inline(always)]
     fn prefetch(&self) {
-        prefetch::address(self.0.heap_ptr().cast());
+        self.0.prefetch();
     }
 }
 

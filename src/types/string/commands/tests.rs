@@ -309,7 +309,7 @@ fn expired_keys_are_gone_before_a_write_and_told_of_first() {
     ] {
         let mut bench = Bench::new();
         bench.ask("SET k v PX 5");
-        bench.advance(5);
+        bench.advance(6);
         bench.forget();
         bench.expect(&[(line, reply)]);
         assert_eq!(bench.replayed(), ["DEL k", replayed], "{line}");
@@ -330,7 +330,7 @@ fn expired_keys_are_gone_before_a_write_and_told_of_first() {
     ] {
         let mut bench = Bench::new();
         bench.ask("SET k v PX 5");
-        bench.advance(5);
+        bench.advance(6);
         bench.forget();
         bench.expect(&[(line, reply)]);
         assert_eq!(bench.replayed(), ["DEL k"], "{line}");
