@@ -20,7 +20,7 @@ impl Bench {
         engine.server.collected_events = Some(Vec::new());
         engine.tick(Now { unix_us: 1_700_000_000_000_000, ..Now::default() });
         let observers = &mut engine.keyspace.changes.observers;
-        observers.events = EventClasses::ALL.or(EventClasses::KEYEVENT);
+        observers.events = EventClasses::ALL.or(EventClasses::NEW).or(EventClasses::KEYEVENT);
         observers.propagation = true;
         Bench { engine, client }
     }
