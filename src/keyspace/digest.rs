@@ -6,6 +6,7 @@
 
 use super::{Entry, Keyspace};
 use crate::structs::number::I64Buf;
+use crate::types::hash::HashRef;
 use crate::types::set::SetRef;
 use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
@@ -16,8 +17,12 @@ pub struct Digest([u8; 20]);
 impl Digest {
     /// Adds bytes without regard to order.
     pub fn add(&mut self, bytes: &[u8]) {
-        let sum = Sha1::from(bytes).digest().bytes();
-        for (own, other) in self.0.iter_mut().zip(sum) {
+        self.xor(Digest(Sha1::from(bytes).digest().bytes()));
+    }
+
+    /// Adds another digest as it is, without regard to order.
+    fn xor(&mut self, other: Digest) {
+        for (own, other) in self.0.iter_mut().zip(other.0) {
             *own ^= other;
         }
     }
@@ -37,6 +42,14 @@ impl Digest {
     pub fn mix_value(&mut self, entry: &Entry) {
         self.mix(&kind_number(entry.kind()).to_be_bytes());
         match (entry.kind(), entry.object()) {
+            (Kind::Hash, object) => {
+                for (name, value) in HashRef::of(entry.packed(), object).iter() {
+                    let mut field = Digest::default();
+                    field.mix(name.bytes(&mut I64Buf::new()));
+                    field.mix(value.bytes(&mut I64Buf::new()));
+                    self.xor(field);
+                }
+            }
             (Kind::Set, object) => {
                 for member in SetRef::of(entry.encoding(), entry.packed(), object).iter() {
                     self.add(member.bytes(&mut I64Buf::new()));

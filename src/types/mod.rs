@@ -4,6 +4,7 @@
 //! count and a writer copies what is shared (`Arc::make_mut`). Strings are objects only when they
 //! are long; short ones lie in the entry itself.
 
+pub mod hash;
 pub mod set;
 pub mod string;
 
@@ -118,6 +119,8 @@ pub enum Object {
     /// A long string, or a packed collection too long to lie in the entry: the entry's kind and
     /// encoding say which.
     Bytes(SharedBytes),
+    /// A hash too large to be packed.
+    Hash(Arc<hash::HashTable>),
     /// A set too large to be packed.
     Set(Arc<set::SetTable>),
 }
@@ -127,6 +130,7 @@ impl Object {
     pub fn memory_bytes(&self) -> usize {
         match self {
             Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
+            Object::Hash(table) => size_of::<usize>() + table.memory_bytes(),
             Object::Set(table) => size_of::<usize>() + table.memory_bytes(),
         }
     }
@@ -135,6 +139,7 @@ impl Object {
     pub fn element_count(&self) -> usize {
         match self {
             Object::Bytes(_) => 1,
+            Object::Hash(table) => table.len(),
             Object::Set(table) => table.len(),
         }
     }

@@ -1,0 +1,175 @@
+//! HRANDFIELD: fields drawn by chance.
+//!
+//! With a negative count each draw is independent. With a positive one the fields differ: a few
+//! of many are drawn until enough differ; otherwise one walk takes each field with the chance of
+//! the fields still wanted among those still to come, which is uniform over all choices.
+
+use std::collections::HashSet;
+
+use super::{INLINE_FIELDS_MAX, READS, answer_about, read_hash, write_element};
+use crate::command::{
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeySpec,
+    Shape,
+};
+use crate::engine::Cx;
+use crate::resp::{Protocol, Reply};
+use crate::structs::listpack::Element;
+use crate::structs::prng::Prng;
+use crate::types::hash::{HashRef, HashTable};
+
+/// A table with less than this many times the fields that are wanted is walked.
+const DRAW_FACTOR: usize = 3;
+
+pub(super) static HRANDFIELD: Command = Command {
+    name: "hrandfield",
+    since: "6.2.0",
+    group: Group::Hash,
+    summary: "Returns fields chosen by chance.",
+    complexity: "O(N) with N fields to return",
+    arity: Arity::at_least(2),
+    flags: Flags::READONLY,
+    acl: Categories::HASH,
+    tips: &["nondeterministic_output"],
+    keys: &[KeySpec::one(1, READS)],
+    args: &[
+        Arg::key("key"),
+        Arg::block(
+            "options",
+            &[Arg::integer("count"), Arg::flag("withvalues", "WITHVALUES").optional()],
+        )
+        .optional(),
+    ],
+    reply: Shape::Any,
+    example: "> HSET user name Ada\n(integer) 1\n> HRANDFIELD user\n\"name\"\n\
+              > HRANDFIELD user 5 WITHVALUES\n1) \"name\"\n2) \"Ada\"",
+    run: hrandfield,
+    ..Command::BASE
+};
+
+fn hrandfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let key = args.key();
+    let draw = if args.is_empty() { None } else { Some(Draw::read(args)?) };
+    let mut prng = Prng::seeded(cx.keys.space().prng.next_u64());
+    let hash = read_hash(&cx.keys, &key)?;
+    let Some(draw) = draw else {
+        match hash.and_then(|hash| hash.random(&mut prng)) {
+            Some((name, _)) => write_element(&mut cx.reply, name),
+            None => cx.reply.null(),
+        }
+        return Ok(());
+    };
+    match hash {
+        None => cx.reply.array(0),
+        Some(HashRef::Table(table)) if draw.work(table) > INLINE_FIELDS_MAX as u64 => {
+            let table = table.clone();
+            answer_about(cx, table, move |table, reply| {
+                draw.write(reply, HashRef::Table(table), &mut prng);
+            });
+        }
+        Some(hash) => draw.write(&mut cx.reply, hash, &mut prng),
+    }
+    Ok(())
+}
+
+/// What is to be drawn.
+#[derive(Clone, Copy)]
+struct Draw {
+    count: u64,
+    /// A field may come again.
+    repeats: bool,
+    with_values: bool,
+}
+
+impl Draw {
+    fn read(args: &mut Args<'_>) -> Result<Draw, CommandError> {
+        let count = args.integer_in(
+            -i64::MAX..=i64::MAX,
+            CommandError::Fixed(
+                "ERR value is out of range, value must between -9223372036854775807 and \
+                 9223372036854775807",
+            ),
+        );
+        args.check()?;
+        let with_values = args.option("withvalues");
+        args.done()?;
+        let most = i64::MAX / 2;
+        if with_values && !(-most..=most).contains(&count) {
+            return Err(CommandError::OutOfRange);
+        }
+        Ok(Draw { count: count.unsigned_abs(), repeats: count < 0, with_values })
+    }
+
+    /// About how many fields are visited.
+    fn work(self, table: &HashTable) -> u64 {
+        let len = table.len() as u64;
+        if self.repeats { self.count } else { len.min(self.count.saturating_mul(3)) }
+    }
+
+    fn write(self, reply: &mut Reply<'_>, hash: HashRef<'_>, prng: &mut Prng) {
+        let len = hash.len();
+        let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
+        if self.repeats || wanted == 1 {
+            self.write_len(reply, wanted);
+            for _ in 0..wanted {
+                let pair = hash.random(prng).expect("a hash has a field");
+                self.write_pair(reply, pair);
+            }
+            return;
+        }
+        self.write_len(reply, wanted.min(len));
+        match hash {
+            HashRef::Table(table) if wanted <= len / DRAW_FACTOR => {
+                self.write_distinct(reply, table, wanted, prng);
+            }
+            _ => self.write_walked(reply, hash, wanted, prng),
+        }
+    }
+
+    fn write_distinct(
+        self,
+        reply: &mut Reply<'_>,
+        table: &HashTable,
+        wanted: usize,
+        prng: &mut Prng,
+    ) {
+        let mut drawn = HashSet::with_capacity(wanted);
+        while drawn.len() < wanted {
+            let (name, value) = table.random(prng).expect("a hash has a field").parts();
+            if drawn.insert(name) {
+                self.write_pair(reply, (Element::Str(name), Element::Str(value)));
+            }
+        }
+    }
+
+    fn write_walked(
+        self,
+        reply: &mut Reply<'_>,
+        hash: HashRef<'_>,
+        mut wanted: usize,
+        prng: &mut Prng,
+    ) {
+        let mut left = hash.len();
+        for pair in hash.iter() {
+            if prng.below(left as u64) < wanted as u64 {
+                self.write_pair(reply, pair);
+                wanted -= 1;
+            }
+            left -= 1;
+        }
+    }
+
+    fn write_len(self, reply: &mut Reply<'_>, pairs: usize) {
+        let is_flat = self.with_values && reply.protocol() == Protocol::Resp2;
+        reply.array(if is_flat { pairs * 2 } else { pairs });
+    }
+
+    fn write_pair(self, reply: &mut Reply<'_>, (name, value): (Element<'_>, Element<'_>)) {
+        if self.with_values && reply.protocol() != Protocol::Resp2 {
+            reply.array(2);
+        }
+        write_element(reply, name);
+        if self.with_values {
+            write_element(reply, value);
+        }
+    }
+}
