@@ -15,6 +15,7 @@
 use triomphe::Arc;
 
 use super::Item;
+use super::bits::ones;
 use super::segment::{CAPACITY, Leaf, MAX_DEPTH, tag_of};
 use crate::structs::prefetch;
 
@@ -149,7 +150,7 @@ impl<T: Item> Inner<T> {
     #[inline(always)]
     pub(super) fn rank(&self, cell: usize) -> usize {
         let up_to = u64::MAX >> (63 - (cell & 63));
-        let within = (self.starts[cell >> 6] & up_to).count_ones() as usize;
+        let within = ones(self.starts[cell >> 6] & up_to);
         self.ranks[cell >> 6] as usize + within - 1
     }
 

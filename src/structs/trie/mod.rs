@@ -13,6 +13,7 @@
 //! Reading order: [`segment`] (leaves), [`inner`] (nodes), this file (lookup and change), [`walk`]
 //! (iteration, SCAN, random choice), [`expire`] (deadlines).
 
+mod bits;
 mod expire;
 mod hash;
 mod inner;

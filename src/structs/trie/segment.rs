@@ -24,7 +24,8 @@
 use triomphe::Arc;
 
 use super::Item;
-use super::tags::{line_of, matching};
+use super::bits::matching;
+use super::tags::line_of;
 use crate::structs::prefetch;
 
 /// The most items a segment holds before it splits.
