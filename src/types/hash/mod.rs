@@ -127,7 +127,7 @@ pub enum HashMut<'a> {
     Listpack(&'a mut Vec<u8>),
     Table(&'a mut HashTable),
     /// It was a listpack; the table is to take its place.
-    Outgrown(HashTable),
+    Outgrown(Arc<HashTable>),
 }
 
 impl HashMut<'_> {
@@ -177,7 +177,7 @@ impl HashMut<'_> {
         self.outgrow(limits);
         match self {
             HashMut::Table(table) => table.set(name, value),
-            HashMut::Outgrown(table) => table.set(name, value),
+            HashMut::Outgrown(table) => Arc::make_mut(table).set(name, value),
             HashMut::Listpack(_) => unreachable!("the listpack was left"),
         }
     }
@@ -191,12 +191,12 @@ impl HashMut<'_> {
                 true
             }
             HashMut::Table(table) => table.remove(name),
-            HashMut::Outgrown(table) => table.remove(name),
+            HashMut::Outgrown(table) => Arc::make_mut(table).remove(name),
         }
     }
 
     /// The table that is to take the listpack's place, if it was outgrown.
-    pub fn into_outgrown(self) -> Option<HashTable> {
+    pub fn into_outgrown(self) -> Option<Arc<HashTable>> {
         match self {
             HashMut::Outgrown(table) => Some(table),
             _ => None,
@@ -209,7 +209,7 @@ impl HashMut<'_> {
         for (name, value) in HashRef::Listpack(Listpack::trusted(bytes)).iter() {
             table.set(name.bytes(&mut I64Buf::new()), value.bytes(&mut I64Buf::new()));
         }
-        *self = HashMut::Outgrown(table);
+        *self = HashMut::Outgrown(Arc::new(table));
     }
 }
 
@@ -271,7 +271,7 @@ mod tests {
                 assert_eq!(hash.is_empty(), map.is_empty());
                 if let Some(outgrown) = hash.into_outgrown() {
                     assert!(map.len() > entries);
-                    table = Some(Arc::new(outgrown));
+                    table = Some(outgrown);
                 }
                 let hash = match &table {
                     Some(table) => HashRef::Table(table),
@@ -291,7 +291,7 @@ mod tests {
             assert!(hash.set(b"12345678", b"12345678", &limits(100)));
             assert!(hash.as_listpack().is_some());
             assert!(hash.set(name, value, &limits(100)));
-            let table = Arc::new(hash.into_outgrown().expect("a part was too long"));
+            let table = hash.into_outgrown().expect("a part was too long");
             assert_eq!(listed(HashRef::Table(&table)).len(), 2);
         }
     }

@@ -130,8 +130,8 @@ fn edit_or_make<R>(
     Ok(result)
 }
 
-fn new_table<'a>(table: HashTable) -> NewValue<'a> {
-    NewValue::Object(Kind::Hash, Object::Hash(Arc::new(table)))
+fn new_table<'a>(table: Arc<HashTable>) -> NewValue<'a> {
+    NewValue::Object(Kind::Hash, Object::Hash(table))
 }
 
 /// Answers with a name or a value.

@@ -1,1 +1,217 @@
-//! The hash commands against an engine in process: replies, what is replayed, and events.
+//! The hash commands against an engine in process: RESP3 replies, what is replayed, events, and
+//! answers that another thread writes.
+
+use std::collections::BTreeSet;
+
+use super::INLINE_FIELDS_MAX;
+use crate::config::{Config, EventClasses};
+use crate::engine::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts, Verdict};
+use crate::keyspace::digest::Digest;
+use crate::resp::{OwnedRequest, ReplyBuf};
+
+/// An engine with one client, on which commands are typed as a line of words.
+struct Bench {
+    engine: Engine,
+    client: ClientId,
+    jobs: usize,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
+        let client = engine.connect(Peer::internal());
+        engine.server.propagation.set_active(true);
+        engine.server.collected_events = Some(Vec::new());
+        engine.tick(Now { unix_us: 1_700_000_000_000_000, ..Now::default() });
+        let all = EventClasses::ALL.or(EventClasses::KEYEVENT);
+        engine.keyspace.changes.observers.events = all;
+        engine.keyspace.changes.observers.propagation = true;
+        Bench { engine, client, jobs: 0 }
+    }
+
+    fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        let mut out = ReplyBuf::new();
+        let request = OwnedRequest::from_args(words);
+        if self.engine.run(self.client, request.as_request(), &mut out) == Verdict::Suspended {
+            for effect in self.engine.take_effects() {
+                if let Effect::Run { client, job } = effect {
+                    self.jobs += 1;
+                    out = job();
+                    self.engine.finish_job(client);
+                }
+            }
+        }
+        out.to_vec()
+    }
+
+    /// The reply to a line of words, its line ends shown as bars.
+    fn ask(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        String::from_utf8_lossy(&self.run(&words)).replace("\r\n", "|")
+    }
+
+    /// The events and the replayed commands since the last call, and how much was changed.
+    fn told(&mut self) -> (Vec<String>, Vec<String>, u64) {
+        let events = self.engine.server.collected_events.as_mut().expect("events are collected");
+        let events = std::mem::take(events).iter().map(|event| event.name.to_owned()).collect();
+        let commands = self.engine.server.propagation.drain();
+        let text = |words: &[Box<[u8]>]| {
+            words.iter().map(|w| w.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let replayed = commands.iter().map(|command| text(&command.words)).collect();
+        let dirty = std::mem::take(&mut self.engine.keyspace.changes.dirty);
+        (events, replayed, dirty)
+    }
+
+    /// Makes a hash `big` of so many fields.
+    fn fill(&mut self, count: usize) {
+        for i in 0..count {
+            let name = format!("field:{i}");
+            self.run(&[b"HSET", b"big", name.as_bytes(), b"value"]);
+        }
+    }
+
+    fn items(&mut self, line: &str) -> Vec<String> {
+        let reply = self.ask(line);
+        let words = reply.split('|').filter(|w| !w.starts_with(['*', '$', '%']) && !w.is_empty());
+        words.map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn writes_tell_what_they_did() {
+    let cases: [(&str, &[&str], &str, u64); 13] = [
+        ("HSET h a 1 b 2 a 3", &["hset"], "HSET h a 1 b 2 a 3", 3),
+        ("HMSET h a 1", &["hset"], "HMSET h a 1", 1),
+        ("HSETNX h a 1", &[], "", 0),
+        ("HSETNX h c 1", &["hset"], "HSETNX h c 1", 1),
+        ("HINCRBY h a 4", &["hincrby"], "HINCRBY h a 4", 1),
+        ("HINCRBYFLOAT h a 0.5", &["hincrbyfloat"], "HSET h a 5.5", 1),
+        ("HINCRBY h a 4", &[], "", 0),
+        ("HDEL h none", &[], "", 0),
+        ("HDEL h a none a b", &["hdel"], "HDEL h a none a b", 2),
+        ("HDEL h c d", &["hdel", "del"], "HDEL h c d", 1),
+        ("HDEL h c", &[], "", 0),
+        ("HINCRBYFLOAT n f 2", &["hincrbyfloat"], "HSET n f 2", 1),
+        ("HSETNX m f 2", &["hset"], "HSETNX m f 2", 1),
+    ];
+    let mut bench = Bench::new();
+    for (line, events, replayed, dirty) in cases {
+        bench.ask(line);
+        let (told, commands, changes) = bench.told();
+        assert_eq!(told, events, "{line}");
+        assert_eq!((commands.join(";"), changes), (replayed.to_owned(), dirty), "{line}");
+    }
+    assert_eq!(bench.ask("EXISTS h"), ":0|");
+}
+
+#[test]
+fn resp3_has_maps_and_pairs() {
+    let mut bench = Bench::new();
+    bench.ask("HELLO 3");
+    for encoding in ["listpack", "hashtable"] {
+        if encoding == "hashtable" {
+            bench.ask("CONFIG SET hash-max-listpack-entries 0");
+        }
+        bench.ask("HSET h f v");
+        assert_eq!(bench.ask("OBJECT ENCODING h").split('|').nth(1), Some(encoding));
+        let cases = [
+            ("HGETALL h", "%1|$1|f|$1|v|"),
+            ("HKEYS h", "*1|$1|f|"),
+            ("HGETALL none", "%0|"),
+            ("HGET h none", "_|"),
+            ("HRANDFIELD none", "_|"),
+            ("HRANDFIELD h 1 WITHVALUES", "*1|*2|$1|f|$1|v|"),
+            ("HRANDFIELD h -2 WITHVALUES", "*2|*2|$1|f|$1|v|*2|$1|f|$1|v|"),
+            ("HRANDFIELD h 9 WITHVALUES", "*1|*2|$1|f|$1|v|"),
+            ("HSCAN h 0", "*2|$1|0|*2|$1|f|$1|v|"),
+        ];
+        for (line, reply) in cases {
+            assert_eq!(bench.ask(line), reply, "{line}");
+        }
+    }
+}
+
+#[test]
+fn draws_are_distinct_and_spread() {
+    for count in [20, 1000] {
+        let mut bench = Bench::new();
+        bench.fill(count);
+        for wanted in [2, 7, count / 3, count / 2, count - 1, count, count + 5] {
+            let drawn = bench.items(&format!("HRANDFIELD big {wanted}"));
+            let distinct: BTreeSet<&String> = drawn.iter().collect();
+            assert_eq!((drawn.len(), distinct.len()), (wanted.min(count), wanted.min(count)));
+        }
+        let drawn: BTreeSet<String> =
+            bench.items(&format!("HRANDFIELD big -{}", count * 20)).into_iter().collect();
+        assert_eq!(drawn.len(), count, "some field never came");
+        // Each field has the same chance to be among those that one walk takes.
+        let mut hits = vec![0u32; count];
+        for _ in 0..400 {
+            for name in bench.items(&format!("HRANDFIELD big {}", count / 2)) {
+                hits[name["field:".len()..].parse::<usize>().expect("a number")] += 1;
+            }
+        }
+        assert!(hits.iter().all(|hits| (120..280).contains(hits)), "{hits:?}");
+    }
+}
+
+#[test]
+fn a_scan_sees_each_field_once() {
+    let mut bench = Bench::new();
+    bench.fill(3000);
+    for options in ["", " COUNT 1", " COUNT 333", " MATCH field:*7 COUNT 50"] {
+        let (mut seen, mut cursor) = (Vec::new(), "0".to_owned());
+        loop {
+            let page = bench.items(&format!("HSCAN big {cursor}{options}"));
+            cursor.clone_from(&page[0]);
+            assert!(page[1..].iter().skip(1).step_by(2).all(|value| value == "value"));
+            seen.extend(page[1..].iter().step_by(2).cloned());
+            if cursor == "0" {
+                break;
+            }
+        }
+        let distinct: BTreeSet<&String> = seen.iter().collect();
+        let expected = if options.contains("MATCH") { 300 } else { 3000 };
+        assert_eq!((seen.len(), distinct.len()), (expected, expected), "{options}");
+    }
+}
+
+#[test]
+fn long_answers_are_written_elsewhere() {
+    let mut bench = Bench::new();
+    bench.fill(INLINE_FIELDS_MAX + 1);
+    let lines = [
+        ("HGETALL big", 2 * (INLINE_FIELDS_MAX + 1)),
+        ("HKEYS big", INLINE_FIELDS_MAX + 1),
+        ("HVALS big", INLINE_FIELDS_MAX + 1),
+        ("HSCAN big 0 COUNT 1000000", 2 * (INLINE_FIELDS_MAX + 1) + 1),
+        ("HRANDFIELD big 1000000", INLINE_FIELDS_MAX + 1),
+        ("HRANDFIELD big -100001", INLINE_FIELDS_MAX + 1),
+    ];
+    for (done, (line, count)) in lines.into_iter().enumerate() {
+        assert_eq!(bench.items(line).len(), count, "{line}");
+        assert_eq!(bench.jobs, done + 1, "{line}");
+    }
+    bench.ask("HLEN big");
+    bench.ask("HRANDFIELD big 10");
+    assert_eq!(bench.jobs, lines.len());
+}
+
+#[test]
+fn digests_do_not_depend_on_the_encoding() {
+    let mut bench = Bench::new();
+    bench.ask("HSET packed a 1 b two c 3");
+    bench.ask("CONFIG SET hash-max-listpack-entries 0");
+    bench.ask("HSET table c 3 a 1 b two");
+    bench.ask("HSET swapped a two b 1 c 3");
+    let digest = |key: &str| {
+        let hash = bench.engine.keyspace.hash_key().hash(key.as_bytes());
+        let entry = bench.engine.keyspace.db(0).get(hash, key.as_bytes());
+        let mut digest = Digest::default();
+        digest.mix_value(entry.expect("the key is there"));
+        digest
+    };
+    assert_eq!(digest("packed"), digest("table"));
+    assert_ne!(digest("packed"), digest("swapped"));
+}
