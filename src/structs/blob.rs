@@ -5,9 +5,9 @@
 //!      refs  len  bytes ...          up to 254 bytes
 //!      refs  ff   len u64  bytes ... beyond
 //! ```
-//! A member of ten bytes takes one allocation of 16. `ThinArc<(), u8>` would be as thin and needs no
-//! unsafe code here, but its 16 bytes of count and length make that 32, a third of the whole cost of
-//! a member.
+//! A member of ten bytes takes one allocation of 16. `ThinArc<(), u8>` would be as thin and needs
+//! no unsafe code here, but its 16 bytes of count and length make that 32, which doubles what a
+//! member costs.
 //!
 //! The count is 16 bits; whoever clones a blob at the cap gets a copy instead.
 //!

@@ -17,6 +17,7 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[("benches/trie.rs", "print_figu
 const UNSAFE_FILES: &[&str] = &[
     "src/keyspace/entry.rs",
     "src/observe/memory.rs",
+    "src/structs/blob.rs",
     "src/structs/prefetch.rs",
     "src/structs/trie/tags.rs",
 ];

@@ -83,8 +83,7 @@ impl<'a> Element<'a> {
     }
 
     /// Whether this is the text `bytes`, however it is held.
-    #[allow(clippy::should_implement_trait, reason = "it compares with a text, not its own kind")]
-    pub fn eq(self, bytes: &[u8]) -> bool {
+    pub fn is(self, bytes: &[u8]) -> bool {
         match self {
             Element::Int(value) => parse_i64(bytes) == Some(value),
             Element::Str(own) => own == bytes,
