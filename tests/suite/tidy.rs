@@ -19,7 +19,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/observe/memory.rs",
     "src/structs/blob.rs",
     "src/structs/prefetch.rs",
-    "src/structs/trie/tags.rs",
+    "src/structs/trie/bits.rs",
 ];
 
 /// Who may name a crate: the crate, and what the paths begin or end with.
