@@ -1,5 +1,6 @@
 //! Containers and text/number routines. Nothing here knows of commands, clients or a server.
 
+pub mod counted_tree;
 pub mod glob;
 pub mod intset;
 pub mod listpack;
