@@ -19,6 +19,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::engine::commands::transaction::COMMANDS,
     crate::keyspace::commands::COMMANDS,
     crate::observe::commands::COMMANDS,
+    crate::types::list::COMMANDS,
     crate::types::string::COMMANDS,
 ];
 

@@ -5,8 +5,11 @@
 //! exclusive or where it does not.
 
 use super::{Entry, Keyspace};
+use crate::structs::listpack::Listpack;
+use crate::types::list::ListRef;
 use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
+use std::ops::ControlFlow;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Digest([u8; 20]);
@@ -35,12 +38,27 @@ impl Digest {
     pub fn mix_value(&mut self, entry: &Entry) {
         self.mix(&kind_number(entry.kind()).to_be_bytes());
         match entry.object() {
+            Some(Object::Bytes(bytes)) if entry.kind() == Kind::List => {
+                self.mix_list(ListRef::Packed(Listpack::trusted(bytes)));
+            }
+            None if entry.kind() == Kind::List => {
+                let bytes = entry.packed().expect("a list without an object lies in its entry");
+                self.mix_list(ListRef::Packed(Listpack::trusted(bytes)));
+            }
             None => self.mix(entry.string().unwrap_or_default()),
             Some(Object::Bytes(bytes)) => self.mix(bytes),
+            Some(Object::List(list)) => self.mix_list(ListRef::Tree(list)),
         }
         if entry.expiry_ms().is_some() {
             self.add(b"!!expire!!");
         }
+    }
+
+    fn mix_list(&mut self, list: ListRef<'_>) {
+        let _ = list.walk(0..list.len(), false, |_, value| {
+            self.mix(&value.to_vec());
+            ControlFlow::Continue(())
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 //! count and a writer copies what is shared (`Arc::make_mut`). Strings are objects only when they
 //! are long; short ones lie in the entry itself.
 
+pub mod list;
 pub mod string;
 
 use crate::structs::SharedBytes;
@@ -115,6 +116,8 @@ pub enum Object {
     /// A long string, or a packed collection too long to lie in the entry: the entry's kind and
     /// encoding say which.
     Bytes(SharedBytes),
+    /// A list too long for one listpack.
+    List(triomphe::Arc<list::Quicklist>),
 }
 
 impl Object {
@@ -122,6 +125,7 @@ impl Object {
     pub fn memory_bytes(&self) -> usize {
         match self {
             Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
+            Object::List(list) => list.memory_bytes() + size_of::<list::Quicklist>(),
         }
     }
 
@@ -129,6 +133,7 @@ impl Object {
     pub fn element_count(&self) -> usize {
         match self {
             Object::Bytes(_) => 1,
+            Object::List(list) => list.leaf_count(),
         }
     }
 }
