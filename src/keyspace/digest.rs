@@ -5,11 +5,14 @@
 //! exclusive or where it does not.
 
 use super::{Entry, Keyspace};
+use crate::structs::listpack::Listpack;
 use crate::structs::number::I64Buf;
 use crate::types::hash::HashRef;
+use crate::types::list::ListRef;
 use crate::types::set::SetRef;
 use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
+use std::ops::ControlFlow;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Digest([u8; 20]);
@@ -55,13 +58,25 @@ impl Digest {
                     self.add(member.bytes(&mut I64Buf::new()));
                 }
             }
-            (_, None) => self.mix(entry.string().unwrap_or_default()),
-            (_, Some(Object::Bytes(bytes))) => self.mix(bytes),
-            (_, Some(_)) => {}
+            (Kind::List, Some(Object::List(list))) => self.mix_list(ListRef::Tree(list)),
+            (Kind::List, _) => {
+                let bytes = entry.packed().expect("a list is a tree or packed");
+                self.mix_list(ListRef::Packed(Listpack::trusted(bytes)));
+            }
+            (Kind::String, _) => self.mix(entry.string().unwrap_or_default()),
+            // Kinds that no command makes yet.
+            (Kind::ZSet | Kind::Stream, _) => {}
         }
         if entry.expiry_ms().is_some() {
             self.add(b"!!expire!!");
         }
+    }
+
+    fn mix_list(&mut self, list: ListRef<'_>) {
+        let _ = list.walk(0..list.len(), false, |_, value| {
+            self.mix(&value.to_vec());
+            ControlFlow::Continue(())
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Containers and text/number routines. Nothing here knows of commands, clients or a server.
 
 pub mod blob;
+pub mod counted_tree;
 pub mod glob;
 pub mod intset;
 pub mod listpack;

@@ -5,6 +5,7 @@
 //! are long; short ones lie in the entry itself.
 
 pub mod hash;
+pub mod list;
 pub mod set;
 pub mod string;
 
@@ -123,6 +124,8 @@ pub enum Object {
     Hash(Arc<hash::HashTable>),
     /// A set too large to be packed.
     Set(Arc<set::SetTable>),
+    /// A list too long for one listpack.
+    List(triomphe::Arc<list::Quicklist>),
 }
 
 impl Object {
@@ -132,6 +135,7 @@ impl Object {
             Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
             Object::Hash(table) => size_of::<usize>() + table.memory_bytes(),
             Object::Set(table) => size_of::<usize>() + table.memory_bytes(),
+            Object::List(list) => list.memory_bytes() + size_of::<list::Quicklist>(),
         }
     }
 
@@ -141,6 +145,7 @@ impl Object {
             Object::Bytes(_) => 1,
             Object::Hash(table) => table.len(),
             Object::Set(table) => table.len(),
+            Object::List(list) => list.leaf_count(),
         }
     }
 }

@@ -1,0 +1,275 @@
+//! A counted copy-on-write B+tree: a sequence of leaves that hold elements, found by element index.
+//!
+//! Every inner node knows of each child how many elements, leaves and bytes are below it, so an
+//! index leads to its leaf in O(log n), and totals are read off. Nodes are shared pointers: a clone
+//! is O(1), and a writer copies the nodes on its path that somebody else still holds. What an
+//! element is, is the leaf's business; leaves are addressed by their number in the sequence. A
+//! skip list or a linked list of leaves was refused: neither can be shared with a snapshot.
+//!
+//! Invariants: all leaves are at one depth; an inner node has at most `FANOUT` children, and, the
+//! root apart, at least one; the sums of a child are those of what is below it. Nodes may be sparse
+//! at the ends of the sequence and where a range was removed, which costs depth nowhere.
+
+mod node;
+#[cfg(test)]
+mod tests;
+
+use node::{Child, Inner, Node};
+use std::ops::Range;
+use triomphe::Arc;
+
+/// A leaf, as far as the tree must know it.
+pub trait Leaf: Clone {
+    /// How many elements it holds.
+    fn count(&self) -> usize;
+    /// How many heap bytes it holds.
+    fn bytes(&self) -> usize;
+}
+
+/// What is below a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    elements: usize,
+    leaves: usize,
+    bytes: usize,
+}
+
+impl Sums {
+    fn of(leaf: &impl Leaf) -> Sums {
+        Sums { elements: leaf.count(), leaves: 1, bytes: leaf.bytes() }
+    }
+
+    fn add(&mut self, other: Sums) {
+        self.elements += other.elements;
+        self.leaves += other.leaves;
+        self.bytes += other.bytes;
+    }
+
+    fn subtract(&mut self, other: Sums) {
+        self.elements -= other.elements;
+        self.leaves -= other.leaves;
+        self.bytes -= other.bytes;
+    }
+}
+
+/// Where an element is: the number of its leaf, and its index in the leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub leaf: usize,
+    pub offset: usize,
+}
+
+/// A sequence of leaves. Cloning it takes a snapshot.
+#[derive(Clone, Debug)]
+pub struct CountedTree<L> {
+    root: Arc<Inner<L>>,
+    sums: Sums,
+}
+
+impl<L: Leaf> Default for CountedTree<L> {
+    fn default() -> Self {
+        CountedTree { root: Arc::new(Inner::empty()), sums: Sums::default() }
+    }
+}
+
+impl<L: Leaf> CountedTree<L> {
+    /// How many elements there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.sums.elements
+    }
+
+    /// How many leaves there are.
+    #[inline]
+    pub fn leaf_count(&self) -> usize {
+        self.sums.leaves
+    }
+
+    /// The heap bytes of the leaves and, about, of the nodes above them.
+    pub fn bytes(&self) -> usize {
+        let a_leaf = size_of::<L>() + size_of::<Child<L>>() + 2 * size_of::<usize>();
+        self.sums.bytes + self.sums.leaves * a_leaf + size_of::<Inner<L>>()
+    }
+
+    /// Where the element at an index is.
+    pub fn locate(&self, index: usize) -> Option<Place> {
+        if index >= self.sums.elements {
+            return None;
+        }
+        let (mut inner, mut place) = (&*self.root, Place { leaf: 0, offset: index });
+        loop {
+            let child = inner.child_of_element(&mut place);
+            match &child.node {
+                Node::Leaf(_) => return Some(place),
+                Node::Inner(below) => inner = below,
+            }
+        }
+    }
+
+    /// The leaf with this number.
+    pub fn leaf(&self, number: usize) -> Option<&L> {
+        let (start, children) = self.bottom_node(number)?;
+        Some(children[number - start].leaf())
+    }
+
+    pub fn first(&self) -> Option<&L> {
+        self.leaf(0)
+    }
+
+    pub fn last(&self) -> Option<&L> {
+        self.leaf(self.sums.leaves.checked_sub(1)?)
+    }
+
+    /// All leaves that have their number in a range, to be read from both ends.
+    ///
+    /// # Panics
+    /// If the range ends beyond the last leaf.
+    pub fn leaves(&self, range: Range<usize>) -> Leaves<'_, L> {
+        assert!(range.end <= self.sums.leaves, "there are {} leaves", self.sums.leaves);
+        Leaves { tree: self, range, front: (0, &[]), back: (0, &[]) }
+    }
+
+    /// The number of the first leaf of which `is_before` does not hold, which must hold of all
+    /// leaves before it: how ordered elements are searched.
+    pub fn partition_point(&self, is_before: impl Fn(&L) -> bool) -> usize {
+        let (mut inner, mut number) = (&*self.root, 0);
+        loop {
+            let at = inner.children.partition_point(|child| is_before(child.last_leaf()));
+            number += inner.children[..at].iter().map(|child| child.sums.leaves).sum::<usize>();
+            match inner.children.get(at).map(|child| &child.node) {
+                Some(Node::Inner(below)) => inner = below,
+                Some(Node::Leaf(_)) | None => return number,
+            }
+        }
+    }
+
+    /// Changes the leaf with this number in place; `None` if there is none.
+    pub fn edit<R>(&mut self, number: usize, edit: impl FnOnce(&mut L) -> R) -> Option<R> {
+        if number >= self.sums.leaves {
+            return None;
+        }
+        let (old, new, result) = Arc::make_mut(&mut self.root).edit(number, edit);
+        self.sums.subtract(old);
+        self.sums.add(new);
+        Some(result)
+    }
+
+    /// Puts a leaf before the one with this number, or at the end.
+    ///
+    /// # Panics
+    /// If the number is beyond the end.
+    pub fn insert(&mut self, number: usize, leaf: L) {
+        assert!(number <= self.sums.leaves, "there are {} leaves", self.sums.leaves);
+        let leaf = Child::of_leaf(leaf);
+        let sums = leaf.sums;
+        let split_off = Arc::make_mut(&mut self.root).insert(number, leaf);
+        if let Some(second) = split_off {
+            let first = std::mem::replace(&mut self.root, Arc::new(Inner::empty()));
+            let mut first_sums = self.sums;
+            first_sums.add(sums);
+            first_sums.subtract(second.sums);
+            let first = Child { sums: first_sums, node: Node::Inner(first) };
+            self.root = Arc::new(Inner { children: vec![first, second] });
+        }
+        self.sums.add(sums);
+    }
+
+    pub fn push_front(&mut self, leaf: L) {
+        self.insert(0, leaf);
+    }
+
+    pub fn push_back(&mut self, leaf: L) {
+        self.insert(self.sums.leaves, leaf);
+    }
+
+    /// Removes the leaves that have their number in a range; what was shared with nobody is freed.
+    pub fn remove(&mut self, range: Range<usize>) {
+        let range = range.start.min(self.sums.leaves)..range.end.min(self.sums.leaves);
+        if range.is_empty() {
+            return;
+        }
+        if range.len() == self.sums.leaves {
+            *self = CountedTree::default();
+            return;
+        }
+        let removed = Arc::make_mut(&mut self.root).remove(range);
+        self.sums.subtract(removed);
+        while let [Child { node: Node::Inner(only), .. }] = &self.root.children[..] {
+            self.root = only.clone();
+        }
+    }
+
+    /// Cuts the leaf with this number in two by `split`, which keeps the first part and yields the
+    /// second one.
+    pub fn split(&mut self, number: usize, split: impl FnOnce(&mut L) -> L) {
+        if let Some(second) = self.edit(number, split) {
+            self.insert(number + 1, second);
+        }
+    }
+
+    /// Has `merge` add the leaf after the one with this number to it.
+    pub fn merge(&mut self, number: usize, merge: impl FnOnce(&mut L, &L)) {
+        let Some(second) = self.leaf(number + 1).cloned() else { return };
+        self.edit(number, |first| merge(first, &second));
+        self.remove(number + 1..number + 2);
+    }
+
+    /// The children of the lowest inner node above a leaf, with the number of the first of them.
+    fn bottom_node(&self, number: usize) -> Option<(usize, &[Child<L>])> {
+        if number >= self.sums.leaves {
+            return None;
+        }
+        let (mut inner, mut start) = (&*self.root, 0);
+        while let Some(below) = inner.inner_above(number, &mut start) {
+            inner = below;
+        }
+        Some((start, &inner.children))
+    }
+}
+
+/// The leaves of a range, from both ends.
+pub struct Leaves<'a, L> {
+    tree: &'a CountedTree<L>,
+    range: Range<usize>,
+    /// The lowest inner node that was used last at each end, with its first leaf's number.
+    front: (usize, &'a [Child<L>]),
+    back: (usize, &'a [Child<L>]),
+}
+
+impl<'a, L: Leaf> Leaves<'a, L> {
+    fn at(
+        tree: &'a CountedTree<L>,
+        number: usize,
+        cached: &mut (usize, &'a [Child<L>]),
+    ) -> Option<&'a L> {
+        let is_there = |(start, children): (usize, &'a [Child<L>])| {
+            number.checked_sub(start).and_then(|at| children.get(at))
+        };
+        if is_there(*cached).is_none() {
+            *cached = tree.bottom_node(number)?;
+        }
+        is_there(*cached).map(Child::leaf)
+    }
+}
+
+impl<'a, L: Leaf> Iterator for Leaves<'a, L> {
+    type Item = &'a L;
+
+    fn next(&mut self) -> Option<&'a L> {
+        let number = self.range.next()?;
+        Leaves::at(self.tree, number, &mut self.front)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.range.size_hint()
+    }
+}
+
+impl<L: Leaf> DoubleEndedIterator for Leaves<'_, L> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let number = self.range.next_back()?;
+        Leaves::at(self.tree, number, &mut self.back)
+    }
+}
+
+impl<L: Leaf> ExactSizeIterator for Leaves<'_, L> {}

@@ -1,0 +1,269 @@
+//! A long list: a counted tree whose leaves are listpacks, or single elements too long for one.
+//!
+//! Leaves are filled from the ends as Redis fills its nodes; deleting joins none, so that a list
+//! goes back to one listpack when Redis's does. Invariant: no leaf is empty.
+
+use super::NodeLimit;
+use crate::structs::SharedBytes;
+use crate::structs::counted_tree::{CountedTree, Leaf};
+use crate::structs::listpack::{self, Listpack};
+use std::ops::Range;
+
+/// About what an element adds to a listpack beyond its text.
+const ELEMENT_OVERHEAD: usize = 8;
+
+const FITS: &str = "a listpack of a list is far from its largest size";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Left,
+    Right,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    Packed(Vec<u8>),
+    Plain(SharedBytes),
+}
+
+impl Node {
+    pub fn len(&self) -> usize {
+        match self {
+            Node::Packed(bytes) => Listpack::trusted(bytes).len(),
+            Node::Plain(_) => 1,
+        }
+    }
+
+    fn of(text: &[u8], shared: Option<&SharedBytes>, limit: NodeLimit) -> Node {
+        if limit.is_large(text.len()) {
+            return Node::Plain(shared.cloned().unwrap_or_else(|| SharedBytes::new(text.to_vec())));
+        }
+        let mut bytes = listpack::new_empty();
+        listpack::append(&mut bytes, text).expect(FITS);
+        Node::Packed(bytes)
+    }
+
+    fn has_room(&self, len: usize, limit: NodeLimit) -> bool {
+        match self {
+            Node::Plain(_) => false,
+            Node::Packed(_) if limit.is_large(len) => false,
+            Node::Packed(bytes) => {
+                !limit.is_exceeded(bytes.len() + len + ELEMENT_OVERHEAD, self.len() + 1)
+            }
+        }
+    }
+
+    /// Puts a text before the element with an index in a leaf that has room.
+    fn insert(&mut self, offset: usize, text: &[u8]) {
+        let Node::Packed(bytes) = self else { unreachable!("a plain leaf has no room") };
+        let at = Listpack::trusted(bytes).seek(offset as i64).unwrap_or(bytes.len() - 1);
+        listpack::insert(bytes, at, text).expect(FITS);
+    }
+
+    fn delete(&mut self, range: Range<usize>) {
+        if let Node::Packed(bytes) = self
+            && let Some(at) = Listpack::trusted(bytes).seek(range.start as i64)
+        {
+            listpack::delete_range(bytes, at, range.len());
+        }
+    }
+}
+
+impl Leaf for Node {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Node::Packed(bytes) => bytes.capacity(),
+            Node::Plain(bytes) => bytes.capacity(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Quicklist {
+    pub(super) tree: CountedTree<Node>,
+}
+
+impl Quicklist {
+    pub fn of_listpack(bytes: Vec<u8>) -> Quicklist {
+        let mut list = Quicklist::default();
+        if !Listpack::trusted(&bytes).is_empty() {
+            list.tree.push_back(Node::Packed(bytes));
+        }
+        list
+    }
+
+    pub fn len(&self) -> usize {
+        self.tree.count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn leaf_count(&self) -> usize {
+        self.tree.leaf_count()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.tree.bytes()
+    }
+
+    /// The listpack that the list has shrunk to.
+    pub fn shrunk(&self, limit: NodeLimit) -> Option<&[u8]> {
+        match self.tree.first()? {
+            Node::Packed(bytes)
+                if self.tree.leaf_count() == 1 && limit.is_half_empty(bytes.len(), self.len()) =>
+            {
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+
+    pub fn push(&mut self, end: End, text: &[u8], shared: Option<&SharedBytes>, limit: NodeLimit) {
+        let leaf = if end == End::Left { 0 } else { self.tree.leaf_count().saturating_sub(1) };
+        let pushed = self.tree.leaf(leaf).is_some_and(|node| node.has_room(text.len(), limit));
+        if pushed {
+            let offset = |node: &Node| if end == End::Left { 0 } else { node.len() };
+            self.tree.edit(leaf, |node| node.insert(offset(node), text));
+            return;
+        }
+        let node = Node::of(text, shared, limit);
+        match end {
+            End::Left => self.tree.push_front(node),
+            End::Right => self.tree.push_back(node),
+        }
+    }
+
+    /// Puts a text before the element with an index, or at the end.
+    pub fn insert(
+        &mut self,
+        index: usize,
+        text: &[u8],
+        shared: Option<&SharedBytes>,
+        limit: NodeLimit,
+    ) {
+        let Some(place) = self.tree.locate(index) else {
+            return self.push(End::Right, text, shared, limit);
+        };
+        let has_room =
+            |leaf: usize| self.tree.leaf(leaf).is_some_and(|node| node.has_room(text.len(), limit));
+        if has_room(place.leaf) {
+            self.tree.edit(place.leaf, |node| node.insert(place.offset, text));
+            return;
+        }
+        if place.offset > 0 {
+            self.tree.split(place.leaf, |node| {
+                let Node::Packed(bytes) = node else { unreachable!("a plain leaf is one element") };
+                let at = Listpack::trusted(bytes).seek(place.offset as i64).expect("it is there");
+                Node::Packed(listpack::split_off(bytes, at))
+            });
+            // Now the element's place is at the start of a leaf, before which there is another.
+            return self.insert(index, text, shared, limit);
+        }
+        if place.leaf > 0 && has_room(place.leaf - 1) {
+            self.tree.edit(place.leaf - 1, |node| node.insert(node.len(), text));
+        } else {
+            self.tree.insert(place.leaf, Node::of(text, shared, limit));
+        }
+    }
+
+    /// Puts a text in the place of the element with an index that is there.
+    pub fn replace(
+        &mut self,
+        index: usize,
+        text: &[u8],
+        shared: Option<&SharedBytes>,
+        limit: NodeLimit,
+    ) {
+        self.delete(index..index + 1);
+        self.insert(index, text, shared, limit);
+    }
+
+    pub fn delete(&mut self, range: Range<usize>) {
+        let range = range.start..range.end.min(self.len());
+        if range.is_empty() {
+            return;
+        }
+        let mut first = self.tree.locate(range.start).expect("it is in the list");
+        let last = self.tree.locate(range.end - 1).expect("it is in the list");
+        let last_len = self.tree.leaf(last.leaf).map_or(0, Node::len);
+        if first.leaf == last.leaf && (first.offset > 0 || last.offset + 1 < last_len) {
+            self.tree.edit(first.leaf, |node| node.delete(first.offset..last.offset + 1));
+            return;
+        }
+        let mut end = last.leaf + 1;
+        if last.offset + 1 < last_len {
+            self.tree.edit(last.leaf, |node| node.delete(0..last.offset + 1));
+            end -= 1;
+        }
+        if first.offset > 0 {
+            self.tree.edit(first.leaf, |node| node.delete(first.offset..node.len()));
+            first.leaf += 1;
+        }
+        self.tree.remove(first.leaf..end);
+    }
+
+    /// Removes up to `max` elements that are this text, the first or the last ones.
+    pub fn remove(&mut self, text: &[u8], max: usize, from: End) -> usize {
+        let (mut removed, mut seen) = (0, 0);
+        let mut leaf = 0;
+        let leaves = self.tree.leaf_count();
+        while seen < leaves && removed < max {
+            seen += 1;
+            if from == End::Right {
+                leaf = leaves - seen;
+            }
+            let (gone, rest) = match self.tree.leaf(leaf) {
+                Some(Node::Plain(bytes)) => (usize::from(bytes.as_slice() == text), None),
+                Some(Node::Packed(bytes)) => {
+                    match remove_matches(Listpack::trusted(bytes), text, max - removed, from) {
+                        Some((rest, gone)) => (gone, Some(rest)),
+                        None => (0, None),
+                    }
+                }
+                None => break,
+            };
+            removed += gone;
+            match rest {
+                Some(rest) if !Listpack::trusted(&rest).is_empty() => {
+                    self.tree.edit(leaf, |node| *node = Node::Packed(rest));
+                    leaf += 1;
+                }
+                _ if gone > 0 => self.tree.remove(leaf..leaf + 1),
+                _ => leaf += 1,
+            }
+        }
+        removed
+    }
+}
+
+/// A listpack without up to `max` elements that are this text, the first or the last ones, and how
+/// many they were; `None` if there are none.
+pub fn remove_matches(
+    listpack: Listpack<'_>,
+    text: &[u8],
+    max: usize,
+    from: End,
+) -> Option<(Vec<u8>, usize)> {
+    let matches = listpack.iter().filter(|(_, element)| element.is(text)).count();
+    let removed = matches.min(max);
+    if removed == 0 {
+        return None;
+    }
+    let kept_first = if from == End::Left { 0 } else { matches - removed };
+    let mut rest = listpack::new_empty();
+    let mut seen = 0;
+    for (_, element) in listpack.iter() {
+        let is_match = element.is(text);
+        seen += usize::from(is_match);
+        if !is_match || seen <= kept_first || seen > kept_first + removed {
+            listpack::append_element(&mut rest, element).expect(FITS);
+        }
+    }
+    Some((rest, removed))
+}
