@@ -83,7 +83,7 @@ impl<'a> Element<'a> {
     }
 
     /// Whether this is the text `bytes`, however it is held.
-    pub fn eq(self, bytes: &[u8]) -> bool {
+    pub fn is(self, bytes: &[u8]) -> bool {
         match self {
             Element::Int(value) => parse_i64(bytes) == Some(value),
             Element::Str(own) => own == bytes,

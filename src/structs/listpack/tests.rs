@@ -207,7 +207,7 @@ fn step(prng: &mut Prng, bytes: &mut Vec<u8>, model: &mut Vec<Vec<u8>>) {
             let found = found.and_then(|at| view.seek(at as i64));
             assert_eq!(view.find(&text, 0), found);
             if is_element {
-                assert!(view.at(position).eq(&model[index]));
+                assert!(view.at(position).is(&model[index]));
                 assert_eq!(view.at(position).text_len(), model[index].len());
                 let next = view.next(position);
                 assert_eq!(view.previous(next), Some(position));

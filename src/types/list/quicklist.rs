@@ -250,7 +250,7 @@ pub fn remove_matches(
     max: usize,
     from: End,
 ) -> Option<(Vec<u8>, usize)> {
-    let matches = listpack.iter().filter(|(_, element)| (*element).eq(text)).count();
+    let matches = listpack.iter().filter(|(_, element)| element.is(text)).count();
     let removed = matches.min(max);
     if removed == 0 {
         return None;
@@ -259,7 +259,7 @@ pub fn remove_matches(
     let mut rest = listpack::new_empty();
     let mut seen = 0;
     for (_, element) in listpack.iter() {
-        let is_match = element.eq(text);
+        let is_match = element.is(text);
         seen += usize::from(is_match);
         if !is_match || seen <= kept_first || seen > kept_first + removed {
             listpack::append_element(&mut rest, element).expect(FITS);
