@@ -14,7 +14,7 @@ pub enum Value<'a> {
 }
 
 impl Value<'_> {
-    pub fn eq(self, text: &[u8]) -> bool {
+    pub fn is(self, text: &[u8]) -> bool {
         match self {
             Value::Packed(element) => element.is(text),
             Value::Plain(bytes) => bytes.as_slice() == text,

@@ -56,7 +56,7 @@ fn linsert(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     };
     let (len, mut found) = (list.len(), None);
     let _ = list.walk(0..len, false, |index, value| {
-        if !value.eq(pivot) {
+        if !value.is(pivot) {
             return ControlFlow::Continue(());
         }
         found = Some(index + usize::from(is_after));
