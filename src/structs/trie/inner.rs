@@ -149,6 +149,10 @@ impl<T: Item> Inner<T> {
     /// The place of the kid that covers a cell.
     #[inline(always)]
     pub(super) fn rank(&self, cell: usize) -> usize {
+        if self.kids.len() == CELLS {
+            // Every cell is a start, as in the root of any big table.
+            return cell;
+        }
         let up_to = u64::MAX >> (63 - (cell & 63));
         let within = ones(self.starts[cell >> 6] & up_to);
         self.ranks[cell >> 6] as usize + within - 1

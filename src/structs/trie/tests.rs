@@ -264,6 +264,27 @@ fn weak_hashes_only_make_it_deep() {
 }
 
 #[test]
+fn a_write_copies_one_segment_of_what_a_snapshot_shares() {
+    let mut trie = filled(20_000);
+    let held = trie.clone();
+    let changed = [17, 4_711];
+    for key in changed.map(key_of) {
+        trie.get_mut(trie.hash(&key), &key).expect("it is there").set_value(0);
+    }
+    let unshared = held.iter().filter(|item| {
+        let now = trie.get(trie.hash(item.key()), item.key()).expect("it is still there");
+        !std::ptr::eq(*item, now)
+    });
+    assert!((2..=2 * CAPACITY).contains(&unshared.count()));
+    assert!(held.get(held.hash(&key_of(17)), &key_of(17)).is_some_and(|item| item.value() == 17));
+    // What is not there is not copied either.
+    let other = trie.clone();
+    assert!(trie.get_mut(trie.hash(b"none"), b"none").is_none());
+    assert!(trie.remove(trie.hash(b"none"), b"none").is_none());
+    assert!(triomphe::Arc::ptr_eq(&trie.root, &other.root));
+}
+
+#[test]
 fn taking_leaves_an_empty_trie() {
     let mut trie = filled(1_000);
     let taken = trie.take();
