@@ -163,6 +163,7 @@ impl Shape {
         self.key_at() + self.key_len
     }
 
+    #[inline]
     fn size(self) -> usize {
         size_class(self.value_at() + self.value_len)
     }
@@ -174,6 +175,7 @@ impl Shape {
 
 /// The size that jemalloc makes of a size, or a little less for keys beyond 16 KiB. To ask for all
 /// of it costs nothing, and leaves room to overwrite a value by a slightly longer one in place.
+#[inline]
 fn size_class(len: usize) -> usize {
     if len <= 128 {
         return len.next_multiple_of(16);
@@ -182,8 +184,8 @@ fn size_class(len: usize) -> usize {
         return len.next_multiple_of(4 << 10);
     }
     // Four classes for each doubling.
-    let step = 1 << ((len - 1).ilog2() - 2);
-    len.next_multiple_of(step)
+    let step = 1usize << ((len - 1).ilog2() - 2);
+    (len + (step - 1)) & !(step - 1)
 }
 
 impl Entry {
@@ -445,7 +447,8 @@ impl Entry {
     fn set_stored(&mut self, meta: Meta, value: Stored<'_>) {
         let old = self.shape();
         let new = Shape::new(meta.expiry_ms.is_some(), old.key_len, &value);
-        let in_place = old.flags == new.flags && old.size() == new.size() && self.is_unique();
+        let same_size = || old.value_len == new.value_len || old.size() == new.size();
+        let in_place = old.flags == new.flags && same_size() && self.is_unique();
         if !in_place {
             *self = Entry::build(meta, self.key(), value);
             return;
