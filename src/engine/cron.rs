@@ -52,6 +52,7 @@ impl Engine {
         for client in self.server.pause.end() {
             self.wake(client);
         }
+        self.serve_waits();
     }
 
     /// Lets a waiting client's next request be tried.

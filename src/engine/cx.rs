@@ -17,6 +17,8 @@ pub struct Cx<'a> {
     pub client: ClientId,
     /// Between EXEC and its end: a command must not wait.
     pub in_transaction: bool,
+    /// The command has waited for a key, which has come.
+    pub is_retry: bool,
 }
 
 impl<'a> Cx<'a> {
@@ -32,6 +34,7 @@ impl<'a> Cx<'a> {
             server: &mut engine.server,
             client,
             in_transaction: false,
+            is_retry: false,
         }
     }
 

@@ -103,9 +103,13 @@ pub(super) fn execute(
         ReplyMode::SkipThis => ReplyMode::On,
         mode => mode,
     };
+    session.drops_late_reply = silent && verdict == Verdict::Suspended;
     let closing = session.closes_after_reply;
     if silent {
         out.truncate(start);
+    }
+    if engine.keyspace.changes.has_offers() {
+        engine.serve_waits();
     }
     if closing { Verdict::Closing } else { verdict }
 }
@@ -321,10 +325,12 @@ pub(super) fn call(
         write_error(cx, &error);
     }
     let elapsed_ns = cx.server.clock.lap_ns();
-    cx.server.stats.called(id, elapsed_ns, failed);
-    let session = cx.session_mut();
-    session.commands_total += 1;
-    cx.server.observe_slow(id, elapsed_ns);
+    // A command that waits counts once, when it ends.
+    if cx.session().suspension != Some(Suspension::Blocked) {
+        cx.server.stats.called(id, elapsed_ns, failed);
+        cx.session_mut().commands_total += 1;
+        cx.server.observe_slow(id, elapsed_ns);
+    }
 
     settle_changes(cx, db, dirty, &request);
 }

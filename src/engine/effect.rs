@@ -30,9 +30,11 @@ pub enum Effect {
     Push { client: ClientId, bytes: ReplyBuf },
     /// A waiting client's next request may be tried.
     Wake { client: ClientId },
+    /// A deadline was set that comes before all others.
+    WakeTimer,
     /// Drop a connection at once, unread input and unsent output with it.
     Close { client: ClientId },
-    /// Run a job; its reply comes back by `Engine::finish_job`.
+    /// Run a job; its reply is handed to `Engine::finish_job`.
     Run { client: ClientId, job: Job },
     /// Free something big elsewhere.
     Free(Garbage),

@@ -7,9 +7,11 @@
 //! without a port or a sleep, and a cluster of engines can be simulated from one seed.
 //!
 //! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
-//! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`cron`].
+//! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`], [`cron`].
 
+pub mod blocking;
 pub mod clients;
+mod clients_by_key;
 pub mod clock;
 pub mod commands;
 mod cron;
@@ -129,11 +131,19 @@ impl Engine {
     /// A client's connection ended.
     pub fn disconnect(&mut self, client: ClientId) {
         transaction::unwatch(&mut self.clients, &mut self.server.watched, client);
+        blocking::forget_wait(&mut self.clients, &mut self.server.waits, client);
         self.clients.remove(client);
     }
 
-    /// A client's job ended; the client may go on. The reply goes to its output by the driver.
-    pub fn finish_job(&mut self, client: ClientId) {
+    /// A client's job ended: the client gets its answer, if it wants one, and may go on.
+    pub fn finish_job(&mut self, client: ClientId, reply: JobReply) {
+        let is_silenced = self
+            .clients
+            .get_mut(client)
+            .is_some_and(|session| std::mem::take(&mut session.drops_late_reply));
+        if !is_silenced {
+            self.server.effects.push(Effect::Push { client, bytes: reply });
+        }
         self.wake(client);
     }
 
@@ -150,8 +160,7 @@ impl Engine {
             self.server.stats.error(&error.text());
             answer.writer(protocol).error(&error.text());
         }
-        self.server.effects.push(Effect::Push { client, bytes: answer });
-        self.wake(client);
+        self.finish_job(client, answer);
     }
 
     /// The effects since the last call, in order.

@@ -1,6 +1,7 @@
 //! The state that belongs to no client and no key: configuration, the command table, counters,
 //! pending effects.
 
+use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::pause::Pause;
 use super::propagate::Propagation;
@@ -65,6 +66,7 @@ pub struct Server {
     pub clock: Clock,
     pub propagation: Propagation,
     pub watched: WatchTable,
+    pub waits: WaitTable,
     pub pause: Pause,
     pub prng: Prng,
     pub parts: ServerParts,
@@ -99,6 +101,7 @@ impl Server {
             clock: Clock::new(parts.ticks),
             propagation: Propagation::default(),
             watched: WatchTable::default(),
+            waits: WaitTable::default(),
             pause: Pause::default(),
             prng: Prng::seeded(prng.next_u64()),
             run_id: random_hex(prng),

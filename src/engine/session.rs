@@ -3,6 +3,7 @@
 //! A session is plain data. The socket, the parse queue and the output buffer belong to the
 //! driver, which leaves their sizes here ([`IoFigures`]) for CLIENT LIST and the limits.
 
+use super::blocking::Wait;
 use super::clients::ClientId;
 use super::transaction::{Transaction, WatchedKey};
 use crate::command::CommandId;
@@ -94,6 +95,8 @@ pub enum Suspension {
     Job,
     /// It waits for CLIENT UNPAUSE.
     Paused,
+    /// Its last command waits for a key.
+    Blocked,
 }
 
 pub struct Session {
@@ -115,6 +118,10 @@ pub struct Session {
     /// Closes once its output has left.
     pub closes_after_reply: bool,
     pub suspension: Option<Suspension>,
+    /// The command that waits for a key.
+    pub wait: Option<Box<Wait>>,
+    /// The answer that the client waits for is not to be sent (CLIENT REPLY).
+    pub drops_late_reply: bool,
     pub transaction: Option<Box<Transaction>>,
     pub watched: Vec<WatchedKey>,
     /// A watched key was touched: EXEC will answer null.
@@ -146,6 +153,8 @@ impl Session {
             reads_from_replica: false,
             closes_after_reply: false,
             suspension: None,
+            wait: None,
+            drops_late_reply: false,
             transaction: None,
             watched: Vec::new(),
             watch_broken: false,

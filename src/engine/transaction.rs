@@ -4,12 +4,11 @@
 //! it. EXEC then answers null. A command that could not be queued spoils the transaction, and
 //! EXEC answers EXECABORT.
 
+use super::clients_by_key::ClientsByKey;
 use super::{ClientId, Clients, Cx};
 use crate::command::{Command, CommandId, Flags};
 use crate::keyspace::{Keyspace, TouchedKey};
 use crate::resp::OwnedRequest;
-use hashbrown::HashMap;
-use std::hash::RandomState;
 
 /// Commands queued by one client since MULTI.
 #[derive(Default)]
@@ -77,43 +76,17 @@ pub struct WatchedKey {
 /// Who watches which key.
 #[derive(Default)]
 pub struct WatchTable {
-    /// By database and key. The keys are strangers', hence the keyed hasher.
-    watchers: Vec<HashMap<Box<[u8]>, Vec<ClientId>, RandomState>>,
-    len: usize,
+    watchers: ClientsByKey,
 }
 
 impl WatchTable {
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.watchers.is_empty()
     }
 
     /// The number of keys that are watched.
     pub fn len(&self) -> usize {
-        self.len
-    }
-
-    fn add(&mut self, db: usize, key: &[u8], client: ClientId) {
-        if self.watchers.len() <= db {
-            self.watchers.resize_with(db + 1, HashMap::default);
-        }
-        let clients = self.watchers[db].entry(key.into()).or_default();
-        self.len += usize::from(clients.is_empty());
-        clients.push(client);
-    }
-
-    fn remove(&mut self, watched: &WatchedKey, client: ClientId) {
-        let Some(keys) = self.watchers.get_mut(watched.db) else { return };
-        let Some(clients) = keys.get_mut(&watched.key) else { return };
-        clients.retain(|watcher| *watcher != client);
-        if clients.is_empty() {
-            keys.remove(&watched.key);
-            self.len -= 1;
-        }
-    }
-
-    fn of(&self, key: &TouchedKey) -> &[ClientId] {
-        let clients = self.watchers.get(key.db).and_then(|keys| keys.get(&key.key));
-        clients.map_or(&[], Vec::as_slice)
+        self.watchers.len()
     }
 
     /// Breaks the watches of these keys, but for those whose key had expired before it was
@@ -121,8 +94,8 @@ impl WatchTable {
     pub fn touch(&self, clients: &mut Clients, space: &Keyspace, touched: &[TouchedKey]) {
         for key in touched {
             let is_there = || space.db(key.db).contains(&key.key);
-            for client in self.of(key) {
-                let Some(session) = clients.get_mut(*client) else { continue };
+            for client in self.watchers.at(key.db, &key.key) {
+                let Some(session) = clients.get_mut(client) else { continue };
                 let watched =
                     session.watched.iter_mut().find(|w| w.db == key.db && w.key == key.key);
                 match watched {
@@ -133,11 +106,6 @@ impl WatchTable {
                 }
             }
         }
-    }
-
-    /// The watched keys of a database.
-    pub fn keys_in(&self, db: usize) -> Vec<Box<[u8]>> {
-        self.watchers.get(db).map_or_else(Vec::new, |keys| keys.keys().cloned().collect())
     }
 }
 
@@ -152,7 +120,7 @@ pub fn watch(cx: &mut Cx<'_>, key: &crate::keyspace::Key<'_>) {
     let entry = cx.keys.db().get(key.hash, key.bytes);
     let was_expired = entry.is_some_and(|entry| entry.is_expired(now_ms));
     let client = cx.client;
-    cx.server.watched.add(db, key.bytes, client);
+    cx.server.watched.watchers.add(db, key.bytes, client);
     cx.session_mut().watched.push(WatchedKey { db, key: key.bytes.into(), was_expired });
     cx.keys.space().changes.observers.touched_keys = true;
 }
@@ -161,7 +129,7 @@ pub fn watch(cx: &mut Cx<'_>, key: &crate::keyspace::Key<'_>) {
 pub fn unwatch(clients: &mut Clients, table: &mut WatchTable, client: ClientId) {
     let Some(session) = clients.get_mut(client) else { return };
     for watched in session.watched.drain(..) {
-        table.remove(&watched, client);
+        table.watchers.remove(watched.db, &watched.key, client);
     }
     session.watch_broken = false;
 }
@@ -171,15 +139,15 @@ pub fn unwatch(clients: &mut Clients, table: &mut WatchTable, client: ClientId) 
 /// difference to anybody.
 pub fn touch_watched_keys(cx: &mut Cx<'_>, db: usize, replacement: Option<usize>) {
     let space = cx.keys.space();
-    for key in cx.server.watched.keys_in(db) {
+    for key in cx.server.watched.watchers.keys_in(db) {
         let is_there = space.db(db).contains(&key);
         let will_be = replacement.is_some_and(|other| space.db(other).contains(&key));
         let will_be_expired = replacement.is_some_and(|other| space.is_expired_in(other, &key));
         if !is_there && !will_be {
             continue;
         }
-        for client in cx.server.watched.of(&TouchedKey { db, key: key.clone() }) {
-            let Some(session) = cx.clients.get_mut(*client) else { continue };
+        for client in cx.server.watched.watchers.at(db, &key) {
+            let Some(session) = cx.clients.get_mut(client) else { continue };
             let Some(watched) = session.watched.iter_mut().find(|w| w.db == db && w.key == key)
             else {
                 continue;

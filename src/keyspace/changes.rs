@@ -6,12 +6,15 @@
 use super::{Db, Entry};
 use crate::config::EventClasses;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
 /// Who wants to hear of changes.
 #[derive(Clone, Copy, Default)]
 pub struct Observers {
     /// Some client watches keys or caches them: touched keys are listed.
     pub touched_keys: bool,
+    /// Some client waits for a key: keys that come are listed.
+    pub awaited_keys: bool,
     /// The classes of keyspace events that are listened to.
     pub events: EventClasses,
     /// Somebody replays the write stream: deleted expired keys are listed.
@@ -60,6 +63,8 @@ pub struct Changes {
     /// Changes to the dataset since the start, in Redis's counting.
     pub dirty: u64,
     pub touched: Vec<TouchedKey>,
+    /// Keys that have come and may be what somebody waits for, oldest first.
+    offered: VecDeque<TouchedKey>,
     events: RefCell<Vec<KeyEvent>>,
     /// Keys deleted because their time had come, oldest first.
     pub expired: Vec<TouchedKey>,
@@ -73,6 +78,21 @@ impl Changes {
         if self.observers.touched_keys {
             self.touched.push(TouchedKey { db, key: key.into() });
         }
+    }
+
+    /// A key has come that somebody may wait for.
+    pub fn offer(&mut self, db: usize, key: &[u8]) {
+        if self.observers.awaited_keys {
+            self.offered.push_back(TouchedKey { db, key: key.into() });
+        }
+    }
+
+    pub fn has_offers(&self) -> bool {
+        !self.offered.is_empty()
+    }
+
+    pub fn take_offered(&mut self) -> Option<TouchedKey> {
+        self.offered.pop_front()
     }
 
     /// Something happened to a key that subscribers may want to hear.

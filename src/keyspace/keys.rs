@@ -221,6 +221,9 @@ impl<'a> Keys<'a> {
         let Keyspace { dbs, changes, .. } = &mut *self.space;
         let db = &mut dbs[self.db];
         let is_new = db.get(hash, entry.key()).is_none();
+        if changes.observers.awaited_keys && entry.kind() != Kind::String {
+            changes.offer(self.db, entry.key());
+        }
         if is_new {
             changes.event(self.db, EventClasses::NEW, "new", entry.key());
         }

@@ -37,6 +37,8 @@ pub struct Net {
     executor: Notify,
     listeners_changed: Notify,
     listen_changes: RefCell<VecDeque<ListenChange>>,
+    /// The timer's next moment may have come closer.
+    deadline_moved: Notify,
     jobs: jobs::Threads,
     started: Instant,
     exit_code: Cell<Option<i32>>,
@@ -87,6 +89,7 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         executor: Notify::new(),
         listeners_changed: Notify::new(),
         listen_changes: RefCell::default(),
+        deadline_moved: Notify::new(),
         jobs,
         started: Instant::now(),
         exit_code: Cell::new(None),

@@ -3,15 +3,23 @@
 use super::{Net, turn};
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 pub async fn run(net: Rc<Net>) {
+    let mut cron_at = Instant::now();
     loop {
-        tokio::time::sleep(next_wait(&net)).await;
+        let wake_at = next_deadline(&net).map_or(cron_at, |at| at.min(cron_at));
+        let moved = net.deadline_moved.notified();
+        if tokio::time::timeout_at(wake_at, moved).await.is_ok() {
+            continue;
+        }
         run_cron(&net);
         // A burst of expiries is spread over turns, between which clients are served.
         while expire_some(&net) {
             tokio::task::yield_now().await;
         }
+        let hz = u64::from(net.engine.borrow().server.config.hz.clamp(1, 500));
+        cron_at = Instant::now() + Duration::from_millis(1000 / hz);
     }
 }
 
@@ -20,6 +28,7 @@ fn run_cron(net: &Rc<Net>) {
     engine.tick(net.now());
     engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
     engine.cron();
+    engine.end_waits();
     turn::carry_out(net, &mut engine);
 }
 
@@ -32,17 +41,21 @@ fn expire_some(net: &Rc<Net>) -> bool {
     more
 }
 
-/// Until the next cron tick, or sooner when a key expires or a pause ends before it.
-fn next_wait(net: &Net) -> Duration {
+/// When a key expires, or a pause or a client's wait ends, if that is to come.
+fn next_deadline(net: &Net) -> Option<Instant> {
     let engine = net.engine.borrow();
-    let hz = u64::from(engine.server.config.hz.clamp(1, 500));
     let now = net.now();
-    let mut wait_ms = 1000 / hz;
-    if let Some(at_ms) = engine.next_expiry_unix_ms() {
-        wait_ms = wait_ms.min(at_ms.saturating_sub(now.unix_us / 1000) + 1);
-    }
-    if let Some(until_ms) = engine.server.pause.until_ms() {
-        wait_ms = wait_ms.min(until_ms.saturating_sub(now.mono_us / 1000) + 1);
-    }
-    Duration::from_millis(wait_ms.max(1))
+    let expiry = engine.next_expiry_unix_ms();
+    let waits = [
+        expiry.map(|at_ms| at_ms.saturating_sub(now.unix_us / 1000) + 1),
+        engine.server.pause.until_ms().map(|at_ms| at_ms.saturating_sub(now.mono_us / 1000) + 1),
+        engine.server.waits.earliest_deadline_ms().map(|at_ms| ms_until(at_ms, now.mono_us)),
+    ];
+    let wait_ms = waits.into_iter().flatten().min()?;
+    Instant::now().checked_add(Duration::from_millis(wait_ms.max(1)))
+}
+
+/// Whole milliseconds from a moment to one that is given in milliseconds, rounded up.
+fn ms_until(at_ms: u64, now_us: u64) -> u64 {
+    at_ms.saturating_mul(1000).saturating_sub(now_us).div_ceil(1000)
 }

@@ -247,6 +247,7 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
                 connection.close();
             }
         }
+        Effect::WakeTimer => net.deadline_moved.notify_one(),
         Effect::Run { client, job } => net.jobs.run(client, job),
         Effect::Free(garbage) => net.jobs.free(garbage),
         Effect::Sleep(duration) => {

@@ -3,6 +3,7 @@
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape, help,
 };
+use crate::engine::blocking::{self, Release};
 use crate::engine::pause::PauseMode;
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::{ClientId, Cx, Effect, Session};
@@ -23,7 +24,7 @@ static CLIENT: Command = Command {
     flags: Flags::SENTINEL,
     subcommands: &[
         &GETNAME, &HELP, &ID, &INFO, &KILL, &LIST, &NO_EVICT, &NO_TOUCH, &PAUSE, &REPLY, &SETINFO,
-        &SETNAME, &UNPAUSE,
+        &SETNAME, &UNBLOCK, &UNPAUSE,
     ],
     ..Command::BASE
 };
@@ -231,6 +232,7 @@ fn kill(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         if *client == me {
             cx.session_mut().closes_after_reply = true;
         } else {
+            blocking::forget_wait(cx.clients, &mut cx.server.waits, *client);
             cx.effect(Effect::Close { client: *client });
         }
     }
@@ -518,6 +520,49 @@ fn pause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let until_ms = until_ms.ok_or(CommandError::Fixed("ERR timeout is out of range"))?;
     cx.server.pause.start(mode, until_ms);
     cx.reply.ok();
+    Ok(())
+}
+
+static UNBLOCK: Command = Command {
+    name: "unblock",
+    since: "5.0.0",
+    group: Group::Connection,
+    summary: "Ends another client's wait in a blocking command.",
+    complexity: "O(log N) with N clients",
+    arity: Arity::at_least(3),
+    flags: COMMON.or(Flags::ADMIN),
+    acl: Categories::CONNECTION,
+    args: &[
+        Arg::integer("client-id"),
+        Arg::one_of(
+            "unblock-type",
+            &[Arg::flag("timeout", "TIMEOUT"), Arg::flag("error", "ERROR")],
+        )
+        .optional(),
+    ],
+    reply: Shape::Integer,
+    example: "> CLIENT UNBLOCK 999\n(integer) 0",
+    run: unblock,
+    ..Command::BASE
+};
+
+fn unblock(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let mut ahead = args.clone();
+    ahead.bytes();
+    let how = match ahead.remaining() {
+        0 => Release::TimedOut,
+        _ if ahead.option("timeout") => Release::TimedOut,
+        _ if ahead.option("error") => Release::Unblocked,
+        _ => {
+            let text = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+            return Err(CommandError::Fixed(text));
+        }
+    };
+    let number = args.integer();
+    args.check()?;
+    let client = u64::try_from(number).ok().and_then(|number| cx.clients.by_number(number));
+    let released = client.map(|session| session.id).is_some_and(|id| cx.release(id, how));
+    cx.reply.integer(i64::from(released));
     Ok(())
 }
 

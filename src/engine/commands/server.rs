@@ -142,6 +142,8 @@ fn swapdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         transaction::touch_watched_keys(cx, first, Some(second));
         transaction::touch_watched_keys(cx, second, Some(first));
         cx.keys.space().swap_dbs(first, second);
+        cx.offer_awaited_keys(first);
+        cx.offer_awaited_keys(second);
     }
     cx.keys.space().changes.dirty += 1;
     cx.reply.ok();

@@ -24,9 +24,9 @@ pub static CLIENTS: &[Field] = &[
     field("watching_clients", |view| {
         view.clients.iter().filter(|session| !session.watched.is_empty()).count().to_string()
     }),
-    zero("clients_in_timeout_table"),
+    field("clients_in_timeout_table", |view| view.server.waits.timeouts().to_string()),
     field("total_watched_keys", |view| view.server.watched.len().to_string()),
-    zero("total_blocking_keys"),
+    field("total_blocking_keys", |view| view.server.waits.keys().to_string()),
     zero("total_blocking_keys_on_nokey"),
     field("paused_reason", |view| pause(view).map_or("none", |_| "client_pause").to_owned()),
     field("paused_actions", |view| {

@@ -1,11 +1,13 @@
 //! The list commands, by theme, and what several of them share.
 //!
 //! A record stands with its handler in the file of its theme: [`ends`] (pushing and popping),
-//! [`read`], [`edit`]. A writer checks the key's kind first, changes the entry through the
+//! [`read`], [`edit`], [`moves`], [`blocking`]. A writer checks the key's kind first, changes the entry through the
 //! functions here, which choose the form, and deletes the key when nothing is left.
 
+mod blocking;
 mod edit;
 mod ends;
+mod moves;
 mod read;
 
 use super::{End, ListRef, NodeLimit, Quicklist, Value};
@@ -21,10 +23,18 @@ use std::ops::{ControlFlow, Range};
 use triomphe::Arc;
 
 pub static COMMANDS: &[&Command] = &[
+    &blocking::BLMOVE,
+    &blocking::BLMPOP,
+    &blocking::BLPOP,
+    &blocking::BRPOP,
+    &blocking::BRPOPLPUSH,
     &read::LINDEX,
     &edit::LINSERT,
     &read::LLEN,
+    &moves::LMOVE,
+    &moves::LMPOP,
     &ends::LPOP,
+    &read::LPOS,
     &ends::LPUSH,
     &ends::LPUSHX,
     &read::LRANGE,
@@ -32,6 +42,7 @@ pub static COMMANDS: &[&Command] = &[
     &edit::LSET,
     &edit::LTRIM,
     &ends::RPOP,
+    &moves::RPOPLPUSH,
     &ends::RPUSH,
     &ends::RPUSHX,
 ];
@@ -136,6 +147,25 @@ fn push_all(entry: &mut Entry, end: End, values: &[ValueArg<'_>], limit: NodeLim
             }
         },
     );
+}
+
+/// Pushes values to a key, which becomes a list if there is none; the length after it.
+fn push_to(cx: &mut Cx<'_>, key: &Key<'_>, end: End, values: &[ValueArg<'_>]) -> usize {
+    let limit = limit_of(cx);
+    let pushed = cx.keys.edit(key, |entry| {
+        push_all(entry, end, values, limit);
+        list_of(entry).map_or(0, ListRef::len)
+    });
+    if let Some(len) = pushed {
+        return len;
+    }
+    let empty = listpack::new_empty();
+    let empty = NewValue::Packed(Kind::List, &empty);
+    let mut entry = Entry::new(key.bytes, empty, Encoding::Listpack, None);
+    push_all(&mut entry, end, values, limit);
+    entry.set_clock(cx.keys.access().fresh());
+    cx.keys.put(key.hash, entry);
+    values.len()
 }
 
 fn delete_range(entry: &mut Entry, range: Range<usize>) {

@@ -1,17 +1,12 @@
 //! Pushing to and popping from the ends: LPUSH, RPUSH, LPUSHX, RPUSHX, LPOP, RPOP.
 
-use super::{
-    INSERTS, changed, delete_ranges, limit_of, list_to_change, push_all, write_range, write_value,
-};
+use super::{INSERTS, changed, delete_ranges, list_to_change, push_to, write_range, write_value};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
 };
 use crate::engine::Cx;
-use crate::keyspace::{Entry, NewValue};
-use crate::structs::listpack;
 use crate::types::list::End;
-use crate::types::{Encoding, Kind};
 
 const PUSH: Command = Command {
     group: Group::List,
@@ -82,28 +77,11 @@ fn push(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End, must_exist: bool) -> Com
         values.push(args.value());
     }
     args.done()?;
-    let limit = limit_of(cx);
-    let len = match list_to_change(cx, &key)? {
-        Some(list) => {
-            let len = list.len() + values.len();
-            cx.keys.edit(&key, |entry| push_all(entry, end, &values, limit));
-            len
-        }
-        None if must_exist => {
-            cx.reply.integer(0);
-            return Ok(());
-        }
-        None => {
-            let empty = listpack::new_empty();
-            let empty = NewValue::Packed(Kind::List, &empty);
-            let mut entry = Entry::new(key.bytes, empty, Encoding::Listpack, None);
-            push_all(&mut entry, end, &values, limit);
-            cx.keys.settle(&key);
-            entry.set_clock(cx.keys.access().fresh());
-            cx.keys.put(key.hash, entry);
-            values.len()
-        }
-    };
+    if list_to_change(cx, &key)?.is_none() && must_exist {
+        cx.reply.integer(0);
+        return Ok(());
+    }
+    let len = push_to(cx, &key, end, &values);
     let event = if end == End::Left { "lpush" } else { "rpush" };
     changed(cx, &key, event, values.len(), false);
     cx.reply.integer(len as i64);

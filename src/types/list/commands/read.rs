@@ -1,12 +1,14 @@
-//! Commands that read lists: LINDEX, LLEN, LRANGE.
+//! Commands that read lists: LINDEX, LLEN, LPOS, LRANGE.
 
 use super::{READS, list_of, write_range, write_value};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
+    KeySpec, Shape,
 };
 use crate::engine::Cx;
 use crate::resp::ReplyBuf;
 use crate::types::list::ListRef;
+use std::ops::ControlFlow;
 
 /// Longer answers are written on another thread.
 const INLINE_ELEMENTS_MAX: usize = 100_000;
@@ -65,6 +67,123 @@ fn lindex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         None => reply.null(),
     }
     Ok(())
+}
+
+pub(super) static LPOS: Command = Command {
+    name: "lpos",
+    since: "6.0.6",
+    group: Group::List,
+    summary: "Returns the indexes of elements that are equal to one.",
+    complexity: "O(N) with N elements looked at",
+    arity: Arity::at_least(3),
+    flags: Flags::READONLY,
+    acl: Categories::LIST,
+    keys: &[KeySpec::one(1, READS)],
+    args: &[
+        Arg::key("key"),
+        Arg::string("element"),
+        Arg::integer("rank").token("RANK").optional(),
+        Arg::integer("num-matches").token("COUNT").optional(),
+        Arg::integer("len").token("MAXLEN").optional(),
+    ],
+    example: "> RPUSH k a b a\n(integer) 3\n> LPOS k a\n(integer) 0\n> LPOS k a COUNT 0\n\
+              1) (integer) 0\n2) (integer) 2",
+    run: lpos,
+    ..Command::BASE
+};
+
+/// Which matches LPOS is asked for.
+struct Sought {
+    /// The first match that counts, 1 being the first of all; negative ones count from the end.
+    rank: i64,
+    /// How many matches are wanted at most, 0 for all; none for one that is not in an array.
+    count: Option<u64>,
+    /// How many elements are looked at, 0 for all.
+    looked_at_max: u64,
+}
+
+fn lpos(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let key = args.key();
+    let element = args.bytes();
+    let sought = Sought::read(args)?;
+    let Cx { keys, reply, .. } = cx;
+    let found = match keys.read(&key) {
+        Some(entry) => sought.find(list_of(entry)?, element),
+        None => Vec::new(),
+    };
+    if sought.count.is_some() {
+        reply.array(found.len());
+    } else if found.is_empty() {
+        reply.null();
+    }
+    for index in found {
+        reply.integer(index as i64);
+    }
+    Ok(())
+}
+
+impl Sought {
+    fn read(args: &mut Args<'_>) -> Result<Sought, CommandError> {
+        let mut sought = Sought { rank: 1, count: None, looked_at_max: 0 };
+        while !args.is_empty() {
+            if args.option_with_value("RANK") {
+                sought.rank = args.integer();
+                args.check()?;
+                sought.check_rank()?;
+            } else if args.option_with_value("COUNT") {
+                sought.count = Some(not_negative(args, "ERR COUNT can't be negative")?);
+            } else if args.option_with_value("MAXLEN") {
+                sought.looked_at_max = not_negative(args, "ERR MAXLEN can't be negative")?;
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        Ok(sought)
+    }
+
+    fn check_rank(&self) -> CommandResult {
+        match self.rank {
+            0 => Err(CommandError::Fixed(
+                "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second \
+                 ... or use negative to start from the end of the list",
+            )),
+            i64::MIN => Err(CommandError::Fixed(
+                "ERR value is out of range, value must between -9223372036854775807 and \
+                 9223372036854775807",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn find(&self, list: ListRef<'_>, element: &[u8]) -> Vec<usize> {
+        let all_if_zero = |max: u64| if max == 0 { u64::MAX } else { max };
+        let wanted = all_if_zero(self.count.unwrap_or(1));
+        let mut to_skip = self.rank.unsigned_abs() - 1;
+        let mut to_look_at = all_if_zero(self.looked_at_max);
+        let mut found = Vec::new();
+        let _ = list.walk(0..list.len(), self.rank < 0, |index, value| {
+            if to_look_at == 0 || found.len() as u64 == wanted {
+                return ControlFlow::Break(());
+            }
+            to_look_at -= 1;
+            if value.is(element) {
+                if to_skip == 0 {
+                    found.push(index);
+                } else {
+                    to_skip -= 1;
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        found
+    }
+}
+
+/// The next argument as a number that is not negative.
+fn not_negative(args: &mut Args<'_>, text: &'static str) -> Result<u64, CommandError> {
+    let number = args.integer_or(CommandError::Fixed(text));
+    args.check()?;
+    u64::try_from(number).map_err(|_| CommandError::Fixed(text))
 }
 
 pub(super) static LRANGE: Command = Command {
