@@ -103,6 +103,7 @@ pub(super) fn execute(
         ReplyMode::SkipThis => ReplyMode::On,
         mode => mode,
     };
+    session.drops_late_reply = silent && verdict == Verdict::Suspended;
     let closing = session.closes_after_reply;
     if silent {
         out.truncate(start);

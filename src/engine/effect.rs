@@ -32,7 +32,7 @@ pub enum Effect {
     Wake { client: ClientId },
     /// Drop a connection at once, unread input and unsent output with it.
     Close { client: ClientId },
-    /// Run a job; its reply comes back by `Engine::finish_job`.
+    /// Run a job; its reply is handed to `Engine::finish_job`.
     Run { client: ClientId, job: Job },
     /// Free something big elsewhere.
     Free(Garbage),

@@ -132,8 +132,15 @@ impl Engine {
         self.clients.remove(client);
     }
 
-    /// A client's job ended; the client may go on. The reply goes to its output by the driver.
-    pub fn finish_job(&mut self, client: ClientId) {
+    /// A client's job ended: the client gets its answer, if it wants one, and may go on.
+    pub fn finish_job(&mut self, client: ClientId, reply: JobReply) {
+        let is_silenced = self
+            .clients
+            .get_mut(client)
+            .is_some_and(|session| std::mem::take(&mut session.drops_late_reply));
+        if !is_silenced {
+            self.server.effects.push(Effect::Push { client, bytes: reply });
+        }
         self.wake(client);
     }
 
@@ -150,8 +157,7 @@ impl Engine {
             self.server.stats.error(&error.text());
             answer.writer(protocol).error(&error.text());
         }
-        self.server.effects.push(Effect::Push { client, bytes: answer });
-        self.wake(client);
+        self.finish_job(client, answer);
     }
 
     /// The effects since the last call, in order.

@@ -115,6 +115,8 @@ pub struct Session {
     /// Closes once its output has left.
     pub closes_after_reply: bool,
     pub suspension: Option<Suspension>,
+    /// The answer that the client waits for is not to be sent (CLIENT REPLY).
+    pub drops_late_reply: bool,
     pub transaction: Option<Box<Transaction>>,
     pub watched: Vec<WatchedKey>,
     /// A watched key was touched: EXEC will answer null.
@@ -146,6 +148,7 @@ impl Session {
             reads_from_replica: false,
             closes_after_reply: false,
             suspension: None,
+            drops_late_reply: false,
             transaction: None,
             watched: Vec::new(),
             watch_broken: false,

@@ -5,7 +5,7 @@
 //! task of the executor's thread drains.
 
 use super::Net;
-use crate::engine::{ClientId, Effect, Job, JobReply};
+use crate::engine::{ClientId, Job, JobReply};
 use crate::keyspace::Garbage;
 use crate::observe::memory;
 use std::io;
@@ -70,9 +70,7 @@ impl Threads {
 /// Hands finished jobs' answers to their clients.
 pub async fn collect(net: Rc<Net>, mut answers: async_mpsc::UnboundedReceiver<Finished>) {
     while let Some(Finished { client, reply }) = answers.recv().await {
-        let mut engine = net.engine.borrow_mut();
-        engine.server.effects.push(Effect::Push { client, bytes: reply });
-        engine.finish_job(client);
+        net.engine.borrow_mut().finish_job(client, reply);
         net.executor.notify_one();
     }
 }

@@ -160,8 +160,7 @@ impl Local {
             Effect::Push { client, bytes } => self.append(client, &bytes),
             Effect::Run { client, job } => {
                 let reply = job();
-                self.append(client, &reply);
-                self.engine.finish_job(client);
+                self.engine.finish_job(client, reply);
             }
             Effect::Wake { client } => {
                 if let Some(connection) = self.clients.get_mut(&client) {
