@@ -97,7 +97,7 @@ const TEMPLATES: &[&str] = &[
     "SELECT 0",
     "SET K V",
     "SET K V NX|XX|GET|KEEPTTL",
-    "SET K V EXAT|PXAT I",
+    "SET K V EXAT|PXAT 9999999999999",
     "SETNX K V",
     "SETRANGE K N V",
     "SINTER K K",
