@@ -6,7 +6,7 @@
 use super::{Db, Entry};
 use crate::config::EventClasses;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 /// Who wants to hear of changes.
 #[derive(Clone, Copy, Default)]
@@ -52,6 +52,9 @@ impl Garbage {
         }
     }
 }
+
+/// The event of a key whose time had come.
+const EXPIRED: &str = "expired";
 
 /// A value with more heap bytes than this is freed off the executor.
 const FREE_INLINE_BYTES_MAX: usize = 256 * 1024;
@@ -102,15 +105,23 @@ impl Changes {
         }
     }
 
-    /// The events since the last call, in order.
+    /// The events since the last call, in order. A key expires once in a command, however often
+    /// it was met before it was taken away: the first telling of it counts.
     pub fn take_events(&mut self) -> Vec<KeyEvent> {
-        std::mem::take(self.events.get_mut())
+        let mut events = std::mem::take(self.events.get_mut());
+        if events.len() > 1 {
+            let mut told = HashSet::new();
+            events.retain(|event| {
+                event.class != EventClasses::EXPIRED || told.insert((event.db, event.key.clone()))
+            });
+        }
+        events
     }
 
     /// A key was deleted because its time had come.
     pub fn expired(&mut self, db: usize, key: &[u8]) {
         self.touch(db, key);
-        self.event(db, EventClasses::EXPIRED, "expired", key);
+        self.event(db, EventClasses::EXPIRED, EXPIRED, key);
         if self.observers.propagation {
             self.expired.push(TouchedKey { db, key: key.into() });
         }
@@ -123,8 +134,10 @@ impl Changes {
         }
     }
 
-    /// A reader met a key whose time had come.
+    /// A reader met a key whose time had come. The event is told now, so that it stands before
+    /// what the reader tells of the key's absence; the key itself is taken away later.
     pub(super) fn found_expired(&self, db: usize, key: &[u8]) {
+        self.event(db, EventClasses::EXPIRED, EXPIRED, key);
         self.found_expired.borrow_mut().push((db, key.into()));
     }
 

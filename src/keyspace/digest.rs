@@ -50,7 +50,7 @@ impl Digest {
                     let mut field = Digest::default();
                     field.mix(name.bytes(&mut I64Buf::new()));
                     field.mix(value.bytes(&mut I64Buf::new()));
-                    self.xor(field);
+                    self.add(&field.0);
                 }
             }
             (Kind::Set, object) => {

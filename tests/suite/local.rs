@@ -160,8 +160,7 @@ impl Local {
             Effect::Push { client, bytes } => self.append(client, &bytes),
             Effect::Run { client, job } => {
                 let reply = job();
-                self.append(client, &reply);
-                self.engine.finish_job(client);
+                self.engine.finish_job(client, reply);
             }
             Effect::Wake { client } => {
                 if let Some(connection) = self.clients.get_mut(&client) {
@@ -178,7 +177,7 @@ impl Local {
             }
             Effect::Exit(_) => self.exited = true,
             Effect::Listen(change) => self.engine.finish_listening(*change, true),
-            Effect::Free(_) | Effect::Log => {}
+            Effect::Free(_) | Effect::Log | Effect::WakeTimer => {}
         }
     }
 

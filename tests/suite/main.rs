@@ -3,12 +3,13 @@
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
 //! and `limits` what numbers do to commands, `tcp` what only a socket shows, `interop` that the
-//! public tools work, `tidy` the shape of the source itself, `compatibility` that the generated
-//! document is fresh.
+//! public tools work, `differential` that random commands get Redis's replies, `tidy` the shape of
+//! the source itself, `compatibility` that the generated document is fresh.
 
 mod answer;
 mod client;
 mod compatibility;
+mod differential;
 mod interop;
 mod laws;
 mod limits;

@@ -231,7 +231,7 @@ static SELECT: Command = Command {
 };
 
 fn select(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let index = args.integer_or(CommandError::NotInteger);
+    let index = args.integer_32();
     args.done()?;
     let db = usize::try_from(index).ok().filter(|db| *db < cx.keys.db_count());
     cx.select(db.ok_or(CommandError::DbIndexOutOfRange)?);

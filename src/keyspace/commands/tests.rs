@@ -39,7 +39,7 @@ impl Fixture {
             for effect in self.engine.take_effects() {
                 if let crate::engine::Effect::Run { client, job } = effect {
                     out.append(job());
-                    self.engine.finish_job(client);
+                    self.engine.finish_job(client, ReplyBuf::new());
                 }
             }
             self.engine.take_effects();
@@ -314,6 +314,26 @@ fn each_change_is_told_in_redis_words() {
         ("PEXPIREAT b 1", &["del b@0"]),
     ];
     for (line, events) in cases {
+        f.ask(line);
+        assert_eq!(f.events(), *events, "{line}");
+    }
+}
+
+#[test]
+fn an_expiry_is_told_once_and_before_the_miss() {
+    let mut f = Fixture::new();
+    f.watch_events("Anm");
+    let cases: &[(&str, &[&str])] = &[
+        ("GET k", &["expired k@0", "keymiss k@0"]),
+        ("EXISTS k k", &["expired k@0", "keymiss k@0", "keymiss k@0"]),
+        ("MGET a k", &["keymiss a@0", "expired k@0", "keymiss k@0"]),
+        ("SET k w GET", &["expired k@0", "keymiss k@0", "new k@0", "set k@0"]),
+        ("APPEND k x", &["expired k@0", "new k@0", "append k@0"]),
+    ];
+    for (line, events) in cases {
+        f.ask("SET k v PX 10");
+        f.advance(20);
+        f.events();
         f.ask(line);
         assert_eq!(f.events(), *events, "{line}");
     }

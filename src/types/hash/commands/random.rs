@@ -6,15 +6,16 @@
 
 use std::collections::HashSet;
 
-use super::{INLINE_FIELDS_MAX, READS, answer_about, read_hash, write_element};
+use super::{INLINE_FIELDS_MAX, READS, read_hash, write_element};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeySpec,
     Shape,
 };
 use crate::engine::Cx;
-use crate::resp::{Protocol, Reply};
+use crate::resp::{Protocol, Reply, ReplyBuf};
 use crate::structs::listpack::Element;
 use crate::structs::prng::Prng;
+use crate::types::DRAWN_BYTES_MAX;
 use crate::types::hash::{HashRef, HashTable};
 
 /// A table with less than this many times the fields that are wanted is walked.
@@ -60,13 +61,20 @@ fn hrandfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     };
     match hash {
         None => cx.reply.array(0),
-        Some(HashRef::Table(table)) if draw.work(table) > INLINE_FIELDS_MAX as u64 => {
-            let table = table.clone();
-            answer_about(cx, table, move |table, reply| {
-                draw.write(reply, HashRef::Table(table), &mut prng);
-            });
+        Some(hash) if draw.work(hash) > INLINE_FIELDS_MAX as u64 => {
+            let entry = cx.keys.peek(&key).expect("the hash was just seen").clone();
+            let protocol = cx.reply.protocol();
+            cx.answer_by(Box::new(move || {
+                let mut out = ReplyBuf::new();
+                let hash = HashRef::of(entry.packed(), entry.object());
+                if let Err(error) = draw.write(&mut out.writer(protocol), hash, &mut prng) {
+                    out.clear();
+                    out.writer(protocol).error(&error.text());
+                }
+                out
+            }));
         }
-        Some(hash) => draw.write(&mut cx.reply, hash, &mut prng),
+        Some(hash) => draw.write(&mut cx.reply, hash, &mut prng)?,
     }
     Ok(())
 }
@@ -100,21 +108,25 @@ impl Draw {
     }
 
     /// About how many fields are visited.
-    fn work(self, table: &HashTable) -> u64 {
-        let len = table.len() as u64;
+    fn work(self, hash: HashRef<'_>) -> u64 {
+        let len = hash.len() as u64;
         if self.repeats { self.count } else { len.min(self.count.saturating_mul(3)) }
     }
 
-    fn write(self, reply: &mut Reply<'_>, hash: HashRef<'_>, prng: &mut Prng) {
+    fn write(self, reply: &mut Reply<'_>, hash: HashRef<'_>, prng: &mut Prng) -> CommandResult {
         let len = hash.len();
         let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
         if self.repeats || wanted == 1 {
+            let before = reply.buffer().len();
             self.write_len(reply, wanted);
             for _ in 0..wanted {
                 let pair = hash.random(prng).expect("a hash has a field");
                 self.write_pair(reply, pair);
+                if reply.buffer().len() - before > DRAWN_BYTES_MAX {
+                    return Err(CommandError::OutOfRange);
+                }
             }
-            return;
+            return Ok(());
         }
         self.write_len(reply, wanted.min(len));
         match hash {
@@ -123,6 +135,7 @@ impl Draw {
             }
             _ => self.write_walked(reply, hash, wanted, prng),
         }
+        Ok(())
     }
 
     fn write_distinct(

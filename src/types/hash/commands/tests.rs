@@ -37,7 +37,7 @@ impl Bench {
                 if let Effect::Run { client, job } = effect {
                     self.jobs += 1;
                     out = job();
-                    self.engine.finish_job(client);
+                    self.engine.finish_job(client, ReplyBuf::new());
                 }
             }
         }
@@ -214,4 +214,15 @@ fn digests_do_not_depend_on_the_encoding() {
     };
     assert_eq!(digest("packed"), digest("table"));
     assert_ne!(digest("packed"), digest("swapped"));
+}
+
+#[test]
+fn an_endless_draw_ends_in_an_error() {
+    let mut bench = Bench::new();
+    let name = "n".repeat(1 << 20);
+    bench.ask(&format!("HSET h {name} v"));
+    for line in ["HRANDFIELD h -9223372036854775807", "HRANDFIELD h -600 WITHVALUES"] {
+        assert_eq!(bench.ask(line), "-ERR value is out of range|");
+    }
+    assert!(bench.ask("HRANDFIELD h -2").starts_with("*2|"));
 }

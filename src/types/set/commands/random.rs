@@ -20,7 +20,7 @@ use crate::structs::blob::Blob;
 use crate::structs::prng::Prng;
 use crate::types::set::SetTable;
 use crate::types::set::value::{Rules, SetRef, SetValue, pop_packed, pop_table, sample};
-use crate::types::{Object, WrongType};
+use crate::types::{DRAWN_BYTES_MAX, Object, WrongType};
 
 /// How many members one replayed SREM names.
 const REPLAYED_MEMBERS_MAX: usize = 1024;
@@ -210,13 +210,16 @@ fn srandmember_count(cx: &mut Cx<'_>, key: &Key<'_>, args: &mut Args<'_>) -> Com
     };
     let mut prng = Prng::seeded(seed);
     if choice.work(set) <= INLINE_MEMBERS_MAX {
-        choice.write(&mut cx.reply, set, &mut prng, &rules);
-        return Ok(());
+        return choice.write(&mut cx.reply, set, &mut prng, &rules);
     }
     let (set, protocol) = (set.to_value(), cx.reply.protocol());
     cx.answer_by(Box::new(move || {
         let mut out = ReplyBuf::new();
-        choice.write(&mut out.writer(protocol), set.as_ref(), &mut prng, &rules);
+        let written = choice.write(&mut out.writer(protocol), set.as_ref(), &mut prng, &rules);
+        if let Err(error) = written {
+            out.clear();
+            out.writer(protocol).error(&error.text());
+        }
         out
     }));
     Ok(())
@@ -240,12 +243,22 @@ impl Choice {
         matches!(set, SetRef::Table(_)) && self.count <= set.len() / 3
     }
 
-    fn write(self, reply: &mut Reply<'_>, set: SetRef<'_>, prng: &mut Prng, rules: &Rules) {
+    fn write(
+        self,
+        reply: &mut Reply<'_>,
+        set: SetRef<'_>,
+        prng: &mut Prng,
+        rules: &Rules,
+    ) -> CommandResult {
         if self.repeats {
+            let before = reply.buffer().len();
             reply.array(self.count);
             for _ in 0..self.count {
                 let element = set.random(prng).expect("a set is never empty");
                 write_element(reply, element);
+                if reply.buffer().len() - before > DRAWN_BYTES_MAX {
+                    return Err(CommandError::OutOfRange);
+                }
             }
         } else if self.count >= set.len() {
             reply.array(set.len());
@@ -267,5 +280,6 @@ impl Choice {
                 }
             }
         }
+        Ok(())
     }
 }

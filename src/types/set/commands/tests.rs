@@ -34,7 +34,7 @@ impl Bench {
             for effect in self.engine.take_effects() {
                 if let Effect::Run { client, job } = effect {
                     out = job();
-                    self.engine.finish_job(client);
+                    self.engine.finish_job(client, ReplyBuf::new());
                 }
             }
         }
@@ -287,4 +287,15 @@ fn sets_do_as_tree_sets_in_every_encoding() {
             assert_eq!(bench.count(&format!("exists k{a}")), i64::from(!model[a].is_empty()));
         }
     }
+}
+
+#[test]
+fn an_endless_draw_ends_in_an_error() {
+    let mut bench = Bench::new();
+    let member = "m".repeat(1 << 20);
+    bench.ask(&format!("SADD s {member}"));
+    for count in ["-9223372036854775807", "-600"] {
+        assert_eq!(bench.ask(&format!("SRANDMEMBER s {count}")), "-ERR value is out of range|");
+    }
+    assert!(bench.ask("SRANDMEMBER s -2").starts_with("*2|"));
 }

@@ -40,7 +40,7 @@ impl Bench {
             for effect in self.engine.take_effects() {
                 if let Effect::Run { client, job } = effect {
                     out = job();
-                    self.engine.finish_job(client);
+                    self.engine.finish_job(client, ReplyBuf::new());
                 }
             }
         }
@@ -549,7 +549,7 @@ fn big_alignments_are_made_by_a_job_over_the_strings_of_the_time() {
     for effect in effects {
         if let Effect::Run { client, job } = effect {
             assert_eq!(job().to_vec(), b":4000\r\n");
-            bench.engine.finish_job(client);
+            bench.engine.finish_job(client, ReplyBuf::new());
         }
     }
 }
