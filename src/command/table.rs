@@ -19,6 +19,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::engine::commands::transaction::COMMANDS,
     crate::keyspace::commands::COMMANDS,
     crate::observe::commands::COMMANDS,
+    crate::types::bitmap::COMMANDS,
     crate::types::hash::COMMANDS,
     crate::types::set::COMMANDS,
     crate::types::list::COMMANDS,

@@ -28,7 +28,7 @@ fn names_are_lower_case_and_unique() {
     let table = Table::new();
     for row in table.rows() {
         assert!(seen.insert(row.full_name), "{} is there twice", row.full_name);
-        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
         assert!(row.command.name.bytes().all(is_plain), "{}", row.full_name);
     }
 }
