@@ -21,6 +21,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::observe::commands::COMMANDS,
     crate::types::bitmap::COMMANDS,
     crate::types::hash::COMMANDS,
+    crate::types::hyperloglog::COMMANDS,
     crate::types::set::COMMANDS,
     crate::types::list::COMMANDS,
     crate::types::string::COMMANDS,
