@@ -103,6 +103,11 @@ impl KeySpec {
         self
     }
 
+    /// Whether it finds all arguments from its beginning on.
+    pub fn is_rest(&self) -> bool {
+        matches!(self.find, Find::Range { last: -1, step: 1, limit: 0 })
+    }
+
     fn first(&self, request: &Request<'_>) -> Option<usize> {
         match self.begin {
             Begin::Index(index) => Some(usize::from(index)),
@@ -174,6 +179,10 @@ pub fn find_keys(command: &Command, request: &Request<'_>) -> Option<Vec<FoundKe
         }
         // An absent keyword only means that this request has no such keys.
         if matches!(spec.begin, Begin::Keyword { .. }) && spec.first(request).is_none() {
+            continue;
+        }
+        // More keys of an optional list: there may be none.
+        if !found.is_empty() && spec.is_rest() && spec.first(request) == Some(request.len()) {
             continue;
         }
         let (first, last, step) = spec.positions(request)?;

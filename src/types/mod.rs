@@ -4,7 +4,9 @@
 //! count and a writer copies what is shared (`Arc::make_mut`). Strings are objects only when they
 //! are long; short ones lie in the entry itself.
 
+pub mod bitmap;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 pub mod set;
 pub mod string;

@@ -28,7 +28,7 @@ fn names_are_lower_case_and_unique() {
     let table = Table::new();
     for row in table.rows() {
         assert!(seen.insert(row.full_name), "{} is there twice", row.full_name);
-        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
         assert!(row.command.name.bytes().all(is_plain), "{}", row.full_name);
     }
 }
@@ -122,7 +122,7 @@ fn arities_follow_from_the_arguments() {
 fn keys_are_where_the_arity_puts_them() {
     faults_of(|_, row| {
         let bound = usize::try_from(row.command.arity.as_i64().unsigned_abs()).expect("small");
-        row.command.keys.iter().find_map(|spec| {
+        row.command.keys.iter().enumerate().find_map(|(index, spec)| {
             let Begin::Index(first) = spec.begin else { return None };
             let first = usize::from(first);
             let last = match spec.find {
@@ -132,7 +132,8 @@ fn keys_are_where_the_arity_puts_them() {
             };
             let may_be_absent = row.command.flags.has(Flags::NO_MANDATORY_KEYS)
                 || spec.flags.has(KeyFlags::NOT_KEY)
-                || spec.flags.has(KeyFlags::INCOMPLETE);
+                || spec.flags.has(KeyFlags::INCOMPLETE)
+                || (index > 0 && spec.is_rest());
             let fits = first > 0 && (last < bound || may_be_absent);
             (!fits).then(|| format!("keys from {first} to {last} in {bound} words"))
         })
