@@ -1,10 +1,13 @@
 //! The sorted set commands, by theme, and what several of them share.
 //!
 //! A record stands with its handler in the file of its theme: [`write`] (scores set, members
-//! removed), [`read`] (one member or a count), [`range`] (members in order), [`pop`] (either end).
+//! removed), [`read`] (one member or a count), [`range`] (members in order), [`pop`] (either end),
+//! [`combine`] (several sorted sets), [`random`] (ZRANDMEMBER, ZSCAN).
 //! Replies of a great many members are written by another thread, from a table that is shared.
 
+mod combine;
 mod pop;
+mod random;
 mod range;
 mod read;
 #[cfg(test)]
@@ -27,14 +30,21 @@ pub static COMMANDS: &[&Command] = &[
     &read::ZCARD,
     &read::ZCOUNT,
     &write::ZINCRBY,
+    &combine::ZDIFF,
+    &combine::ZDIFFSTORE,
+    &combine::ZINTER,
+    &combine::ZINTERCARD,
+    &combine::ZINTERSTORE,
     &read::ZLEXCOUNT,
     &pop::ZMPOP,
     &read::ZMSCORE,
     &pop::ZPOPMAX,
     &pop::ZPOPMIN,
+    &random::ZRANDMEMBER,
     &range::ZRANGE,
     &range::ZRANGEBYLEX,
     &range::ZRANGEBYSCORE,
+    &range::ZRANGESTORE,
     &read::ZRANK,
     &write::ZREM,
     &write::ZREMRANGEBYLEX,
@@ -44,7 +54,10 @@ pub static COMMANDS: &[&Command] = &[
     &range::ZREVRANGEBYLEX,
     &range::ZREVRANGEBYSCORE,
     &read::ZREVRANK,
+    &random::ZSCAN,
     &read::ZSCORE,
+    &combine::ZUNION,
+    &combine::ZUNIONSTORE,
 ];
 
 /// A reply of more members than this is written by another thread.
@@ -125,6 +138,33 @@ fn edit_or_make<R>(
     entry.set_clock(cx.keys.access().fresh());
     cx.keys.put(key.hash, entry);
     Ok(result)
+}
+
+/// Puts a sorted set of these members in place of whatever the key held, and tells; without members
+/// the key is deleted.
+fn store<'m>(
+    cx: &mut Cx<'_>,
+    key: &Key<'_>,
+    event: &'static str,
+    members: impl ExactSizeIterator<Item = (&'m [u8], f64)> + Clone,
+) {
+    let count = members.len();
+    cx.reply.integer(count as i64);
+    let existed = cx.keys.delete(key);
+    if count > 0 {
+        let limits = limits(cx);
+        let longest = members.clone().map(|(member, _)| member.len()).max().unwrap_or(0);
+        let made = edit_or_make(cx, key, |zset| {
+            zset.prepare_for(count, longest, &limits);
+            for (member, score) in members.clone() {
+                zset.set(member, score, &limits);
+            }
+        });
+        made.expect("the key was just deleted");
+        cx.keys.changed(key, EventClasses::ZSET, event);
+    } else if existed {
+        cx.keys.changed(key, EventClasses::GENERIC, "del");
+    }
 }
 
 fn new_table<'a>(table: Arc<ZSetTable>) -> NewValue<'a> {

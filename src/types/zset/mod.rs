@@ -16,6 +16,6 @@ mod value;
 
 pub use bounds::{LexRange, ScoreRange};
 pub use commands::COMMANDS;
-pub use order::Member;
+pub use order::{Member, compare};
 pub use table::ZSetTable;
 pub use value::{Limits, ZSetMut, ZSetRef};

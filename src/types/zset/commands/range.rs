@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{INLINE_MEMBERS_MAX, begin_members, write_member, zset_of};
+use super::{INLINE_MEMBERS_MAX, begin_members, store, write_member, zset_of};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
     KeyFlags, KeySpec, Shape,
@@ -50,6 +50,8 @@ struct Query {
     /// `None` where an argument may still say it.
     by: Option<By>,
     is_reverse: Option<bool>,
+    /// The result is stored, with its scores in any case.
+    may_store: bool,
 }
 
 const BYS: Arg =
@@ -89,7 +91,7 @@ pub(super) static ZRANGE: Command = Command {
     ],
     example: "> ZADD z 1 a 2 b 3 c\n(integer) 3\n> ZRANGE z 0 -2\n1) \"a\"\n2) \"b\"\n\
               > ZRANGE z (1 +inf BYSCORE LIMIT 1 1\n1) \"c\"",
-    run: |cx, args| answer(cx, args, Query { by: None, is_reverse: None }),
+    run: |cx, args| answer(cx, args, Query { by: None, is_reverse: None, may_store: false }),
     ..READS
 };
 
@@ -103,7 +105,9 @@ pub(super) static ZREVRANGE: Command = Command {
     }),
     args: &[Arg::key("key"), Arg::integer("start"), Arg::integer("stop"), WITHSCORES],
     example: "> ZADD z 1 a 2 b 3 c\n(integer) 3\n> ZREVRANGE z 0 1\n1) \"c\"\n2) \"b\"",
-    run: |cx, args| answer(cx, args, Query { by: Some(By::Rank), is_reverse: Some(true) }),
+    run: |cx, args| {
+        answer(cx, args, Query { by: Some(By::Rank), is_reverse: Some(true), may_store: false })
+    },
     ..READS
 };
 
@@ -118,7 +122,9 @@ pub(super) static ZRANGEBYSCORE: Command = Command {
     }),
     args: &[Arg::key("key"), Arg::double("min"), Arg::double("max"), WITHSCORES, LIMIT],
     example: "> ZADD z 1 a 2 b 3 c\n(integer) 3\n> ZRANGEBYSCORE z (1 3\n1) \"b\"\n2) \"c\"",
-    run: |cx, args| answer(cx, args, Query { by: Some(By::Score), is_reverse: Some(false) }),
+    run: |cx, args| {
+        answer(cx, args, Query { by: Some(By::Score), is_reverse: Some(false), may_store: false })
+    },
     ..READS
 };
 
@@ -133,7 +139,9 @@ pub(super) static ZREVRANGEBYSCORE: Command = Command {
     }),
     args: &[Arg::key("key"), Arg::double("max"), Arg::double("min"), WITHSCORES, LIMIT],
     example: "> ZADD z 1 a 2 b 3 c\n(integer) 3\n> ZREVRANGEBYSCORE z 3 (1\n1) \"c\"\n2) \"b\"",
-    run: |cx, args| answer(cx, args, Query { by: Some(By::Score), is_reverse: Some(true) }),
+    run: |cx, args| {
+        answer(cx, args, Query { by: Some(By::Score), is_reverse: Some(true), may_store: false })
+    },
     ..READS
 };
 
@@ -146,7 +154,9 @@ pub(super) static ZRANGEBYLEX: Command = Command {
     }),
     args: &[Arg::key("key"), Arg::string("min"), Arg::string("max"), LIMIT],
     example: "> ZADD z 0 a 0 b 0 c\n(integer) 3\n> ZRANGEBYLEX z [b +\n1) \"b\"\n2) \"c\"",
-    run: |cx, args| answer(cx, args, Query { by: Some(By::Lex), is_reverse: Some(false) }),
+    run: |cx, args| {
+        answer(cx, args, Query { by: Some(By::Lex), is_reverse: Some(false), may_store: false })
+    },
     ..READS
 };
 
@@ -159,9 +169,50 @@ pub(super) static ZREVRANGEBYLEX: Command = Command {
     }),
     args: &[Arg::key("key"), Arg::string("max"), Arg::string("min"), LIMIT],
     example: "> ZADD z 0 a 0 b 0 c\n(integer) 3\n> ZREVRANGEBYLEX z + [b\n1) \"c\"\n2) \"b\"",
-    run: |cx, args| answer(cx, args, Query { by: Some(By::Lex), is_reverse: Some(true) }),
+    run: |cx, args| {
+        answer(cx, args, Query { by: Some(By::Lex), is_reverse: Some(true), may_store: false })
+    },
     ..READS
 };
+
+pub(super) static ZRANGESTORE: Command = Command {
+    name: "zrangestore",
+    since: "6.2.0",
+    summary: "Stores the members of a range in another sorted set, and counts them.",
+    arity: Arity::at_least(5),
+    flags: Flags::WRITE.or(Flags::DENYOOM),
+    keys: &[
+        KeySpec::one(1, KeyFlags::OW.or(KeyFlags::UPDATE)),
+        KeySpec::one(2, KeyFlags::RO.or(KeyFlags::ACCESS)),
+    ],
+    args: &[
+        Arg::key("dst"),
+        Arg::key("src").key_spec(1),
+        Arg::string("min"),
+        Arg::string("max"),
+        Arg::one_of("sortby", &[Arg::flag("byscore", "BYSCORE"), Arg::flag("bylex", "BYLEX")])
+            .optional(),
+        Arg::flag("rev", "REV").optional(),
+        LIMIT,
+    ],
+    reply: Shape::Integer,
+    example: "> ZADD z 1 a 2 b 3 c\n(integer) 3\n> ZRANGESTORE top z 0 1 REV\n(integer) 2",
+    run: zrangestore,
+    ..READS
+};
+
+fn zrangestore(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let (destination, source) = (args.key(), args.key());
+    let plan = Plan::read(args, Query { by: None, is_reverse: None, may_store: true })?;
+    let found = cx.keys.read(&source).map(zset_of).transpose()?;
+    let members: Vec<(Vec<u8>, f64)> = found.map_or_else(Vec::new, |zset| {
+        let members = zset.range(plan.ranks(zset));
+        members.map(|(member, score)| (member.to_vec(), score)).collect()
+    });
+    let members = members.iter().map(|(member, score)| (member.as_slice(), *score));
+    store(cx, &destination, "zrangestore", members);
+    Ok(())
+}
 
 /// The ends of a range, read but not yet applied to a sorted set.
 enum Ends<'a> {
@@ -182,10 +233,10 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn read(args: &mut Args<'a>, query: Query) -> Result<Plan<'a>, CommandError> {
         let (first, second) = (args.bytes(), args.bytes());
-        let Query { mut by, mut is_reverse } = query;
+        let Query { mut by, mut is_reverse, may_store } = query;
         let (mut with_scores, mut offset, mut limit) = (false, 0, -1);
         while !args.is_empty() {
-            if args.option("withscores") {
+            if !may_store && args.option("withscores") {
                 with_scores = true;
             } else if args.remaining() >= 3 && args.option("limit") {
                 (offset, limit) = (args.integer(), args.integer());
