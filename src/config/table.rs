@@ -378,7 +378,7 @@ section "Memory" {
     "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = false;
         YES_NO, LIVE.debug(), Nothing,
         "Lets FLUSHALL and FLUSHDB free in the background when they do not say.";
-    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = true; YES_NO, LIVE.later(), Allocator,
+    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = true; YES_NO, LIVE, Allocator,
         "Lets the allocator give memory back to the system on a thread of its own.";
     "activedefrag" => activedefrag: bool = false;
         never_yes(check::NO_DEFRAGMENTATION), LIVE.debug().later(), Nothing,

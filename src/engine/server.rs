@@ -29,6 +29,8 @@ pub struct ServerParts {
     pub process: fn() -> ProcessFigures,
     /// Has the allocator give back what it keeps for later.
     pub purge: fn() -> bool,
+    /// Says whether the allocator gives memory back on a thread of its own.
+    pub purge_in_background: fn(bool),
     /// Moves the process to another directory and says which it is now (CONFIG SET dir).
     pub change_directory: fn(&Path) -> io::Result<PathBuf>,
     /// The configuration file, for CONFIG REWRITE and INFO.
@@ -46,6 +48,7 @@ impl Default for ServerParts {
             memory: MemoryFigures::default,
             process: ProcessFigures::default,
             purge: || true,
+            purge_in_background: |_| {},
             change_directory: |path| Ok(path.to_owned()),
             config_path: None,
             executable: String::new(),
@@ -177,6 +180,7 @@ impl Server {
         access.lfu_log_factor = config.lfu_log_factor;
         access.lfu_decay_minutes = config.lfu_decay_time;
         space.changes.observers.events = config.notify_keyspace_events;
+        (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 
     /// Logs, at most once a minute, that somebody's browser was made to talk to us.

@@ -11,6 +11,15 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// jemalloc's settings, read before `main`. Huge pages spare the random lookups of a big keyspace
+/// a page walk each; what speaks against them elsewhere, that a fork then copies two megabytes
+/// for one written byte, cannot happen here, where nothing forks.
+// SAFETY: jemalloc declares the symbol as a pointer to a NUL-terminated string, null for none,
+// which is what an optional reference to its first byte is; the name is jemalloc's alone.
+#[used]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static JEMALLOC_SETTINGS: Option<&'static u8> = Some(&b"thp:always\0"[0]);
+
 /// What the allocator says of the process; zero where it does not say.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct MemoryFigures {
@@ -66,6 +75,14 @@ pub fn figures() -> MemoryFigures {
 pub fn purge() -> bool {
     // 4096 is jemalloc's MALLCTL_ARENAS_ALL.
     control(c"arena.4096.purge", None, None)
+}
+
+/// Has a thread of the allocator's own give unused memory back, so that no command's free waits
+/// for the system.
+pub fn purge_in_background(enabled: bool) {
+    let mut enabled = enabled;
+    let place = (std::ptr::from_mut(&mut enabled).cast(), size_of::<bool>());
+    control(c"background_thread", None, Some(place));
 }
 
 fn counter(name: &'static CStr) -> Option<&'static AtomicU64> {
