@@ -186,6 +186,10 @@ impl ZSetMut<'_> {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn score(&self, member: &[u8]) -> Option<f64> {
         match self {
             ZSetMut::Listpack(bytes) => ZSetRef::Listpack(Listpack::trusted(bytes)).score(member),

@@ -237,10 +237,10 @@ fn zrem(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let edited = edit_zset(cx, &key, |zset| {
         let mut removed = 0;
-        while !args.is_empty() && zset.len() > 0 {
+        while !args.is_empty() && !zset.is_empty() {
             removed += usize::from(zset.remove(args.bytes()));
         }
-        (removed, zset.len() == 0)
+        (removed, zset.is_empty())
     })?;
     let (removed, is_empty) = edited.unwrap_or((0, false));
     if removed > 0 {
