@@ -25,6 +25,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::types::set::COMMANDS,
     crate::types::list::COMMANDS,
     crate::types::string::COMMANDS,
+    crate::types::zset::COMMANDS,
 ];
 
 /// A command's number: its row in the table, dense from 0, for statistics and ACL sets.

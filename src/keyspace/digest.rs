@@ -6,10 +6,11 @@
 
 use super::{Entry, Keyspace};
 use crate::structs::listpack::Listpack;
-use crate::structs::number::I64Buf;
+use crate::structs::number::{F64Buf, I64Buf, format_f64};
 use crate::types::hash::HashRef;
 use crate::types::list::ListRef;
 use crate::types::set::SetRef;
+use crate::types::zset::ZSetRef;
 use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
 use std::ops::ControlFlow;
@@ -64,8 +65,17 @@ impl Digest {
                 self.mix_list(ListRef::Packed(Listpack::trusted(bytes)));
             }
             (Kind::String, _) => self.mix(entry.string().unwrap_or_default()),
-            // Kinds that no command makes yet.
-            (Kind::ZSet | Kind::Stream, _) => {}
+            (Kind::ZSet, object) => {
+                let zset = ZSetRef::of(entry.packed(), object);
+                for (member, score) in zset.range(0..zset.len()) {
+                    let mut digest = Digest::default();
+                    digest.mix(member.bytes(&mut I64Buf::new()));
+                    digest.mix(format_f64(score, &mut F64Buf::new()));
+                    self.xor(digest);
+                }
+            }
+            // A kind that no command makes yet.
+            (Kind::Stream, _) => {}
         }
         if entry.expiry_ms().is_some() {
             self.add(b"!!expire!!");

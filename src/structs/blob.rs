@@ -99,6 +99,12 @@ impl Blob {
         }
     }
 
+    /// Whether both are the same allocation.
+    #[inline]
+    pub fn is_same(&self, other: &Blob) -> bool {
+        self.0 == other.0
+    }
+
     /// The memory it takes, whoever shares it.
     pub fn memory_bytes(&self) -> usize {
         layout(self.len()).size().next_multiple_of(16)

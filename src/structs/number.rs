@@ -115,6 +115,21 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     Some(value)
 }
 
+/// Parses a double as Redis takes the bounds of a range: `strtod` by itself, which skips leading
+/// white space, takes no text at all for zero, and lets overflow be infinite.
+pub fn parse_f64_bound(text: &[u8]) -> Option<f64> {
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let blanks = text.iter().take_while(|byte| is_space(**byte)).count();
+    let text = &text[blanks..];
+    let value = match fast_float2::parse::<f64, _>(text) {
+        Ok(value) => value,
+        Err(_) => parse_hex(text)?.to_f64()?,
+    };
+    (!value.is_nan()).then_some(value)
+}
+
 /// Whether a text that parsed to an infinity says so, rather than overflowing.
 fn names_infinity(text: &[u8]) -> bool {
     matches!(split_sign(text).1.first(), Some(b'i' | b'I'))

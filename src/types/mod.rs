@@ -10,6 +10,7 @@ pub mod hyperloglog;
 pub mod list;
 pub mod set;
 pub mod string;
+pub mod zset;
 
 use triomphe::Arc;
 
@@ -130,6 +131,8 @@ pub enum Object {
     Hash(Arc<hash::HashTable>),
     /// A set too large to be packed.
     Set(Arc<set::SetTable>),
+    /// A sorted set too large to be packed.
+    ZSet(Arc<zset::ZSetTable>),
     /// A list too long for one listpack.
     List(triomphe::Arc<list::Quicklist>),
 }
@@ -141,6 +144,7 @@ impl Object {
             Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
             Object::Hash(table) => size_of::<usize>() + table.memory_bytes(),
             Object::Set(table) => size_of::<usize>() + table.memory_bytes(),
+            Object::ZSet(table) => size_of::<usize>() + table.memory_bytes(),
             Object::List(list) => list.memory_bytes() + size_of::<list::Quicklist>(),
         }
     }
@@ -151,6 +155,7 @@ impl Object {
             Object::Bytes(_) => 1,
             Object::Hash(table) => table.len(),
             Object::Set(table) => table.len(),
+            Object::ZSet(table) => table.len(),
             Object::List(list) => list.leaf_count(),
         }
     }

@@ -3,8 +3,10 @@
 //! Every inner node knows of each child how many elements, leaves and bytes are below it, so an
 //! index leads to its leaf in O(log n), and totals are read off. Nodes are shared pointers: a clone
 //! is O(1), and a writer copies the nodes on its path that somebody else still holds. What an
-//! element is, is the leaf's business; leaves are addressed by their number in the sequence. A
-//! skip list or a linked list of leaves was refused: neither can be shared with a snapshot.
+//! element is, is the leaf's business; leaves are addressed by their number in the sequence, and
+//! those of an ordered sequence by a key as well: each child holds the key of its last leaf, so one
+//! descent finds, counts and changes. A skip list or a linked list of leaves was refused: neither
+//! can be shared with a snapshot.
 //!
 //! Invariants: all leaves are at one depth; an inner node has at most `FANOUT` children, and, the
 //! root apart, at least one; the sums of a child are those of what is below it. Nodes may be sparse
@@ -24,6 +26,33 @@ pub trait Leaf: Clone {
     fn count(&self) -> usize;
     /// How many heap bytes it holds.
     fn bytes(&self) -> usize;
+}
+
+/// A leaf with a key by which an ordered sequence is searched. Leaves of a sequence without order
+/// have no more than `()`.
+pub trait Keyed<K>: Leaf {
+    /// A leaf that loses elements by [`CountedTree::update`] is joined with a neighbour if both
+    /// together have so many elements at the most.
+    const JOINED_MAX: usize = 0;
+
+    /// The key of its last element; there is one.
+    fn key(&self) -> K;
+
+    /// Whether this is its key, or may stay it: a cheap question, asked after each change.
+    fn has_key(&self, key: &K) -> bool;
+
+    /// Adds the elements of the leaf after it.
+    fn absorb(&mut self, _next: &Self) {
+        unreachable!("only leaves that say up to which size are joined");
+    }
+}
+
+impl<L: Leaf> Keyed<()> for L {
+    fn key(&self) {}
+
+    fn has_key(&self, (): &()) -> bool {
+        true
+    }
 }
 
 /// What is below a node.
@@ -61,18 +90,18 @@ pub struct Place {
 
 /// A sequence of leaves. Cloning it takes a snapshot.
 #[derive(Clone, Debug)]
-pub struct CountedTree<L> {
-    root: Arc<Inner<L>>,
+pub struct CountedTree<L, K = ()> {
+    root: Arc<Inner<L, K>>,
     sums: Sums,
 }
 
-impl<L: Leaf> Default for CountedTree<L> {
+impl<L: Keyed<K>, K: Clone> Default for CountedTree<L, K> {
     fn default() -> Self {
         CountedTree { root: Arc::new(Inner::empty()), sums: Sums::default() }
     }
 }
 
-impl<L: Leaf> CountedTree<L> {
+impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
     /// How many elements there are.
     #[inline]
     pub fn count(&self) -> usize {
@@ -87,8 +116,8 @@ impl<L: Leaf> CountedTree<L> {
 
     /// The heap bytes of the leaves and, about, of the nodes above them.
     pub fn bytes(&self) -> usize {
-        let a_leaf = size_of::<L>() + size_of::<Child<L>>() + 2 * size_of::<usize>();
-        self.sums.bytes + self.sums.leaves * a_leaf + size_of::<Inner<L>>()
+        let a_leaf = size_of::<L>() + size_of::<Child<L, K>>() + 2 * size_of::<usize>();
+        self.sums.bytes + self.sums.leaves * a_leaf + size_of::<Inner<L, K>>()
     }
 
     /// Where the element at an index is.
@@ -124,7 +153,7 @@ impl<L: Leaf> CountedTree<L> {
     ///
     /// # Panics
     /// If the range ends beyond the last leaf.
-    pub fn leaves(&self, range: Range<usize>) -> Leaves<'_, L> {
+    pub fn leaves(&self, range: Range<usize>) -> Leaves<'_, L, K> {
         assert!(range.end <= self.sums.leaves, "there are {} leaves", self.sums.leaves);
         Leaves { tree: self, range, front: (0, &[]), back: (0, &[]) }
     }
@@ -163,15 +192,59 @@ impl<L: Leaf> CountedTree<L> {
         let leaf = Child::of_leaf(leaf);
         let sums = leaf.sums;
         let split_off = Arc::make_mut(&mut self.root).insert(number, leaf);
-        if let Some(second) = split_off {
-            let first = std::mem::replace(&mut self.root, Arc::new(Inner::empty()));
-            let mut first_sums = self.sums;
-            first_sums.add(sums);
-            first_sums.subtract(second.sums);
-            let first = Child { sums: first_sums, node: Node::Inner(first) };
-            self.root = Arc::new(Inner { children: vec![first, second] });
-        }
         self.sums.add(sums);
+        self.grow_root(split_off);
+    }
+
+    /// Puts a new root above the old one and what was split off it.
+    fn grow_root(&mut self, split_off: Option<Child<L, K>>) {
+        let Some(second) = split_off else { return };
+        let first = std::mem::replace(&mut self.root, Arc::new(Inner::empty()));
+        let mut first_sums = self.sums;
+        first_sums.subtract(second.sums);
+        let first = Child::of_inner(first, first_sums);
+        self.root = Arc::new(Inner { children: vec![first, second] });
+    }
+
+    /// The first leaf of whose key `is_before` does not hold, which must hold of all keys before
+    /// it, and how many elements come before that leaf.
+    pub fn search(&self, is_before: impl Fn(&K) -> bool) -> (usize, Option<&L>) {
+        let (mut inner, mut elements) = (&*self.root, 0);
+        loop {
+            let at = inner.children.partition_point(|child| is_before(&child.key));
+            elements += inner.children[..at].iter().map(|child| child.sums.elements).sum::<usize>();
+            match inner.children.get(at).map(|child| &child.node) {
+                Some(Node::Inner(below)) => inner = below,
+                Some(Node::Leaf(leaf)) => return (elements, Some(leaf)),
+                None => return (elements, None),
+            }
+        }
+    }
+
+    /// Changes in place the leaf that [`CountedTree::search`] finds, or the last one; `None` if
+    /// there is no leaf. A leaf that `edit` cuts in two yields its second part, and one that it
+    /// empties goes away.
+    pub fn update<R>(
+        &mut self,
+        is_before: impl Fn(&K) -> bool,
+        edit: impl FnOnce(&mut L) -> (R, Option<L>),
+    ) -> Option<R> {
+        if self.sums.leaves == 0 {
+            return None;
+        }
+        let update = Arc::make_mut(&mut self.root).update(&is_before, edit);
+        self.sums.add(update.new);
+        self.sums.subtract(update.old);
+        self.grow_root(update.second);
+        self.lower_root();
+        Some(update.result)
+    }
+
+    /// Removes roots that have but one node below.
+    fn lower_root(&mut self) {
+        while let [Child { node: Node::Inner(only), .. }] = &self.root.children[..] {
+            self.root = only.clone();
+        }
     }
 
     pub fn push_front(&mut self, leaf: L) {
@@ -194,9 +267,7 @@ impl<L: Leaf> CountedTree<L> {
         }
         let removed = Arc::make_mut(&mut self.root).remove(range);
         self.sums.subtract(removed);
-        while let [Child { node: Node::Inner(only), .. }] = &self.root.children[..] {
-            self.root = only.clone();
-        }
+        self.lower_root();
     }
 
     /// Cuts the leaf with this number in two by `split`, which keeps the first part and yields the
@@ -215,7 +286,7 @@ impl<L: Leaf> CountedTree<L> {
     }
 
     /// The children of the lowest inner node above a leaf, with the number of the first of them.
-    fn bottom_node(&self, number: usize) -> Option<(usize, &[Child<L>])> {
+    fn bottom_node(&self, number: usize) -> Option<(usize, &[Child<L, K>])> {
         if number >= self.sums.leaves {
             return None;
         }
@@ -228,21 +299,21 @@ impl<L: Leaf> CountedTree<L> {
 }
 
 /// The leaves of a range, from both ends.
-pub struct Leaves<'a, L> {
-    tree: &'a CountedTree<L>,
+pub struct Leaves<'a, L, K> {
+    tree: &'a CountedTree<L, K>,
     range: Range<usize>,
     /// The lowest inner node that was used last at each end, with its first leaf's number.
-    front: (usize, &'a [Child<L>]),
-    back: (usize, &'a [Child<L>]),
+    front: (usize, &'a [Child<L, K>]),
+    back: (usize, &'a [Child<L, K>]),
 }
 
-impl<'a, L: Leaf> Leaves<'a, L> {
+impl<'a, L: Keyed<K>, K: Clone> Leaves<'a, L, K> {
     fn at(
-        tree: &'a CountedTree<L>,
+        tree: &'a CountedTree<L, K>,
         number: usize,
-        cached: &mut (usize, &'a [Child<L>]),
+        cached: &mut (usize, &'a [Child<L, K>]),
     ) -> Option<&'a L> {
-        let is_there = |(start, children): (usize, &'a [Child<L>])| {
+        let is_there = |(start, children): (usize, &'a [Child<L, K>])| {
             number.checked_sub(start).and_then(|at| children.get(at))
         };
         if is_there(*cached).is_none() {
@@ -252,7 +323,7 @@ impl<'a, L: Leaf> Leaves<'a, L> {
     }
 }
 
-impl<'a, L: Leaf> Iterator for Leaves<'a, L> {
+impl<'a, L: Keyed<K>, K: Clone> Iterator for Leaves<'a, L, K> {
     type Item = &'a L;
 
     fn next(&mut self) -> Option<&'a L> {
@@ -265,11 +336,11 @@ impl<'a, L: Leaf> Iterator for Leaves<'a, L> {
     }
 }
 
-impl<L: Leaf> DoubleEndedIterator for Leaves<'_, L> {
+impl<L: Keyed<K>, K: Clone> DoubleEndedIterator for Leaves<'_, L, K> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let number = self.range.next_back()?;
         Leaves::at(self.tree, number, &mut self.back)
     }
 }
 
-impl<L: Leaf> ExactSizeIterator for Leaves<'_, L> {}
+impl<L: Keyed<K>, K: Clone> ExactSizeIterator for Leaves<'_, L, K> {}

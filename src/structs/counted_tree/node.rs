@@ -4,7 +4,7 @@
 //! is the tree's, a handful. A full node that was grown at an end is split there, so that a
 //! sequence built by pushing has full nodes; any other is split in the middle.
 
-use super::{Leaf, Place, Sums};
+use super::{Keyed, Place, Sums};
 use std::ops::Range;
 use triomphe::Arc;
 
@@ -15,25 +15,54 @@ pub(super) const FANOUT: usize = 32;
 const SPARSE: usize = 8;
 
 #[derive(Clone, Debug)]
-pub(super) enum Node<L> {
+pub(super) enum Node<L, K> {
     Leaf(Arc<L>),
-    Inner(Arc<Inner<L>>),
+    Inner(Arc<Inner<L, K>>),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Child<L> {
+pub(super) struct Child<L, K> {
     pub sums: Sums,
-    pub node: Node<L>,
+    pub node: Node<L, K>,
+    /// The key of the last leaf below.
+    pub key: K,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Inner<L> {
-    pub children: Vec<Child<L>>,
+pub(super) struct Inner<L, K> {
+    pub children: Vec<Child<L, K>>,
 }
 
-impl<L: Leaf> Child<L> {
-    pub fn of_leaf(leaf: L) -> Child<L> {
-        Child { sums: Sums::of(&leaf), node: Node::Leaf(Arc::new(leaf)) }
+/// What the change of a leaf did to a node above it.
+pub(super) struct Update<L, K, R> {
+    /// What was below the changed children, and what is now.
+    pub old: Sums,
+    pub new: Sums,
+    /// Whether the key of the node is another now.
+    key_changed: bool,
+    /// What had to be split off the node; `new` still has it.
+    pub second: Option<Child<L, K>>,
+    pub result: R,
+}
+
+impl<L: Keyed<K>, K: Clone> Child<L, K> {
+    pub fn of_leaf(leaf: L) -> Child<L, K> {
+        Child { sums: Sums::of(&leaf), key: leaf.key(), node: Node::Leaf(Arc::new(leaf)) }
+    }
+
+    /// A node that is not empty, with the sums it is known to have.
+    pub fn of_inner(inner: Arc<Inner<L, K>>, sums: Sums) -> Child<L, K> {
+        Child { sums, key: inner.last_key().clone(), node: Node::Inner(inner) }
+    }
+
+    /// Brings the key up to date after a change below; true if it is another.
+    fn refresh_key(&mut self) -> bool {
+        match &self.node {
+            Node::Leaf(leaf) if leaf.has_key(&self.key) => return false,
+            Node::Leaf(leaf) => self.key = leaf.key(),
+            Node::Inner(below) => self.key = below.last_key().clone(),
+        }
+        true
     }
 
     /// The leaf that this child is.
@@ -53,9 +82,13 @@ impl<L: Leaf> Child<L> {
     }
 }
 
-impl<L: Leaf> Inner<L> {
-    pub fn empty() -> Inner<L> {
+impl<L: Keyed<K>, K: Clone> Inner<L, K> {
+    pub fn empty() -> Inner<L, K> {
         Inner { children: Vec::new() }
+    }
+
+    fn last_key(&self) -> &K {
+        &self.children.last().expect("only the root may be empty").key
     }
 
     fn sums(&self) -> Sums {
@@ -67,7 +100,7 @@ impl<L: Leaf> Inner<L> {
     }
 
     /// The child that holds an element; the place is made relative to it.
-    pub fn child_of_element(&self, place: &mut Place) -> &Child<L> {
+    pub fn child_of_element(&self, place: &mut Place) -> &Child<L, K> {
         for child in &self.children {
             if place.offset < child.sums.elements {
                 return child;
@@ -92,7 +125,7 @@ impl<L: Leaf> Inner<L> {
 
     /// The inner node below this one and above a leaf, if there is one; `start` is the number of
     /// this node's first leaf, and then of that one's.
-    pub fn inner_above(&self, number: usize, start: &mut usize) -> Option<&Inner<L>> {
+    pub fn inner_above(&self, number: usize, start: &mut usize) -> Option<&Inner<L, K>> {
         if let Node::Leaf(_) = self.children.first()?.node {
             return None;
         }
@@ -117,11 +150,86 @@ impl<L: Leaf> Inner<L> {
         };
         child.sums.subtract(old);
         child.sums.add(new);
+        child.refresh_key();
         (old, new, result)
     }
 
+    /// Changes the leaf that a key leads to: the first of which `is_before` does not hold, or the
+    /// last. A leaf that `edit` cuts in two yields its second part; one that it empties goes away.
+    pub fn update<R>(
+        &mut self,
+        is_before: &impl Fn(&K) -> bool,
+        edit: impl FnOnce(&mut L) -> (R, Option<L>),
+    ) -> Update<L, K, R> {
+        let at = self.children.partition_point(|child| is_before(&child.key));
+        let at = at.min(self.children.len() - 1);
+        let child = &mut self.children[at];
+        let mut update = match &mut child.node {
+            Node::Inner(below) => Arc::make_mut(below).update(is_before, edit),
+            Node::Leaf(leaf) => {
+                let (old, leaf) = (child.sums, Arc::make_mut(leaf));
+                let (result, second) = edit(leaf);
+                let second = second.map(Child::of_leaf);
+                let mut new = Sums::of(leaf);
+                new.add(second.as_ref().map_or(Sums::default(), |second| second.sums));
+                Update { old, new, key_changed: true, second, result }
+            }
+        };
+        child.sums.add(update.new);
+        child.sums.subtract(update.old);
+        let second = update.second.take();
+        if let Some(second) = &second {
+            child.sums.subtract(second.sums);
+        }
+        if child.sums.elements == 0 {
+            update.old.leaves += child.sums.leaves;
+            update.old.bytes += child.sums.bytes;
+            self.children.remove(at);
+            update.key_changed = true;
+        } else {
+            update.key_changed = update.key_changed && child.refresh_key();
+            update.key_changed &= at + 1 == self.children.len();
+        }
+        if let Some(second) = second {
+            self.children.insert(at + 1, second);
+            update.key_changed |= at + 2 == self.children.len();
+        } else if update.new.elements < update.old.elements {
+            self.mend_after_removal(at, &mut update);
+        }
+        update.second = self.split_if_full(at + 1);
+        update.key_changed |= update.second.is_some();
+        update
+    }
+
+    /// Joins a child that has lost an element with a neighbour if both are small.
+    fn mend_after_removal<R>(&mut self, at: usize, update: &mut Update<L, K, R>) {
+        if !matches!(self.children.first(), Some(Child { node: Node::Leaf(_), .. })) {
+            return self.join_if_sparse(at);
+        }
+        let fits = |pair: &[Child<L, K>]| match pair {
+            [first, second] => first.sums.elements + second.sums.elements <= L::JOINED_MAX,
+            _ => false,
+        };
+        let first = [Some(at), at.checked_sub(1)].into_iter().flatten();
+        let Some(first) = { first }.find(|at| self.children.get(*at..at + 2).is_some_and(fits))
+        else {
+            return;
+        };
+        let second = self.children.remove(first + 1);
+        let child = &mut self.children[first];
+        update.old.add(child.sums);
+        update.old.add(second.sums);
+        if let Node::Leaf(leaf) = &mut child.node {
+            let leaf = Arc::make_mut(leaf);
+            leaf.absorb(second.leaf());
+            child.sums = Sums::of(leaf);
+        }
+        update.new.add(child.sums);
+        child.key = second.key;
+    }
+
     /// Puts a leaf before the one with this number; yields what had to be split off.
-    pub fn insert(&mut self, number: usize, leaf: Child<L>) -> Option<Child<L>> {
+    pub fn insert(&mut self, number: usize, leaf: Child<L, K>) -> Option<Child<L, K>> {
         let is_bottom = !matches!(self.children.first(), Some(Child { node: Node::Inner(_), .. }));
         let at = if is_bottom {
             self.children.insert(number, leaf);
@@ -134,11 +242,18 @@ impl<L: Leaf> Inner<L> {
                 unreachable!("all leaves are at one depth")
             };
             child.sums.add(leaf.sums);
-            let second = Arc::make_mut(below).insert(number - start, leaf)?;
+            let second = Arc::make_mut(below).insert(number - start, leaf);
+            child.refresh_key();
+            let second = second?;
             child.sums.subtract(second.sums);
             self.children.insert(at + 1, second);
             if at == 0 && number == 0 { 0 } else { at + 1 }
         };
+        self.split_if_full(at)
+    }
+
+    /// Splits off the end of a node that has outgrown itself by the child at `at`.
+    fn split_if_full(&mut self, at: usize) -> Option<Child<L, K>> {
         if self.children.len() <= FANOUT {
             return None;
         }
@@ -148,7 +263,8 @@ impl<L: Leaf> Inner<L> {
             _ => self.children.len() / 2,
         };
         let second = Inner { children: self.children.split_off(cut) };
-        Some(Child { sums: second.sums(), node: Node::Inner(Arc::new(second)) })
+        let sums = second.sums();
+        Some(Child::of_inner(Arc::new(second), sums))
     }
 
     /// Removes a range of leaves, but not all of them; yields their sums.
@@ -168,6 +284,7 @@ impl<L: Leaf> Inner<L> {
             {
                 let gone = Arc::make_mut(below).remove(within.start - start..within.end - start);
                 child.sums.subtract(gone);
+                child.refresh_key();
                 removed.add(gone);
                 first_cut.get_or_insert(kept);
                 last_cut = Some(kept);
@@ -183,7 +300,7 @@ impl<L: Leaf> Inner<L> {
 
     /// Joins a sparse child with a neighbour, or has the neighbour give it some of its children.
     fn join_if_sparse(&mut self, at: usize) {
-        let is_sparse = |child: &Child<L>| match &child.node {
+        let is_sparse = |child: &Child<L, K>| match &child.node {
             Node::Inner(inner) => inner.children.len() < SPARSE,
             Node::Leaf(_) => false,
         };
@@ -207,8 +324,9 @@ impl<L: Leaf> Inner<L> {
         if let Some(second) = second {
             let sums = second.sums();
             self.children[left].sums.subtract(sums);
-            self.children.insert(left + 1, Child { sums, node: Node::Inner(Arc::new(second)) });
+            self.children.insert(left + 1, Child::of_inner(Arc::new(second), sums));
         }
+        self.children[left].refresh_key();
     }
 
     /// The depth of the leaves below, all invariants checked.
@@ -219,10 +337,12 @@ impl<L: Leaf> Inner<L> {
             .map(|child| match &child.node {
                 Node::Leaf(leaf) => {
                     assert_eq!(child.sums, Sums::of(&**leaf));
+                    assert!(leaf.has_key(&child.key));
                     0
                 }
                 Node::Inner(inner) => {
                     assert_eq!(child.sums, inner.sums());
+                    assert!(child.last_leaf().has_key(&child.key));
                     inner.check(false)
                 }
             })

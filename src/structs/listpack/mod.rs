@@ -149,6 +149,11 @@ impl<'a> Listpack<'a> {
         Iter { bytes: self.0, front: HEADER_LEN, back: position }
     }
 
+    /// The elements from a position to another one.
+    pub fn iter_between(self, start: usize, end: usize) -> Iter<'a> {
+        Iter { bytes: self.0, front: start, back: end }
+    }
+
     /// The element at a position, which must not be the end.
     #[inline]
     pub fn at(self, position: usize) -> Element<'a> {
