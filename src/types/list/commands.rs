@@ -76,7 +76,8 @@ fn list_to_change<'a>(cx: &'a Cx<'_>, key: &Key<'_>) -> Result<Option<ListRef<'a
 }
 
 fn limit_of(cx: &Cx<'_>) -> NodeLimit {
-    NodeLimit::of(cx.server.config.list_max_listpack_size)
+    let limit = NodeLimit::of(cx.server.config.list_max_listpack_size);
+    limit.with_large_from(cx.server.large_elements_from)
 }
 
 fn write_value(reply: &mut Reply<'_>, value: Value<'_>) {
