@@ -1,8 +1,9 @@
 //! The list commands, by theme, and what several of them share.
 //!
 //! A record stands with its handler in the file of its theme: [`ends`] (pushing and popping),
-//! [`read`], [`edit`], [`moves`], [`blocking`]. A writer checks the key's kind first, changes the entry through the
-//! functions here, which choose the form, and deletes the key when nothing is left.
+//! [`read`], [`edit`], [`moves`], [`blocking`]. A writer checks the key's kind first, changes the
+//! entry through the functions here, which choose the form, and deletes the key when nothing is
+//! left.
 
 mod blocking;
 mod edit;

@@ -5,6 +5,7 @@
 //! [`combine`] (several sorted sets), [`random`] (ZRANDMEMBER, ZSCAN).
 //! Replies of a great many members are written by another thread, from a table that is shared.
 
+mod blocking;
 mod combine;
 mod pop;
 mod random;
@@ -26,6 +27,9 @@ use crate::structs::listpack::{self, Element};
 use crate::types::{Encoding, Kind, Object, WrongType};
 
 pub static COMMANDS: &[&Command] = &[
+    &blocking::BZMPOP,
+    &blocking::BZPOPMAX,
+    &blocking::BZPOPMIN,
     &write::ZADD,
     &read::ZCARD,
     &read::ZCOUNT,
