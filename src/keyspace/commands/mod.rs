@@ -2,8 +2,7 @@
 //!
 //! They are split by theme: what keys there are ([`presence`]), their going away and changing place
 //! ([`place`]), their time ([`expire`], [`ttl`]), walks over all of them ([`walk`]) and what the
-//! server knows of a value ([`object`]). Only SORT ([`sort`]) looks into
-//! values.
+//! server knows of a value ([`object`]). Only SORT ([`sort`]) looks into values.
 
 mod expire;
 mod object;
