@@ -20,9 +20,9 @@ pub static COMMANDS: &[&Command] = &[
     &GEOHASH,
     &GEOPOS,
     &search::GEORADIUS,
-    &search::GEORADIUS_RO,
     &search::GEORADIUSBYMEMBER,
     &search::GEORADIUSBYMEMBER_RO,
+    &search::GEORADIUS_RO,
     &search::GEOSEARCH,
     &search::GEOSEARCHSTORE,
 ];
