@@ -337,7 +337,9 @@ impl<'a> Query<'a> {
             }
             // Redis does not look at the radius then.
             Kind::Radius { around_member: true, .. } if zset.is_none() => {
-                (args.bytes(), args.bytes(), args.bytes());
+                for _ in ["member", "radius", "unit"] {
+                    args.bytes();
+                }
             }
             Kind::Radius { around_member: true, .. } => {
                 query.center = Some(Center::Member(place_of_member(zset, args.bytes())?));
