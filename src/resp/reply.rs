@@ -137,10 +137,20 @@ impl ReplyBuf {
         self.splices.push_back(Splice { at: self.bytes.len(), payload: payload.clone() });
     }
 
-    /// Fills `out` with the next pieces to write, in order; answers how many it filled.
-    pub fn slices<'a, const N: usize>(&'a self, out: &mut [IoSlice<'a>; N]) -> usize {
+    /// Fills `out` with the next pieces to write, in order and up to so many bytes; answers how
+    /// many it filled.
+    pub fn slices<'a, const N: usize>(
+        &'a self,
+        out: &mut [IoSlice<'a>; N],
+        mut max_bytes: usize,
+    ) -> usize {
         let mut filled = 0;
         for piece in self.pieces().take(N) {
+            if max_bytes == 0 {
+                break;
+            }
+            let piece = &piece[..piece.len().min(max_bytes)];
+            max_bytes -= piece.len();
             out[filled] = IoSlice::new(piece);
             filled += 1;
         }
@@ -649,13 +659,10 @@ mod tests {
             let mut received = Vec::new();
             while !out.is_empty() {
                 let mut slices = [IoSlice::new(&[]); 4];
-                let filled = out.slices(&mut slices);
-                let mut taken = 0;
-                for slice in &slices[..filled] {
-                    let part = slice.len().min(step - taken);
-                    received.extend_from_slice(&slice[..part]);
-                    taken += part;
-                }
+                let filled = out.slices(&mut slices, step);
+                let taken = slices[..filled].iter().map(|slice| slice.len()).sum();
+                assert!(0 < taken && taken <= step);
+                slices[..filled].iter().for_each(|slice| received.extend_from_slice(slice));
                 out.advance(taken);
                 assert_eq!(out.len() + received.len(), expected.len());
             }
