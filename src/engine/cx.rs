@@ -70,7 +70,9 @@ impl<'a> Cx<'a> {
         let (client, protocol) = (self.client, self.reply.protocol());
         let job: Job = Box::new(move || {
             let mut out = ReplyBuf::new();
-            write(&mut out.writer(protocol)).map(|()| out)
+            write(&mut out.writer(protocol))?;
+            out.cut_up();
+            Ok(out)
         });
         self.session_mut().suspension = Some(Suspension::Job);
         self.effect(Effect::Run { client, job });

@@ -34,6 +34,12 @@ pub const SPLICE_LEN_MIN: usize = 16 * 1024;
 /// Written bytes at the buffer's front are dropped once there are this many of them.
 const COMPACT_LEN_MIN: usize = 64 * 1024;
 
+/// How long the pieces are that a huge output is cut into.
+const PIECE_LEN: usize = 256 * 1024;
+
+/// How much memory may lie idle while that is done.
+const SLACK_MAX: usize = 16 * 1024 * 1024;
+
 /// A payload that belongs between two bytes of the buffer.
 struct Splice {
     /// How many of the buffer's own bytes come before the payload.
@@ -126,6 +132,34 @@ impl ReplyBuf {
             self.splices.push_back(Splice { at: offset + splice.at - other.head, ..splice });
         }
         self.bytes.extend_from_slice(unwritten);
+    }
+
+    /// Cuts a huge output into pieces, for a writer on another thread: whoever sends it then
+    /// moves none of its bytes, and frees it piece by piece. The memory shrinks as the pieces
+    /// grow.
+    pub fn cut_up(&mut self) {
+        if self.bytes.len() <= PIECE_LEN {
+            return;
+        }
+        debug_assert_eq!((self.head, self.splice_head), (0, 0), "nothing is sent yet");
+        let mut pieces = VecDeque::new();
+        let mut splices = std::mem::take(&mut self.splices);
+        loop {
+            let floor = splices.back().map_or(0, |splice| splice.at);
+            while self.bytes.len() > floor {
+                let start = self.bytes.len().saturating_sub(PIECE_LEN).max(floor);
+                let piece = self.bytes.split_off(start);
+                self.spliced_len += piece.len();
+                pieces.push_front(Splice { at: 0, payload: SharedBytes::new(piece) });
+                if self.bytes.capacity() - self.bytes.len() >= SLACK_MAX {
+                    self.bytes.shrink_to_fit();
+                }
+            }
+            let Some(splice) = splices.pop_back() else { break };
+            pieces.push_front(Splice { at: 0, ..splice });
+        }
+        self.bytes = Vec::new();
+        self.splices = pieces;
     }
 
     /// Appends a payload without copying it when it is long.
@@ -650,6 +684,25 @@ mod tests {
         assert_eq!(out.len(), expected.len());
         assert!(out.to_vec() == expected);
         assert!(out.memory() >= expected.len());
+    }
+
+    #[test]
+    fn a_huge_output_is_sent_in_pieces() {
+        let (mut out, mut expected) = spliced();
+        let tail: Vec<u8> = (0..40_000_000u32).map(|i| (i % 251) as u8).collect();
+        out.append_raw(&tail);
+        expected.extend_from_slice(&tail);
+        out.append_shared(&shared(7, 50_000));
+        expected.extend_from_slice(&shared(7, 50_000));
+        let len = out.len();
+        out.cut_up();
+        assert_eq!((out.len(), out.bytes.capacity()), (len, 0));
+        assert!(out.splices.iter().all(|splice| splice.payload.len() <= PIECE_LEN));
+        let mut all = ReplyBuf::new();
+        all.append_raw(b"before");
+        all.append(out);
+        all.append_raw(b"after");
+        assert!(all.to_vec() == [b"before", expected.as_slice(), b"after"].concat());
     }
 
     #[test]
