@@ -13,6 +13,9 @@ pub type Handler = fn(&mut Cx<'_>, &mut Args<'_>) -> CommandResult;
 /// Finds the keys of a request where the specs alone cannot tell them, or not how they are used.
 pub type KeyFinder = fn(&Request<'_>) -> Option<Vec<FoundKey>>;
 
+/// Whether a word of a request, by its place, is a secret that no log may show.
+pub type SecretFinder = fn(&Request<'_>, usize) -> bool;
+
 /// Everything that is known about a command without running it.
 pub struct Command {
     /// Lower case; for a subcommand the last word only.
@@ -31,6 +34,7 @@ pub struct Command {
     pub deprecated: Option<Deprecated>,
     pub keys: &'static [KeySpec],
     pub key_finder: Option<KeyFinder>,
+    pub secrets: SecretFinder,
     pub args: &'static [Arg],
     pub subcommands: &'static [&'static Command],
     pub reply: Shape,
@@ -56,6 +60,7 @@ impl Command {
         deprecated: None,
         keys: &[],
         key_finder: None,
+        secrets: |_, _| false,
         args: &[],
         subcommands: &[],
         reply: Shape::Any,

@@ -5,6 +5,7 @@ use crate::command::{
     Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape, help,
 };
 use crate::engine::{Cx, Effect};
+use crate::resp::Request;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -77,6 +78,7 @@ static SET: Command = Command {
     flags: COMMON,
     tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
     history: &[("7.0.0", "Took several directives.")],
+    secrets: is_sensitive_value,
     args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
     reply: Shape::Ok,
     example: "> CONFIG SET maxclients 500 timeout 10\nOK\n\
@@ -84,6 +86,12 @@ static SET: Command = Command {
     run: set,
     ..Command::BASE
 };
+
+/// The value behind the name of a directive that is a secret.
+fn is_sensitive_value(request: &Request<'_>, place: usize) -> bool {
+    let is_sensitive = |name: &[u8]| Directive::find(name).is_some_and(Directive::is_sensitive);
+    place > 2 && place % 2 == 1 && is_sensitive(request.arg(place - 1))
+}
 
 fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if args.remaining() % 2 == 1 {

@@ -527,7 +527,7 @@ section "Observation" {
     "slowlog-log-slower-than" => slowlog_log_slower_than: i64 = 10_000;
         int(-1, LONG_MAX), LIVE, Nothing,
         "Microseconds from which a command is remembered as slow; -1 remembers none.";
-    "slowlog-max-len" => slowlog_max_len: u64 = 128; int(0, LONG_MAX), LIVE, SlowLog,
+    "slowlog-max-len" => slowlog_max_len: u64 = 128; int(0, LONG_MAX), LIVE, Nothing,
         "Slow commands that are remembered.";
     "latency-monitor-threshold" => latency_monitor_threshold: u64 = 0;
         int(0, LONG_MAX), LIVE, Latency,

@@ -7,11 +7,12 @@ use super::pause::Pause;
 use super::propagate::Propagation;
 use super::transaction::WatchTable;
 use super::{Effect, Session};
-use crate::command::{CommandError, CommandId, Table};
+use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
+use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
 use crate::structs::prng::Prng;
 use std::io;
@@ -67,6 +68,7 @@ pub struct Server {
     pub propagation: Propagation,
     pub watched: WatchTable,
     pub waits: WaitTable,
+    pub slow_log: SlowLog,
     pub pause: Pause,
     pub prng: Prng,
     pub parts: ServerParts,
@@ -104,6 +106,7 @@ impl Server {
             propagation: Propagation::default(),
             watched: WatchTable::default(),
             waits: WaitTable::default(),
+            slow_log: SlowLog::default(),
             pause: Pause::default(),
             prng: Prng::seeded(prng.next_u64()),
             run_id: random_hex(prng),
@@ -204,8 +207,12 @@ impl Server {
         );
     }
 
-    /// The hook of the slow log, which measures every command that ran.
-    pub fn observe_slow(&mut self, _id: CommandId, _elapsed_ns: u64) {}
+    /// Whether a command that took so long is one for the slow log.
+    #[inline]
+    pub fn is_slow(&self, elapsed_ns: u64) -> bool {
+        let threshold_us = u64::try_from(self.config.slowlog_log_slower_than);
+        threshold_us.is_ok_and(|us| elapsed_ns / 1000 >= us) && self.config.slowlog_max_len > 0
+    }
 
     /// Hands keyspace events to those who listen, in order.
     pub fn publish_events(&mut self, events: Vec<KeyEvent>) {

@@ -394,7 +394,9 @@ const SLEEP_SECONDS_MAX: f64 = 86_400.0;
 fn sleep(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let seconds = args.double().clamp(0.0, SLEEP_SECONDS_MAX);
     args.done()?;
-    cx.effect(Effect::Sleep(Duration::from_secs_f64(seconds)));
+    let duration = Duration::from_secs_f64(seconds);
+    cx.server.clock.charge_ns(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    cx.effect(Effect::Sleep(duration));
     cx.reply.ok();
     Ok(())
 }

@@ -1,4 +1,6 @@
-//! INFO and MEMORY.
+//! INFO, MEMORY and SLOWLOG ([`slowlog`]).
+
+mod slowlog;
 
 use super::info::{self, View};
 use crate::command::{
@@ -7,7 +9,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 
-pub static COMMANDS: &[&Command] = &[&INFO, &MEMORY];
+pub static COMMANDS: &[&Command] = &[&INFO, &MEMORY, &slowlog::SLOWLOG];
 
 static INFO: Command = Command {
     name: "info",
