@@ -34,6 +34,9 @@ pub struct ServerParts {
     pub purge_in_background: fn(bool),
     /// Moves the process to another directory and says which it is now (CONFIG SET dir).
     pub change_directory: fn(&Path) -> io::Result<PathBuf>,
+    /// Makes room for so many clients, and says how many there is room for (CONFIG SET
+    /// maxclients).
+    pub room_for_clients: fn(u32) -> u32,
     /// The configuration file, for CONFIG REWRITE and INFO.
     pub config_path: Option<PathBuf>,
     pub executable: String,
@@ -51,6 +54,7 @@ impl Default for ServerParts {
             purge: || true,
             purge_in_background: |_| {},
             change_directory: |path| Ok(path.to_owned()),
+            room_for_clients: |wanted| wanted,
             config_path: None,
             executable: String::new(),
             process_id: 0,

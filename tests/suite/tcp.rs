@@ -164,6 +164,55 @@ fn a_bad_directive_keeps_the_server_from_starting() {
     assert!(said.contains("nosuchdirective"), "{said}");
 }
 
+/// What a server logs that cannot start; dates and process ids are cut off.
+fn last_words(arguments: &[&str]) -> Vec<String> {
+    let mut command = Command::new(RUFOUS);
+    command.args(arguments).args(["--save", ""]).stdin(Stdio::null());
+    let output = command.output().expect("the binary can be run");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert_eq!(output.stderr, b"", "all is said in the log");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let warnings = said.lines().filter_map(|line| line.split_once(" # "));
+    let warnings = warnings.map(|(_, text)| text.to_owned());
+    warnings.filter(|text| !text.contains("has no effect")).collect()
+}
+
+#[test]
+fn addresses_that_cannot_be_opened_are_told_of() {
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = busy.local_addr().expect("it is bound").port().to_string();
+    let could_not =
+        |address: &str| format!("Warning: Could not create server TCP listening socket {address}");
+    for dash in ["", "-"] {
+        assert_eq!(
+            last_words(&["--port", &port, "--bind", &format!("{dash}127.0.0.1")]),
+            [
+                could_not(&format!("127.0.0.1:{port}: bind: Address already in use")),
+                format!("Failed listening on port {port} (tcp), aborting."),
+            ]
+        );
+    }
+    let missing = could_not("192.0.2.1:7: bind: Cannot assign requested address");
+    assert_eq!(
+        last_words(&["--port", "7", "--bind", "192.0.2.1"]),
+        [missing.as_str(), "Failed listening on port 7 (tcp), aborting."]
+    );
+    assert_eq!(
+        last_words(&["--port", "7", "--bind", "-192.0.2.1"]),
+        [missing.as_str(), "Configured to not listen anywhere, exiting."]
+    );
+    assert_eq!(last_words(&["--port", "0"]), ["Configured to not listen anywhere, exiting."]);
+    let long = "x".repeat(200);
+    for (path, reason) in [
+        ("/nosuch/x.sock", "bind: No such file or directory"),
+        ("/", "bind: Address already in use"),
+        (&long, "unix socket path too long (200), must be under 108"),
+    ] {
+        let expected = format!("Failed opening Unix socket: {reason}");
+        assert_eq!(last_words(&["--port", "0", "--unixsocket", path]), [expected]);
+    }
+}
+
 #[test]
 fn the_version_is_said() {
     let output = Command::new(RUFOUS).arg("--version").output().expect("the binary can be run");
