@@ -1,6 +1,7 @@
 //! What only a socket shows: pieces, pipelines, hanging up, refusals, signals.
 
 use crate::answer::{self, Answer, encode};
+use crate::client::Client;
 use crate::server::{RUFOUS, Server};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -77,6 +78,11 @@ fn who_hangs_up_leaves_nothing_behind() {
         client.run("MULTI");
         client.send(b"*2\r\n$3\r\nGET\r\n$1000\r\nunfinished");
     }
+    wait_until_alone(&mut observer);
+}
+
+/// Waits until the server has seen that all other clients left.
+fn wait_until_alone(observer: &mut Client) {
     let ends = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
     let is_alone = |list: &Answer| matches!(list, Answer::Bulk(text) if ends(text) == 1);
     let start = Instant::now();
@@ -88,14 +94,16 @@ fn who_hangs_up_leaves_nothing_behind() {
 #[test]
 fn too_many_clients_are_refused_with_a_reason() {
     let server = Server::start(RUFOUS, &[directive("maxclients", "2")]);
+    let pong = Answer::Simple(b"PONG".to_vec());
     let mut first = server.connect();
+    // Whoever saw that the server is up may still be there.
+    wait_until_alone(&mut first);
     let mut second = server.connect();
-    first.run("PING");
-    second.run("PING");
+    assert_eq!(second.run("PING"), pong);
     let refused = server.connect().receive();
     let reason = b"ERR max number of clients reached".to_vec();
     assert_eq!(refused, Some(Answer::Error(reason)));
-    assert_eq!(first.run("PING"), Answer::Simple(b"PONG".to_vec()));
+    assert_eq!(first.run("PING"), pong);
 }
 
 #[test]
@@ -314,4 +322,30 @@ fn config_rewrite_keeps_what_people_wrote() {
     );
     let added: Vec<&str> = added.lines().filter(|line| !line.starts_with("dir ")).collect();
     assert_eq!(added, ["latency-tracking-info-percentiles 50 99 99.9"]);
+}
+
+/// What another thread refuses counts like any other error, also inside a transaction.
+#[test]
+fn late_errors_are_counted() {
+    let server = Server::rufous();
+    let mut client = server.connect();
+    let words = ["RPUSH", "l"].into_iter().chain(std::iter::repeat_n("x", 50_000));
+    client.call(&words.collect::<Vec<_>>());
+    let refused = Answer::Error(b"ERR One or more scores can't be converted into double".to_vec());
+    assert_eq!(client.run("SORT l"), refused);
+    client.run("MULTI");
+    client.run("SORT l");
+    assert_eq!(client.run("EXEC"), Answer::Array(vec![refused]));
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = busy.local_addr().expect("it is bound").port();
+    let moved = client.run(&format!("CONFIG SET port {port}"));
+    assert!(matches!(moved, Answer::Error(_)), "{moved:?}");
+    let Answer::Bulk(info) = client.run("INFO commandstats errorstats") else {
+        panic!("INFO answers a text");
+    };
+    let info = String::from_utf8_lossy(&info).into_owned();
+    let line = |name: &str| info.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(line("cmdstat_sort:calls=2,").ends_with(",failed_calls=2"), "{info}");
+    assert!(line("cmdstat_config|set:calls=1,").ends_with(",failed_calls=1"), "{info}");
+    assert_eq!(line("errorstat_ERR"), "errorstat_ERR:count=3");
 }
