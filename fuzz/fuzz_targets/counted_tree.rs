@@ -1,7 +1,8 @@
 //! The tree is a sequence whatever is done to it, and snapshots stay what they were.
 #![no_main]
 
-use libfuzzer_sys::{arbitrary::Arbitrary, fuzz_target};
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
 use rufous::structs::counted_tree::{CountedTree, Leaf, Place};
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,8 @@
 //! Bytes that pass the check are safe to walk and to edit, and edits do what they do to a vector.
 #![no_main]
 
-use libfuzzer_sys::{arbitrary::Arbitrary, fuzz_target};
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
 use rufous::structs::listpack::{self, Listpack};
 
 #[derive(Arbitrary, Debug)]

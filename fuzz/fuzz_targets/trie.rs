@@ -2,7 +2,8 @@
 //! what they were.
 #![no_main]
 
-use libfuzzer_sys::{arbitrary::Arbitrary, fuzz_target};
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
 use rufous::structs::trie::{HashKey, Item, Trie};
 use std::collections::BTreeMap;
 use std::sync::Arc;
