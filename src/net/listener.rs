@@ -118,9 +118,8 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
             }
             let bound = Listeners::bind(&net);
             let opened = bound.is_ok();
-            match bound {
-                Ok(fresh) => open = Some(fresh),
-                Err(Unopened) => {}
+            if let Ok(fresh) = bound {
+                open = Some(fresh);
             }
             net.engine.borrow_mut().finish_listening(change, opened);
             if open.is_none() {
