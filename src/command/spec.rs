@@ -32,6 +32,8 @@ pub struct Command {
     /// What changed when: pairs of version and change.
     pub history: &'static [(&'static str, &'static str)],
     pub deprecated: Option<Deprecated>,
+    /// Made for the server's own use: COMMAND DOCS says so.
+    pub is_internal: bool,
     pub keys: &'static [KeySpec],
     pub key_finder: Option<KeyFinder>,
     pub secrets: SecretFinder,
@@ -58,6 +60,7 @@ impl Command {
         tips: &[],
         history: &[],
         deprecated: None,
+        is_internal: false,
         keys: &[],
         key_finder: None,
         secrets: |_, _| false,
@@ -207,8 +210,11 @@ pub struct Arg {
     pub multiple: bool,
     /// The token is repeated with each value.
     pub multiple_token: bool,
-    /// Which of the command's key specs finds this key.
-    pub key_spec: u8,
+    pub deprecated_since: Option<&'static str>,
+    /// What stands for the argument in a syntax line, if that is not its name.
+    pub display: Option<&'static str>,
+    /// Which of the command's key specs finds this key, or the keys this pattern makes.
+    pub key_spec: Option<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -250,7 +256,9 @@ impl Arg {
             optional: false,
             multiple: false,
             multiple_token: false,
-            key_spec: 0,
+            deprecated_since: None,
+            display: None,
+            key_spec: None,
         }
     }
 
@@ -267,7 +275,7 @@ impl Arg {
     }
 
     pub const fn key(name: &'static str) -> Arg {
-        Arg::new(name, ArgKind::Key)
+        Arg::new(name, ArgKind::Key).key_spec(0)
     }
 
     pub const fn pattern(name: &'static str) -> Arg {
@@ -320,7 +328,17 @@ impl Arg {
     }
 
     pub const fn key_spec(mut self, index: u8) -> Arg {
-        self.key_spec = index;
+        self.key_spec = Some(index);
+        self
+    }
+
+    pub const fn deprecated_since(mut self, version: &'static str) -> Arg {
+        self.deprecated_since = Some(version);
+        self
+    }
+
+    pub const fn display(mut self, text: &'static str) -> Arg {
+        self.display = Some(text);
         self
     }
 }

@@ -178,9 +178,7 @@ impl Engine {
         } else {
             self.server.config = *previous;
             self.server.follow_config(&mut self.keyspace);
-            let error = crate::config::commands::listen_failure(directive);
-            self.server.stats.error(&error.text());
-            answer.writer(protocol).error(&error.text());
+            answer = self.refusal(client, &crate::config::commands::listen_failure(directive));
         }
         self.answer_late(client, answer);
     }

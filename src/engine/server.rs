@@ -35,6 +35,9 @@ pub struct ServerParts {
     pub purge_in_background: fn(bool),
     /// Moves the process to another directory and says which it is now (CONFIG SET dir).
     pub change_directory: fn(&Path) -> io::Result<PathBuf>,
+    /// Makes room for so many clients, and says how many there is room for (CONFIG SET
+    /// maxclients).
+    pub room_for_clients: fn(u32) -> u32,
     /// The configuration file, for CONFIG REWRITE and INFO.
     pub config_path: Option<PathBuf>,
     pub executable: String,
@@ -52,6 +55,7 @@ impl Default for ServerParts {
             purge: || true,
             purge_in_background: |_| {},
             change_directory: |path| Ok(path.to_owned()),
+            room_for_clients: |wanted| wanted,
             config_path: None,
             executable: String::new(),
             process_id: 0,
@@ -211,7 +215,7 @@ impl Server {
     #[inline]
     pub fn is_slow(&self, elapsed_ns: u64) -> bool {
         let threshold_us = u64::try_from(self.config.slowlog_log_slower_than);
-        threshold_us.is_ok_and(|us| elapsed_ns / 1000 >= us) && self.config.slowlog_max_len > 0
+        threshold_us.is_ok_and(|us| elapsed_ns / 1000 >= us)
     }
 
     /// Hands keyspace events to those who listen, in order.

@@ -31,10 +31,15 @@ const STORE_KEY: KeySpec =
     KeySpec::unknown(STORES).notes("The key of STORE, which may stand anywhere among the options");
 
 const KEY: Arg = Arg::key("key");
-const BY: Arg = Arg::pattern("by-pattern").token("BY").key_spec(1).optional();
+const BY: Arg = Arg::pattern("by-pattern").display("pattern").token("BY").key_spec(1).optional();
 const LIMIT: Arg =
     Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional();
-const GET: Arg = Arg::pattern("get-pattern").token("GET").key_spec(1).optional().multiple_token();
+const GET: Arg = Arg::pattern("get-pattern")
+    .display("pattern")
+    .token("GET")
+    .key_spec(1)
+    .optional()
+    .multiple_token();
 const ORDER: Arg =
     Arg::one_of("order", &[Arg::flag("asc", "ASC"), Arg::flag("desc", "DESC")]).optional();
 const ALPHA: Arg = Arg::flag("sorting", "ALPHA").optional();

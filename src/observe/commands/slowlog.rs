@@ -41,8 +41,14 @@ static GET: Command = Command {
 fn get(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     const RANGE: CommandError =
         CommandError::Fixed("ERR count should be greater than or equal to -1");
-    let count = if args.is_empty() { COUNT_DEFAULT } else { args.integer_in(-1..=i64::MAX, RANGE) };
+    if args.remaining() > 1 {
+        return Err(CommandError::subcommand_syntax("SLOWLOG", args.request().arg(1)));
+    }
+    let count = if args.is_empty() { COUNT_DEFAULT } else { args.integer_or(RANGE) };
     args.done()?;
+    if count < -1 {
+        return Err(RANGE);
+    }
     let log = &cx.server.slow_log;
     let shown = usize::try_from(count).unwrap_or(usize::MAX).min(log.len());
     let reply = &mut cx.reply;
