@@ -5,6 +5,7 @@
 
 use super::{Db, Entry};
 use crate::config::EventClasses;
+use crate::types::hash::Field;
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 
@@ -26,6 +27,13 @@ pub struct Observers {
 pub struct TouchedKey {
     pub db: usize,
     pub key: Box<[u8]>,
+}
+
+/// Fields of a hash that were taken away because their time had come.
+pub struct ExpiredFields {
+    pub db: usize,
+    pub key: Box<[u8]>,
+    pub fields: Vec<Field>,
 }
 
 /// A keyspace event, in the words of the notification channels.
@@ -71,6 +79,8 @@ pub struct Changes {
     events: RefCell<Vec<KeyEvent>>,
     /// Keys deleted because their time had come, oldest first.
     pub expired: Vec<TouchedKey>,
+    /// Fields deleted because their time had come, oldest first.
+    pub expired_fields: Vec<ExpiredFields>,
     pub garbage: Vec<Garbage>,
     found_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
 }
@@ -124,6 +134,15 @@ impl Changes {
         self.event(db, EventClasses::EXPIRED, EXPIRED, key);
         if self.observers.propagation {
             self.expired.push(TouchedKey { db, key: key.into() });
+        }
+    }
+
+    /// Fields of a hash were deleted because their time had come.
+    pub fn expired_fields(&mut self, db: usize, key: &[u8], fields: Vec<Field>) {
+        self.touch(db, key);
+        self.event(db, EventClasses::HASH, "hexpired", key);
+        if self.observers.propagation {
+            self.expired_fields.push(ExpiredFields { db, key: key.into(), fields });
         }
     }
 

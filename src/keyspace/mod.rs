@@ -16,15 +16,17 @@ pub mod commands;
 mod db;
 pub mod digest;
 pub mod entry;
+mod field_deadlines;
 mod keys;
 
 pub use crate::structs::trie::HashKey;
-pub use changes::{Changes, Garbage, KeyEvent, Observers, TouchedKey};
+pub use changes::{Changes, ExpiredFields, Garbage, KeyEvent, Observers, TouchedKey};
 pub use clock::{AccessClock, AccessPolicy};
 pub use db::{Db, Snapshot};
 pub use entry::{Entry, NewValue};
 pub use keys::{Expiry, Key, Keys};
 
+use crate::config::EventClasses;
 use crate::structs::prng::Prng;
 use std::cell::Cell;
 
@@ -36,6 +38,8 @@ pub struct KeyspaceStats {
     pub expired: u64,
     /// Expired keys that the active cycle, not a command, took away.
     pub expired_actively: u64,
+    /// Fields of hashes whose time had come.
+    pub expired_fields: u64,
 }
 
 /// All databases and what belongs to all of them.
@@ -96,9 +100,43 @@ impl Keyspace {
         Keys::new(self, db)
     }
 
-    /// The earliest time at which some key may expire, over all databases.
+    /// The earliest time at which some key or field may expire, over all databases.
     pub fn earliest_deadline_ms(&self) -> u64 {
-        self.dbs.iter().map(Db::earliest_deadline_ms).min().unwrap_or(u64::MAX)
+        let earliest_ms = |db: &Db| db.earliest_deadline_ms().min(db.earliest_field_deadline_ms());
+        self.dbs.iter().map(earliest_ms).min().unwrap_or(u64::MAX)
+    }
+
+    /// Takes away all fields whose time has come, and the hashes that have lost their last one; true
+    /// if there were any. A field, like a key, is still there in the millisecond that it names.
+    pub fn expire_fields(&mut self) -> bool {
+        let Some(at_ms) = self.now_ms.checked_sub(1) else { return false };
+        let mut any = false;
+        for index in 0..self.dbs.len() {
+            for key in self.dbs[index].due_hashes(at_ms) {
+                any = true;
+                self.expire_fields_of(index, &key, at_ms);
+            }
+        }
+        any
+    }
+
+    fn expire_fields_of(&mut self, index: usize, key: &[u8], at_ms: u64) {
+        let hash = self.hash_key.hash(key);
+        if self.remove_if_expired(index, hash, key) {
+            return;
+        }
+        let taken = self.dbs[index].take_expired_fields(hash, key, at_ms);
+        if taken.is_empty() {
+            return;
+        }
+        self.stats.expired_fields += taken.len() as u64;
+        self.changes.expired_fields(index, key, taken);
+        let is_empty = |entry: &Entry| entry.object().is_some_and(|o| o.element_count() == 0);
+        if self.dbs[index].get(hash, key).is_some_and(is_empty) {
+            let entry = self.dbs[index].remove(hash, key).expect("the entry was just seen");
+            self.changes.discard(entry);
+            self.changes.event(index, EventClasses::GENERIC, "del", key);
+        }
     }
 
     /// Takes away at most `max` keys whose time has come; true if there may be more.

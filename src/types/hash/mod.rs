@@ -5,6 +5,11 @@
 //! so a hash at a limit does not flutter. [`HashRef`] reads either where it lies, [`HashMut`]
 //! changes either.
 //!
+//! As soon as a field has a time to live the hash is a table, in which a field holds its own time;
+//! while it keeps to the limits it is called `listpackex`. A packed form with times is refused:
+//! all walks would have to know a third layout. No reader looks at the times: the engine takes
+//! expired fields away when its clock moves, before any command runs at the new time.
+//!
 //! Invariant: a listpack of a hash has an even number of elements, and no field twice.
 
 mod commands;
@@ -17,7 +22,7 @@ use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::I64Buf;
 use crate::structs::prng::Prng;
 use crate::structs::trie::{self, HashKey};
-use crate::types::Object;
+use crate::types::{Encoding, Object};
 
 pub use commands::COMMANDS;
 pub use field::Field;
@@ -126,8 +131,10 @@ impl<'a> Iterator for Fields<'a> {
 pub enum HashMut<'a> {
     Listpack(&'a mut Vec<u8>),
     Table(&'a mut HashTable),
-    /// It was a listpack; the table is to take its place.
-    Outgrown(Arc<HashTable>),
+    /// A table within the limits, for the times of its fields; it may have left them.
+    Small { table: &'a mut HashTable, is_outgrown: bool },
+    /// It was a listpack; the table is to take its place, so called.
+    Outgrown(Arc<HashTable>, Encoding),
 }
 
 impl HashMut<'_> {
@@ -142,43 +149,102 @@ impl HashMut<'_> {
     pub fn get(&self, name: &[u8]) -> Option<Element<'_>> {
         match self {
             HashMut::Listpack(bytes) => HashRef::Listpack(Listpack::trusted(bytes)).get(name),
-            HashMut::Table(table) => table.get(name).map(Element::Str),
-            HashMut::Outgrown(table) => table.get(name).map(Element::Str),
+            HashMut::Table(table) | HashMut::Small { table, .. } => {
+                table.get(name).map(Element::Str)
+            }
+            HashMut::Outgrown(table, _) => table.get(name).map(Element::Str),
+        }
+    }
+
+    /// When a field expires; `None` if there is no such field.
+    pub fn expiry_of(&self, name: &[u8]) -> Option<Option<u64>> {
+        match self {
+            HashMut::Listpack(_) => self.get(name).map(|_| None),
+            HashMut::Table(table) | HashMut::Small { table, .. } => table.expiry_of(name),
+            HashMut::Outgrown(table, _) => table.expiry_of(name),
         }
     }
 
     pub fn is_empty(&self) -> bool {
         match self {
             HashMut::Listpack(bytes) => Listpack::trusted(bytes).is_empty(),
-            HashMut::Table(table) => table.is_empty(),
-            HashMut::Outgrown(table) => table.is_empty(),
+            HashMut::Table(table) | HashMut::Small { table, .. } => table.is_empty(),
+            HashMut::Outgrown(table, _) => table.is_empty(),
         }
     }
 
     /// Leaves the listpack if so many fields to come would not fit it, were they all new.
     pub fn prepare_for(&mut self, count: usize, limits: &Limits) {
         if count > limits.max_listpack_entries {
-            self.outgrow(limits);
+            self.leave_listpack(limits, Encoding::Hashtable);
+            self.leave_limits();
         }
     }
 
-    /// Sets a field; true if it is new.
+    /// Sets a field that does not expire, whatever it did before; true if it is new.
     pub fn set(&mut self, name: &[u8], value: &[u8], limits: &Limits) -> bool {
+        self.set_with(name, value, None, limits)
+    }
+
+    /// Sets a field that stays as long as it would have.
+    pub fn set_keeping(&mut self, name: &[u8], value: &[u8], limits: &Limits) {
+        let expiry_ms = self.expiry_of(name).flatten();
+        self.set_with(name, value, expiry_ms, limits);
+    }
+
+    /// Sets a field, and when it expires; true if it is new.
+    pub fn set_with(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        expiry_ms: Option<u64>,
+        limits: &Limits,
+    ) -> bool {
         let fits = name.len().max(value.len()) <= limits.max_listpack_value;
         if let HashMut::Listpack(bytes) = self
             && fits
+            && expiry_ms.is_none()
             && let Ok(is_new) = set_packed(bytes, name, value)
         {
             if Listpack::trusted(bytes).len() / 2 > limits.max_listpack_entries {
-                self.outgrow(limits);
+                self.leave_listpack(limits, Encoding::Hashtable);
             }
             return is_new;
         }
-        self.outgrow(limits);
+        let is_timed = fits && expiry_ms.is_some();
+        let encoding = if is_timed { Encoding::Listpackex } else { Encoding::Hashtable };
+        self.leave_listpack(limits, encoding);
+        let table = self.table_mut();
+        let is_new = table.set(name, value, expiry_ms);
+        if !fits || table.len() > limits.max_listpack_entries {
+            self.leave_limits();
+        }
+        is_new
+    }
+
+    /// Lets a field expire, or not; there must be such a field.
+    pub fn set_expiry(&mut self, name: &[u8], expiry_ms: Option<u64>, limits: &Limits) {
+        if expiry_ms.is_none() && self.as_listpack().is_some() {
+            return;
+        }
+        self.leave_listpack(limits, Encoding::Listpackex);
+        self.table_mut().set_expiry(name, expiry_ms);
+    }
+
+    fn table_mut(&mut self) -> &mut HashTable {
         match self {
-            HashMut::Table(table) => table.set(name, value),
-            HashMut::Outgrown(table) => Arc::make_mut(table).set(name, value),
+            HashMut::Table(table) | HashMut::Small { table, .. } => table,
+            HashMut::Outgrown(table, _) => Arc::make_mut(table),
             HashMut::Listpack(_) => unreachable!("the listpack was left"),
+        }
+    }
+
+    /// It is large now and called so.
+    fn leave_limits(&mut self) {
+        match self {
+            HashMut::Small { is_outgrown, .. } => *is_outgrown = true,
+            HashMut::Outgrown(_, encoding) => *encoding = Encoding::Hashtable,
+            HashMut::Listpack(_) | HashMut::Table(_) => {}
         }
     }
 
@@ -190,26 +256,26 @@ impl HashMut<'_> {
                 listpack::delete_range(bytes, position, 2);
                 true
             }
-            HashMut::Table(table) => table.remove(name),
-            HashMut::Outgrown(table) => Arc::make_mut(table).remove(name),
+            _ => self.table_mut().remove(name),
         }
     }
 
-    /// The table that is to take the listpack's place, if it was outgrown.
-    pub fn into_outgrown(self) -> Option<Arc<HashTable>> {
+    /// The table that is to take the listpack's place, if that was left, and how it is called.
+    pub fn into_outgrown(self) -> Option<(Arc<HashTable>, Encoding)> {
         match self {
-            HashMut::Outgrown(table) => Some(table),
+            HashMut::Outgrown(table, encoding) => Some((table, encoding)),
             _ => None,
         }
     }
 
-    fn outgrow(&mut self, limits: &Limits) {
+    fn leave_listpack(&mut self, limits: &Limits, encoding: Encoding) {
         let HashMut::Listpack(bytes) = self else { return };
         let mut table = HashTable::new(limits.hash_key);
         for (name, value) in HashRef::Listpack(Listpack::trusted(bytes)).iter() {
-            table.set(name.bytes(&mut I64Buf::new()), value.bytes(&mut I64Buf::new()));
+            let (mut name_buf, mut value_buf) = (I64Buf::new(), I64Buf::new());
+            table.set(name.bytes(&mut name_buf), value.bytes(&mut value_buf), None);
         }
-        *self = HashMut::Outgrown(Arc::new(table));
+        *self = HashMut::Outgrown(Arc::new(table), encoding);
     }
 }
 
@@ -269,8 +335,9 @@ mod tests {
                     assert_eq!(is_new, map.insert(name, value).is_none());
                 }
                 assert_eq!(hash.is_empty(), map.is_empty());
-                if let Some(outgrown) = hash.into_outgrown() {
+                if let Some((outgrown, encoding)) = hash.into_outgrown() {
                     assert!(map.len() > entries);
+                    assert_eq!(encoding, Encoding::Hashtable);
                     table = Some(outgrown);
                 }
                 let hash = match &table {
@@ -291,7 +358,7 @@ mod tests {
             assert!(hash.set(b"12345678", b"12345678", &limits(100)));
             assert!(hash.as_listpack().is_some());
             assert!(hash.set(name, value, &limits(100)));
-            let table = hash.into_outgrown().expect("a part was too long");
+            let (table, _) = hash.into_outgrown().expect("a part was too long");
             assert_eq!(listed(HashRef::Table(&table)).len(), 2);
         }
     }
@@ -300,11 +367,11 @@ mod tests {
     fn a_snapshot_stays_as_it_was() {
         let mut table = HashTable::new(HashKey::new([1; 16]));
         for i in 0..500 {
-            assert!(table.set(format!("f{i}").as_bytes(), b"old"));
+            assert!(table.set(format!("f{i}").as_bytes(), b"old", None));
         }
         let (snapshot, memory) = (table.clone(), table.memory_bytes());
         for i in 0..500 {
-            assert!(!table.set(format!("f{i}").as_bytes(), b"new"));
+            assert!(!table.set(format!("f{i}").as_bytes(), b"new", None));
         }
         assert_eq!(table.memory_bytes(), memory);
         assert!(snapshot.iter().all(|field| field.value() == b"old"));

@@ -37,9 +37,34 @@ impl HashTable {
         self.fields.prefetch(&hashes);
     }
 
-    /// Sets a field; true if it is new.
-    pub fn set(&mut self, name: &[u8], value: &[u8]) -> bool {
-        let field = Field::new(name, value);
+    /// When a field expires; `None` if there is no such field.
+    pub fn expiry_of(&self, name: &[u8]) -> Option<Option<u64>> {
+        self.fields.get(self.fields.hash(name), name).map(Field::expiry_ms)
+    }
+
+    /// Lets a field expire, or not; there must be such a field.
+    pub fn set_expiry(&mut self, name: &[u8], expiry_ms: Option<u64>) {
+        let value = self.get(name).expect("the field is there").to_vec();
+        self.set(name, &value, expiry_ms);
+    }
+
+    /// A time before which no field expires; `u64::MAX` when none is known to expire.
+    #[inline]
+    pub fn earliest_deadline_ms(&self) -> u64 {
+        self.fields.earliest_deadline()
+    }
+
+    /// Takes out all fields that expire at `at_ms` or earlier.
+    pub fn take_expired(&mut self, at_ms: u64) -> Vec<Field> {
+        let mut taken = Vec::new();
+        self.fields.take_expired(at_ms, usize::MAX, &mut taken);
+        self.fields_bytes -= taken.iter().map(Field::memory_bytes).sum::<usize>();
+        taken
+    }
+
+    /// Sets a field, and when it expires; true if it is new.
+    pub fn set(&mut self, name: &[u8], value: &[u8], expiry_ms: Option<u64>) -> bool {
+        let field = Field::new(name, value, expiry_ms);
         self.fields_bytes += field.memory_bytes();
         let replaced = self.fields.insert(self.fields.hash(name), field);
         if let Some(replaced) = &replaced {

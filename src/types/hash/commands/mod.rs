@@ -1,15 +1,20 @@
 //! The hash commands, by theme, and how they reach a key's hash.
 //!
 //! A record stands with its handler in the file of its theme: [`read`], [`write`], [`arithmetic`],
-//! [`random`], [`scan`]. Answers that are long to write are written on another thread, over a clone
+//! [`random`], [`scan`], and for fields that expire [`expire`], [`ttl`] and [`combined`]. Answers that are long to write are written on another thread, over a clone
 //! of the table, which is a snapshot.
 
 mod arithmetic;
+mod combined;
+mod expire;
 mod random;
 mod read;
 mod scan;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_expire;
+mod ttl;
 mod write;
 
 use triomphe::Arc;
@@ -25,19 +30,31 @@ use crate::types::{Encoding, Kind, Object, WrongType};
 pub static COMMANDS: &[&Command] = &[
     &write::HDEL,
     &read::HEXISTS,
+    &expire::HEXPIRE,
+    &expire::HEXPIREAT,
+    &ttl::HEXPIRETIME,
     &read::HGET,
     &read::HGETALL,
+    &combined::HGETDEL,
+    &combined::HGETEX,
     &arithmetic::HINCRBY,
     &arithmetic::HINCRBYFLOAT,
     &read::HKEYS,
     &read::HLEN,
     &read::HMGET,
     &write::HMSET,
+    &ttl::HPERSIST,
+    &expire::HPEXPIRE,
+    &expire::HPEXPIREAT,
+    &ttl::HPEXPIRETIME,
+    &ttl::HPTTL,
     &random::HRANDFIELD,
     &scan::HSCAN,
     &write::HSET,
+    &combined::HSETEX,
     &write::HSETNX,
     &read::HSTRLEN,
+    &ttl::HTTL,
     &read::HVALS,
 ];
 
@@ -88,11 +105,20 @@ fn edit_entry<R>(
     if entry.kind() != Kind::Hash {
         return Err(WrongType);
     }
-    if entry.encoding() == Encoding::Hashtable {
+    let encoding = entry.encoding();
+    if encoding != Encoding::Listpack {
         let Some(Object::Hash(table)) = entry.object_mut() else {
             unreachable!("a hash that is not packed is a table");
         };
-        return Ok(edit(&mut HashMut::Table(Arc::make_mut(table))));
+        if encoding == Encoding::Hashtable {
+            return Ok(edit(&mut HashMut::Table(Arc::make_mut(table))));
+        }
+        let (result, is_outgrown) = edit_small(Arc::make_mut(table), edit);
+        if is_outgrown {
+            let table = table.clone();
+            entry.set_value(new_table(table), Encoding::Hashtable);
+        }
+        return Ok(result);
     }
     let (result, outgrown) = entry
         .edit_packed(|bytes| {
@@ -101,10 +127,20 @@ fn edit_entry<R>(
             (result, hash.into_outgrown())
         })
         .expect("a hash that is no table is packed");
-    if let Some(table) = outgrown {
-        entry.set_value(new_table(table), Encoding::Hashtable);
+    if let Some((table, encoding)) = outgrown {
+        entry.set_value(new_table(table), encoding);
     }
     Ok(result)
+}
+
+/// Changes a table that is within the limits; true if it has left them.
+fn edit_small<R>(
+    table: &mut HashTable,
+    edit: impl FnOnce(&mut HashMut<'_>) -> R,
+) -> (R, bool) {
+    let mut hash = HashMut::Small { table, is_outgrown: false };
+    let result = edit(&mut hash);
+    (result, matches!(hash, HashMut::Small { is_outgrown: true, .. }))
 }
 
 /// The same for a key that is made if it is not there; `edit` leaves at least one field.
@@ -120,7 +156,7 @@ fn edit_or_make<R>(
     let mut hash = HashMut::Listpack(&mut bytes);
     let result = edit(&mut hash);
     let entry = match hash.into_outgrown() {
-        Some(table) => Entry::new(key.bytes, new_table(table), Encoding::Hashtable, None),
+        Some((table, encoding)) => Entry::new(key.bytes, new_table(table), encoding, None),
         None => {
             Entry::new(key.bytes, NewValue::Packed(Kind::Hash, &bytes), Encoding::Listpack, None)
         }
