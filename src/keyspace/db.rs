@@ -95,12 +95,7 @@ impl Db {
     }
 
     /// Takes out the fields of a hash that expire at `at_ms` or earlier.
-    pub(super) fn take_expired_fields(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        at_ms: u64,
-    ) -> Vec<Field> {
+    pub(super) fn take_expired_fields(&mut self, hash: u64, key: &[u8], at_ms: u64) -> Vec<Field> {
         let taken = self.edit(hash, key, |entry| match entry.object_mut() {
             Some(Object::Hash(table)) => Arc::make_mut(table).take_expired(at_ms),
             _ => Vec::new(),

@@ -78,6 +78,14 @@ impl<'a> HashRef<'a> {
         }
     }
 
+    /// When a field expires; `None` if there is no such field.
+    pub fn expiry_of(self, name: &[u8]) -> Option<Option<u64>> {
+        match self {
+            HashRef::Listpack(listpack) => listpack.find(name, 1).map(|_| None),
+            HashRef::Table(table) => table.expiry_of(name),
+        }
+    }
+
     /// All fields with their values. Those of a table are texts, whatever they look like.
     pub fn iter(self) -> Fields<'a> {
         match self {
@@ -132,7 +140,10 @@ pub enum HashMut<'a> {
     Listpack(&'a mut Vec<u8>),
     Table(&'a mut HashTable),
     /// A table within the limits, for the times of its fields; it may have left them.
-    Small { table: &'a mut HashTable, is_outgrown: bool },
+    Small {
+        table: &'a mut HashTable,
+        is_outgrown: bool,
+    },
     /// It was a listpack; the table is to take its place, so called.
     Outgrown(Arc<HashTable>, Encoding),
 }

@@ -96,8 +96,7 @@ fn hincrbyfloat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.keys.changed(&key, EventClasses::HASH, "hincrbyfloat");
     if is_timed {
         // A plain HSET would let the field live for good.
-        let words: [&[u8]; 7] =
-            [b"HSETEX", key.bytes, b"KEEPTTL", b"FIELDS", b"1", name, &text];
+        let words: [&[u8]; 7] = [b"HSETEX", key.bytes, b"KEEPTTL", b"FIELDS", b"1", name, &text];
         cx.propagate_as(&words);
     } else {
         cx.propagate_as(&[b"HSET", key.bytes, name, &text]);

@@ -134,10 +134,7 @@ fn edit_entry<R>(
 }
 
 /// Changes a table that is within the limits; true if it has left them.
-fn edit_small<R>(
-    table: &mut HashTable,
-    edit: impl FnOnce(&mut HashMut<'_>) -> R,
-) -> (R, bool) {
+fn edit_small<R>(table: &mut HashTable, edit: impl FnOnce(&mut HashMut<'_>) -> R) -> (R, bool) {
     let mut hash = HashMut::Small { table, is_outgrown: false };
     let result = edit(&mut hash);
     (result, matches!(hash, HashMut::Small { is_outgrown: true, .. }))

@@ -36,7 +36,7 @@ fn hget(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn write_or_null(reply: &mut Reply<'_>, value: Option<Element<'_>>) {
+pub(super) fn write_or_null(reply: &mut Reply<'_>, value: Option<Element<'_>>) {
     match value {
         Some(value) => write_element(reply, value),
         None => reply.null(),
