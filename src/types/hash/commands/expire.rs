@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
-use crate::keyspace::Key;
+use crate::keyspace::{Entry, Key};
 use crate::structs::number::{I64Buf, format_i64};
 use crate::types::hash::{HashMut, Limits};
 
@@ -123,22 +123,19 @@ fn set_expiry(cx: &mut Cx<'_>, args: &mut Args<'_>, form: Form) -> CommandResult
     let limits = limits(cx);
     let mut told = Told::default();
     let answers = edit_hash(cx, &key, |hash| {
-        let apply = |name: &&_| {
+        let apply = |name| {
             let current_ms = hash.expiry_of(name)?;
             if !condition.allows(current_ms, at_ms) {
                 return Some(NOT_ALLOWED);
             }
             Some(told.expire(hash, name, at_ms, now_ms, &limits))
         };
-        names.iter().map(apply).map(|answer| answer.unwrap_or(NO_FIELD)).collect::<Vec<i64>>()
-    });
-    let mut apply_answers = |answers: &[i64]| {
-        cx.reply.array(answers.len());
-        answers.iter().for_each(|answer| cx.reply.integer(*answer));
-    };
-    match answers? {
-        Some(answers) => apply_answers(&answers),
-        None => apply_answers(&vec![NO_FIELD; names.len()]),
+        let answers = names.iter().copied().map(apply);
+        answers.map(|answer| answer.unwrap_or(NO_FIELD)).collect::<Vec<i64>>()
+    })?;
+    cx.reply.array(names.len());
+    for answer in answers.unwrap_or_else(|| vec![NO_FIELD; names.len()]) {
+        cx.reply.integer(answer);
     }
     told.tell(cx, &key, at_ms);
     Ok(())
@@ -212,9 +209,7 @@ impl<'a> Told<'a> {
         if self.removed.is_empty() {
             return;
         }
-        let is_empty = |entry: &crate::keyspace::Entry| {
-            super::hash_of(entry).is_ok_and(|hash| hash.is_empty())
-        };
+        let is_empty = |entry: &Entry| super::hash_of(entry).is_ok_and(|hash| hash.is_empty());
         let is_last = cx.keys.peek(key).is_some_and(is_empty);
         if is_last {
             cx.keys.delete(key);

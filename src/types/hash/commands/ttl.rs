@@ -114,7 +114,7 @@ fn hpersist(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let limits = limits(cx);
     let mut told = Told::default();
     let answers = edit_hash(cx, &key, |hash| {
-        let mut apply = |name: &&_| match hash.expiry_of(name) {
+        let apply = |name| match hash.expiry_of(name) {
             None => NO_FIELD,
             Some(None) => NO_EXPIRY,
             Some(Some(_)) => {
@@ -122,7 +122,7 @@ fn hpersist(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
                 PERSISTED
             }
         };
-        names.iter().map(&mut apply).collect::<Vec<i64>>()
+        names.iter().copied().map(apply).collect::<Vec<i64>>()
     })?;
     cx.reply.array(names.len());
     for answer in answers.unwrap_or_else(|| vec![NO_FIELD; names.len()]) {
