@@ -13,6 +13,7 @@ mod error;
 mod flags;
 pub mod help;
 mod keys;
+mod many_pop;
 mod spec;
 pub mod table;
 
@@ -20,5 +21,6 @@ pub use args::{Args, Hashed};
 pub use error::{CommandError, CommandResult};
 pub use flags::{Categories, Flags};
 pub use keys::{Begin, Find, FoundKey, KeyFlags, KeySpec, find_keys};
+pub use many_pop::ManyPop;
 pub use spec::{Arg, ArgKind, Arity, Command, Deprecated, Group, Handler, KeyFinder, Shape};
 pub use table::{CommandId, Lookup, Table};

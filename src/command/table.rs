@@ -20,6 +20,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::keyspace::commands::COMMANDS,
     crate::observe::commands::COMMANDS,
     crate::types::bitmap::COMMANDS,
+    crate::types::geo::COMMANDS,
     crate::types::hash::COMMANDS,
     crate::types::hyperloglog::COMMANDS,
     crate::types::set::COMMANDS,

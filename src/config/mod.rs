@@ -48,6 +48,7 @@ pub use special::{
     SavePoints, WorkingDirectory,
 };
 pub use table::{Config, DIRECTIVES};
+pub use value::bytes as parse_size;
 pub use value::{Budget, Kind, Reason, Source, Text};
 
 /// The Redis version whose configuration this is, as shown in error messages.

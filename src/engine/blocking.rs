@@ -193,6 +193,12 @@ impl Engine {
         }
     }
 
+    /// The driver is to stop the clock for a while (DEBUG SLEEP): what the last command brought is
+    /// served when it goes on, since it may have expired by then.
+    pub(super) fn is_to_stand_still(&self) -> bool {
+        self.server.effects.iter().any(|effect| matches!(effect, Effect::Sleep(_)))
+    }
+
     /// Serves those who wait for the keys that have come. Who is served may bring other keys.
     /// While writes are paused the keys stay on offer.
     pub fn serve_waits(&mut self) {

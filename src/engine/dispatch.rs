@@ -108,7 +108,7 @@ pub(super) fn execute(
     if silent {
         out.truncate(start);
     }
-    if engine.keyspace.changes.has_offers() {
+    if engine.keyspace.changes.has_offers() && !engine.is_to_stand_still() {
         engine.serve_waits();
     }
     if closing { Verdict::Closing } else { verdict }
@@ -314,7 +314,9 @@ pub(super) fn call(
     let dirty = cx.keys.space().changes.dirty;
     let start = cx.reply.buffer().mark();
 
-    cx.session_mut().last_command = Some(id);
+    if !cx.in_transaction {
+        cx.session_mut().last_command = Some(id);
+    }
     super::RUNNING.set(command.name);
     let result = (command.run)(cx, &mut args);
     super::RUNNING.set("none");

@@ -253,6 +253,7 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
         Effect::Sleep(duration) => {
             std::thread::sleep(duration);
             engine.tick(net.now());
+            engine.serve_waits();
         }
         Effect::Listen(change) => {
             net.listen_changes.borrow_mut().push_back(*change);

@@ -5,6 +5,7 @@
 //! are long; short ones lie in the entry itself.
 
 pub mod bitmap;
+pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod list;

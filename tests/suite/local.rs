@@ -57,6 +57,7 @@ impl Local {
         self.now.mono_us += by_us;
         self.engine.tick(self.now);
         self.engine.cron();
+        self.engine.end_waits();
         self.carry_out();
     }
 
@@ -174,6 +175,7 @@ impl Local {
                 self.now.unix_us += by_us;
                 self.now.mono_us += by_us;
                 self.engine.tick(self.now);
+                self.engine.serve_waits();
             }
             Effect::Exit(_) => self.exited = true,
             Effect::Listen(change) => self.engine.finish_listening(*change, true),

@@ -4,6 +4,7 @@
 //! between; then the server ends at once and another port is tried. Nothing here sleeps: waiting
 //! is connecting until it works, and each attempt waits for the kernel, bounded in number.
 
+use crate::answer::Answer;
 use crate::client::Client;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -66,11 +67,19 @@ impl Server {
                 return false;
             }
             if let Ok(mut client) = Client::connect(self.port) {
-                return client.call(&["PING"]).is_some() && self.is_running();
+                return client.call(&["INFO", "server"]).is_some_and(|info| self.is_ours(&info));
             }
             std::thread::yield_now();
         }
         false
+    }
+
+    /// Whether it was our child that answered, and not whoever snatched the port while our child
+    /// had not noticed yet. A server that wants a password does not say who it is.
+    fn is_ours(&mut self, info: &Answer) -> bool {
+        let Answer::Bulk(info) = info else { return self.is_running() };
+        let line = format!("\nprocess_id:{}\r", self.pid());
+        String::from_utf8_lossy(info).contains(&line) && self.is_running()
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -4,6 +4,7 @@
 //! is one row here.
 
 use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
+use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
 use crate::engine::{Cx, Effect};
 use crate::keyspace::digest::{self, Digest};
@@ -115,6 +116,13 @@ static ROWS: &[Row] = &[
         doc: "Answers with a sample of a protocol type.",
         args: 1..=1,
         run: protocol,
+    },
+    Row {
+        name: "quicklist-packed-threshold",
+        syntax: " <bytes>",
+        doc: "Lets list elements from this size on stand alone; 0 is as it was.",
+        args: 1..=1,
+        run: quicklist_packed_threshold,
     },
     Row {
         name: "set-active-expire",
@@ -263,6 +271,16 @@ fn panic(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
 fn pause_cron(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.server.is_cron_paused = args.integer() != 0;
     args.done()?;
+    cx.reply.ok();
+    Ok(())
+}
+
+fn quicklist_packed_threshold(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    const TEXT: &str = "ERR argument must be a memory value bigger than 1 and smaller than 4gb";
+    let bytes = parse_size(args.bytes()).filter(|bytes| *bytes < 4 << 30);
+    args.done()?;
+    let bytes = bytes.ok_or(CommandError::Fixed(TEXT))?;
+    cx.server.large_elements_from = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0);
     cx.reply.ok();
     Ok(())
 }

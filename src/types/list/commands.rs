@@ -1,8 +1,9 @@
 //! The list commands, by theme, and what several of them share.
 //!
 //! A record stands with its handler in the file of its theme: [`ends`] (pushing and popping),
-//! [`read`], [`edit`], [`moves`], [`blocking`]. A writer checks the key's kind first, changes the entry through the
-//! functions here, which choose the form, and deletes the key when nothing is left.
+//! [`read`], [`edit`], [`moves`], [`blocking`]. A writer checks the key's kind first, changes the
+//! entry through the functions here, which choose the form, and deletes the key when nothing is
+//! left.
 
 mod blocking;
 mod edit;
@@ -75,7 +76,8 @@ fn list_to_change<'a>(cx: &'a Cx<'_>, key: &Key<'_>) -> Result<Option<ListRef<'a
 }
 
 fn limit_of(cx: &Cx<'_>) -> NodeLimit {
-    NodeLimit::of(cx.server.config.list_max_listpack_size)
+    let limit = NodeLimit::of(cx.server.config.list_max_listpack_size);
+    limit.with_large_from(cx.server.large_elements_from)
 }
 
 fn write_value(reply: &mut Reply<'_>, value: Value<'_>) {

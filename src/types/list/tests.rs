@@ -85,10 +85,12 @@ fn a_long_list_is_a_sequence_whatever_its_leaves() {
 
 #[test]
 fn limits_are_classes_of_bytes_or_counts() {
-    assert_eq!(NodeLimit::of(-1), NodeLimit::Bytes(4096));
-    assert_eq!(NodeLimit::of(-5), NodeLimit::Bytes(65536));
-    assert_eq!(NodeLimit::of(i32::MIN), NodeLimit::Bytes(65536));
-    assert_eq!(NodeLimit::of(0), NodeLimit::Elements(1));
+    for (fill, bytes) in [(-1, 4096), (-5, 65536), (i32::MIN, 65536)] {
+        let limit = NodeLimit::of(fill);
+        assert!(!limit.is_large(bytes) && limit.is_large(bytes + 1));
+    }
+    assert!(NodeLimit::of(0).is_exceeded(8, 2) && !NodeLimit::of(0).is_exceeded(8, 1));
+    assert!(NodeLimit::of(-2).with_large_from(Some(3)).is_large(3));
     assert!(!NodeLimit::of(-2).is_exceeded(8192, 9999) && NodeLimit::of(-2).is_exceeded(8193, 1));
     assert!(NodeLimit::of(4).is_exceeded(100, 5) && NodeLimit::of(4).is_exceeded(8193, 1));
 }

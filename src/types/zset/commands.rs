@@ -5,6 +5,7 @@
 //! [`combine`] (several sorted sets), [`random`] (ZRANDMEMBER, ZSCAN).
 //! Replies of a great many members are written by another thread, from a table that is shared.
 
+mod blocking;
 mod combine;
 mod pop;
 mod random;
@@ -26,6 +27,9 @@ use crate::structs::listpack::{self, Element};
 use crate::types::{Encoding, Kind, Object, WrongType};
 
 pub static COMMANDS: &[&Command] = &[
+    &blocking::BZMPOP,
+    &blocking::BZPOPMAX,
+    &blocking::BZPOPMIN,
     &write::ZADD,
     &read::ZCARD,
     &read::ZCOUNT,
@@ -63,7 +67,7 @@ pub static COMMANDS: &[&Command] = &[
 /// A reply of more members than this is written by another thread.
 const INLINE_MEMBERS_MAX: usize = 100_000;
 
-fn limits(cx: &mut Cx<'_>) -> Limits {
+pub(crate) fn limits(cx: &mut Cx<'_>) -> Limits {
     Limits {
         max_listpack_entries: cx.server.config.zset_max_listpack_entries,
         max_listpack_value: cx.server.config.zset_max_listpack_value,
@@ -73,7 +77,7 @@ fn limits(cx: &mut Cx<'_>) -> Limits {
 
 /// The sorted set of an entry.
 #[inline]
-fn zset_of(entry: &Entry) -> Result<ZSetRef<'_>, WrongType> {
+pub(crate) fn zset_of(entry: &Entry) -> Result<ZSetRef<'_>, WrongType> {
     match entry.kind() {
         Kind::ZSet => Ok(ZSetRef::of(entry.packed(), entry.object())),
         _ => Err(WrongType),
@@ -81,12 +85,12 @@ fn zset_of(entry: &Entry) -> Result<ZSetRef<'_>, WrongType> {
 }
 
 /// The sorted set of a key that may not be there, for a command that reads it.
-fn read<'a>(cx: &'a Cx<'_>, key: &Key<'_>) -> Result<Option<ZSetRef<'a>>, WrongType> {
+pub(crate) fn read<'a>(cx: &'a Cx<'_>, key: &Key<'_>) -> Result<Option<ZSetRef<'a>>, WrongType> {
     cx.keys.read(key).map(zset_of).transpose()
 }
 
 /// Changes a key's sorted set; `None` if there is no such key.
-fn edit_zset<R>(
+pub(crate) fn edit_zset<R>(
     cx: &mut Cx<'_>,
     key: &Key<'_>,
     edit: impl FnOnce(&mut ZSetMut<'_>) -> R,
@@ -118,7 +122,7 @@ fn edit_entry<R>(
 }
 
 /// The same for a key that is made if it is not there; `edit` leaves at least one member.
-fn edit_or_make<R>(
+pub(crate) fn edit_or_make<R>(
     cx: &mut Cx<'_>,
     key: &Key<'_>,
     edit: impl Fn(&mut ZSetMut<'_>) -> R,
@@ -142,7 +146,7 @@ fn edit_or_make<R>(
 
 /// Puts a sorted set of these members in place of whatever the key held, and tells; without members
 /// the key is deleted.
-fn store<'m>(
+pub(crate) fn store<'m>(
     cx: &mut Cx<'_>,
     key: &Key<'_>,
     event: &'static str,
@@ -172,7 +176,13 @@ fn new_table<'a>(table: Arc<ZSetTable>) -> NewValue<'a> {
 }
 
 /// Tells of a change to a sorted set by `count` members, and deletes its key if `is_empty`.
-fn changed(cx: &mut Cx<'_>, key: &Key<'_>, event: &'static str, count: usize, is_empty: bool) {
+pub(crate) fn changed(
+    cx: &mut Cx<'_>,
+    key: &Key<'_>,
+    event: &'static str,
+    count: usize,
+    is_empty: bool,
+) {
     cx.keys.changed(key, EventClasses::ZSET, event);
     cx.keys.space().changes.dirty += count as u64 - 1;
     if is_empty {

@@ -16,6 +16,7 @@ mod value;
 
 pub use bounds::{LexRange, ScoreRange};
 pub use commands::COMMANDS;
+pub(crate) use commands::{changed, edit_or_make, edit_zset, limits, read, store, zset_of};
 pub use order::{Member, compare};
 pub use table::ZSetTable;
 pub use value::{Limits, ZSetMut, ZSetRef};

@@ -3,11 +3,11 @@
 //! Each takes what is there as its sibling without B does, and waits only for what is not. In the
 //! write stream they stand as that sibling, so that whoever replays the stream never waits.
 
-use super::moves::{ENDS, MANY_POP_ARGS, MOVE, ManyPop, TAKES, end, move_element, popped};
+use super::moves::{ENDS, MANY_POP_ARGS, MOVE, TAKES, end, move_element, pop_many, popped};
 use super::{changed, delete_ranges, list_of, list_to_change, write_value};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
-    KeySpec,
+    KeySpec, ManyPop,
 };
 use crate::engine::Cx;
 use crate::engine::blocking::{keys_before_last, timeout_ms};
@@ -72,7 +72,7 @@ fn pop_one(cx: &mut Cx<'_>, key: &Key<'_>, end: End) -> Result<bool, CommandErro
     reply.array(2);
     reply.bulk(key.bytes);
     write_value(reply, list.get(index).expect("a list is never empty"));
-    let is_gone = delete_ranges(cx, key, len, &[index..index + 1]);
+    let is_gone = delete_ranges(cx, key, len, std::slice::from_ref(&(index..index + 1)));
     changed(cx, key, popped(end), 1, is_gone);
     cx.propagate_as(&[popped(end).as_bytes(), key.bytes]);
     Ok(true)
@@ -171,10 +171,10 @@ fn blmpop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     // What is asked for is judged before the timeout, which stands before it.
     let mut ahead = args.clone();
     ahead.bytes();
-    let pop = ManyPop::read(&mut ahead)?;
+    let pop = ManyPop::read(&mut ahead, end)?;
     let timeout_ms = timeout_ms(cx, args);
     args.check()?;
-    if pop.run(cx)? {
+    if pop_many(cx, &pop)? {
         return Ok(());
     }
     if cx.in_transaction {

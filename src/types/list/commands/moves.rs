@@ -10,7 +10,7 @@ use super::{
 };
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
-    KeyFlags, KeySpec, Shape,
+    KeyFlags, KeySpec, ManyPop, Shape,
 };
 use crate::engine::Cx;
 use crate::keyspace::Key;
@@ -128,7 +128,7 @@ pub(super) fn move_element(
     cx.keys.touch(destination);
     cx.keys.event(destination, super::EventClasses::LIST, pushed(to));
     if !is_rotation {
-        is_gone = delete_ranges(cx, source, len, &[index..index + 1]);
+        is_gone = delete_ranges(cx, source, len, std::slice::from_ref(&(index..index + 1)));
     }
     changed(cx, source, popped(from), 1, is_gone);
     Ok(true)
@@ -161,7 +161,8 @@ pub(super) static LMPOP: Command = Command {
     acl: Categories::LIST,
     keys: &[KeySpec::counted(1, TAKES)],
     args: MANY_POP_ARGS,
-    example: "> RPUSH b 1 2 3\n(integer) 3\n> LMPOP 2 a b RIGHT COUNT 2\n1) \"b\"\n2) 1) \"3\"\n   2) \"2\"",
+    example: "> RPUSH b 1 2 3\n(integer) 3\n> LMPOP 2 a b RIGHT COUNT 2\n\
+              1) \"b\"\n2) 1) \"3\"\n   2) \"2\"",
     run: lmpop,
     ..Command::BASE
 };
@@ -174,67 +175,32 @@ pub(super) const MANY_POP_ARGS: &[Arg] = &[
 ];
 
 fn lmpop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let pop = ManyPop::read(args)?;
-    if !pop.run(cx)? {
+    let pop = ManyPop::read(args, end)?;
+    if !pop_many(cx, &pop)? {
         cx.reply.null_array();
     }
     Ok(())
 }
 
-/// What LMPOP and BLMPOP ask for.
-pub(super) struct ManyPop<'a> {
-    pub keys: Vec<Key<'a>>,
-    end: End,
-    count: usize,
-}
-
-impl<'a> ManyPop<'a> {
-    pub fn read(args: &mut Args<'a>) -> Result<ManyPop<'a>, CommandError> {
-        let too_few = CommandError::Fixed("ERR numkeys should be greater than 0");
-        let key_count = positive(args, too_few)?;
-        if key_count >= args.remaining() {
-            return Err(CommandError::Syntax);
+/// Takes from the first list that has any and answers with it; false if none has.
+pub(super) fn pop_many(cx: &mut Cx<'_>, pop: &ManyPop<'_, End>) -> Result<bool, CommandError> {
+    for key in &pop.keys {
+        let Some(len) = list_to_change(cx, key)?.map(|list| list.len()) else { continue };
+        let taken = pop.count.min(len);
+        let is_left = pop.end == End::Left;
+        let range = if is_left { 0..taken } else { len - taken..len };
+        let Cx { keys, reply, .. } = &mut *cx;
+        reply.array(2);
+        reply.bulk(key.bytes);
+        let list = list_of(keys.peek(key).expect("found above"))?;
+        write_range(reply, list, range.clone(), !is_left);
+        let is_gone = delete_ranges(cx, key, len, &[range]);
+        changed(cx, key, popped(pop.end), taken, is_gone);
+        if cx.is_propagating() {
+            let taken = taken.to_string();
+            cx.propagate_as(&[popped(pop.end).as_bytes(), key.bytes, taken.as_bytes()]);
         }
-        let keys = (0..key_count).map(|_| args.key()).collect();
-        let end = end(args)?;
-        let mut count = None;
-        while !args.is_empty() {
-            if count.is_some() || !args.option_with_value("COUNT") {
-                return Err(CommandError::Syntax);
-            }
-            let too_few = CommandError::Fixed("ERR count should be greater than 0");
-            count = Some(positive(args, too_few)?);
-        }
-        Ok(ManyPop { keys, end, count: count.unwrap_or(1) })
+        return Ok(true);
     }
-
-    /// Takes from the first list that has any; false if none has.
-    pub fn run(&self, cx: &mut Cx<'_>) -> Result<bool, CommandError> {
-        for key in &self.keys {
-            let Some(len) = list_to_change(cx, key)?.map(|list| list.len()) else { continue };
-            let taken = self.count.min(len);
-            let is_left = self.end == End::Left;
-            let range = if is_left { 0..taken } else { len - taken..len };
-            let Cx { keys, reply, .. } = &mut *cx;
-            reply.array(2);
-            reply.bulk(key.bytes);
-            let list = list_of(keys.peek(key).expect("found above"))?;
-            write_range(reply, list, range.clone(), !is_left);
-            let is_gone = delete_ranges(cx, key, len, &[range]);
-            changed(cx, key, popped(self.end), taken, is_gone);
-            if cx.is_propagating() {
-                let taken = taken.to_string();
-                cx.propagate_as(&[popped(self.end).as_bytes(), key.bytes, taken.as_bytes()]);
-            }
-            return Ok(true);
-        }
-        Ok(false)
-    }
-}
-
-/// The next argument as a number greater than zero.
-fn positive(args: &mut Args<'_>, error: CommandError) -> Result<usize, CommandError> {
-    let number = args.integer_or(error.clone());
-    args.check()?;
-    usize::try_from(number).ok().filter(|number| *number > 0).ok_or(error)
+    Ok(false)
 }

@@ -6,7 +6,7 @@
 use super::{changed, edit_zset, zset_of};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
-    KeySpec, Shape,
+    KeySpec, ManyPop, Shape,
 };
 use crate::engine::Cx;
 use crate::keyspace::Key;
@@ -22,7 +22,7 @@ pub(super) enum End {
     Max,
 }
 
-const TAKES: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::DELETE);
+pub(super) const TAKES: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::DELETE);
 
 const POPS: Command = Command {
     since: "5.0.0",
@@ -99,10 +99,16 @@ pub(super) fn take(
             taken
         }
     })?;
-    let event = if end == End::Min { "zpopmin" } else { "zpopmax" };
-    changed(cx, key, event, count, count == len);
+    changed(cx, key, popped(end), count, count == len);
     Ok(taken)
 }
+
+pub(super) const MANY_POP_ARGS: &[Arg] = &[
+    Arg::integer("numkeys"),
+    Arg::key("key").multiple(),
+    Arg::one_of("where", &[Arg::flag("min", "MIN"), Arg::flag("max", "MAX")]),
+    Arg::integer("count").token("COUNT").optional(),
+];
 
 pub(super) static ZMPOP: Command = Command {
     name: "zmpop",
@@ -111,12 +117,7 @@ pub(super) static ZMPOP: Command = Command {
     arity: Arity::at_least(4),
     flags: Flags::WRITE,
     keys: &[KeySpec::counted(1, TAKES)],
-    args: &[
-        Arg::integer("numkeys"),
-        Arg::key("key").multiple(),
-        Arg::one_of("where", &[Arg::flag("min", "MIN"), Arg::flag("max", "MAX")]),
-        Arg::integer("count").token("COUNT").optional(),
-    ],
+    args: MANY_POP_ARGS,
     reply: Shape::Any,
     example: "> ZADD z 1 a\n(integer) 1\n> ZMPOP 2 none z MIN\n1) \"z\"\n2) 1) 1) \"a\"\n      \
               2) \"1\"\n> ZMPOP 1 z MAX\n(nil)",
@@ -125,35 +126,32 @@ pub(super) static ZMPOP: Command = Command {
 };
 
 fn zmpop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    const TOO_FEW: CommandError = CommandError::Fixed("ERR numkeys should be greater than 0");
-    const NO_COUNT: CommandError = CommandError::Fixed("ERR count should be greater than 0");
-    let keys = args.integer_or(TOO_FEW);
-    args.check()?;
-    let keys = usize::try_from(keys).ok().filter(|keys| *keys > 0).ok_or(TOO_FEW)?;
-    if keys >= args.remaining() {
-        return Err(CommandError::Syntax);
+    let pop = ManyPop::read(args, end)?;
+    if !pop_many(cx, &pop)? {
+        cx.reply.null_array();
     }
-    let keys: Vec<Key<'_>> = (0..keys).map(|_| args.key()).collect();
-    let end = if args.option("min") {
-        End::Min
-    } else if args.option("max") {
-        End::Max
+    Ok(())
+}
+
+/// The next argument as an end of a sorted set.
+pub(super) fn end(args: &mut Args<'_>) -> Result<End, CommandError> {
+    if args.option("MIN") {
+        Ok(End::Min)
+    } else if args.option("MAX") {
+        Ok(End::Max)
     } else {
-        return Err(CommandError::Syntax);
-    };
-    let mut count = 1;
-    if args.option_with_value("count") {
-        let given = args.integer_or(NO_COUNT);
-        args.check()?;
-        count = usize::try_from(given).ok().filter(|count| *count > 0).ok_or(NO_COUNT)?;
+        Err(CommandError::Syntax)
     }
-    args.done()?;
-    for key in &keys {
-        let Some(taken) = take(cx, key, end, count)? else { continue };
+}
+
+/// Takes from the first sorted set that is there and answers with it; false if none is.
+pub(super) fn pop_many(cx: &mut Cx<'_>, pop: &ManyPop<'_, End>) -> Result<bool, CommandError> {
+    for key in &pop.keys {
+        let Some(taken) = take(cx, key, pop.end, pop.count)? else { continue };
         if cx.is_propagating() {
-            let name: &[u8] = if end == End::Min { b"ZPOPMIN" } else { b"ZPOPMAX" };
             let mut digits = I64Buf::new();
-            cx.propagate_as(&[name, key.bytes, format_i64(taken.len() as i64, &mut digits)]);
+            let count = format_i64(taken.len() as i64, &mut digits);
+            cx.propagate_as(&[popped(pop.end).as_bytes(), key.bytes, count]);
         }
         cx.reply.array(2);
         cx.reply.bulk(key.bytes);
@@ -163,8 +161,12 @@ fn zmpop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             cx.reply.bulk(member.bytes());
             cx.reply.double(member.score());
         }
-        return Ok(());
+        return Ok(true);
     }
-    cx.reply.null_array();
-    Ok(())
+    Ok(false)
+}
+
+/// The event of taking from an end, and the command that does it.
+pub(super) fn popped(end: End) -> &'static str {
+    if end == End::Min { "zpopmin" } else { "zpopmax" }
 }
