@@ -71,7 +71,7 @@ impl Digest {
                     let mut digest = Digest::default();
                     digest.mix(member.bytes(&mut I64Buf::new()));
                     digest.mix(format_f64(score, &mut F64Buf::new()));
-                    self.xor(digest);
+                    self.add(&digest.0);
                 }
             }
             // A kind that no command makes yet.

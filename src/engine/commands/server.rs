@@ -130,9 +130,18 @@ static SWAPDB: Command = Command {
     ..Command::BASE
 };
 
+/// The next argument as what Redis reads a database index as, which is 32 bits wide.
+fn db_index(args: &mut Args<'_>, text: &'static str) -> i64 {
+    let index = args.integer_or(CommandError::Fixed(text));
+    if i32::try_from(index).is_err() {
+        args.fail(CommandError::Fixed(text));
+    }
+    index
+}
+
 fn swapdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let first = args.integer_or(CommandError::Fixed("ERR invalid first DB index"));
-    let second = args.integer_or(CommandError::Fixed("ERR invalid second DB index"));
+    let first = db_index(args, "ERR invalid first DB index");
+    let second = db_index(args, "ERR invalid second DB index");
     args.done()?;
     let count = cx.keys.db_count();
     let in_range = |index: i64| usize::try_from(index).ok().filter(|index| *index < count);

@@ -2,13 +2,14 @@
 //!
 //! They are split by theme: what keys there are ([`presence`]), their going away and changing place
 //! ([`place`]), their time ([`expire`], [`ttl`]), walks over all of them ([`walk`]) and what the
-//! server knows of a value ([`object`]). None of them looks into a value.
+//! server knows of a value ([`object`]). Only SORT ([`sort`]) looks into values.
 
 mod expire;
 mod object;
 mod place;
 mod presence;
 mod scan_cursor;
+mod sort;
 #[cfg(test)]
 mod tests;
 mod ttl;
@@ -37,6 +38,8 @@ pub static COMMANDS: &[&Command] = &[
     &place::RENAME,
     &place::RENAMENX,
     &walk::SCAN,
+    &sort::SORT,
+    &sort::SORT_RO,
     &presence::TOUCH,
     &ttl::TTL,
     &presence::TYPE,

@@ -1,8 +1,8 @@
 //! Searching around a place: which cells cover the shape, and which of their places lie in it.
 //!
 //! A cell about as wide as the shape and its eight neighbours cover it, so a search reads at most
-//! nine ranges of scores, whatever the size of the set. The order in which they are read is
-//! Redis's, since it is the order of the reply when none is asked for.
+//! nine ranges of scores, whatever the size of the set. They are read in Redis's order, since that
+//! is the order of the reply when none is asked for.
 
 use super::cell::{Area, Cell, Place, STEPS_MAX};
 use crate::structs::listpack::Element;

@@ -57,7 +57,7 @@ type ValueArg<'a> = (&'a [u8], Option<&'a SharedBytes>);
 
 const FITS: &str = "a listpack of a list is far from its largest size";
 
-fn list_of(entry: &Entry) -> Result<ListRef<'_>, WrongType> {
+pub(crate) fn list_of(entry: &Entry) -> Result<ListRef<'_>, WrongType> {
     if entry.kind() != Kind::List {
         return Err(WrongType);
     }
@@ -152,7 +152,7 @@ fn push_all(entry: &mut Entry, end: End, values: &[ValueArg<'_>], limit: NodeLim
 }
 
 /// Pushes values to a key, which becomes a list if there is none; the length after it.
-fn push_to(cx: &mut Cx<'_>, key: &Key<'_>, end: End, values: &[ValueArg<'_>]) -> usize {
+pub(crate) fn push_to(cx: &mut Cx<'_>, key: &Key<'_>, end: End, values: &[ValueArg<'_>]) -> usize {
     let limit = limit_of(cx);
     let pushed = cx.keys.edit(key, |entry| {
         push_all(entry, end, values, limit);

@@ -337,7 +337,7 @@ impl<'a> Query<'a> {
             }
             // Redis does not look at the radius then.
             Kind::Radius { around_member: true, .. } if zset.is_none() => {
-                for _ in 0..3 {
+                for _ in ["member", "radius", "unit"] {
                     args.bytes();
                 }
             }
