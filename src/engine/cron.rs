@@ -4,6 +4,8 @@ use super::{ClientId, Effect, Engine, dispatch};
 
 /// Keys taken away in one go, so that a burst of expiries is spread over turns.
 const EXPIRE_BATCH: usize = 200;
+/// The same for fields of hashes.
+const EXPIRE_FIELDS_BATCH: usize = 1000;
 
 impl Engine {
     /// Runs what is due now; the driver calls it `hz` times a second and when
@@ -22,19 +24,20 @@ impl Engine {
         }
     }
 
-    /// Takes away keys whose time has come; true if more are due.
+    /// Takes away some keys and fields whose time has come; true if more are due.
     pub fn expire_due(&mut self) -> bool {
         if self.server.is_cron_paused {
             return false;
         }
         self.server.clock.lap_ns();
-        let more = self.keyspace.expire_due(EXPIRE_BATCH);
+        let more = self.keyspace.expire_due(EXPIRE_BATCH)
+            | self.keyspace.expire_due_fields(EXPIRE_FIELDS_BATCH);
         dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
         self.server.stats.expire_cycle_us += self.server.clock.lap_ns() / 1000;
         more
     }
 
-    /// When, on the wall clock, the next key may expire.
+    /// When, on the wall clock, the next key or field may expire.
     pub fn next_expiry_unix_ms(&self) -> Option<u64> {
         let at_ms = self.keyspace.earliest_deadline_ms();
         let runs = self.keyspace.expires_actively && !self.server.is_cron_paused;

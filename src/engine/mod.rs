@@ -80,10 +80,6 @@ impl Engine {
         self.server.clock.tick(now);
         self.keyspace.now_ms = now.unix_us / 1000;
         self.keyspace.access.set_now(self.keyspace.now_ms);
-        // Here and nowhere else: no field becomes due between two ticks, so no command meets one.
-        if self.keyspace.expire_fields() {
-            dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
-        }
     }
 
     /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.

@@ -48,6 +48,7 @@ pub struct KeyEvent {
 /// What another thread should free.
 pub enum Garbage {
     Entry(Entry),
+    Fields(Vec<Field>),
     Db(Box<Db>),
 }
 
@@ -56,6 +57,7 @@ impl Garbage {
     pub fn objects(&self) -> u64 {
         match self {
             Garbage::Entry(_) => 1,
+            Garbage::Fields(fields) => fields.len() as u64,
             Garbage::Db(db) => db.len() as u64,
         }
     }
@@ -80,7 +82,7 @@ pub struct Changes {
     /// Keys deleted because their time had come, oldest first.
     pub expired: Vec<TouchedKey>,
     /// Fields deleted because their time had come, oldest first.
-    pub expired_fields: Vec<ExpiredFields>,
+    expired_fields: Vec<ExpiredFields>,
     pub garbage: Vec<Garbage>,
     found_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
 }
@@ -143,6 +145,21 @@ impl Changes {
         self.event(db, EventClasses::HASH, "hexpired", key);
         if self.observers.propagation {
             self.expired_fields.push(ExpiredFields { db, key: key.into(), fields });
+        } else {
+            self.discard_fields(fields);
+        }
+    }
+
+    /// The fields deleted since the last call because their time had come, oldest first. They are
+    /// to be given to [`Changes::discard_fields`] after use.
+    pub fn take_expired_fields(&mut self) -> Vec<ExpiredFields> {
+        std::mem::take(&mut self.expired_fields)
+    }
+
+    /// Frees fields: here if that is quick, else on the thread that frees.
+    pub fn discard_fields(&mut self, fields: Vec<Field>) {
+        if fields.iter().map(Field::memory_bytes).sum::<usize>() > FREE_INLINE_BYTES_MAX {
+            self.garbage.push(Garbage::Fields(fields));
         }
     }
 
@@ -157,6 +174,11 @@ impl Changes {
     /// what the reader tells of the key's absence; the key itself is taken away later.
     pub(super) fn found_expired(&self, db: usize, key: &[u8]) {
         self.event(db, EventClasses::EXPIRED, EXPIRED, key);
+        self.found_expired.borrow_mut().push((db, key.into()));
+    }
+
+    /// A hash may have lost its last field to time: it is taken away later, if so.
+    pub(super) fn found_hollow(&self, db: usize, key: &[u8]) {
         self.found_expired.borrow_mut().push((db, key.into()));
     }
 

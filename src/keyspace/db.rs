@@ -1,7 +1,7 @@
 //! One database: a trie of entries, with the count of keys that have an expiry and the sum of
 //! those expiries, so that INFO's averages are exact and free.
 
-use super::field_deadlines::FieldDeadlines;
+use super::field_deadlines::{FieldDeadlines, HashDeadline};
 use super::{Entry, HashKey};
 use crate::structs::prng::Prng;
 use crate::structs::trie::{Slot, Trie};
@@ -86,26 +86,49 @@ impl Db {
         self.field_deadlines.earliest_ms()
     }
 
-    /// The hashes that may have fields whose time has come.
-    pub(super) fn due_hashes(&mut self, at_ms: u64) -> Vec<Box<[u8]>> {
-        if self.field_deadlines.earliest_ms() > at_ms {
-            return Vec::new();
-        }
-        self.field_deadlines.due(at_ms)
+    /// How many hashes have fields that expire.
+    pub fn hashes_with_deadlines(&self) -> usize {
+        self.field_deadlines.len()
     }
 
-    /// Takes out the fields of a hash that expire at `at_ms` or earlier.
-    pub(super) fn take_expired_fields(&mut self, hash: u64, key: &[u8], at_ms: u64) -> Vec<Field> {
-        let taken = self.edit(hash, key, |entry| match entry.object_mut() {
-            Some(Object::Hash(table)) => Arc::make_mut(table).take_expired(at_ms),
+    /// Takes at most `max` hashes out of the index that may have fields whose time has come; true
+    /// if there may be more. They must go through [`Db::take_expired_fields`] at once.
+    pub(super) fn take_due_hashes(
+        &mut self,
+        at_ms: u64,
+        max: usize,
+        out: &mut Vec<HashDeadline>,
+    ) -> bool {
+        self.field_deadlines.take_due(at_ms, max, out)
+    }
+
+    /// Takes at most `max` fields out of a hash that expire at `at_ms` or earlier, and indexes it
+    /// as it is then. The answer is whether there may be more.
+    pub(super) fn take_expired_fields(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        at_ms: u64,
+        max: usize,
+    ) -> (Vec<Field>, bool) {
+        let Some(entry) = self.entries.get_mut(hash, key) else { return (Vec::new(), false) };
+        let taken = match entry.object_mut() {
+            Some(Object::Hash(table)) if max > 0 => Arc::make_mut(table).take_expired(at_ms, max),
             _ => Vec::new(),
-        });
-        taken.unwrap_or_default()
+        };
+        let after_ms = field_deadline_ms(entry);
+        self.field_deadlines.set(self.entries.hash_key(), hash, key, after_ms);
+        (taken, after_ms <= at_ms)
     }
 
-    /// Memory of the nodes that hold the entries.
+    /// Memory of the nodes that hold the entries, and of the index of hashes.
     pub fn overhead_bytes(&self) -> usize {
-        self.entries.memory_bytes()
+        self.entries.memory_bytes() + self.field_deadlines.memory_bytes()
+    }
+
+    /// What a key costs in the index of hashes.
+    pub fn index_bytes_of(&self, hash: u64, key: &[u8]) -> usize {
+        self.field_deadlines.item_bytes(hash, key)
     }
 
     /// What a key costs in the nodes, on the average.
@@ -238,11 +261,6 @@ impl Db {
         if before_ms != after_ms {
             self.field_deadlines.set(self.entries.hash_key(), hash, key, after_ms);
         }
-    }
-
-    #[cfg(test)]
-    pub fn indexed_hashes(&self) -> usize {
-        self.field_deadlines.len()
     }
 
     fn count_expiry(&mut self, hash: u64, before: Option<u64>, after: Option<u64>) {

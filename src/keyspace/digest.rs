@@ -47,7 +47,8 @@ impl Digest {
         self.mix(&kind_number(entry.kind()).to_be_bytes());
         match (entry.kind(), entry.object()) {
             (Kind::Hash, object) => {
-                for (name, value) in HashRef::of(entry.packed(), object).iter() {
+                // Expired keys count until they are taken away, and so do expired fields.
+                for (name, value) in HashRef::of(entry.packed(), object, 0).iter() {
                     let mut field = Digest::default();
                     field.mix(name.bytes(&mut I64Buf::new()));
                     field.mix(value.bytes(&mut I64Buf::new()));

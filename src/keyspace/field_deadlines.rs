@@ -14,11 +14,16 @@ const TIME_WIDTH: usize = size_of::<u64>();
 
 /// A time (u64), then the key of the hash.
 #[derive(Clone)]
-struct HashDeadline(Blob);
+pub struct HashDeadline(Blob);
 
 impl HashDeadline {
     fn new(key: &[u8], at_ms: u64) -> HashDeadline {
         HashDeadline(Blob::new(&[&at_ms.to_le_bytes()[..], key].concat()))
+    }
+
+    /// The key of the hash.
+    pub fn hash_key(&self) -> &[u8] {
+        self.parts().1
     }
 
     fn parts(&self) -> (u64, &[u8]) {
@@ -64,19 +69,24 @@ impl FieldDeadlines {
         }
     }
 
-    /// The keys of all hashes whose bound is `at_ms` or earlier. They stay in the index.
-    pub fn due(&mut self, at_ms: u64) -> Vec<Box<[u8]>> {
-        let mut due = Vec::new();
-        let Some(trie) = &mut self.0 else { return Vec::new() };
-        trie.take_expired(at_ms, usize::MAX, &mut due);
-        for item in &due {
-            trie.insert(trie.hash(item.key()), item.clone());
-        }
-        due.iter().map(|item| item.key().into()).collect()
+    /// Takes at most `max` hashes out whose bound is `at_ms` or earlier; true if there may be more.
+    /// Each must be put back by [`FieldDeadlines::set`], with the bound that it has then.
+    pub fn take_due(&mut self, at_ms: u64, max: usize, out: &mut Vec<HashDeadline>) -> bool {
+        self.0.as_mut().is_some_and(|trie| trie.take_expired(at_ms, max, out))
     }
 
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |trie| trie.len())
+    }
+
+    /// The memory of the index without its items.
+    pub fn memory_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |trie| size_of::<Trie<HashDeadline>>() + trie.memory_bytes())
+    }
+
+    /// What the item of a hash costs, 0 if it has none.
+    pub fn item_bytes(&self, hash: u64, key: &[u8]) -> usize {
+        let item = self.0.as_ref().and_then(|trie| trie.get(hash, key));
+        item.map_or(0, |item| item.0.memory_bytes())
     }
 }

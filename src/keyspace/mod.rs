@@ -30,6 +30,9 @@ use crate::config::EventClasses;
 use crate::structs::prng::Prng;
 use std::cell::Cell;
 
+/// What looking after one hash costs, in fields.
+const HASH_COST: usize = 4;
+
 /// Counters that INFO shows.
 #[derive(Default)]
 pub struct KeyspaceStats {
@@ -106,39 +109,6 @@ impl Keyspace {
         self.dbs.iter().map(earliest_ms).min().unwrap_or(u64::MAX)
     }
 
-    /// Takes away all fields whose time has come, and the hashes that have lost their last one; true
-    /// if there were any. A field, like a key, is still there in the millisecond that it names.
-    pub fn expire_fields(&mut self) -> bool {
-        let Some(at_ms) = self.now_ms.checked_sub(1) else { return false };
-        let mut any = false;
-        for index in 0..self.dbs.len() {
-            for key in self.dbs[index].due_hashes(at_ms) {
-                any = true;
-                self.expire_fields_of(index, &key, at_ms);
-            }
-        }
-        any
-    }
-
-    fn expire_fields_of(&mut self, index: usize, key: &[u8], at_ms: u64) {
-        let hash = self.hash_key.hash(key);
-        if self.remove_if_expired(index, hash, key) {
-            return;
-        }
-        let taken = self.dbs[index].take_expired_fields(hash, key, at_ms);
-        if taken.is_empty() {
-            return;
-        }
-        self.stats.expired_fields += taken.len() as u64;
-        self.changes.expired_fields(index, key, taken);
-        let is_empty = |entry: &Entry| entry.object().is_some_and(|o| o.element_count() == 0);
-        if self.dbs[index].get(hash, key).is_some_and(is_empty) {
-            let entry = self.dbs[index].remove(hash, key).expect("the entry was just seen");
-            self.changes.discard(entry);
-            self.changes.event(index, EventClasses::GENERIC, "del", key);
-        }
-    }
-
     /// Takes away at most `max` keys whose time has come; true if there may be more.
     pub fn expire_due(&mut self, max: usize) -> bool {
         if !self.expires_actively {
@@ -160,11 +130,63 @@ impl Keyspace {
         more
     }
 
-    /// Takes away the keys that readers of the last command found expired.
+    /// Takes away at most `max` fields whose time has come, or does the like of it in work, and the
+    /// hashes that lose their last one; true if there may be more. A field, like a key, is still
+    /// there in the millisecond that it names.
+    pub fn expire_due_fields(&mut self, max: usize) -> bool {
+        let Some(at_ms) = self.now_ms.checked_sub(1).filter(|_| self.expires_actively) else {
+            return false;
+        };
+        let mut left = max;
+        let mut more = false;
+        for index in 0..self.dbs.len() {
+            if self.dbs[index].earliest_field_deadline_ms() > at_ms {
+                continue;
+            }
+            let mut due = Vec::new();
+            more |= self.dbs[index].take_due_hashes(at_ms, left / HASH_COST, &mut due);
+            for hash in due {
+                let (taken, has_more) = self.expire_fields_of(index, hash.hash_key(), at_ms, left);
+                left = left.saturating_sub(taken.max(HASH_COST));
+                more |= has_more;
+            }
+        }
+        more
+    }
+
+    /// The same for the fields of one hash; the answer is how many went, and whether there may be
+    /// more.
+    fn expire_fields_of(
+        &mut self,
+        index: usize,
+        key: &[u8],
+        at_ms: u64,
+        max: usize,
+    ) -> (usize, bool) {
+        let hash = self.hash_key.hash(key);
+        if max > 0 && self.remove_if_expired(index, hash, key) {
+            return (1, false);
+        }
+        let (taken, has_more) = self.dbs[index].take_expired_fields(hash, key, at_ms, max);
+        let count = taken.len();
+        if count > 0 {
+            self.stats.expired_fields += count as u64;
+            self.changes.expired_fields(index, key, taken);
+            if self.remove_if_hollow(index, hash, key) {
+                self.stats.expired_actively += 1;
+            }
+        }
+        (count, has_more)
+    }
+
+    /// Takes away what readers of the last command found expired: keys, and hashes that lost their
+    /// last field.
     pub fn reap_found_expired(&mut self) {
         for (db, key) in self.changes.take_found_expired() {
             let hash = self.hash_key.hash(&key);
-            self.remove_if_expired(db, hash, &key);
+            if !self.remove_if_expired(db, hash, &key) {
+                self.remove_if_hollow(db, hash, &key);
+            }
         }
     }
 
@@ -183,6 +205,18 @@ impl Keyspace {
         let entry = self.dbs[db].remove(hash, key).expect("the entry was just found");
         self.stats.expired += 1;
         self.changes.expired(db, key);
+        self.changes.discard(entry);
+        true
+    }
+    /// Removes a hash that has lost its last field to time.
+    fn remove_if_hollow(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
+        if !self.dbs[db].get(hash, key).is_some_and(Entry::is_hollow) {
+            return false;
+        }
+        let entry = self.dbs[db].remove(hash, key).expect("the entry was just found");
+        self.stats.expired += 1;
+        self.changes.touch(db, key);
+        self.changes.event(db, EventClasses::GENERIC, "del", key);
         self.changes.discard(entry);
         true
     }

@@ -209,8 +209,7 @@ impl<'a> Told<'a> {
         if self.removed.is_empty() {
             return;
         }
-        let is_empty = |entry: &Entry| super::hash_of(entry).is_ok_and(|hash| hash.is_empty());
-        let is_last = cx.keys.peek(key).is_some_and(is_empty);
+        let is_last = cx.keys.peek(key).is_some_and(Entry::is_hollow);
         if is_last {
             cx.keys.delete(key);
         }

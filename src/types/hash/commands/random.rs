@@ -2,7 +2,9 @@
 //!
 //! With a negative count each draw is independent. With a positive one the fields differ: a few
 //! of many are drawn until enough differ; otherwise one walk takes each field with the chance of
-//! the fields still wanted among those still to come, which is uniform over all choices.
+//! the fields still wanted among those still to come, which is uniform over all choices. While
+//! fields whose time has come lie among them, which is seldom and short, the fields that are there
+//! are listed first, and the list is shuffled as far as it is wanted.
 
 use std::collections::HashSet;
 
@@ -16,7 +18,7 @@ use crate::resp::{Protocol, Reply, ReplyBuf};
 use crate::structs::listpack::Element;
 use crate::structs::prng::Prng;
 use crate::types::DRAWN_BYTES_MAX;
-use crate::types::hash::{HashRef, HashTable};
+use crate::types::hash::{HashRef, LiveTable};
 
 /// A table with less than this many times the fields that are wanted is walked.
 const DRAW_FACTOR: usize = 3;
@@ -49,33 +51,32 @@ pub(super) static HRANDFIELD: Command = Command {
 
 fn hrandfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let draw = if args.is_empty() { None } else { Some(Draw::read(args)?) };
-    let mut prng = Prng::seeded(cx.keys.space().prng.next_u64());
-    let hash = read_hash(&cx.keys, &key)?;
-    let Some(draw) = draw else {
-        match hash.and_then(|hash| hash.random(&mut prng)) {
-            Some((name, _)) => write_element(&mut cx.reply, name),
-            None => cx.reply.null(),
-        }
+    let draw = if args.is_empty() { Draw::ONE } else { Draw::read(args)? };
+    let (now_ms, mut prng) = (cx.keys.now_ms(), Prng::seeded(cx.keys.space().prng.next_u64()));
+    let Some(hash) = read_hash(&cx.keys, &key)? else {
+        draw.write_nothing(&mut cx.reply);
         return Ok(());
     };
-    match hash {
-        None => cx.reply.array(0),
-        Some(hash) if draw.work(hash) > INLINE_FIELDS_MAX as u64 => {
-            let entry = cx.keys.peek(&key).expect("the hash was just seen").clone();
-            let protocol = cx.reply.protocol();
-            cx.answer_by(Box::new(move || {
-                let mut out = ReplyBuf::new();
-                let hash = HashRef::of(entry.packed(), entry.object());
-                if let Err(error) = draw.write(&mut out.writer(protocol), hash, &mut prng) {
-                    out.clear();
-                    out.writer(protocol).error(&error.text());
-                }
-                out
-            }));
-        }
-        Some(hash) => draw.write(&mut cx.reply, hash, &mut prng)?,
+    if draw.is_bare
+        && let Some((name, _)) = hash.random(&mut prng)
+    {
+        write_element(&mut cx.reply, name);
+        return Ok(());
     }
+    if draw.work(hash) <= INLINE_FIELDS_MAX as u64 {
+        return draw.write(&mut cx.reply, hash, &mut prng);
+    }
+    let entry = cx.keys.peek(&key).expect("the hash was just seen").clone();
+    let protocol = cx.reply.protocol();
+    cx.answer_by(Box::new(move || {
+        let mut out = ReplyBuf::new();
+        let hash = HashRef::of(entry.packed(), entry.object(), now_ms);
+        if let Err(error) = draw.write(&mut out.writer(protocol), hash, &mut prng) {
+            out.clear();
+            out.writer(protocol).error(&error.text());
+        }
+        out
+    }));
     Ok(())
 }
 
@@ -86,9 +87,13 @@ struct Draw {
     /// A field may come again.
     repeats: bool,
     with_values: bool,
+    /// The answer is one name, not a list.
+    is_bare: bool,
 }
 
 impl Draw {
+    const ONE: Draw = Draw { count: 1, repeats: false, with_values: false, is_bare: true };
+
     fn read(args: &mut Args<'_>) -> Result<Draw, CommandError> {
         let count = args.integer_in(
             -i64::MAX..=i64::MAX,
@@ -104,16 +109,34 @@ impl Draw {
         if with_values && !(-most..=most).contains(&count) {
             return Err(CommandError::OutOfRange);
         }
-        Ok(Draw { count: count.unsigned_abs(), repeats: count < 0, with_values })
+        Ok(Draw { count: count.unsigned_abs(), repeats: count < 0, with_values, is_bare: false })
     }
 
     /// About how many fields are visited.
     fn work(self, hash: HashRef<'_>) -> u64 {
-        let len = hash.len() as u64;
+        let len = match hash {
+            HashRef::Table(live) if live.has_due() => {
+                return (live.table().len() as u64).max(self.count * u64::from(self.repeats));
+            }
+            _ => hash.len() as u64,
+        };
         if self.repeats { self.count } else { len.min(self.count.saturating_mul(3)) }
     }
 
+    fn write_nothing(self, reply: &mut Reply<'_>) {
+        if self.is_bare {
+            reply.null();
+        } else {
+            reply.array(0);
+        }
+    }
+
     fn write(self, reply: &mut Reply<'_>, hash: HashRef<'_>, prng: &mut Prng) -> CommandResult {
+        if let HashRef::Table(live) = hash
+            && live.has_due()
+        {
+            return self.write_listed(reply, &mut hash.iter().collect::<Vec<_>>(), prng);
+        }
         let len = hash.len();
         let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
         if self.repeats || wanted == 1 {
@@ -141,7 +164,7 @@ impl Draw {
     fn write_distinct(
         self,
         reply: &mut Reply<'_>,
-        table: &HashTable,
+        table: LiveTable<'_>,
         wanted: usize,
         prng: &mut Prng,
     ) {
@@ -171,7 +194,38 @@ impl Draw {
         }
     }
 
+    /// Draws from a list of all fields that are there.
+    fn write_listed(
+        self,
+        reply: &mut Reply<'_>,
+        live: &mut [(Element<'_>, Element<'_>)],
+        prng: &mut Prng,
+    ) -> CommandResult {
+        if live.is_empty() {
+            self.write_nothing(reply);
+            return Ok(());
+        }
+        let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
+        let wanted = if self.repeats { wanted } else { wanted.min(live.len()) };
+        let before = reply.buffer().len();
+        self.write_len(reply, wanted);
+        for taken in 0..wanted {
+            let first = if self.repeats { 0 } else { taken };
+            let chosen = first + prng.below((live.len() - first) as u64) as usize;
+            self.write_pair(reply, live[chosen]);
+            if !self.repeats {
+                live.swap(taken, chosen);
+            } else if reply.buffer().len() - before > DRAWN_BYTES_MAX {
+                return Err(CommandError::OutOfRange);
+            }
+        }
+        Ok(())
+    }
+
     fn write_len(self, reply: &mut Reply<'_>, pairs: usize) {
+        if self.is_bare {
+            return;
+        }
         let is_flat = self.with_values && reply.protocol() == Protocol::Resp2;
         reply.array(if is_flat { pairs * 2 } else { pairs });
     }

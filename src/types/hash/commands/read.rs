@@ -64,9 +64,9 @@ fn hmget(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let hash = read_hash(&cx.keys, &key)?;
     cx.reply.array(args.remaining());
-    if let Some(HashRef::Table(table)) = hash {
+    if let Some(HashRef::Table(live)) = hash {
         let mut ahead = args.clone();
-        table.prefetch(std::iter::from_fn(|| (!ahead.is_empty()).then(|| ahead.bytes())));
+        live.table().prefetch(std::iter::from_fn(|| (!ahead.is_empty()).then(|| ahead.bytes())));
     }
     while !args.is_empty() {
         let name = args.bytes();
@@ -120,8 +120,14 @@ pub(super) static HLEN: Command = Command {
 fn hlen(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     args.done()?;
-    let len = read_hash(&cx.keys, &key)?.map_or(0, HashRef::len);
-    cx.reply.integer(len as i64);
+    match read_hash(&cx.keys, &key)? {
+        // Many fields may have come to their time and are to be counted out.
+        Some(HashRef::Table(live)) if live.has_due() && live.table().len() > INLINE_FIELDS_MAX => {
+            let table = live.table().clone();
+            answer_about(cx, table, |live, reply| reply.integer(live.len() as i64));
+        }
+        hash => cx.reply.integer(hash.map_or(0, HashRef::len) as i64),
+    }
     Ok(())
 }
 
@@ -215,8 +221,8 @@ fn list(cx: &mut Cx<'_>, args: &mut Args<'_>, listing: Listing) -> CommandResult
     let key = args.key();
     args.done()?;
     match read_hash(&cx.keys, &key)? {
-        Some(HashRef::Table(table)) if table.len() > INLINE_FIELDS_MAX => {
-            let table = table.clone();
+        Some(HashRef::Table(live)) if live.table().len() > INLINE_FIELDS_MAX => {
+            let table = live.table().clone();
             answer_about(cx, table, move |table, reply| {
                 write_listing(reply, HashRef::Table(table), listing);
             });

@@ -53,8 +53,8 @@ fn hscan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let page = Page::read(args)?;
     match hash {
         HashRef::Listpack(_) => page.write_all(&mut cx.reply, hash),
-        HashRef::Table(table) if page.count.min(table.len()) > INLINE_FIELDS_MAX => {
-            let table = table.clone();
+        HashRef::Table(live) if page.count.min(live.table().len()) > INLINE_FIELDS_MAX => {
+            let table = live.table().clone();
             let (pattern, count) = (page.pattern.map(<[u8]>::to_vec), page.count);
             answer_about(cx, table, move |table, reply| {
                 let page = Page { pattern: pattern.as_deref(), count };
