@@ -71,7 +71,7 @@ impl Bench {
         }
     }
 
-    fn items(&mut self, line: &str) -> Vec<String> {
+    pub fn items(&mut self, line: &str) -> Vec<String> {
         let reply = self.ask(line);
         let words = reply.split('|').filter(|w| !w.starts_with(['*', '$', '%']) && !w.is_empty());
         words.map(str::to_owned).collect()

@@ -1,11 +1,12 @@
 //! Fields that expire, against an engine in process with a clock of the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::Bench;
 use crate::engine::Now;
-use crate::keyspace::digest;
+use crate::keyspace::{Db, Snapshot, digest};
 use crate::structs::prng::Prng;
+use crate::types::hash::HashRef;
 
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -157,6 +158,9 @@ fn hashes_with_times_do_as_a_map() {
                 0 => {
                     now_ms += prng.below(12);
                     tick(&mut bench, now_ms);
+                    if prng.below(2) == 0 {
+                        bench.engine.expire_due();
+                    }
                     model.retain(|_, field| field.1.is_none_or(|at_ms| at_ms >= now_ms));
                     "PING".to_owned()
                 }
@@ -193,7 +197,7 @@ fn hashes_with_times_do_as_a_map() {
             };
             bench.ask(&line);
             assert_eq!(bench.ask("HLEN h"), format!(":{}|", model.len()), "{step} {line}");
-            assert_eq!(bench.ask("EXISTS h"), format!(":{}|", u8::from(!model.is_empty())));
+            assert_reads_agree(&mut bench, &model);
             for (name, (value, expiry_ms)) in &model {
                 let value = value.to_string();
                 assert_eq!(
@@ -215,5 +219,253 @@ fn hashes_with_times_do_as_a_map() {
             let digests = [&bench, &replica].map(|b| digest::of_dataset(&b.engine.keyspace));
             assert_eq!(digests[0], digests[1], "{step} {line}");
         }
+        tick_and_expire(&mut bench, now_ms);
+        assert_eq!(bench.ask("EXISTS h"), format!(":{}|", u8::from(!model.is_empty())));
     }
+}
+
+/// What lists many fields lists those of the model, whatever still lies in the hash.
+fn assert_reads_agree(bench: &mut Bench, model: &BTreeMap<u64, (u64, Option<u64>)>) {
+    let names: BTreeSet<String> = model.keys().map(u64::to_string).collect();
+    for line in ["HKEYS h", "HRANDFIELD h 1000", "HSCAN h 0 COUNT 1000 NOVALUES"] {
+        let items: Vec<String> = bench.items(line);
+        // The cursor of HSCAN comes first.
+        let skipped = usize::from(line.starts_with("HSCAN"));
+        assert_eq!(items.len() - skipped, names.len(), "{line}");
+        assert_eq!(items.into_iter().skip(skipped).collect::<BTreeSet<_>>(), names, "{line}");
+    }
+    let drawn: Vec<String> =
+        ["HRANDFIELD h", "HRANDFIELD h -20"].iter().flat_map(|line| bench.items(line)).collect();
+    assert!(drawn.iter().all(|name| names.contains(name) || name == "_"), "{drawn:?}");
+    assert_eq!(drawn.len(), if names.is_empty() { 0 } else { 21 });
+    assert_eq!(bench.items("HGETALL h").len(), names.len() * 2);
+}
+
+/// A hash: until when it lives, and its fields, and until when those do.
+#[derive(Clone, Default)]
+struct Model {
+    expiry_ms: Option<u64>,
+    fields: BTreeMap<u64, Option<u64>>,
+}
+
+/// The hashes of two databases.
+type Keyspaces = [BTreeMap<String, Model>; 2];
+
+/// Whole keys come and go in all ways there are; the index has just the hashes whose fields
+/// expire, and in the end each field has gone at its time.
+#[test]
+fn the_index_follows_keys_wherever_they_go() {
+    for seed in 1..=6 {
+        let mut prng = Prng::seeded(seed);
+        let mut bench = Bench::new();
+        let entries = [0, 4, 512][seed as usize % 3];
+        bench.ask(&format!("CONFIG SET hash-max-listpack-entries {entries}"));
+        let mut model = Keyspaces::default();
+        let mut now_ms = START_MS;
+        for step in 0..4000 {
+            let db = prng.below(2) as usize;
+            assert_eq!(bench.ask(&format!("SELECT {db}")), "+OK|");
+            if prng.below(8) == 0 {
+                now_ms += prng.below(15);
+                tick_and_expire(&mut bench, now_ms);
+                for keys in &mut model {
+                    let is_live = |at_ms: &Option<u64>| at_ms.is_none_or(|at_ms| at_ms >= now_ms);
+                    keys.values_mut().for_each(|key| key.fields.retain(|_, at_ms| is_live(at_ms)));
+                    keys.retain(|_, key| is_live(&key.expiry_ms) && !key.fields.is_empty());
+                }
+            } else {
+                let line = play(&mut model, db, &mut prng, now_ms);
+                let reply = bench.ask(&line);
+                assert!(!reply.starts_with('-'), "{line}: {reply}");
+            }
+            assert_index(&bench, &model, step);
+        }
+        now_ms += 1000;
+        tick_and_expire(&mut bench, now_ms);
+        assert!(bench.engine.keyspace.dbs().iter().all(|db| db.hashes_with_deadlines() == 0));
+        let earliest_ms = |db: &Db| db.earliest_field_deadline_ms();
+        assert!(bench.engine.keyspace.dbs().iter().all(|db| earliest_ms(db) == u64::MAX));
+    }
+}
+
+/// Does something to the model and says it as a command.
+fn play(model: &mut Keyspaces, db: usize, prng: &mut Prng, now_ms: u64) -> String {
+    let [key, to] = [prng.below(4), prng.below(4)].map(|number| format!("k{number}"));
+    let (name, at_ms) = (prng.below(6), now_ms + 1 + prng.below(60));
+    let is_there = model[db].contains_key(&key);
+    match prng.below(16) {
+        0..=4 => {
+            model[db].entry(key.clone()).or_default().fields.insert(name, Some(at_ms));
+            format!("HSETEX {key} PXAT {at_ms} FIELDS 1 {name} v")
+        }
+        5 => {
+            model[db].entry(key.clone()).or_default().fields.insert(name, None);
+            format!("HSET {key} {name} v")
+        }
+        6 | 7 => {
+            if let Some(at) = model[db].get_mut(&key).and_then(|hash| hash.fields.get_mut(&name)) {
+                *at = None;
+            }
+            format!("HPERSIST {key} FIELDS 1 {name}")
+        }
+        8 => {
+            if let Some(hash) = model[db].get_mut(&key) {
+                hash.fields.remove(&name);
+            }
+            model[db].retain(|_, hash| !hash.fields.is_empty());
+            format!("HDEL {key} {name}")
+        }
+        9 if is_there => {
+            let hash = model[db].remove(&key).expect("the key is there");
+            model[db].insert(to.clone(), hash);
+            format!("RENAME {key} {to}")
+        }
+        10 if is_there && key != to => {
+            let hash = model[db][&key].clone();
+            model[1 - db].insert(to.clone(), hash);
+            format!("COPY {key} {to} DB {} REPLACE", 1 - db)
+        }
+        11 => {
+            if is_there && !model[1 - db].contains_key(&key) {
+                let hash = model[db].remove(&key).expect("the key is there");
+                model[1 - db].insert(key.clone(), hash);
+            }
+            format!("MOVE {key} {}", 1 - db)
+        }
+        12 => {
+            model.swap(0, 1);
+            "SWAPDB 0 1".to_owned()
+        }
+        13 => {
+            model[db].remove(&key);
+            format!("{} {key}", ["DEL", "UNLINK"][prng.below(2) as usize])
+        }
+        14 => {
+            model[db].remove(&key);
+            format!("SORT none STORE {key}")
+        }
+        _ if prng.below(10) == 0 => {
+            model[db].clear();
+            format!("FLUSHDB {}", ["SYNC", "ASYNC"][prng.below(2) as usize])
+        }
+        _ => {
+            if let Some(hash) = model[db].get_mut(&key) {
+                hash.expiry_ms = Some(at_ms);
+            }
+            format!("PEXPIREAT {key} {at_ms}")
+        }
+    }
+}
+
+fn assert_index(bench: &Bench, model: &Keyspaces, step: usize) {
+    for (db, keys) in bench.engine.keyspace.dbs().iter().zip(model) {
+        assert_eq!(db.len(), keys.len(), "{step}");
+        let timed = keys.values().filter(|hash| hash.fields.values().any(Option::is_some));
+        assert_eq!(db.hashes_with_deadlines(), timed.count(), "{step}");
+        let earliest_ms = keys.values().flat_map(|hash| hash.fields.values().flatten()).min();
+        assert!(db.earliest_field_deadline_ms() <= earliest_ms.map_or(u64::MAX, |at| *at));
+    }
+}
+
+/// A slice takes no more than its share, whether the fields lie in one hash or in many, and the
+/// slices after it take the rest.
+#[test]
+fn what_is_due_at_once_goes_in_slices() {
+    const SLICE: usize = 1000;
+    for (hashes, fields) in [(1, 20_000), (20, 1000), (5000, 1)] {
+        let mut bench = Bench::new();
+        let mut words: Vec<Vec<u8>> =
+            ["HSETEX", "h", "PX", "5", "FIELDS", &fields.to_string()].map(Vec::from).into();
+        for field in 0..fields {
+            words.extend([format!("f{field}").into_bytes(), b"v".to_vec()]);
+        }
+        for hash in 0..hashes {
+            words[1] = format!("h{hash}").into_bytes();
+            bench.run(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+        bench.ask("HSET stays a 1");
+        tick(&mut bench, START_MS + 5);
+        assert!(!bench.engine.expire_due());
+        tick(&mut bench, START_MS + 6);
+        let mut slices = 0;
+        loop {
+            let before = bench.engine.keyspace.stats.expired_fields;
+            assert_eq!(bench.ask("HLEN h0"), ":0|");
+            assert_eq!(bench.ask("HGETALL h0"), "*0|");
+            let more = bench.engine.expire_due();
+            let taken = bench.engine.keyspace.stats.expired_fields - before;
+            assert!(taken <= SLICE as u64, "{taken} at once");
+            slices += 1;
+            if !more {
+                break;
+            }
+        }
+        assert!(slices >= hashes * fields / SLICE);
+        assert_eq!(bench.engine.keyspace.stats.expired_fields, (hashes * fields) as u64);
+        assert_eq!(bench.engine.keyspace.stats.expired, hashes as u64);
+        assert_eq!(bench.ask("DBSIZE"), ":1|");
+    }
+}
+
+/// Bounds that are too low because times were changed do not make a slice long either.
+#[test]
+fn times_that_were_changed_cost_no_long_slice() {
+    let mut bench = Bench::new();
+    for i in 0..5000 {
+        bench.ask(&format!("HSETEX h PX 5 FIELDS 1 f{i} v"));
+        bench.ask(&format!("HPEXPIRE h 500 FIELDS 1 f{i}"));
+    }
+    tick(&mut bench, START_MS + 6);
+    let mut slices = 1;
+    while bench.engine.expire_due() {
+        slices += 1;
+    }
+    // A segment of 64 fields counts as much as 8 that are taken.
+    assert!(slices > 0 && slices < 5, "{slices}");
+    assert_eq!(bench.ask("HLEN h"), ":5000|");
+    assert!(bench.engine.keyspace.earliest_deadline_ms() >= START_MS + 500);
+}
+
+/// Snapshots taken at any moment stay as they were while fields come, change, and go.
+#[test]
+fn snapshots_keep_their_fields() {
+    let mut bench = Bench::new();
+    let mut prng = Prng::seeded(9);
+    let mut kept = Vec::new();
+    for step in 0..3000 {
+        let (key, name) = (prng.below(3), prng.below(200));
+        match prng.below(5) {
+            0 => bench.ask(&format!("HSET h{key} {name} {step}")),
+            1 => bench.ask(&format!("HDEL h{key} {name}")),
+            2 => bench.ask(&format!("HPERSIST h{key} FIELDS 1 {name}")),
+            _ => bench.ask(&format!("HSETEX h{key} PX 90 FIELDS 1 {name} {step}")),
+        };
+        if step % 10 == 0 {
+            tick(&mut bench, START_MS + step);
+            bench.engine.expire_due();
+        }
+        if step % 50 == 0 {
+            let snapshot = bench.engine.keyspace.db(0).snapshot(START_MS + step);
+            let listed = listed(&snapshot);
+            kept.push((snapshot, listed));
+        }
+    }
+    for (snapshot, before) in &kept {
+        assert_eq!(&listed(snapshot), before);
+    }
+    assert!(kept.iter().any(|(_, fields)| fields.iter().any(|field| field.3.is_some())));
+}
+
+/// Every field: its key, name, value and time.
+fn listed(snapshot: &Snapshot) -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>, Option<u64>)> {
+    let mut listed = Vec::new();
+    for entry in snapshot.live() {
+        let hash = HashRef::of(entry.packed(), entry.object(), snapshot.now_ms);
+        for (name, value) in hash.iter() {
+            let name = name.to_vec();
+            let at_ms = hash.expiry_of(&name).expect("the field was just seen");
+            listed.push((entry.key().to_vec(), name, value.to_vec(), at_ms));
+        }
+    }
+    listed
 }
