@@ -6,6 +6,8 @@ use super::{ClientId, Effect, Engine, dispatch};
 const EXPIRE_BATCH: usize = 200;
 /// The same for fields of hashes.
 const EXPIRE_FIELDS_BATCH: usize = 1000;
+/// Fields that may go whenever the clock moves.
+const EXPIRE_FIELDS_TICK: usize = 200;
 
 impl Engine {
     /// Runs what is due now; the driver calls it `hz` times a second and when
@@ -35,6 +37,17 @@ impl Engine {
         dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
         self.server.stats.expire_cycle_us += self.server.clock.lap_ns() / 1000;
         more
+    }
+
+    /// Takes away the fields whose time has just come, if they are few. A hash whose last field has
+    /// expired is then seldom there for those who only look for the key; for those who read the
+    /// hash the fields are not there in any case.
+    pub(super) fn expire_few_fields(&mut self) {
+        let is_due = self.keyspace.earliest_field_deadline_ms() < self.keyspace.now_ms;
+        if is_due && !self.server.is_cron_paused {
+            self.keyspace.expire_due_fields(EXPIRE_FIELDS_TICK);
+            dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
+        }
     }
 
     /// When, on the wall clock, the next key or field may expire.

@@ -30,8 +30,9 @@ use crate::config::EventClasses;
 use crate::structs::prng::Prng;
 use std::cell::Cell;
 
-/// What looking after one hash costs, in fields.
-const HASH_COST: usize = 4;
+/// What looking after one hash costs, in fields: its table, its key and its place in the index go
+/// with its last field.
+const HASH_COST: usize = 8;
 
 /// Counters that INFO shows.
 #[derive(Default)]
@@ -105,8 +106,13 @@ impl Keyspace {
 
     /// The earliest time at which some key or field may expire, over all databases.
     pub fn earliest_deadline_ms(&self) -> u64 {
-        let earliest_ms = |db: &Db| db.earliest_deadline_ms().min(db.earliest_field_deadline_ms());
-        self.dbs.iter().map(earliest_ms).min().unwrap_or(u64::MAX)
+        let earliest_ms = self.dbs.iter().map(Db::earliest_deadline_ms).min();
+        earliest_ms.unwrap_or(u64::MAX).min(self.earliest_field_deadline_ms())
+    }
+
+    /// The earliest time at which some field may expire, over all databases.
+    pub fn earliest_field_deadline_ms(&self) -> u64 {
+        self.dbs.iter().map(Db::earliest_field_deadline_ms).min().unwrap_or(u64::MAX)
     }
 
     /// Takes away at most `max` keys whose time has come; true if there may be more.

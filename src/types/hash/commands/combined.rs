@@ -13,6 +13,7 @@ use crate::command::{
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::Key;
+use crate::structs::listpack::Element;
 use crate::structs::number::{I64Buf, format_i64};
 
 /// What the three have in common.
@@ -48,9 +49,20 @@ pub(super) static HGETDEL: Command = Command {
 fn hgetdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let names = read_names(args)?;
-    write_values(cx, &key, &names)?;
     let mut told = Told::default();
-    edit_hash(cx, &key, |hash| names.iter().for_each(|name| told.remove(hash, name)))?;
+    // A field that is named twice is gone the second time.
+    let values = edit_hash(cx, &key, |hash| {
+        let take = |name| {
+            let value = hash.get(name).map(Element::to_vec);
+            told.remove(hash, name);
+            value
+        };
+        names.iter().copied().map(take).collect::<Vec<_>>()
+    })?;
+    cx.reply.array(names.len());
+    for value in values.unwrap_or_else(|| vec![None; names.len()]) {
+        write_or_null(&mut cx.reply, value.as_deref().map(Element::Str));
+    }
     told.tell(cx, &key, 0);
     Ok(())
 }
