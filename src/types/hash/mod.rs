@@ -389,9 +389,7 @@ mod tests {
                 let name = prng.below(60).to_string().into_bytes();
                 let value = vec![b'v'; prng.below(9) as usize];
                 let mut hash = match &mut table {
-                    Some(table) => {
-                        HashMut::table(Arc::make_mut(table), Encoding::Hashtable, 0)
-                    }
+                    Some(table) => HashMut::table(Arc::make_mut(table), Encoding::Hashtable, 0),
                     None => HashMut::listpack(&mut bytes),
                 };
                 assert_eq!(hash.get(&name).map(Element::to_vec).as_ref(), map.get(&name));

@@ -143,6 +143,10 @@ impl<'a> LiveTable<'a> {
         }
     }
 
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
     #[inline]
     pub fn field(self, name: &[u8]) -> Option<&'a Field> {
         self.table.field(name).filter(|field| self.is_there(field))
