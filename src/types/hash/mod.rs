@@ -64,6 +64,27 @@ impl<'a> HashRef<'a> {
         }
     }
 
+    /// How many fields lie in it, their time come or not.
+    pub fn held(self) -> usize {
+        match self {
+            HashRef::Table(live) => live.table().len(),
+            packed => packed.len(),
+        }
+    }
+
+    /// Whether fields may lie in it that are not there.
+    pub fn has_due(self) -> bool {
+        matches!(self, HashRef::Table(live) if live.has_due())
+    }
+
+    /// The memory of a table; packed bytes are few.
+    pub fn table_bytes(self) -> usize {
+        match self {
+            HashRef::Table(live) => live.table().memory_bytes(),
+            _ => 0,
+        }
+    }
+
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -110,8 +131,9 @@ impl<'a> HashRef<'a> {
     }
 }
 
+/// The name and the value of a table's field.
 #[inline]
-fn elements(field: &Field) -> (Element<'_>, Element<'_>) {
+pub fn elements(field: &Field) -> (Element<'_>, Element<'_>) {
     let (name, value) = field.parts();
     (Element::Str(name), Element::Str(value))
 }

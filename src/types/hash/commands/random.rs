@@ -1,27 +1,19 @@
-//! HRANDFIELD: fields drawn by chance.
+//! HRANDFIELD: random fields of a hash.
 //!
-//! With a negative count each draw is independent. With a positive one the fields differ: a few
-//! of many are drawn until enough differ; otherwise one walk takes each field with the chance of
-//! the fields still wanted among those still to come, which is uniform over all choices. While
-//! fields whose time has come lie among them, which is seldom and short, the fields that are there
-//! are listed first, and the list is shuffled as far as it is wanted.
+//! While fields whose time has come lie among the others, which is seldom and short, those that
+//! are there are listed first, so that each has the same chance.
 
-use std::collections::HashSet;
-
-use super::{INLINE_FIELDS_MAX, READS, read_hash, write_element};
+use super::{READS, hash_of, read_hash};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeySpec,
-    Shape,
+    Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeySpec, Shape,
 };
 use crate::engine::Cx;
-use crate::resp::{Protocol, Reply, ReplyBuf};
+use crate::keyspace::Key;
+use crate::keyspace::commands::elements::{Draw, Source, is_long, write_element};
+use crate::resp::{Protocol, Reply};
 use crate::structs::listpack::Element;
 use crate::structs::prng::Prng;
-use crate::types::DRAWN_BYTES_MAX;
-use crate::types::hash::{HashRef, LiveTable};
-
-/// A table with less than this many times the fields that are wanted is walked.
-const DRAW_FACTOR: usize = 3;
+use crate::types::hash::HashRef;
 
 pub(super) static HRANDFIELD: Command = Command {
     name: "hrandfield",
@@ -51,192 +43,162 @@ pub(super) static HRANDFIELD: Command = Command {
 
 fn hrandfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let draw = if args.is_empty() { Draw::ONE } else { Draw::read(args)? };
     let (now_ms, mut prng) = (cx.keys.now_ms(), Prng::seeded(cx.keys.space().prng.next_u64()));
-    let Some(hash) = read_hash(&cx.keys, &key)? else {
-        draw.write_nothing(&mut cx.reply);
+    if args.is_empty() {
+        return draw_one(cx, &key, prng);
+    }
+    let mut draw = Draw::read(args)?;
+    let with_values = args.option("withvalues");
+    args.done()?;
+    if with_values {
+        draw = draw.of_pairs()?;
+    }
+    let Some(entry) = cx.keys.read(&key) else {
+        cx.reply.array(0);
         return Ok(());
     };
-    if draw.is_bare
-        && let Some((name, _)) = hash.random(&mut prng)
-    {
-        write_element(&mut cx.reply, name);
-        return Ok(());
+    let hash = hash_of(entry, now_ms)?;
+    if !draw.is_long(hash) && !is_long_to_list(hash) {
+        return write_drawn(&mut cx.reply, draw, hash, with_values, &mut prng);
     }
-    if draw.work(hash) <= INLINE_FIELDS_MAX as u64 {
-        return draw.write(&mut cx.reply, hash, &mut prng);
+    let entry = entry.clone();
+    cx.answer_by(move |reply| {
+        write_drawn(reply, draw, hash_of(&entry, now_ms)?, with_values, &mut prng)
+    })
+}
+
+fn draw_one(cx: &mut Cx<'_>, key: &Key<'_>, mut prng: Prng) -> CommandResult {
+    let now_ms = cx.keys.now_ms();
+    let hash = read_hash(&cx.keys, key)?;
+    match hash.and_then(|hash| hash.random(&mut prng)) {
+        Some((name, _)) => write_element(&mut cx.reply, name),
+        None => match hash {
+            Some(hash) if is_long_to_list(hash) => {
+                let entry = cx.keys.peek(key).expect("the hash was just seen").clone();
+                return cx.answer_by(move |reply| {
+                    write_one_listed(reply, hash_of(&entry, now_ms)?, &mut prng);
+                    Ok(())
+                });
+            }
+            Some(hash) => write_one_listed(&mut cx.reply, hash, &mut prng),
+            None => cx.reply.null(),
+        },
     }
-    let entry = cx.keys.peek(&key).expect("the hash was just seen").clone();
-    let protocol = cx.reply.protocol();
-    cx.answer_by(Box::new(move || {
-        let mut out = ReplyBuf::new();
-        let hash = HashRef::of(entry.packed(), entry.object(), now_ms);
-        if let Err(error) = draw.write(&mut out.writer(protocol), hash, &mut prng) {
-            out.clear();
-            out.writer(protocol).error(&error.text());
-        }
-        out
-    }));
     Ok(())
 }
 
-/// What is to be drawn.
-#[derive(Clone, Copy)]
-struct Draw {
-    count: u64,
-    /// A field may come again.
-    repeats: bool,
-    with_values: bool,
-    /// The answer is one name, not a list.
-    is_bare: bool,
+/// Whether listing what is there is needed, and to be done on another thread.
+fn is_long_to_list(hash: HashRef<'_>) -> bool {
+    hash.has_due() && is_long(hash.held(), hash.held(), hash.table_bytes())
 }
 
-impl Draw {
-    const ONE: Draw = Draw { count: 1, repeats: false, with_values: false, is_bare: true };
-
-    fn read(args: &mut Args<'_>) -> Result<Draw, CommandError> {
-        let count = args.integer_in(
-            -i64::MAX..=i64::MAX,
-            CommandError::Fixed(
-                "ERR value is out of range, value must between -9223372036854775807 and \
-                 9223372036854775807",
-            ),
-        );
-        args.check()?;
-        let with_values = args.option("withvalues");
-        args.done()?;
-        let most = i64::MAX / 2;
-        if with_values && !(-most..=most).contains(&count) {
-            return Err(CommandError::OutOfRange);
-        }
-        Ok(Draw { count: count.unsigned_abs(), repeats: count < 0, with_values, is_bare: false })
+fn write_one_listed(reply: &mut Reply<'_>, hash: HashRef<'_>, prng: &mut Prng) {
+    let there: Vec<_> = hash.iter().collect();
+    match Listed(&there).random(prng) {
+        Some((name, _)) => write_element(reply, name),
+        None => reply.null(),
     }
+}
 
-    /// About how many fields are visited.
-    fn work(self, hash: HashRef<'_>) -> u64 {
-        let len = match hash {
-            HashRef::Table(live) if live.has_due() => {
-                return (live.table().len() as u64).max(self.count * u64::from(self.repeats));
-            }
-            _ => hash.len() as u64,
-        };
-        if self.repeats { self.count } else { len.min(self.count.saturating_mul(3)) }
+fn write_drawn(
+    reply: &mut Reply<'_>,
+    draw: Draw,
+    hash: HashRef<'_>,
+    with_values: bool,
+    prng: &mut Prng,
+) -> CommandResult {
+    if !hash.has_due() {
+        return write_drawn_from(reply, draw, hash, with_values, prng);
     }
-
-    fn write_nothing(self, reply: &mut Reply<'_>) {
-        if self.is_bare {
-            reply.null();
-        } else {
-            reply.array(0);
-        }
+    let there: Vec<_> = hash.iter().collect();
+    if there.is_empty() {
+        reply.array(0);
+        return Ok(());
     }
+    write_drawn_from(reply, draw, Listed(&there), with_values, prng)
+}
 
-    fn write(self, reply: &mut Reply<'_>, hash: HashRef<'_>, prng: &mut Prng) -> CommandResult {
-        if let HashRef::Table(live) = hash
-            && live.has_due()
-        {
-            return self.write_listed(reply, &mut hash.iter().collect::<Vec<_>>(), prng);
-        }
-        let len = hash.len();
-        let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
-        if self.repeats || wanted == 1 {
-            let before = reply.buffer().len();
-            self.write_len(reply, wanted);
-            for _ in 0..wanted {
-                let pair = hash.random(prng).expect("a hash has a field");
-                self.write_pair(reply, pair);
-                if reply.buffer().len() - before > DRAWN_BYTES_MAX {
-                    return Err(CommandError::OutOfRange);
-                }
-            }
-            return Ok(());
-        }
-        self.write_len(reply, wanted.min(len));
-        match hash {
-            HashRef::Table(table) if wanted <= len / DRAW_FACTOR => {
-                self.write_distinct(reply, table, wanted, prng);
-            }
-            _ => self.write_walked(reply, hash, wanted, prng),
-        }
-        Ok(())
-    }
-
-    fn write_distinct(
-        self,
-        reply: &mut Reply<'_>,
-        table: LiveTable<'_>,
-        wanted: usize,
-        prng: &mut Prng,
-    ) {
-        let mut drawn = HashSet::with_capacity(wanted);
-        while drawn.len() < wanted {
-            let (name, value) = table.random(prng).expect("a hash has a field").parts();
-            if drawn.insert(name) {
-                self.write_pair(reply, (Element::Str(name), Element::Str(value)));
-            }
-        }
-    }
-
-    fn write_walked(
-        self,
-        reply: &mut Reply<'_>,
-        hash: HashRef<'_>,
-        mut wanted: usize,
-        prng: &mut Prng,
-    ) {
-        let mut left = hash.len();
-        for pair in hash.iter() {
-            if prng.below(left as u64) < wanted as u64 {
-                self.write_pair(reply, pair);
-                wanted -= 1;
-            }
-            left -= 1;
-        }
-    }
-
-    /// Draws from a list of all fields that are there.
-    fn write_listed(
-        self,
-        reply: &mut Reply<'_>,
-        live: &mut [(Element<'_>, Element<'_>)],
-        prng: &mut Prng,
-    ) -> CommandResult {
-        if live.is_empty() {
-            self.write_nothing(reply);
-            return Ok(());
-        }
-        let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
-        let wanted = if self.repeats { wanted } else { wanted.min(live.len()) };
-        let before = reply.buffer().len();
-        self.write_len(reply, wanted);
-        for taken in 0..wanted {
-            let first = if self.repeats { 0 } else { taken };
-            let chosen = first + prng.below((live.len() - first) as u64) as usize;
-            self.write_pair(reply, live[chosen]);
-            if !self.repeats {
-                live.swap(taken, chosen);
-            } else if reply.buffer().len() - before > DRAWN_BYTES_MAX {
-                return Err(CommandError::OutOfRange);
-            }
-        }
-        Ok(())
-    }
-
-    fn write_len(self, reply: &mut Reply<'_>, pairs: usize) {
-        if self.is_bare {
-            return;
-        }
-        let is_flat = self.with_values && reply.protocol() == Protocol::Resp2;
-        reply.array(if is_flat { pairs * 2 } else { pairs });
-    }
-
-    fn write_pair(self, reply: &mut Reply<'_>, (name, value): (Element<'_>, Element<'_>)) {
-        if self.with_values && reply.protocol() != Protocol::Resp2 {
+fn write_drawn_from<'a>(
+    reply: &mut Reply<'_>,
+    draw: Draw,
+    source: impl Source<'a, Item = (Element<'a>, Element<'a>)>,
+    with_values: bool,
+    prng: &mut Prng,
+) -> CommandResult {
+    let is_flat = reply.protocol() == Protocol::Resp2;
+    let begin = |reply: &mut Reply<'_>, count: usize| {
+        reply.array(if with_values && is_flat { count * 2 } else { count });
+    };
+    draw.write(reply, source, prng, begin, |reply, (name, value)| {
+        if with_values && !is_flat {
             reply.array(2);
         }
         write_element(reply, name);
-        if self.with_values {
+        if with_values {
             write_element(reply, value);
         }
+    })
+}
+
+impl<'a> Source<'a> for HashRef<'a> {
+    type Item = (Element<'a>, Element<'a>);
+
+    fn count(self) -> usize {
+        self.held()
+    }
+
+    fn bytes(self) -> usize {
+        self.table_bytes()
+    }
+
+    fn is_table(self) -> bool {
+        matches!(self, HashRef::Table(_))
+    }
+
+    fn random(self, prng: &mut Prng) -> Option<Self::Item> {
+        HashRef::random(self, prng)
+    }
+
+    fn all(self) -> impl Iterator<Item = Self::Item> {
+        self.iter()
+    }
+
+    fn name((name, _): Self::Item) -> Element<'a> {
+        name
+    }
+}
+
+/// Fields that are there.
+#[derive(Clone, Copy)]
+struct Listed<'l, 'a>(&'l [(Element<'a>, Element<'a>)]);
+
+impl<'a> Source<'a> for Listed<'_, 'a> {
+    type Item = (Element<'a>, Element<'a>);
+
+    fn count(self) -> usize {
+        self.0.len()
+    }
+
+    fn bytes(self) -> usize {
+        size_of_val(self.0)
+    }
+
+    fn is_table(self) -> bool {
+        true
+    }
+
+    fn random(self, prng: &mut Prng) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(self.0[prng.below(self.0.len() as u64) as usize])
+    }
+
+    fn all(self) -> impl Iterator<Item = Self::Item> {
+        self.0.iter().copied()
+    }
+
+    fn name((name, _): Self::Item) -> Element<'a> {
+        name
     }
 }

@@ -1,13 +1,14 @@
 //! Reading fields: HGET, HMGET, HEXISTS, HLEN, HSTRLEN, HGETALL, HKEYS and HVALS.
 
-use super::{INLINE_FIELDS_MAX, READS, answer_about, read_hash, write_element};
+use super::{READS, read_hash};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
 };
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::{is_long, write_element};
 use crate::resp::Reply;
 use crate::structs::listpack::Element;
-use crate::types::hash::HashRef;
+use crate::types::hash::{HashRef, LiveTable};
 
 const READS_FAST: Flags = Flags::READONLY.or(Flags::FAST);
 
@@ -122,13 +123,22 @@ fn hlen(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
     match read_hash(&cx.keys, &key)? {
         // Many fields may have come to their time and are to be counted out.
-        Some(HashRef::Table(live)) if live.has_due() && live.table().len() > INLINE_FIELDS_MAX => {
-            let table = live.table().clone();
-            answer_about(cx, table, |live, reply| reply.integer(live.len() as i64));
+        Some(HashRef::Table(live)) if live.has_due() && is_long_table(live) => {
+            let (table, now_ms) = (live.table().clone(), cx.keys.now_ms());
+            return cx.answer_by(move |reply| {
+                reply.integer(LiveTable::new(&table, now_ms).len() as i64);
+                Ok(())
+            });
         }
         hash => cx.reply.integer(hash.map_or(0, HashRef::len) as i64),
     }
     Ok(())
+}
+
+/// Whether visiting all fields of a table is to be done on another thread.
+fn is_long_table(live: LiveTable<'_>) -> bool {
+    let table = live.table();
+    is_long(table.len(), table.len(), table.memory_bytes())
 }
 
 pub(super) static HSTRLEN: Command = Command {
@@ -221,10 +231,12 @@ fn list(cx: &mut Cx<'_>, args: &mut Args<'_>, listing: Listing) -> CommandResult
     let key = args.key();
     args.done()?;
     match read_hash(&cx.keys, &key)? {
-        Some(HashRef::Table(live)) if live.table().len() > INLINE_FIELDS_MAX => {
-            let table = live.table().clone();
-            answer_about(cx, table, move |table, reply| {
-                write_listing(reply, HashRef::Table(table), listing);
+        Some(HashRef::Table(live)) if is_long_table(live) => {
+            let (table, now_ms) = (live.table().clone(), cx.keys.now_ms());
+            return cx.answer_by(move |reply| {
+                let live = LiveTable::new(&table, now_ms);
+                write_listing(reply, HashRef::Table(live), listing);
+                Ok(())
             });
         }
         Some(hash) => write_listing(&mut cx.reply, hash, listing),

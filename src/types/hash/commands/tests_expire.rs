@@ -149,70 +149,33 @@ fn hashes_with_times_do_as_a_map() {
         let mut prng = Prng::seeded(seed);
         let (mut bench, mut replica) = (Bench::new(), Bench::new());
         bench.ask(&format!("CONFIG SET hash-max-listpack-entries {entries}"));
-        let mut model: BTreeMap<u64, (u64, Option<u64>)> = BTreeMap::new();
+        let mut model = Fields::new();
         let mut now_ms = START_MS;
         for step in 0..6000 {
-            let (name, value) = (prng.below(30), prng.below(1000));
-            let at_ms = now_ms + prng.below(40);
-            let line = match prng.below(9) {
-                0 => {
-                    now_ms += prng.below(12);
-                    bench.engine.keyspace.expires_actively = prng.below(2) == 0;
-                    tick(&mut bench, now_ms);
-                    model.retain(|_, field| field.1.is_none_or(|at_ms| at_ms >= now_ms));
-                    "PING".to_owned()
-                }
-                1 | 2 => {
-                    model.insert(name, (value, None));
-                    format!("HSET h {name} {value}")
-                }
-                3 => {
-                    model.entry(name).or_insert((0, None)).0 += value;
-                    format!("HINCRBY h {name} {value}")
-                }
-                4 => {
-                    model.remove(&name);
-                    format!("HDEL h {name}")
-                }
-                5 => {
-                    if let Some(field) = model.get_mut(&name) {
-                        field.1 = None;
-                    }
-                    format!("HPERSIST h FIELDS 1 {name}")
-                }
-                6 if at_ms > now_ms => {
-                    model.insert(name, (value, Some(at_ms)));
-                    format!("HSETEX h PXAT {at_ms} FIELDS 1 {name} {value}")
-                }
-                _ => {
-                    if at_ms <= now_ms {
-                        model.remove(&name);
-                    } else if let Some(field) = model.get_mut(&name) {
-                        field.1 = Some(at_ms);
-                    }
-                    format!("HPEXPIRE h {} FIELDS 1 {name}", at_ms - now_ms)
-                }
+            let line = if prng.below(9) == 0 {
+                now_ms += prng.below(12);
+                bench.engine.keyspace.expires_actively = prng.below(2) == 0;
+                tick(&mut bench, now_ms);
+                model.retain(|_, field| field.1.is_none_or(|at_ms| at_ms >= now_ms));
+                "PING".to_owned()
+            } else {
+                play_on_fields(&mut model, &mut prng, now_ms)
             };
             bench.ask(&line);
             assert_eq!(bench.ask("HLEN h"), format!(":{}|", model.len()), "{step} {line}");
             assert_reads_agree(&mut bench, &model);
-            for (name, (value, expiry_ms)) in &model {
-                let value = value.to_string();
-                assert_eq!(
-                    bench.ask(&format!("HGET h {name}")),
-                    format!("${}|{value}|", value.len()),
-                    "{step} {line}"
-                );
-                let answer = expiry_ms.map_or(-1, u64::cast_signed);
-                assert_eq!(
-                    bench.ask(&format!("HPEXPIRETIME h FIELDS 1 {name}")),
-                    format!("*1|:{answer}|"),
-                    "{step} {line}"
-                );
-            }
             for command in bench.engine.server.propagation.drain() {
                 let words: Vec<&[u8]> = command.words.iter().map(|word| &**word).collect();
                 replica.run(&words);
+            }
+            for (name, (value, expiry_ms)) in &model {
+                let value = format!("${}|{value}|", value.to_string().len());
+                let answer = expiry_ms.map_or(-1, u64::cast_signed);
+                for bench in [&mut bench, &mut replica] {
+                    assert_eq!(bench.ask(&format!("HGET h {name}")), value, "{step} {line}");
+                    let at = bench.ask(&format!("HPEXPIRETIME h FIELDS 1 {name}"));
+                    assert_eq!(at, format!("*1|:{answer}|"), "{step} {line}");
+                }
             }
             let digests = [&bench, &replica].map(|b| digest::of_dataset(&b.engine.keyspace));
             assert_eq!(digests[0], digests[1], "{step} {line}");
@@ -223,8 +186,48 @@ fn hashes_with_times_do_as_a_map() {
     }
 }
 
+/// The values of fields, and until when they live.
+type Fields = BTreeMap<u64, (u64, Option<u64>)>;
+
+/// Does something to the model and says it as a command.
+fn play_on_fields(model: &mut Fields, prng: &mut Prng, now_ms: u64) -> String {
+    let (name, value, at_ms) = (prng.below(30), prng.below(1000), now_ms + prng.below(40));
+    match prng.below(8) {
+        0 | 1 => {
+            model.insert(name, (value, None));
+            format!("HSET h {name} {value}")
+        }
+        2 => {
+            model.entry(name).or_insert((0, None)).0 += value;
+            format!("HINCRBY h {name} {value}")
+        }
+        3 => {
+            model.remove(&name);
+            format!("HDEL h {name}")
+        }
+        4 => {
+            if let Some(field) = model.get_mut(&name) {
+                field.1 = None;
+            }
+            format!("HPERSIST h FIELDS 1 {name}")
+        }
+        5 if at_ms > now_ms => {
+            model.insert(name, (value, Some(at_ms)));
+            format!("HSETEX h PXAT {at_ms} FIELDS 1 {name} {value}")
+        }
+        _ => {
+            if at_ms <= now_ms {
+                model.remove(&name);
+            } else if let Some(field) = model.get_mut(&name) {
+                field.1 = Some(at_ms);
+            }
+            format!("HPEXPIRE h {} FIELDS 1 {name}", at_ms - now_ms)
+        }
+    }
+}
+
 /// What lists many fields lists those of the model, whatever still lies in the hash.
-fn assert_reads_agree(bench: &mut Bench, model: &BTreeMap<u64, (u64, Option<u64>)>) {
+fn assert_reads_agree(bench: &mut Bench, model: &Fields) {
     let names: BTreeSet<String> = model.keys().map(u64::to_string).collect();
     for line in ["HKEYS h", "HRANDFIELD h 1000", "HSCAN h 0 COUNT 1000 NOVALUES"] {
         let items: Vec<String> = bench.items(line);
