@@ -102,18 +102,21 @@ impl Db {
         self.field_deadlines.take_due(at_ms, max, out)
     }
 
-    /// Takes at most `max` fields out of a hash that expire at `at_ms` or earlier, and indexes it
-    /// as it is then. The answer is whether there may be more.
+    /// Takes fields out of a hash that expire at `at_ms` or earlier, within a budget from which they
+    /// or the work are subtracted, and indexes the hash as it is then. The answer is whether there
+    /// may be more.
     pub(super) fn take_expired_fields(
         &mut self,
         hash: u64,
         key: &[u8],
         at_ms: u64,
-        max: usize,
+        budget: &mut usize,
     ) -> (Vec<Field>, bool) {
         let Some(entry) = self.entries.get_mut(hash, key) else { return (Vec::new(), false) };
         let taken = match entry.object_mut() {
-            Some(Object::Hash(table)) if max > 0 => Arc::make_mut(table).take_expired(at_ms, max),
+            Some(Object::Hash(table)) if *budget > 0 => {
+                Arc::make_mut(table).take_expired(at_ms, budget)
+            }
             _ => Vec::new(),
         };
         let after_ms = field_deadline_ms(entry);

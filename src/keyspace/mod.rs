@@ -152,37 +152,35 @@ impl Keyspace {
             let mut due = Vec::new();
             more |= self.dbs[index].take_due_hashes(at_ms, left / HASH_COST, &mut due);
             for hash in due {
-                let (taken, has_more) = self.expire_fields_of(index, hash.hash_key(), at_ms, left);
-                left = left.saturating_sub(taken.max(HASH_COST));
-                more |= has_more;
+                more |= self.expire_fields_of(index, hash.hash_key(), at_ms, &mut left);
+                left = left.saturating_sub(HASH_COST);
             }
         }
         more
     }
 
-    /// The same for the fields of one hash; the answer is how many went, and whether there may be
-    /// more.
+    /// The same for the fields of one hash, within a budget from which they or the work are
+    /// subtracted.
     fn expire_fields_of(
         &mut self,
         index: usize,
         key: &[u8],
         at_ms: u64,
-        max: usize,
-    ) -> (usize, bool) {
+        budget: &mut usize,
+    ) -> bool {
         let hash = self.hash_key.hash(key);
-        if max > 0 && self.remove_if_expired(index, hash, key) {
-            return (1, false);
+        if *budget > 0 && self.remove_if_expired(index, hash, key) {
+            return false;
         }
-        let (taken, has_more) = self.dbs[index].take_expired_fields(hash, key, at_ms, max);
-        let count = taken.len();
-        if count > 0 {
-            self.stats.expired_fields += count as u64;
+        let (taken, more) = self.dbs[index].take_expired_fields(hash, key, at_ms, budget);
+        if !taken.is_empty() {
+            self.stats.expired_fields += taken.len() as u64;
             self.changes.expired_fields(index, key, taken);
             if self.remove_if_hollow(index, hash, key) {
                 self.stats.expired_actively += 1;
             }
         }
-        (count, has_more)
+        more
     }
 
     /// Takes away what readers of the last command found expired: keys, and hashes that lost their

@@ -54,12 +54,24 @@ impl<T: Item> Trie<T> {
     /// whether there are, or may be, more of them; then each call takes some or comes nearer to
     /// them.
     pub fn take_expired(&mut self, now_ms: u64, max: usize, out: &mut Vec<T>) -> bool {
-        if self.earliest_ms > now_ms || max == 0 {
+        self.take_expired_within(now_ms, &mut { max }, out)
+    }
+
+    /// The same within a budget, from which what was taken, or the like of it in work, is
+    /// subtracted.
+    pub fn take_expired_within(
+        &mut self,
+        now_ms: u64,
+        budget: &mut usize,
+        out: &mut Vec<T>,
+    ) -> bool {
+        if self.earliest_ms > now_ms || *budget == 0 {
             return self.earliest_ms <= now_ms;
         }
         let before = out.len();
-        let mut sweep = Sweep { now_ms, left: max, out, shape: &mut self.shape };
+        let mut sweep = Sweep { now_ms, left: *budget, out, shape: &mut self.shape };
         self.earliest_ms = sweep.inner(&mut self.root, 0);
+        *budget = sweep.left;
         self.len -= out.len() - before;
         self.earliest_ms <= now_ms
     }

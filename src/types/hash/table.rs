@@ -57,11 +57,12 @@ impl HashTable {
         if self.timed == 0 { u64::MAX } else { self.fields.earliest_deadline() }
     }
 
-    /// Takes out at most `max` fields that expire at `at_ms` or earlier. As long as there may be
-    /// more, [`HashTable::earliest_deadline_ms`] is not later.
-    pub fn take_expired(&mut self, at_ms: u64, max: usize) -> Vec<Field> {
+    /// Takes out fields that expire at `at_ms` or earlier, within a budget from which they or the
+    /// work are subtracted. As long as there may be more, [`HashTable::earliest_deadline_ms`] is
+    /// not later.
+    pub fn take_expired(&mut self, at_ms: u64, budget: &mut usize) -> Vec<Field> {
         let mut taken = Vec::new();
-        self.fields.take_expired(at_ms, max, &mut taken);
+        self.fields.take_expired_within(at_ms, budget, &mut taken);
         taken.iter().for_each(|field| self.uncount(field));
         taken
     }
