@@ -260,6 +260,15 @@ fn the_server_shows_what_expires() {
     bench.ask("CONFIG RESETSTAT");
     assert!(bench.ask("INFO stats").contains("|expired_subkeys:0|"));
 
+    // A digest tells whether fields expire, but not when.
+    let mut digest = |line: &str| {
+        bench.ask(line);
+        digest::of_dataset(&bench.engine.keyspace)
+    };
+    let timed = digest("HPEXPIRE h 50 FIELDS 1 a");
+    assert_eq!(digest("HPEXPIRE h 60 FIELDS 1 a"), timed);
+    assert_ne!(digest("HPERSIST h FIELDS 1 a"), timed);
+
     // The place in the index is counted, too.
     let mut usage = |line: &str| {
         bench.ask(line);
