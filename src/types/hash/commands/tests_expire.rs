@@ -101,6 +101,35 @@ fn a_key_goes_with_its_last_field() {
     assert_eq!(bench.engine.keyspace.db(0).hashes_with_deadlines(), 0);
 }
 
+/// A command that writes to a field whose time has come tells of its end first.
+#[test]
+fn expired_fields_in_the_way_are_told_of_first() {
+    let mut bench = Bench::new();
+    bench.engine.keyspace.expires_actively = false;
+    bench.ask("HSETEX h PX 5 FIELDS 4 a 1 b 2 c 3 d 4");
+    bench.ask("HSET h stays 1");
+    tick(&mut bench, START_MS + 6);
+    bench.told();
+    let cases: [(&str, &str, &[&str], &str); 9] = [
+        ("HGET h a", "$-1|", &[], ""),
+        ("HINCRBY h a 4", ":4|", &["hexpired", "hincrby"], "HDEL h a;HINCRBY h a 4"),
+        ("HDEL h b stays", ":1|", &["hexpired", "hdel"], "HDEL h b;HDEL h b stays"),
+        ("HGETDEL h FIELDS 1 c", "*1|$-1|", &["hexpired"], "HDEL h c"),
+        ("HPEXPIRE h 0 FIELDS 2 a d", "*2|:2|:-2|", &["hdel"], "HDEL h a"),
+        ("HLEN h", ":0|", &[], ""),
+        ("EXISTS h", ":1|", &[], ""),
+        ("HDEL h d", ":0|", &["hexpired", "del"], "HDEL h d"),
+        ("EXISTS h", ":0|", &[], ""),
+    ];
+    for (line, reply, events, replayed) in cases {
+        assert_eq!(bench.ask(line), reply, "{line}");
+        let (told, commands, _) = bench.told();
+        let told: Vec<_> = told.iter().filter(|name| *name != "keymiss").collect();
+        assert_eq!(format!("{told:?}"), format!("{events:?}"), "{line}");
+        assert_eq!(commands.join(";"), replayed, "{line}");
+    }
+}
+
 #[test]
 fn bad_words_are_named() {
     let mut bench = Bench::new();
