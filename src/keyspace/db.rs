@@ -102,9 +102,9 @@ impl Db {
         self.field_deadlines.take_due(at_ms, max, out)
     }
 
-    /// Takes fields out of a hash that expire at `at_ms` or earlier, within a budget from which they
-    /// or the work are subtracted, and indexes the hash as it is then. The answer is whether there
-    /// may be more.
+    /// Takes fields out of a hash that expire at `at_ms` or earlier, within a budget from which
+    /// they or the work are subtracted, and indexes the hash as it is then. The answer is whether
+    /// there may be more.
     pub(super) fn take_expired_fields(
         &mut self,
         hash: u64,
