@@ -372,6 +372,11 @@ pub(super) fn settle(space: &mut Keyspace, clients: &mut Clients, server: &mut S
     for key in changes.expired.drain(..) {
         server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_expire);
     }
+    for expired in changes.take_expired_fields() {
+        let names = expired.fields.iter().map(|field| field.name());
+        server.propagation.field_deletion(expired.db, &expired.key, names);
+        changes.discard_fields(expired.fields);
+    }
     for garbage in changes.garbage.drain(..) {
         server.lazy_free_total += garbage.objects();
         server.effects.push(Effect::Free(garbage));

@@ -82,6 +82,7 @@ impl Engine {
         self.server.clock.tick(now);
         self.keyspace.now_ms = now.unix_us / 1000;
         self.keyspace.access.set_now(self.keyspace.now_ms);
+        self.expire_few_fields();
     }
 
     /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.

@@ -169,7 +169,7 @@ impl Pattern {
             None => entry.string().map(<[u8]>::to_vec),
             Some(_) if entry.kind() != Kind::Hash => None,
             Some(field) => {
-                let hash = HashRef::of(entry.packed(), entry.object());
+                let hash = HashRef::of(entry.packed(), entry.object(), place.now_ms());
                 hash.get(field).map(|value| value.to_vec())
             }
         }
@@ -193,6 +193,14 @@ impl Place<'_> {
                 (!entry.is_expired(snapshot.now_ms)).then_some(entry)
             }
             Place::Nowhere => None,
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        match self {
+            Place::Live(keys, _) => keys.now_ms(),
+            Place::Frozen(snapshot) => snapshot.now_ms,
+            Place::Nowhere => 0,
         }
     }
 }

@@ -118,7 +118,9 @@ fn usage(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     match cx.keys.peek(&key) {
         Some(entry) => {
-            cx.reply.integer(entry.memory_bytes() as i64 + cx.keys.db().bytes_per_slot())
+            let db = cx.keys.db();
+            let own = entry.memory_bytes() + db.index_bytes_of(key.hash, key.bytes);
+            cx.reply.integer(own as i64 + db.bytes_per_slot());
         }
         None => cx.reply.null(),
     }
