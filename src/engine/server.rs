@@ -10,6 +10,7 @@ use super::{Effect, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
+use crate::observe::latency::{LatencyMonitor, Spike};
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
@@ -73,6 +74,7 @@ pub struct Server {
     pub watched: WatchTable,
     pub waits: WaitTable,
     pub slow_log: SlowLog,
+    pub latency: LatencyMonitor,
     pub pause: Pause,
     pub prng: Prng,
     pub parts: ServerParts,
@@ -111,6 +113,7 @@ impl Server {
             watched: WatchTable::default(),
             waits: WaitTable::default(),
             slow_log: SlowLog::default(),
+            latency: LatencyMonitor::default(),
             pause: Pause::default(),
             prng: Prng::seeded(prng.next_u64()),
             run_id: random_hex(prng),
@@ -193,6 +196,9 @@ impl Server {
         access.lfu_log_factor = config.lfu_log_factor;
         access.lfu_decay_minutes = config.lfu_decay_time;
         space.changes.observers.events = config.notify_keyspace_events;
+        if !config.latency_tracking {
+            self.stats.histograms.clear();
+        }
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 
@@ -216,6 +222,17 @@ impl Server {
     pub fn is_slow(&self, elapsed_ns: u64) -> bool {
         let threshold_us = u64::try_from(self.config.slowlog_log_slower_than);
         threshold_us.is_ok_and(|us| elapsed_ns / 1000 >= us)
+    }
+
+    /// Remembers that an event took long, if it did.
+    #[inline]
+    pub fn observe_latency(&mut self, event: &'static str, elapsed_ns: u64) {
+        let threshold_ms = self.config.latency_monitor_threshold;
+        let ms = elapsed_ns / 1_000_000;
+        if threshold_ms > 0 && ms >= threshold_ms {
+            let unix_seconds = self.clock.lap_unix_ms() / 1000;
+            self.latency.add(event, Spike { unix_seconds, ms });
+        }
     }
 
     /// Hands keyspace events to those who listen, in order.

@@ -151,6 +151,22 @@ pub fn commands(view: &View<'_>, text: &mut String) {
     }
 }
 
+/// One line for each command that was called, with percentiles of its time.
+pub fn latencies(view: &View<'_>, text: &mut String) {
+    let server = view.server;
+    for row in server.table.rows() {
+        let Some(histogram) = server.stats.histograms.get(row.id) else { continue };
+        let percentile = |percentile: &f64| {
+            let ns = histogram.value_at_percentile(*percentile);
+            format!("p{percentile}={:.3}", ns as f64 / 1000.0)
+        };
+        let percentiles = &server.config.latency_tracking_info_percentiles.0;
+        let shown = percentiles.iter().map(percentile).collect::<Vec<_>>().join(",");
+        write!(text, "latency_percentiles_usec_{}:{shown}\r\n", row.full_name)
+            .expect("writing to a string cannot fail");
+    }
+}
+
 /// One line for each error code that was answered.
 pub fn errors(view: &View<'_>, text: &mut String) {
     for (code, count) in view.server.stats.errors() {
