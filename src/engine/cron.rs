@@ -30,6 +30,9 @@ impl Engine {
         self.server.clock.lap_ns();
         let more = self.keyspace.expire_due(EXPIRE_BATCH);
         dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
+        if self.keyspace.changes.has_offers() {
+            self.serve_waits();
+        }
         self.server.stats.expire_cycle_us += self.server.clock.lap_ns() / 1000;
         more
     }

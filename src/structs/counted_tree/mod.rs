@@ -221,6 +221,19 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         }
     }
 
+    /// The number of the leaf that [`CountedTree::search`] finds, or that of leaves.
+    pub fn number_where(&self, is_before: impl Fn(&K) -> bool) -> usize {
+        let (mut inner, mut number) = (&*self.root, 0);
+        loop {
+            let at = inner.children.partition_point(|child| is_before(&child.key));
+            number += inner.children[..at].iter().map(|child| child.sums.leaves).sum::<usize>();
+            match inner.children.get(at).map(|child| &child.node) {
+                Some(Node::Inner(below)) => inner = below,
+                Some(Node::Leaf(_)) | None => return number,
+            }
+        }
+    }
+
     /// Changes in place the leaf that [`CountedTree::search`] finds, or the last one; `None` if
     /// there is no leaf. A leaf that `edit` cuts in two yields its second part, and one that it
     /// empties goes away.

@@ -6,6 +6,9 @@ use super::{
 };
 use std::ops::Range;
 
+/// The length at the end of an element takes so many bytes at the most.
+const BACKLEN_WIDTH_MAX: usize = 5;
+
 /// A listpack without elements.
 pub fn new_empty() -> Vec<u8> {
     vec![HEADER_LEN as u8 + 1, 0, 0, 0, 0, 0, END]
@@ -22,6 +25,35 @@ pub fn append(listpack: &mut Vec<u8>, text: &[u8]) -> Result<(), TooLong> {
 pub fn append_element(listpack: &mut Vec<u8>, element: Element<'_>) -> Result<(), TooLong> {
     let end = listpack.len() - 1;
     put(listpack, end..end, element, 0)
+}
+
+/// Adds elements at the end, all or none.
+pub fn extend<'e>(
+    listpack: &mut Vec<u8>,
+    elements: impl IntoIterator<Item = Element<'e>>,
+) -> Result<(), TooLong> {
+    let end = listpack.len() - 1;
+    listpack.truncate(end);
+    let mut added = 0;
+    for element in elements {
+        let room = BYTES_MAX - 1 - listpack.len();
+        let Some((head, head_len, data)) = encode(element)
+            .filter(|(_, head_len, data)| head_len + data.len() + BACKLEN_WIDTH_MAX <= room)
+        else {
+            listpack.truncate(end);
+            listpack.push(END);
+            return Err(TooLong);
+        };
+        let (backlen, backlen_width) = encode_backlen(head_len + data.len());
+        listpack.extend_from_slice(&head[..head_len]);
+        listpack.extend_from_slice(data);
+        listpack.extend_from_slice(&backlen[..backlen_width]);
+        added += 1;
+    }
+    listpack.push(END);
+    write_total(listpack);
+    recount(listpack, 0, added);
+    Ok(())
 }
 
 /// Adds a text at the start.
@@ -164,6 +196,9 @@ fn encode_int(value: i64, head: &mut [u8; 9]) -> usize {
 
 /// Gives a range another length; what it holds afterwards is the caller's to write.
 fn open_gap(listpack: &mut Vec<u8>, range: Range<usize>, len: usize) -> Result<(), TooLong> {
+    if len == range.len() {
+        return Ok(());
+    }
     let old_total = listpack.len();
     let total = old_total - range.len() + len;
     if len > range.len() {

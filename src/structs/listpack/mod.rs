@@ -20,8 +20,8 @@ mod edit;
 mod tests;
 
 pub use edit::{
-    append, append_element, delete, delete_range, insert, merge, new_empty, prepend, replace,
-    replace_element, split_off,
+    append, append_element, delete, delete_range, extend, insert, merge, new_empty, prepend,
+    replace, replace_element, split_off,
 };
 
 use super::number::{I64Buf, format_i64, parse_i64};

@@ -1,0 +1,1 @@
+//! What the write stream says of stream commands.
