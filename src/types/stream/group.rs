@@ -199,7 +199,9 @@ impl Group {
 
 /// The groups of a stream by name.
 #[derive(Clone, Debug, Default)]
-pub struct Groups(Option<Arc<BTreeMap<Box<[u8]>, Arc<Group>>>>);
+pub struct Groups(Option<Arc<ByName>>);
+
+type ByName = BTreeMap<Box<[u8]>, Arc<Group>>;
 
 impl Groups {
     pub fn len(&self) -> usize {

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn ids_are_read_as_redis_reads_them() {
-        let table: [(&[u8], Option<(u64, u64)>); 18] = [
+        type Row = (&'static [u8], Option<(u64, u64)>);
+        let table: [Row; 18] = [
             (b"0-0", Some((0, 0))),
             (b"5", Some((5, 7))),
             (b"5-6", Some((5, 6))),

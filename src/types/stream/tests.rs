@@ -103,10 +103,10 @@ fn step(prng: &mut Prng, log: &mut Log, model: &mut Model, limits: NodeLimits) {
             assert_eq!(log.trim(&trim), trim_model(model, threshold));
         }
         _ => {
-            let limit = Some(prng.below(12));
+            let limit = prng.below(12);
             let threshold = Threshold::Length(prng.below(model.len() as u64 + 1));
-            let trimmed = log.trim(&Trim { threshold, is_approximate: true, limit });
-            assert!(trimmed as u64 <= limit.unwrap_or(0));
+            let trimmed = log.trim(&Trim { threshold, is_approximate: true, limit: Some(limit) });
+            assert!(trimmed as u64 <= limit);
             let left = (model.len() - trimmed) as u64;
             trim_model(model, Threshold::Length(left));
         }
