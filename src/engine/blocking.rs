@@ -57,8 +57,8 @@ pub struct WaitTable {
     lines: ClientsByKey,
     deadlines: BTreeSet<(u64, ClientId)>,
     clients: usize,
-    /// How many of them also wait for values to go.
-    for_changes: usize,
+    /// Those of them who also wait for values to go.
+    for_changes: ClientsByKey,
 }
 
 impl WaitTable {
@@ -70,6 +70,11 @@ impl WaitTable {
     /// The number of keys somebody waits for.
     pub fn keys(&self) -> usize {
         self.lines.len()
+    }
+
+    /// The number of keys that somebody waits to see go.
+    pub fn keys_watched_for_absence(&self) -> usize {
+        self.for_changes.len()
     }
 
     /// The number of clients who do not wait for ever.
@@ -85,21 +90,25 @@ impl WaitTable {
     fn add(&mut self, client: ClientId, wait: &Wait) {
         for key in &wait.keys {
             self.lines.add(wait.db, key, client);
+            if wait.awaited.is_change() {
+                self.for_changes.add(wait.db, key, client);
+            }
         }
         self.deadlines.extend(wait.deadline_ms.map(|at_ms| (at_ms, client)));
         self.clients += 1;
-        self.for_changes += usize::from(wait.awaited.is_change());
     }
 
     fn remove(&mut self, client: ClientId, wait: &Wait) {
         for key in &wait.keys {
             self.lines.remove(wait.db, key, client);
+            if wait.awaited.is_change() {
+                self.for_changes.remove(wait.db, key, client);
+            }
         }
         if let Some(at_ms) = wait.deadline_ms {
             self.deadlines.remove(&(at_ms, client));
         }
         self.clients -= 1;
-        self.for_changes -= usize::from(wait.awaited.is_change());
     }
 }
 
@@ -258,7 +267,7 @@ impl Engine {
         for _ in 0..self.server.waits.lines.count_at(db, key.bytes) {
             let Some(client) = self.server.waits.lines.nth(db, key.bytes, place) else { return };
             let kind = self.keyspace.keys(db).peek(&key).map(|entry| entry.kind());
-            if kind.is_none() && self.server.waits.for_changes == 0 {
+            if kind.is_none() && self.server.waits.for_changes.is_empty() {
                 return;
             }
             let wait = self.clients.get(client).and_then(|session| session.wait.as_ref());

@@ -1,9 +1,9 @@
 //! Streams: entries of fields and values in the order of their IDs, and groups of consumers who
 //! share the reading of them.
 //!
-//! A [`Stream`] is a [`Log`] of entries and its [`Groups`], apart so that a command can read the one
-//! while it changes the other. Both are copy-on-write throughout: cloning a stream for a snapshot
-//! costs two counts, and a writer copies the nodes it changes.
+//! A [`Stream`] is a [`Log`] of entries and its [`Groups`], apart so that a command can read the
+//! one while it changes the other. Both are copy-on-write throughout: cloning a stream for a
+//! snapshot costs two counts, and a writer copies the nodes it changes.
 
 mod commands;
 mod group;

@@ -80,7 +80,8 @@ static GROUPS: Command = Command {
     history: &[("7.0.0", "Tells `entries-read` and `lag`.")],
     args: &[Arg::key("key")],
     reply: Shape::Array,
-    example: "> XGROUP CREATE s g $ MKSTREAM\nOK\n> XINFO GROUPS s\n1)  1) \"name\"\n    2) \"g\"\n    \
+    example: "> XGROUP CREATE s g $ MKSTREAM\nOK\n> XINFO GROUPS s\n1)  1) \"name\"\n\
+              \x20   2) \"g\"\n    \
               3) \"consumers\"\n    4) (integer) 0\n    5) \"pending\"\n    6) (integer) 0\n    \
               7) \"last-delivered-id\"\n    8) \"0-0\"\n    9) \"entries-read\"\n   10) (nil)\n   \
               11) \"lag\"\n   12) (integer) 0",

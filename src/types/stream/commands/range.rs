@@ -40,7 +40,6 @@ const RANGE: Command = Command {
     acl: Categories::STREAM,
     history: &[("6.2.0", "Took ends that do not belong to the range.")],
     keys: &[KeySpec::one(1, KeyFlags::RO.or(KeyFlags::ACCESS))],
-    reply: Shape::Array,
     ..Command::BASE
 };
 
@@ -53,7 +52,8 @@ pub(super) static XRANGE: Command = Command {
         Arg::string("end"),
         Arg::integer("count").token("COUNT").optional(),
     ],
-    example: "> XADD s 1-1 f v\n\"1-1\"\n> XRANGE s - +\n1) 1) \"1-1\"\n   2) 1) \"f\"\n      2) \"v\"",
+    example: "> XADD s 1-1 f v\n\"1-1\"\n> XRANGE s - +\n1) 1) \"1-1\"\n   2) 1) \"f\"\n\
+              \x20     2) \"v\"",
     run: |cx, args| range(cx, args, false),
     ..RANGE
 };

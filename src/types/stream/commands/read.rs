@@ -42,7 +42,8 @@ pub(super) static XREAD: Command = Command {
     acl: Categories::STREAM,
     keys: &[keys_after_streams(1)],
     args: &[COUNT, BLOCK, STREAMS],
-    example: "> XADD s 1-1 f v\n\"1-1\"\n> XREAD STREAMS s 0\n1) 1) \"s\"\n   2) 1) 1) \"1-1\"\n         \
+    example: "> XADD s 1-1 f v\n\"1-1\"\n> XREAD STREAMS s 0\n1) 1) \"s\"\n\
+              \x20  2) 1) 1) \"1-1\"\n         \
               2) 1) \"f\"\n            2) \"v\"",
     run: xread,
     ..Command::BASE
@@ -52,7 +53,7 @@ pub(super) static XREADGROUP: Command = Command {
     name: "xreadgroup",
     since: "5.0.0",
     group: command::Group::Stream,
-    summary: "Returns entries as a consumer of a group, new ones or those it has, or waits for some.",
+    summary: "Returns new entries to a consumer of a group, or those it has, or waits for some.",
     complexity: "O(N) with N entries in the answer",
     arity: Arity::at_least(7),
     flags: Flags::BLOCKING.or(Flags::WRITE),
