@@ -146,7 +146,6 @@ const TEMPLATES: &[&str] = &[
     "XREADGROUP GROUP G C NOACK STREAMS K K > >",
     "XREVRANGE K + - COUNT N",
     "XREVRANGE K E -",
-    "XSETID K E",
     "XTRIM K MAXLEN|MINID ~|= N",
     "XTRIM K MAXLEN ~ 3 LIMIT I",
 ];
