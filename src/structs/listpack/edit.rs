@@ -35,24 +35,46 @@ pub fn extend<'e>(
     let end = listpack.len() - 1;
     listpack.truncate(end);
     let mut added = 0;
-    for element in elements {
-        let room = BYTES_MAX - 1 - listpack.len();
-        let Some((head, head_len, data)) = encode(element)
-            .filter(|(_, head_len, data)| head_len + data.len() + BACKLEN_WIDTH_MAX <= room)
-        else {
-            listpack.truncate(end);
-            listpack.push(END);
-            return Err(TooLong);
-        };
-        let (backlen, backlen_width) = encode_backlen(head_len + data.len());
-        listpack.extend_from_slice(&head[..head_len]);
-        listpack.extend_from_slice(data);
-        listpack.extend_from_slice(&backlen[..backlen_width]);
+    let extended = elements.into_iter().try_for_each(|element| {
         added += 1;
+        push_element(listpack, element)
+    });
+    if extended.is_err() {
+        listpack.truncate(end);
     }
     listpack.push(END);
+    extended?;
     write_total(listpack);
     recount(listpack, 0, added);
+    Ok(())
+}
+
+/// Adds an element to bytes without an end. The smallest ones, which are most, take a short way.
+#[inline]
+fn push_element(bytes: &mut Vec<u8>, element: Element<'_>) -> Result<(), TooLong> {
+    let room = BYTES_MAX - 1 - bytes.len().min(BYTES_MAX - 1);
+    match element {
+        Element::Int(value @ 0..=127) if room >= 2 => {
+            bytes.extend_from_slice(&[value as u8, 1]);
+            return Ok(());
+        }
+        Element::Str(text) if text.len() < 64 && room >= 66 => {
+            bytes.reserve(text.len() + 2);
+            bytes.push(0x80 | text.len() as u8);
+            bytes.extend_from_slice(text);
+            bytes.push(text.len() as u8 + 1);
+            return Ok(());
+        }
+        _ => {}
+    }
+    let (head, head_len, data) = encode(element).ok_or(TooLong)?;
+    if head_len + data.len() + BACKLEN_WIDTH_MAX > room {
+        return Err(TooLong);
+    }
+    let (backlen, backlen_width) = encode_backlen(head_len + data.len());
+    bytes.extend_from_slice(&head[..head_len]);
+    bytes.extend_from_slice(data);
+    bytes.extend_from_slice(&backlen[..backlen_width]);
     Ok(())
 }
 

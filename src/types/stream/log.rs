@@ -105,7 +105,7 @@ impl Log {
                 if node.has_room(bytes, limits) {
                     return (node.append(id, pairs), None);
                 }
-                match Node::new(id, pairs) {
+                match Node::new(id, pairs, node.next_capacity(limits)) {
                     Ok(second) => {
                         node.shrink();
                         (Ok(()), Some(second))
@@ -116,7 +116,7 @@ impl Log {
         );
         match appended {
             Some(result) => result?,
-            None => self.nodes.push_back(Node::new(id, pairs)?),
+            None => self.nodes.push_back(Node::new(id, pairs, 0)?),
         }
         self.last_id = id;
         self.entries_added = self.entries_added.wrapping_add(1);

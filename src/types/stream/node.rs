@@ -45,28 +45,43 @@ impl NodeLimits {
 pub struct Node {
     master: StreamId,
     last: StreamId,
+    header: Header,
     bytes: Vec<u8>,
 }
 
-/// What stands before the entries.
-#[derive(Clone, Copy)]
+/// What stands before the entries, read once. Numbers of elements fit 32 bits, as positions do:
+/// a listpack is no longer.
+#[derive(Clone, Copy, Debug, Default)]
 struct Header {
-    live: usize,
-    deleted: usize,
-    field_count: usize,
-    fields_at: usize,
+    live: u32,
+    deleted: u32,
+    field_count: u32,
+    fields_at: u32,
+}
+
+impl Header {
+    fn read(listpack: Listpack<'_>) -> Header {
+        let mut elements = listpack.iter();
+        let mut number = || count_of(elements.next().expect("a node has a header").1) as u32;
+        let (live, deleted, field_count) = (number(), number(), number());
+        let fields_at = elements.next().expect("the header ends with a zero").0 as u32;
+        Header { live, deleted, field_count, fields_at }
+    }
 }
 
 impl Node {
-    /// A node with one entry, of which the fields and values take turns.
-    pub fn new(id: StreamId, pairs: &[&[u8]]) -> Result<Node, TooLong> {
-        let mut bytes = listpack::new_empty();
+    /// A node with one entry, of which the fields and values take turns, and with room for so many
+    /// bytes.
+    pub fn new(id: StreamId, pairs: &[&[u8]], capacity: usize) -> Result<Node, TooLong> {
+        let mut bytes = Vec::with_capacity(capacity);
+        bytes.extend_from_slice(&listpack::new_empty());
         let count = Element::Int((pairs.len() / 2) as i64);
         let fields = pairs.iter().step_by(2).map(|field| Element::of(field));
         let head = [Element::Int(1), Element::Int(0), count].into_iter();
         listpack::extend(&mut bytes, head.chain(fields).chain([Element::Int(0)]))?;
         extend_by_entry(&mut bytes, StreamId::MIN, pairs, true)?;
-        Ok(Node { master: id, last: id, bytes })
+        let header = Header::read(Listpack::trusted(&bytes));
+        Ok(Node { master: id, last: id, header, bytes })
     }
 
     /// A node of foreign bytes; `None` if they are none.
@@ -75,7 +90,8 @@ impl Node {
             return None;
         }
         let last = check_layout(master, Listpack::trusted(&bytes))?;
-        Some(Node { master, last, bytes })
+        let header = Header::read(Listpack::trusted(&bytes));
+        Some(Node { master, last, header, bytes })
     }
 
     pub fn master(&self) -> StreamId {
@@ -97,16 +113,7 @@ impl Node {
 
     /// How many entries are not deleted.
     pub fn live(&self) -> usize {
-        count_of(self.listpack().at(self.listpack().start()))
-    }
-
-    fn header(&self) -> Header {
-        let mut elements = self.listpack().iter();
-        let mut next = || elements.next().expect("a node has a header").1;
-        let (live, deleted) = (count_of(next()), count_of(next()));
-        let field_count = count_of(next());
-        let fields_at = elements.next().expect("the header ends with a zero").0;
-        Header { live, deleted, field_count, fields_at }
+        self.header.live as usize
     }
 
     /// Whether an entry with so many bytes of fields and values still goes here.
@@ -114,15 +121,15 @@ impl Node {
         if self.bytes.len().saturating_add(bytes) >= limits.max_bytes() {
             return false;
         }
-        let header = self.header();
-        limits.max_entries == 0 || ((header.live + header.deleted) as u64) < limits.max_entries
+        let entries = u64::from(self.header.live) + u64::from(self.header.deleted);
+        limits.max_entries == 0 || entries < limits.max_entries
     }
 
     /// Adds an entry with an ID beyond the last one.
     pub fn append(&mut self, id: StreamId, pairs: &[&[u8]]) -> Result<(), TooLong> {
-        let header = self.header();
-        let is_same = header.field_count == pairs.len() / 2 && {
-            let own = self.listpack().iter_from(header.fields_at);
+        let header = self.header;
+        let is_same = header.field_count as usize == pairs.len() / 2 && {
+            let own = self.listpack().iter_from(header.fields_at as usize);
             own.zip(pairs.iter().step_by(2)).all(|((_, own), field)| own.is(field))
         };
         let delta = StreamId {
@@ -138,6 +145,12 @@ impl Node {
     /// Gives back the room kept for further entries.
     pub fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
+    }
+
+    /// About how many bytes a node after this one will take.
+    pub fn next_capacity(&self, limits: NodeLimits) -> usize {
+        const CAPACITY_MAX: usize = 4096;
+        self.bytes.len().min(limits.max_bytes()).min(CAPACITY_MAX)
     }
 
     /// Deletes an entry; false if it is not there.
@@ -166,23 +179,31 @@ impl Node {
             listpack::replace_element(&mut self.bytes, at, Element::Int(flags | DELETED))
                 .expect(FITS);
         }
-        let Header { live, deleted, .. } = self.header();
-        self.set_counts(live - flags_at.len(), deleted + flags_at.len());
+        let (Header { live, deleted, .. }, count) = (self.header, flags_at.len() as u32);
+        self.set_counts(live - count, deleted + count);
     }
 
-    fn set_counts(&mut self, live: usize, deleted: usize) {
+    fn set_counts(&mut self, live: u32, deleted: u32) {
+        let len = self.bytes.len();
         let live_at = self.listpack().start();
-        let live = Element::Int(live as i64);
-        listpack::replace_element(&mut self.bytes, live_at, live).expect(FITS);
-        let deleted_at = self.listpack().next(live_at);
-        let deleted = Element::Int(deleted as i64);
-        listpack::replace_element(&mut self.bytes, deleted_at, deleted).expect(FITS);
+        if deleted != self.header.deleted {
+            let at = self.listpack().next(live_at);
+            let deleted = Element::Int(i64::from(deleted));
+            listpack::replace_element(&mut self.bytes, at, deleted).expect(FITS);
+        }
+        let element = Element::Int(i64::from(live));
+        listpack::replace_element(&mut self.bytes, live_at, element).expect(FITS);
+        if self.bytes.len() == len {
+            (self.header.live, self.header.deleted) = (live, deleted);
+        } else {
+            self.header = Header::read(self.listpack());
+        }
     }
 
     /// The live entries, from both ends.
     pub fn entries(&self) -> NodeEntries<'_> {
-        let header = self.header();
-        let mut after_fields = self.listpack().iter_from(header.fields_at);
+        let header = self.header;
+        let mut after_fields = self.listpack().iter_from(header.fields_at as usize);
         for _ in 0..=header.field_count {
             after_fields.next();
         }
@@ -190,8 +211,8 @@ impl Node {
         NodeEntries {
             listpack: self.listpack(),
             master: self.master,
-            fields_at: header.fields_at,
-            field_count: header.field_count,
+            fields_at: header.fields_at as usize,
+            field_count: header.field_count as usize,
             front,
             back: self.listpack().end(),
         }
