@@ -19,7 +19,7 @@ mod tests;
 
 use triomphe::Arc;
 
-use super::{Bound, EntryRef, Group, IdBuf, NodeLimits, Pending, Stream, StreamId};
+use super::{Bound, EntryRef, Group, IdBuf, Log, NodeLimits, Pending, Stream, StreamId};
 use crate::command::{Args, Command, CommandError};
 use crate::config::EventClasses;
 use crate::engine::Cx;
@@ -90,6 +90,14 @@ fn put_stream(cx: &mut Cx<'_>, key: &Key<'_>, stream: Stream) {
     let entry = Entry::new(key.bytes, value, Encoding::Stream, None);
     entry.set_clock(cx.keys.access().fresh());
     cx.keys.put(key.hash, entry);
+}
+
+/// Frees what a stream no longer has: elsewhere if it is much.
+fn discard_log(cx: &mut Cx<'_>, old: Option<Log>) {
+    let Some(log) = old else { return };
+    let stream = Stream { log, ..Stream::default() };
+    let value = NewValue::Object(Kind::Stream, Object::Stream(Arc::new(stream)));
+    cx.keys.space().changes.discard(Entry::new(b"", value, Encoding::Stream, None));
 }
 
 fn limits(cx: &Cx<'_>) -> NodeLimits {

@@ -169,7 +169,7 @@ impl Group {
     }
 
     /// Whether an entry was delivered and acknowledged.
-    pub fn is_done_with(&self, id: StreamId) -> bool {
+    fn is_done_with(&self, id: StreamId) -> bool {
         id <= self.last_id && self.pending.get(id).is_none()
     }
 
@@ -242,6 +242,11 @@ impl Groups {
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Group)> {
         let groups = self.0.iter().flat_map(|groups| groups.iter());
         groups.map(|(name, group)| (&**name, &**group))
+    }
+
+    /// Whether every group has delivered an entry and none waits for its acknowledgement.
+    pub fn are_done_with(&self, id: StreamId) -> bool {
+        self.iter().all(|(_, group)| group.is_done_with(id))
     }
 
     /// Ends that an entry is pending, in all groups.

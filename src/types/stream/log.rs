@@ -15,30 +15,11 @@ use crate::structs::listpack::TooLong;
 /// The entries of a stream and what has happened to them. Cloning it takes a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
-    nodes: CountedTree<Node, StreamId>,
+    pub(super) nodes: CountedTree<Node, StreamId>,
     pub last_id: StreamId,
     /// The highest ID that was deleted, not trimmed.
     pub max_deleted_id: StreamId,
     pub entries_added: u64,
-}
-
-/// Up to where a stream is trimmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Threshold {
-    /// So many entries stay.
-    Length(u64),
-    /// Entries before this ID go.
-    Id(StreamId),
-}
-
-/// A trimming: where to, and how exactly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trim {
-    pub threshold: Threshold,
-    /// Only whole nodes go.
-    pub is_approximate: bool,
-    /// At most so many entries go, in whole nodes; `None` sets no limit.
-    pub limit: Option<u64>,
 }
 
 impl Log {
@@ -176,53 +157,8 @@ impl Log {
     }
 
     /// Takes away an entry that is there, without leaving a trace of its ID.
-    pub fn remove(&mut self, id: StreamId) {
+    pub(super) fn remove(&mut self, id: StreamId) {
         self.nodes.update(|last| *last < id, |node| (node.delete(id), None));
-    }
-
-    /// How many of the first nodes go as a whole in a trimming, with how many entries.
-    fn doomed_nodes(&self, trim: &Trim) -> (usize, usize) {
-        let (mut nodes, mut entries) = (0, 0);
-        for node in self.nodes() {
-            let (live, left) = (node.live(), self.len() - entries);
-            let goes = match trim.threshold {
-                Threshold::Length(max) => left as u64 > max && (left - live) as u64 >= max,
-                Threshold::Id(min) => node.last() < min,
-            };
-            if !goes || trim.limit.is_some_and(|limit| (entries + live) as u64 > limit) {
-                break;
-            }
-            nodes += 1;
-            entries += live;
-        }
-        (nodes, entries)
-    }
-
-    /// Deletes entries from the start on and says how many they were.
-    pub fn trim(&mut self, trim: &Trim) -> usize {
-        let (nodes, mut removed) = self.doomed_nodes(trim);
-        self.nodes.remove(0..nodes);
-        if trim.is_approximate {
-            return removed;
-        }
-        let mut left = self.len() as u64;
-        let mut wants = |id: StreamId| match trim.threshold {
-            Threshold::Length(max) => {
-                let wants = left > max;
-                left = left.saturating_sub(1);
-                wants
-            }
-            Threshold::Id(min) => id < min,
-        };
-        if self.first_id().is_some_and(|first| match trim.threshold {
-            Threshold::Length(max) => self.len() as u64 > max,
-            Threshold::Id(min) => first < min,
-        }) {
-            let in_first =
-                self.nodes.update(|_| false, |node| (node.delete_first(&mut wants), None));
-            removed += in_first.unwrap_or(0);
-        }
-        removed
     }
 
     /// Whether an entry at or after an ID was deleted, as far as the highest deleted one tells.

@@ -13,13 +13,15 @@ mod node;
 mod pending;
 #[cfg(test)]
 mod tests;
+mod trim;
 
 pub use commands::COMMANDS;
 pub use group::{Consumer, ConsumerId, Group, Groups, Pending};
 pub use id::{Bound, IdBuf, NewId, StreamId};
-pub use log::{Entries, Log, Threshold, Trim};
+pub use log::{Entries, Log};
 pub use node::{EntryRef, Node, NodeLimits, Pairs};
 pub use pending::IdMap;
+pub use trim::{References, Threshold, Trim, Trimmed};
 
 /// A stream. Cloning it takes a snapshot.
 #[derive(Clone, Debug, Default)]

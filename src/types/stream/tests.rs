@@ -100,12 +100,13 @@ fn step(prng: &mut Prng, log: &mut Log, model: &mut Model, limits: NodeLimits) {
                 _ => Threshold::Length((model.len() as u64).saturating_sub(prng.below(12))),
             };
             let trim = Trim { threshold, is_approximate: false, limit: None };
-            assert_eq!(log.trim(&trim), trim_model(model, threshold));
+            assert_eq!(log.trim(&trim).count, trim_model(model, threshold));
         }
         _ => {
             let limit = prng.below(12);
             let threshold = Threshold::Length(prng.below(model.len() as u64 + 1));
-            let trimmed = log.trim(&Trim { threshold, is_approximate: true, limit: Some(limit) });
+            let trim = Trim { threshold, is_approximate: true, limit: Some(limit) };
+            let trimmed = log.trim(&trim).count;
             assert!(trimmed as u64 <= limit);
             let left = (model.len() - trimmed) as u64;
             trim_model(model, Threshold::Length(left));

@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::{INVALID_ID, edit_stream, event, limits, offer, put_stream, write_id};
+use super::delete::{REFERENCES, references};
+use super::{INVALID_ID, discard_log, edit_stream, event, limits, offer, put_stream, write_id};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
@@ -12,7 +13,7 @@ use crate::engine::Cx;
 use crate::keyspace::Key;
 use crate::structs::listpack;
 use crate::structs::number::{I64Buf, format_i64};
-use crate::types::stream::{Log, NewId, Stream, StreamId, Threshold, Trim};
+use crate::types::stream::{NewId, References, Stream, StreamId, Threshold, Trim, Trimmed};
 
 const OPERATOR: Arg =
     Arg::one_of("operator", &[Arg::flag("equal", "="), Arg::flag("approximately", "~")]).optional();
@@ -40,12 +41,14 @@ pub(super) static XADD: Command = Command {
     history: &[
         ("6.2.0", "Took `NOMKSTREAM`, `MINID` and `LIMIT`."),
         ("7.0.0", "Took IDs of which only the milliseconds are given, as `<ms>-*`."),
+        ("8.2.0", "Took `KEEPREF`, `DELREF` and `ACKED`."),
     ],
     keys: &[KeySpec::one(1, KeyFlags::RW.or(KeyFlags::UPDATE))
         .notes("It may trim, and so is no mere INSERT.")],
     args: &[
         Arg::key("key"),
         Arg::flag("nomkstream", "NOMKSTREAM").optional().since("6.2.0"),
+        REFERENCES.since("8.2.0"),
         Arg::block("trim", TRIM_ARGS).optional(),
         Arg::one_of("id-selector", &[Arg::flag("auto-id", "*"), Arg::string("id")]),
         Arg::block("data", &[Arg::string("field"), Arg::string("value")]).multiple(),
@@ -60,13 +63,14 @@ pub(super) static XADD: Command = Command {
 struct Options {
     makes_no_stream: bool,
     trim: Option<Trim>,
-    /// The threshold as it was written.
+    references: Option<References>,
     id: Option<NewId>,
 }
 
 impl Options {
     fn read(cx: &Cx<'_>, args: &mut Args<'_>, has_id: bool) -> Result<Options, CommandError> {
-        let mut options = Options { makes_no_stream: false, trim: None, id: None };
+        let mut options =
+            Options { makes_no_stream: false, trim: None, references: None, id: None };
         let mut limit = None;
         while !args.is_empty() {
             if has_id && args.peek() == Some(b"*") {
@@ -87,6 +91,10 @@ impl Options {
                 args.check()?;
                 let error = CommandError::Fixed("ERR The LIMIT argument must be >= 0.");
                 limit = Some(u64::try_from(count).map_err(|_| error)?);
+            } else if let Some(references) = references(args) {
+                if options.references.replace(references).is_some() {
+                    return Err(CommandError::Syntax);
+                }
             } else if !has_id {
                 return Err(CommandError::Syntax);
             } else if args.option("nomkstream") {
@@ -98,6 +106,12 @@ impl Options {
         }
         options.set_limit(cx, limit, has_id)?;
         Ok(options)
+    }
+
+    /// Trims as the options say.
+    fn trim(&self, stream: &mut Stream) -> Trimmed {
+        let references = self.references.unwrap_or(References::Keep);
+        self.trim.map_or_else(Trimmed::default, |trim| stream.trim(&trim, references))
     }
 
     fn set_trim(
@@ -183,9 +197,10 @@ fn xadd(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         cx.reply.null();
         return Ok(());
     };
+    discard_log(cx, trimmed.old);
     write_id(&mut cx.reply, id);
     cx.keys.changed(&key, EventClasses::STREAM, "xadd");
-    if trimmed > 0 {
+    if trimmed.count > 0 {
         event(cx, &key, "xtrim");
     }
     let is_approximate = options.trim.is_some_and(|trim| trim.is_approximate);
@@ -196,7 +211,7 @@ fn xadd(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Adds an entry and trims; its ID and how many entries went, or `None` if there is no stream and
+/// Adds an entry and trims; its ID and which entries went, or `None` if there is no stream and
 /// none is to be made.
 fn add(
     cx: &mut Cx<'_>,
@@ -204,9 +219,10 @@ fn add(
     options: &Options,
     wanted: NewId,
     pairs: &[&[u8]],
-) -> Result<Option<(StreamId, usize)>, CommandError> {
+) -> Result<Option<(StreamId, Trimmed)>, CommandError> {
     let (limits, now_ms) = (limits(cx), cx.keys.now_ms());
-    let append = |log: &mut Log| {
+    let append = |stream: &mut Stream| {
+        let log = &mut stream.log;
         if log.last_id == StreamId::MAX {
             return Err(CommandError::Fixed(
                 "ERR The stream has exhausted the last possible ID, unable to add more items",
@@ -217,21 +233,21 @@ fn add(
         ))?;
         let too_large = |_| CommandError::Fixed("ERR Elements are too large to be stored");
         log.append(id, pairs, limits).map_err(too_large)?;
-        Ok((id, options.trim.map_or(0, |trim| log.trim(&trim))))
+        Ok((id, options.trim(stream)))
     };
     let total = pairs.iter().map(|text| text.len()).fold(0, usize::saturating_add);
     if total > listpack::BYTES_MAX {
         super::is_stream(cx, key)?;
         return Err(CommandError::Fixed("ERR Elements are too large to be stored"));
     }
-    if let Some(added) = edit_stream(cx, key, |stream, _| append(&mut stream.log))? {
+    if let Some(added) = edit_stream(cx, key, |stream, _| append(stream))? {
         return added.map(Some);
     }
     if options.makes_no_stream {
         return Ok(None);
     }
     let mut stream = Stream::default();
-    let added = append(&mut stream.log)?;
+    let added = append(&mut stream)?;
     put_stream(cx, key, stream);
     Ok(Some(added))
 }
@@ -245,36 +261,47 @@ fn propagate_xadd(
     id: StreamId,
     pairs: &[&[u8]],
 ) {
-    let (threshold, id) = (trim_reached(cx, key, options.trim), id.to_vec());
+    let (trimming, id) = (trimming_done(cx, key, options), id.to_vec());
     let mut words: Vec<&[u8]> = vec![b"XADD", key.bytes];
     if options.makes_no_stream {
         words.push(b"NOMKSTREAM");
     }
-    if let Some((strategy, threshold)) = &threshold {
-        words.extend([strategy.as_bytes(), b"=", threshold]);
-    }
+    words.extend(trimming.iter().map(Vec::as_slice));
     words.push(&id);
     words.extend_from_slice(pairs);
     cx.propagate_as(&words);
 }
 
-/// The exact trimming that comes to the same result as one that was just done.
-fn trim_reached(cx: &Cx<'_>, key: &Key<'_>, trim: Option<Trim>) -> Option<(&'static str, Vec<u8>)> {
-    let trim = trim?;
-    let entry = cx.keys.peek(key)?;
-    let log = &super::stream_of(entry).ok()?.log;
-    let length = |length: u64| {
-        let length = i64::try_from(length).unwrap_or(i64::MAX);
-        format_i64(length, &mut I64Buf::new()).to_vec()
+/// The words of the exact trimming that comes to the same result as one that was just done.
+fn trimming_done(cx: &Cx<'_>, key: &Key<'_>, options: &Options) -> Vec<Vec<u8>> {
+    let Some(trim) = options.trim else { return Vec::new() };
+    let entry = cx.keys.peek(key).expect("it was just trimmed");
+    let log = &super::stream_of(entry).expect("it was just trimmed").log;
+    // What groups are not done with stays in between, so that only the length tells.
+    let by_length = options.references == Some(References::Acknowledged);
+    let reached = match trim.threshold {
+        threshold if !trim.is_approximate => threshold,
+        Threshold::Id(_) if !by_length => {
+            Threshold::Id(log.first_held_id().unwrap_or(StreamId::MAX))
+        }
+        Threshold::Length(_) | Threshold::Id(_) => Threshold::Length(log.len() as u64),
     };
-    Some(match trim.threshold {
-        Threshold::Length(_) if trim.is_approximate => ("MAXLEN", length(log.len() as u64)),
-        Threshold::Length(max) => ("MAXLEN", length(max)),
-        Threshold::Id(_) if trim.is_approximate => {
-            ("MINID", log.first_held_id().unwrap_or(StreamId::MAX).to_vec())
+    let (strategy, threshold) = match reached {
+        Threshold::Length(max) => {
+            let max = i64::try_from(max).unwrap_or(i64::MAX);
+            ("MAXLEN", format_i64(max, &mut I64Buf::new()).to_vec())
         }
         Threshold::Id(min) => ("MINID", min.to_vec()),
-    })
+    };
+    let references = match options.references {
+        None => None,
+        Some(References::Keep) => Some("KEEPREF"),
+        Some(References::Delete) => Some("DELREF"),
+        Some(References::Acknowledged) => Some("ACKED"),
+    };
+    let mut words = vec![strategy.as_bytes().to_vec(), b"=".to_vec(), threshold];
+    words.extend(references.map(|word| word.as_bytes().to_vec()));
+    words
 }
 
 pub(super) static XTRIM: Command = Command {
@@ -287,9 +314,12 @@ pub(super) static XTRIM: Command = Command {
     flags: Flags::WRITE,
     acl: Categories::STREAM,
     tips: &["nondeterministic_output"],
-    history: &[("6.2.0", "Took `MINID` and `LIMIT`.")],
+    history: &[
+        ("6.2.0", "Took `MINID` and `LIMIT`."),
+        ("8.2.0", "Took `KEEPREF`, `DELREF` and `ACKED`."),
+    ],
     keys: &[KeySpec::one(1, KeyFlags::RW.or(KeyFlags::DELETE))],
-    args: &[Arg::key("key"), Arg::block("trim", TRIM_ARGS)],
+    args: &[Arg::key("key"), Arg::block("trim", TRIM_ARGS), REFERENCES.since("8.2.0")],
     reply: Shape::Integer,
     example: "> XADD s 1-1 f v\n\"1-1\"\n> XADD s 2-1 f v\n\"2-1\"\n> XTRIM s MINID 2\n(integer) 1",
     run: xtrim,
@@ -301,16 +331,18 @@ fn xtrim(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let options = Options::read(cx, args, false)?;
     args.done()?;
     let trim = options.trim.ok_or(CommandError::Syntax)?;
-    let trimmed = edit_stream(cx, &key, |stream, _| stream.log.trim(&trim))?.unwrap_or(0);
-    if trimmed > 0 {
+    let trimmed = edit_stream(cx, &key, |stream, _| options.trim(stream))?.unwrap_or_default();
+    discard_log(cx, trimmed.old);
+    if trimmed.count > 0 {
         cx.keys.changed(&key, EventClasses::STREAM, "xtrim");
-        super::changed_quietly(cx, trimmed - 1);
+        super::changed_quietly(cx, trimmed.count - 1);
         if trim.is_approximate && cx.is_propagating() {
-            let (strategy, threshold) =
-                trim_reached(cx, &key, options.trim).expect("the key is a stream");
-            cx.propagate_as(&[b"XTRIM", key.bytes, strategy.as_bytes(), b"=", &threshold]);
+            let trimming = trimming_done(cx, &key, &options);
+            let mut words: Vec<&[u8]> = vec![b"XTRIM", key.bytes];
+            words.extend(trimming.iter().map(Vec::as_slice));
+            cx.propagate_as(&words);
         }
     }
-    cx.reply.integer(trimmed as i64);
+    cx.reply.integer(trimmed.count as i64);
     Ok(())
 }

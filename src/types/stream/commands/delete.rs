@@ -11,7 +11,7 @@ use crate::command::{
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::Key;
-use crate::types::stream::{Stream, StreamId};
+use crate::types::stream::{References, Stream, StreamId};
 
 pub(super) static XDEL: Command = Command {
     name: "xdel",
@@ -51,15 +51,6 @@ fn deleted_entries(cx: &mut Cx<'_>, key: &Key<'_>, count: usize) {
     }
 }
 
-/// What becomes of groups in which a deleted entry is pending.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum References {
-    Keep,
-    Delete,
-    /// Only what every group is done with is deleted.
-    Acknowledged,
-}
-
 /// What became of one entry, as it is answered.
 #[derive(Clone, Copy)]
 enum Fate {
@@ -68,11 +59,22 @@ enum Fate {
     Kept = 2,
 }
 
-const REFERENCES: Arg = Arg::one_of(
+/// What is to become of groups in which an entry is pending.
+pub(super) const REFERENCES: Arg = Arg::one_of(
     "condition",
     &[Arg::flag("keepref", "KEEPREF"), Arg::flag("delref", "DELREF"), Arg::flag("acked", "ACKED")],
 )
 .optional();
+
+/// The next argument if it is one of [`REFERENCES`].
+pub(super) fn references(args: &mut Args<'_>) -> Option<References> {
+    let words = [
+        ("keepref", References::Keep),
+        ("delref", References::Delete),
+        ("acked", References::Acknowledged),
+    ];
+    words.into_iter().find(|(word, _)| args.option(word)).map(|(_, references)| references)
+}
 
 const IDS: Arg =
     Arg::block("ids", &[Arg::integer("numids"), Arg::string("id").multiple()]).token("IDS");
@@ -115,15 +117,10 @@ pub(super) static XACKDEL: Command = Command {
 
 /// Reads the IDs and what becomes of references to them, in any order.
 fn references_and_ids(args: &mut Args<'_>) -> Result<(References, Vec<StreamId>), CommandError> {
-    let (mut references, mut listed) = (None, None);
+    let (mut chosen, mut listed) = (None, None);
     while !args.is_empty() {
-        let option = [
-            ("keepref", References::Keep),
-            ("delref", References::Delete),
-            ("acked", References::Acknowledged),
-        ];
-        if let Some((_, option)) = option.into_iter().find(|(word, _)| args.option(word)) {
-            if references.replace(option).is_some() {
+        if let Some(references) = references(args) {
+            if chosen.replace(references).is_some() {
                 return Err(CommandError::Syntax);
             }
         } else if listed.is_none() && args.option_with_value("ids") {
@@ -133,7 +130,7 @@ fn references_and_ids(args: &mut Args<'_>) -> Result<(References, Vec<StreamId>)
         }
     }
     let listed = listed.ok_or(CommandError::Syntax)?;
-    Ok((references.unwrap_or(References::Keep), listed))
+    Ok((chosen.unwrap_or(References::Keep), listed))
 }
 
 fn counted_ids(args: &mut Args<'_>) -> Result<Vec<StreamId>, CommandError> {
@@ -155,7 +152,7 @@ fn xdelex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (references, ids) = references_and_ids(args)?;
     delete_each(cx, &key, &ids, |stream, id| {
         let may_go = references != References::Acknowledged
-            || (!stream.groups.is_empty() && is_acknowledged(stream, id));
+            || (!stream.groups.is_empty() && stream.groups.are_done_with(id));
         let fate = match (stream.log.get(id), may_go) {
             (None, _) => Fate::Missing,
             (Some(_), false) => Fate::Kept,
@@ -177,7 +174,7 @@ fn xackdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         let is_acknowledged_here = own.is_some();
         let fate = if !is_acknowledged_here {
             Fate::Missing
-        } else if references == References::Acknowledged && !is_acknowledged(stream, id) {
+        } else if references == References::Acknowledged && !stream.groups.are_done_with(id) {
             Fate::Kept
         } else {
             stream.log.delete(id);
@@ -187,11 +184,6 @@ fn xackdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         let released = references == References::Delete && may_release && stream.groups.release(id);
         (fate, is_acknowledged_here || released)
     })
-}
-
-/// Whether every group has delivered an entry and none waits for its acknowledgement.
-fn is_acknowledged(stream: &Stream, id: StreamId) -> bool {
-    stream.groups.iter().all(|(_, group)| group.is_done_with(id))
 }
 
 /// Answers with what became of each entry, which `delete` says along with whether groups changed.

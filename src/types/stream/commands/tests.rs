@@ -157,8 +157,10 @@ fn random_line(prng: &mut Prng) -> String {
     match pick(&["add", "add", "add", "trim", "del", "read", "read", "claim", "ack", "group"])
         .as_str()
     {
-        "add" => pick(&["XADD s * f v", "XADD s MAXLEN ~ 5 * f v", "XADD s MINID ~ 4 * g v h v"]),
-        "trim" => pick(&["XTRIM s MAXLEN ~ 6", "XTRIM s MAXLEN 7", "XTRIM s MINID ~ 3"]),
+        "add" => pick(&["XADD s * f v", "XADD s MAXLEN ~ 5 * f v", "XADD s ACKED MINID ~ 4 * g v"]),
+        "trim" => {
+            pick(&["XTRIM s MAXLEN ~ 6", "XTRIM s MAXLEN ~ 7 ACKED", "XTRIM s MINID ~ 3 DELREF"])
+        }
         "del" => pick(&["XDEL s ID", "XDELEX s ACKED IDS 1 ID", "XACKDEL s g DELREF IDS 2 ID ID2"])
             .replace("ID2", &other)
             .replace("ID", &id),
