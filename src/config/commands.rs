@@ -4,8 +4,8 @@ use super::{Apply, Changed, Config, Directive, Extent, SetBy, SetError, os_reaso
 use crate::command::{
     Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape, help,
 };
-use crate::engine::{Cx, Effect, JobReply};
-use crate::resp::{Protocol, ReplyBuf};
+use crate::engine::{Cx, Effect};
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -185,26 +185,18 @@ pub fn rewrite_file_of(cx: &mut Cx<'_>, args: &mut Args<'_>, extent: Extent) -> 
         return Err(CommandError::Fixed("ERR The server is running without a config file"));
     };
     let config = cx.server.config.clone();
-    let protocol = cx.reply.protocol();
-    cx.answer_by(Box::new(move || answer_rewrite(&config, &path, extent, protocol)));
-    Ok(())
-}
-
-fn answer_rewrite(config: &Config, path: &Path, extent: Extent, protocol: Protocol) -> JobReply {
-    let mut answer = ReplyBuf::new();
-    let mut reply = answer.writer(protocol);
-    match rewrite_file(config, path, extent) {
+    cx.answer_by(move |reply| match rewrite_file(&config, &path, extent) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             reply.ok();
+            Ok(())
         }
         Err(error) => {
             let reason = os_reason(&error);
             tracing::warn!("CONFIG REWRITE failed: {reason}");
-            reply.error(format!("ERR Rewriting config file: {reason}").as_bytes());
+            Err(CommandError::err(format_args!("Rewriting config file: {reason}")))
         }
-    }
-    answer
+    })
 }
 
 /// Replaces the file at once: whoever reads it sees the old text or the new one.

@@ -150,7 +150,7 @@ pub fn timeout_ms(cx: &Cx<'_>, args: &mut Args<'_>) -> u64 {
 
 impl Cx<'_> {
     /// Has the client wait until one of these keys holds a value of this kind; then its request
-    /// runs again. Not to be called inside a transaction.
+    /// runs again. Inside a transaction it does not wait but is answered as if its time were over.
     pub fn wait_for(&mut self, args: &Args<'_>, keys: &[Key<'_>], kind: Kind, timeout_ms: u64) {
         let request = || OwnedRequest::new(&args.request());
         self.wait_with(request, keys, Awaited::Value(kind), timeout_ms);
@@ -164,7 +164,10 @@ impl Cx<'_> {
         awaited: Awaited,
         timeout_ms: u64,
     ) {
-        debug_assert!(!self.in_transaction);
+        if self.in_transaction {
+            self.reply.null_array();
+            return;
+        }
         self.session_mut().suspension = Some(Suspension::Blocked);
         if self.is_retry {
             return;
@@ -294,7 +297,7 @@ impl Engine {
             return false;
         }
         self.server.waits.remove(client, &wait);
-        self.finish_job(client, reply);
+        self.answer_late(client, reply);
         true
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{ClientId, session::Suspension};
 use super::{Clients, Effect, Engine, Job, ListenChange, Server, Session};
+use crate::command::CommandResult;
 use crate::config::{Config, Directive};
 use crate::keyspace::Keys;
 use crate::resp::{Reply, ReplyBuf};
@@ -57,15 +58,25 @@ impl<'a> Cx<'a> {
         self.server.effects.push(effect);
     }
 
-    /// Has a job answer the client, who waits for it. Inside a transaction the job runs here.
-    pub fn answer_by(&mut self, job: Job) {
+    /// Has the reply written on another thread, for which the client waits. Inside a transaction
+    /// it is written here: the replies of EXEC are one.
+    pub fn answer_by(
+        &mut self,
+        write: impl FnOnce(&mut Reply<'_>) -> CommandResult + Send + 'static,
+    ) -> CommandResult {
         if self.in_transaction {
-            self.reply.buffer().append(job());
-            return;
+            return write(&mut self.reply);
         }
+        let (client, protocol) = (self.client, self.reply.protocol());
+        let job: Job = Box::new(move || {
+            let mut out = ReplyBuf::new();
+            write(&mut out.writer(protocol))?;
+            out.cut_up();
+            Ok(out)
+        });
         self.session_mut().suspension = Some(Suspension::Job);
-        let client = self.client;
         self.effect(Effect::Run { client, job });
+        Ok(())
     }
 
     /// Has the driver open the changed listening addresses and answer the client by the outcome.

@@ -4,6 +4,7 @@
 //! driver carries them out in order, after the command that left them and before the next one.
 
 use super::ClientId;
+use crate::command::CommandError;
 use crate::config::{Config, Directive};
 use crate::keyspace::Garbage;
 use crate::resp::{Protocol, ReplyBuf};
@@ -14,7 +15,7 @@ use std::time::Duration;
 pub type Job = Box<dyn FnOnce() -> JobReply + Send>;
 
 /// What a job answers its client: a whole reply, encoded for the client's protocol.
-pub type JobReply = ReplyBuf;
+pub type JobReply = Result<ReplyBuf, CommandError>;
 
 /// A change of the listening addresses that waits for the driver.
 pub struct ListenChange {

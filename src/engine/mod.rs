@@ -22,6 +22,8 @@ pub mod pause;
 pub mod propagate;
 pub mod server;
 pub mod session;
+#[cfg(test)]
+pub mod testing;
 pub mod transaction;
 
 pub use clients::{ClientId, Clients};
@@ -32,7 +34,7 @@ pub use effect::{Effect, Job, JobReply, ListenChange};
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
 
-use crate::command::{Hashed, Lookup};
+use crate::command::{CommandError, Hashed, Lookup};
 use crate::config::Config;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::resp::{ReplyBuf, Request};
@@ -137,12 +139,32 @@ impl Engine {
 
     /// A client's job ended: the client gets its answer, if it wants one, and may go on.
     pub fn finish_job(&mut self, client: ClientId, reply: JobReply) {
+        let bytes = reply.unwrap_or_else(|error| self.refusal(client, &error));
+        self.answer_late(client, bytes);
+    }
+
+    /// The reply of a job that failed, which counts as the failure of its command.
+    fn refusal(&mut self, client: ClientId, error: &CommandError) -> ReplyBuf {
+        let text = error.text();
+        self.server.stats.error(&text);
+        let mut bytes = ReplyBuf::new();
+        if let Some(session) = self.clients.get(client) {
+            if let Some(id) = session.last_command {
+                self.server.stats.failed(id);
+            }
+            bytes.writer(session.protocol).error(&text);
+        }
+        bytes
+    }
+
+    /// Sends a client the reply that it waits for, and lets it go on.
+    fn answer_late(&mut self, client: ClientId, bytes: ReplyBuf) {
         let is_silenced = self
             .clients
             .get_mut(client)
             .is_some_and(|session| std::mem::take(&mut session.drops_late_reply));
         if !is_silenced {
-            self.server.effects.push(Effect::Push { client, bytes: reply });
+            self.server.effects.push(Effect::Push { client, bytes });
         }
         self.wake(client);
     }
@@ -160,7 +182,7 @@ impl Engine {
             self.server.stats.error(&error.text());
             answer.writer(protocol).error(&error.text());
         }
-        self.finish_job(client, answer);
+        self.answer_late(client, answer);
     }
 
     /// The effects since the last call, in order.

@@ -166,6 +166,11 @@ impl Session {
         }
     }
 
+    /// It waits for something that somebody has to do, not for its own command on another thread.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.suspension, Some(Suspension::Blocked | Suspension::Paused))
+    }
+
     /// The letters of the `flags` field of CLIENT LIST.
     pub fn flag_letters(&self) -> String {
         let mut letters = String::new();
@@ -178,7 +183,7 @@ impl Session {
         put(self.kind == ClientKind::Primary, 'M');
         put(self.kind == ClientKind::Pubsub, 'P');
         put(self.transaction.is_some(), 'x');
-        put(self.suspension.is_some(), 'b');
+        put(self.is_blocked(), 'b');
         put(self.watch_broken, 'd');
         put(self.closes_after_reply, 'c');
         put(self.peer.unix_socket, 'U');

@@ -41,7 +41,7 @@ fn turn(net: &Rc<Net>) -> bool {
         out_of_time = started.elapsed() > TURN_MAX;
     }
     let left = !net.ready.borrow().is_empty();
-    flush_dirty(net, &mut engine);
+    flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.server.stats.turns_total += 1;
     engine.server.stats.turn_us_total += u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
     left
@@ -267,11 +267,11 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
     }
 }
 
-fn flush_dirty(net: &Rc<Net>, engine: &mut Engine) {
+fn flush_dirty(net: &Rc<Net>, engine: &mut Engine, share: usize) {
     let dirty = std::mem::take(&mut *net.dirty.borrow_mut());
     for connection in &dirty {
         connection.is_dirty.set(false);
-        flush(net, engine, connection);
+        flush(net, engine, connection, share);
     }
     // The list's memory is used again.
     let mut list = net.dirty.borrow_mut();
@@ -284,14 +284,18 @@ fn flush_dirty(net: &Rc<Net>, engine: &mut Engine) {
 /// Writes out all that sockets take, before the process ends.
 pub fn flush_everything(net: &Rc<Net>) {
     let mut engine = net.engine.borrow_mut();
-    flush_dirty(net, &mut engine);
+    flush_dirty(net, &mut engine, usize::MAX);
 }
 
 /// Most pieces one write hands to the kernel.
 const SLICES: usize = 64;
 
-/// Writes a connection's output as far as the socket takes it.
-pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
+/// What one connection may write in a turn: a reader that keeps up with a huge reply would keep
+/// everybody else out. About what the kernel copies in a tenth of a millisecond.
+const FLUSH_BYTES_MAX: usize = 256 * 1024;
+
+/// Writes a connection's output as far as the socket takes it and its share goes.
+fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut share: usize) {
     if connection.is_closed.get() {
         return;
     }
@@ -300,12 +304,13 @@ pub fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
     if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
         super::listener::check_output_limit(engine, connection, io);
     }
-    while !io.out.is_empty() && !connection.is_closed.get() {
+    while !io.out.is_empty() && share > 0 && !connection.is_closed.get() {
         let mut slices = [IoSlice::new(&[]); SLICES];
-        let filled = io.out.slices(&mut slices);
+        let filled = io.out.slices(&mut slices, share);
         match io.stream.try_write(&slices[..filled]) {
             Ok(written) => {
                 io.out.advance(written);
+                share = share.saturating_sub(written);
                 io.written_bytes += written as u64;
                 engine.server.stats.net_output_bytes += written as u64;
                 engine.server.stats.writes_total += 1;

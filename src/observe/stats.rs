@@ -97,6 +97,11 @@ impl Stats {
         row.failed += u64::from(failed);
     }
 
+    /// A call that has been counted failed after all.
+    pub fn failed(&mut self, id: CommandId) {
+        self.commands[id.index()].failed += 1;
+    }
+
     pub fn rejected(&mut self, id: CommandId) {
         self.commands[id.index()].rejected += 1;
     }

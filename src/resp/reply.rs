@@ -34,6 +34,12 @@ pub const SPLICE_LEN_MIN: usize = 16 * 1024;
 /// Written bytes at the buffer's front are dropped once there are this many of them.
 const COMPACT_LEN_MIN: usize = 64 * 1024;
 
+/// How long the pieces are that a huge output is cut into.
+const PIECE_LEN: usize = 256 * 1024;
+
+/// How much memory may lie idle while that is done.
+const SLACK_MAX: usize = 16 * 1024 * 1024;
+
 /// A payload that belongs between two bytes of the buffer.
 struct Splice {
     /// How many of the buffer's own bytes come before the payload.
@@ -128,6 +134,34 @@ impl ReplyBuf {
         self.bytes.extend_from_slice(unwritten);
     }
 
+    /// Cuts a huge output into pieces, for a writer on another thread: whoever sends it then
+    /// moves none of its bytes, and frees it piece by piece. The memory shrinks as the pieces
+    /// grow.
+    pub fn cut_up(&mut self) {
+        if self.bytes.len() <= PIECE_LEN {
+            return;
+        }
+        debug_assert_eq!((self.head, self.splice_head), (0, 0), "nothing is sent yet");
+        let mut pieces = VecDeque::new();
+        let mut splices = std::mem::take(&mut self.splices);
+        loop {
+            let floor = splices.back().map_or(0, |splice| splice.at);
+            while self.bytes.len() > floor {
+                let start = self.bytes.len().saturating_sub(PIECE_LEN).max(floor);
+                let piece = self.bytes.split_off(start);
+                self.spliced_len += piece.len();
+                pieces.push_front(Splice { at: 0, payload: SharedBytes::new(piece) });
+                if self.bytes.capacity() - self.bytes.len() >= SLACK_MAX {
+                    self.bytes.shrink_to_fit();
+                }
+            }
+            let Some(splice) = splices.pop_back() else { break };
+            pieces.push_front(Splice { at: 0, ..splice });
+        }
+        self.bytes = Vec::new();
+        self.splices = pieces;
+    }
+
     /// Appends a payload without copying it when it is long.
     fn append_shared(&mut self, payload: &SharedBytes) {
         if payload.len() < SPLICE_LEN_MIN {
@@ -137,10 +171,20 @@ impl ReplyBuf {
         self.splices.push_back(Splice { at: self.bytes.len(), payload: payload.clone() });
     }
 
-    /// Fills `out` with the next pieces to write, in order; answers how many it filled.
-    pub fn slices<'a, const N: usize>(&'a self, out: &mut [IoSlice<'a>; N]) -> usize {
+    /// Fills `out` with the next pieces to write, in order and up to so many bytes; answers how
+    /// many it filled.
+    pub fn slices<'a, const N: usize>(
+        &'a self,
+        out: &mut [IoSlice<'a>; N],
+        mut max_bytes: usize,
+    ) -> usize {
         let mut filled = 0;
         for piece in self.pieces().take(N) {
+            if max_bytes == 0 {
+                break;
+            }
+            let piece = &piece[..piece.len().min(max_bytes)];
+            max_bytes -= piece.len();
             out[filled] = IoSlice::new(piece);
             filled += 1;
         }
@@ -643,19 +687,35 @@ mod tests {
     }
 
     #[test]
+    fn a_huge_output_is_sent_in_pieces() {
+        let (mut out, mut expected) = spliced();
+        let tail: Vec<u8> = (0..40_000_000u32).map(|i| (i % 251) as u8).collect();
+        out.append_raw(&tail);
+        expected.extend_from_slice(&tail);
+        out.append_shared(&shared(7, 50_000));
+        expected.extend_from_slice(&shared(7, 50_000));
+        let len = out.len();
+        out.cut_up();
+        assert_eq!((out.len(), out.bytes.capacity()), (len, 0));
+        assert!(out.splices.iter().all(|splice| splice.payload.len() <= PIECE_LEN));
+        let mut all = ReplyBuf::new();
+        all.append_raw(b"before");
+        all.append(out);
+        all.append_raw(b"after");
+        assert!(all.to_vec() == [b"before", expected.as_slice(), b"after"].concat());
+    }
+
+    #[test]
     fn any_way_of_writing_yields_the_same_bytes() {
         for step in [1, 7, 1000, 16_384, 16_389, 40_000, 1 << 20] {
             let (mut out, expected) = spliced();
             let mut received = Vec::new();
             while !out.is_empty() {
                 let mut slices = [IoSlice::new(&[]); 4];
-                let filled = out.slices(&mut slices);
-                let mut taken = 0;
-                for slice in &slices[..filled] {
-                    let part = slice.len().min(step - taken);
-                    received.extend_from_slice(&slice[..part]);
-                    taken += part;
-                }
+                let filled = out.slices(&mut slices, step);
+                let taken = slices[..filled].iter().map(|slice| slice.len()).sum();
+                assert!(0 < taken && taken <= step);
+                slices[..filled].iter().for_each(|slice| received.extend_from_slice(slice));
                 out.advance(taken);
                 assert_eq!(out.len() + received.len(), expected.len());
             }

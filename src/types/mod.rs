@@ -18,10 +18,6 @@ use triomphe::Arc;
 
 use crate::structs::SharedBytes;
 
-/// A draw with repetitions may ask for more than any memory holds: its reply ends in an error when
-/// it is longer than the longest string can be by default.
-pub const DRAWN_BYTES_MAX: usize = 512 * 1024 * 1024;
-
 /// A command met a value of another kind than it works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongType;

@@ -2,13 +2,14 @@
 //!
 //! They are split by theme: what keys there are ([`presence`]), their going away and changing place
 //! ([`place`]), their time ([`expire`], [`ttl`]), walks over all of them ([`walk`]) and what the
-//! server knows of a value ([`object`]). Only SORT ([`sort`]) looks into values.
+//! server knows of a value ([`object`]). Only SORT ([`sort`]) looks into values. What the rooms of
+//! hashes, sets and sorted sets share in walking and drawing is in [`elements`].
 
+pub mod elements;
 mod expire;
 mod object;
 mod place;
 mod presence;
-mod scan_cursor;
 mod sort;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,6 @@ mod ttl;
 mod walk;
 
 use crate::command::Command;
-
-pub use scan_cursor::parse_scan_cursor;
 
 pub static COMMANDS: &[&Command] = &[
     &place::COPY,

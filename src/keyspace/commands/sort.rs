@@ -12,7 +12,7 @@ use crate::command::{
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::{Entry, HashKey, Key, Keys, Snapshot};
-use crate::resp::{Reply, ReplyBuf, Request};
+use crate::resp::{Reply, Request};
 use crate::structs::number::parse_f64;
 use crate::types::hash::HashRef;
 use crate::types::set::SetRef;
@@ -453,18 +453,11 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
     }
     let entry = entry.cloned();
     let snapshot = plan.reads_keys().then(|| cx.keys.db().snapshot(cx.keys.now_ms()));
-    let protocol = cx.reply.protocol();
-    cx.answer_by(Box::new(move || {
-        let mut out = ReplyBuf::new();
+    cx.answer_by(move |reply| {
         let place = snapshot.as_ref().map_or(Place::Nowhere, Place::Frozen);
         let source = Source::of(entry.as_ref()).expect("the entry was found to be sortable");
-        let written = plan.write(&mut out.writer(protocol), &source, &place);
-        if let Err(error) = written {
-            out.writer(protocol).error(&error.text());
-        }
-        out
-    }));
-    Ok(())
+        plan.write(reply, &source, &place)
+    })
 }
 
 /// Puts a list of these values in place of whatever the key held, and tells; without values the

@@ -1,8 +1,8 @@
 //! The generic commands over an engine in this process: whole requests in, protocol out.
 
 use crate::config::{Config, EventClasses};
-use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts, Verdict};
-use crate::resp::{OwnedRequest, ReplyBuf};
+use crate::engine::testing::run_to_end;
+use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts};
 use crate::structs::prng::Prng;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,19 +32,8 @@ impl Fixture {
     }
 
     fn run(&mut self, words: &[&[u8]]) -> String {
-        let request = OwnedRequest::from_args(words);
-        let mut out = ReplyBuf::new();
-        let verdict = self.engine.run(self.client, request.as_request(), &mut out);
-        if verdict == Verdict::Suspended {
-            for effect in self.engine.take_effects() {
-                if let crate::engine::Effect::Run { client, job } = effect {
-                    out.append(job());
-                    self.engine.finish_job(client, ReplyBuf::new());
-                }
-            }
-            self.engine.take_effects();
-        }
-        String::from_utf8_lossy(&out.to_vec()).into_owned()
+        let (reply, _) = run_to_end(&mut self.engine, self.client, words);
+        String::from_utf8_lossy(&reply).into_owned()
     }
 
     /// Runs a request whose words are apart by single spaces.

@@ -5,15 +5,12 @@
 //! from the first call to the last is returned exactly once. Neither shows a key whose time has
 //! come.
 
-use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
-};
+use super::elements::{ScanOptions, Scanned, parse_scan_cursor, write_scan_page};
+use crate::command::{Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, Shape};
 use crate::engine::Cx;
-use crate::keyspace::commands::parse_scan_cursor;
 use crate::keyspace::{Entry, Snapshot};
-use crate::resp::{Reply, ReplyBuf};
+use crate::resp::Reply;
 use crate::structs::glob::{self, Case};
-use crate::types::Kind;
 
 /// A walk over at most so many keys costs less than handing it to another thread.
 const INLINE_KEYS_MAX: usize = 1000;
@@ -52,13 +49,11 @@ fn keys(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         list_matching(&snapshot, pattern, &mut cx.reply);
         return Ok(());
     }
-    let (pattern, protocol) = (pattern.to_vec(), cx.reply.protocol());
-    cx.answer_by(Box::new(move || {
-        let mut out = ReplyBuf::new();
-        list_matching(&snapshot, &pattern, &mut out.writer(protocol));
-        out
-    }));
-    Ok(())
+    let pattern = pattern.to_vec();
+    cx.answer_by(move |reply| {
+        list_matching(&snapshot, &pattern, reply);
+        Ok(())
+    })
 }
 
 /// Whether a byte of a pattern may stand for something else than itself.
@@ -126,101 +121,22 @@ pub(super) static SCAN: Command = Command {
 
 fn scan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let cursor = parse_scan_cursor(args.bytes())?;
-    let filter = Filter::read(args)?;
-    let count = filter.count;
+    let options = ScanOptions::read(args, Scanned::Keys)?;
+    let count = options.count;
     if count <= INLINE_KEYS_MAX || cx.keys.db().len() <= INLINE_KEYS_MAX {
         let Cx { keys, reply, .. } = cx;
-        write_page(reply, |visit| keys.scan(cursor, count, |entry| filter.takes(entry), visit));
+        write_scan_page(reply, |page| {
+            let takes = |entry: &Entry| options.takes_entry(entry);
+            keys.scan(cursor, count, takes, |entry| page.list(entry.key()))
+        });
         return Ok(());
     }
     let snapshot = cx.keys.db().snapshot(cx.keys.now_ms());
-    let (filter, protocol) = (filter.into_owned(), cx.reply.protocol());
-    cx.answer_by(Box::new(move || {
-        let filter = filter.as_filter();
-        let mut out = ReplyBuf::new();
-        write_page(&mut out.writer(protocol), |visit| {
-            snapshot.scan(cursor, count, |entry| filter.takes(entry), visit)
+    cx.answer_by(move |reply| {
+        write_scan_page(reply, |page| {
+            let takes = |entry: &Entry| options.takes_entry(entry);
+            snapshot.scan(cursor, count, takes, |entry| page.list(entry.key()))
         });
-        out
-    }));
-    Ok(())
-}
-
-/// Writes the reply of SCAN: the next cursor, which `walk` answers, and the keys that it visits.
-fn write_page(reply: &mut Reply<'_>, walk: impl FnOnce(&mut dyn FnMut(&Entry)) -> u64) {
-    let mut keys = ReplyBuf::new();
-    let mut listed = 0;
-    let mut writer = keys.writer(reply.protocol());
-    let cursor = walk(&mut |entry| {
-        writer.bulk(entry.key());
-        listed += 1;
-    });
-    reply.array(2);
-    reply.bulk_fmt(format_args!("{cursor}"));
-    reply.array(listed);
-    reply.buffer().append(keys);
-}
-
-/// Which of the visited keys SCAN returns, and how many it visits.
-struct Filter<'a> {
-    pattern: Option<&'a [u8]>,
-    kind: Option<TypeFilter>,
-    count: usize,
-}
-
-/// The type asked for; a name that no type has matches nothing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum TypeFilter {
-    Is(Kind),
-    Unknown,
-}
-
-/// A filter that may go to another thread.
-struct OwnedFilter {
-    pattern: Option<Box<[u8]>>,
-    kind: Option<TypeFilter>,
-    count: usize,
-}
-
-impl OwnedFilter {
-    fn as_filter(&self) -> Filter<'_> {
-        Filter { pattern: self.pattern.as_deref(), kind: self.kind, count: self.count }
-    }
-}
-
-const COUNT_DEFAULT: usize = 10;
-
-impl<'a> Filter<'a> {
-    fn read(args: &mut Args<'a>) -> Result<Filter<'a>, CommandError> {
-        let mut filter = Filter { pattern: None, kind: None, count: COUNT_DEFAULT };
-        while !args.is_empty() {
-            if args.option_with_value("count") {
-                let count = args.integer_in(1..=i64::MAX, CommandError::Syntax);
-                filter.count = usize::try_from(count).unwrap_or(usize::MAX);
-            } else if args.option_with_value("match") {
-                filter.pattern = Some(args.bytes()).filter(|pattern| *pattern != b"*");
-            } else if args.option_with_value("type") {
-                let name = args.bytes();
-                let is_named = |kind: &Kind| kind.name().as_bytes().eq_ignore_ascii_case(name);
-                let kind = Kind::ALL.into_iter().find(is_named);
-                filter.kind = Some(kind.map_or(TypeFilter::Unknown, TypeFilter::Is));
-            } else {
-                args.check()?;
-                return Err(CommandError::Syntax);
-            }
-            args.check()?;
-        }
-        Ok(filter)
-    }
-
-    fn into_owned(self) -> OwnedFilter {
-        let pattern = self.pattern.map(Into::into);
-        OwnedFilter { pattern, kind: self.kind, count: self.count }
-    }
-
-    fn takes(&self, entry: &Entry) -> bool {
-        let kind_fits = self.kind.is_none_or(|kind| kind == TypeFilter::Is(entry.kind()));
-        let fits = |pattern| glob::matches(pattern, entry.key(), Case::Sensitive);
-        kind_fits && self.pattern.is_none_or(fits)
-    }
+        Ok(())
+    })
 }

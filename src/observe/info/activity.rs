@@ -17,7 +17,7 @@ pub static CLIENTS: &[Field] = &[
         sizes.max().unwrap_or(0).to_string()
     }),
     field("blocked_clients", |view| {
-        view.clients.iter().filter(|session| session.suspension.is_some()).count().to_string()
+        view.clients.iter().filter(|session| session.is_blocked()).count().to_string()
     }),
     zero("tracking_clients"),
     zero("pubsub_clients"),

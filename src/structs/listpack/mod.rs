@@ -45,7 +45,7 @@ const INT_64: u8 = 0xf4;
 const LONG_STRING: u8 = 0xf0;
 
 /// What an element holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element<'a> {
     Int(i64),
     Str(&'a [u8]),

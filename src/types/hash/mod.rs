@@ -57,6 +57,14 @@ impl<'a> HashRef<'a> {
         }
     }
 
+    /// The memory of a table; packed bytes are few.
+    pub fn table_bytes(self) -> usize {
+        match self {
+            HashRef::Table(table) => table.memory_bytes(),
+            _ => 0,
+        }
+    }
+
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -94,8 +102,9 @@ impl<'a> HashRef<'a> {
     }
 }
 
+/// The name and the value of a table's field.
 #[inline]
-fn elements(field: &Field) -> (Element<'_>, Element<'_>) {
+pub fn elements(field: &Field) -> (Element<'_>, Element<'_>) {
     let (name, value) = field.parts();
     (Element::Str(name), Element::Str(value))
 }

@@ -20,6 +20,18 @@ pub enum End {
     Right,
 }
 
+impl End {
+    /// The event of pushing here.
+    pub fn pushed(self) -> &'static str {
+        if self == End::Left { "lpush" } else { "rpush" }
+    }
+
+    /// The event of popping here.
+    pub fn popped(self) -> &'static str {
+        if self == End::Left { "lpop" } else { "rpop" }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Node {
     Packed(Vec<u8>),

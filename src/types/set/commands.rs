@@ -17,9 +17,9 @@ use super::value::{self, Rules, SetRef, SetValue};
 use crate::command::Command;
 use crate::config::EventClasses;
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::write_element;
 use crate::keyspace::{Entry, Key, NewValue};
 use crate::resp::Reply;
-use crate::structs::listpack::Element;
 use crate::types::{Encoding, Kind, Object, WrongType};
 
 pub static COMMANDS: &[&Command] = &[
@@ -41,9 +41,6 @@ pub static COMMANDS: &[&Command] = &[
     &combine::SUNION,
     &combine::SUNIONSTORE,
 ];
-
-/// A reply that visits more members than this is written by another thread.
-const INLINE_MEMBERS_MAX: usize = 100_000;
 
 fn rules(cx: &mut Cx<'_>) -> Rules {
     let config = &cx.server.config;
@@ -135,14 +132,6 @@ fn changed(cx: &mut Cx<'_>, key: &Key<'_>, event: &'static str, count: usize, is
     if is_empty {
         cx.keys.delete(key);
         cx.keys.event(key, EventClasses::GENERIC, "del");
-    }
-}
-
-#[inline]
-fn write_element(reply: &mut Reply<'_>, element: Element<'_>) {
-    match element {
-        Element::Int(value) => reply.bulk_i64(value),
-        Element::Str(bytes) => reply.bulk(bytes),
     }
 }
 

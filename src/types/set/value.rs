@@ -64,6 +64,14 @@ impl<'a> SetRef<'a> {
         }
     }
 
+    /// The memory of a table; packed bytes are few.
+    pub fn table_bytes(self) -> usize {
+        match self {
+            SetRef::Table(table) => table.memory_bytes(),
+            _ => 0,
+        }
+    }
+
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }

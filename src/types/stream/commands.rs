@@ -23,9 +23,9 @@ use super::{Bound, EntryRef, Group, IdBuf, Log, NodeLimits, Pending, Stream, Str
 use crate::command::{Args, Command, CommandError};
 use crate::config::EventClasses;
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::{self, write_element};
 use crate::keyspace::{Entry, Key, NewValue};
 use crate::resp::Reply;
-use crate::structs::listpack::Element;
 use crate::structs::number::{I64Buf, format_i64};
 use crate::types::{Encoding, Kind, Object, WrongType};
 
@@ -185,13 +185,6 @@ fn write_id(reply: &mut Reply<'_>, id: StreamId) {
     reply.bulk(id.write(&mut IdBuf::new()));
 }
 
-fn write_element(reply: &mut Reply<'_>, element: Element<'_>) {
-    match element {
-        Element::Int(value) => reply.bulk_i64(value),
-        Element::Str(bytes) => reply.bulk(bytes),
-    }
-}
-
 fn write_entry(reply: &mut Reply<'_>, entry: &EntryRef<'_>) {
     reply.array(2);
     write_id(reply, entry.id);
@@ -216,6 +209,11 @@ fn write_entries<'a>(
     }
     reply.end_array(array, count);
     count
+}
+
+/// Whether so many entries of a range are to be written by another thread.
+fn is_long(log: &Log, start: StreamId, end: StreamId, max: usize) -> bool {
+    elements::is_long(log.len_within(start, end).min(max), log.len(), log.memory_bytes())
 }
 
 /// The words for the write stream that one command adds, if anybody replays it.

@@ -120,6 +120,13 @@ impl Log {
         }
     }
 
+    /// About how many entries a range has: so many or a node or two more.
+    pub fn len_within(&self, start: StreamId, end: StreamId) -> usize {
+        let (before, _) = self.nodes.search(|last| *last < start);
+        let (before_last, last) = self.nodes.search(|last| *last < end);
+        (before_last + last.map_or(0, Node::live)).saturating_sub(before)
+    }
+
     pub fn all(&self) -> Entries<'_> {
         self.range(StreamId::MIN, StreamId::MAX)
     }

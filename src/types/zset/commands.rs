@@ -21,6 +21,7 @@ use super::{Limits, ZSetMut, ZSetRef, ZSetTable};
 use crate::command::Command;
 use crate::config::EventClasses;
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::write_element;
 use crate::keyspace::{Entry, Key, NewValue};
 use crate::resp::{Protocol, Reply};
 use crate::structs::listpack::{self, Element};
@@ -63,9 +64,6 @@ pub static COMMANDS: &[&Command] = &[
     &combine::ZUNION,
     &combine::ZUNIONSTORE,
 ];
-
-/// A reply of more members than this is written by another thread.
-const INLINE_MEMBERS_MAX: usize = 100_000;
 
 pub(crate) fn limits(cx: &mut Cx<'_>) -> Limits {
     Limits {
@@ -188,14 +186,6 @@ pub(crate) fn changed(
     if is_empty {
         cx.keys.delete(key);
         cx.keys.event(key, EventClasses::GENERIC, "del");
-    }
-}
-
-#[inline]
-fn write_element(reply: &mut Reply<'_>, element: Element<'_>) {
-    match element {
-        Element::Int(value) => reply.bulk_i64(value),
-        Element::Str(bytes) => reply.bulk(bytes),
     }
 }
 

@@ -45,6 +45,14 @@ impl<'a> ZSetRef<'a> {
         }
     }
 
+    /// The memory of a table; packed bytes are few.
+    pub fn table_bytes(self) -> usize {
+        match self {
+            ZSetRef::Table(table) => table.memory_bytes(),
+            _ => 0,
+        }
+    }
+
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -109,7 +117,8 @@ impl<'a> ZSetRef<'a> {
     }
 }
 
-fn pair_of(member: &Member) -> (Element<'_>, f64) {
+/// The text and the score of a table's member.
+pub fn pair_of(member: &Member) -> (Element<'_>, f64) {
     (Element::Str(member.bytes()), member.score())
 }
 

@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 use crate::keyspace::{Entry, Key};
-use crate::resp::{Reply, ReplyBuf};
+use crate::resp::Reply;
 use crate::structs::number::I64Buf;
 use crate::types::geo::{Found, Place, Search, Shape, Unit};
 use crate::types::zset::{self, ZSetRef};
@@ -528,14 +528,12 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, kind: Kind) -> CommandResult {
         plan.write(&mut cx.reply, zset, &ranks);
         return Ok(());
     }
-    let (entry, protocol) = (entry.clone(), cx.reply.protocol());
-    cx.answer_by(Box::new(move || {
+    let entry = entry.clone();
+    cx.answer_by(move |reply| {
         let zset = zset::zset_of(&entry).expect("the entry was found to be a sorted set");
-        let mut out = ReplyBuf::new();
-        plan.write(&mut out.writer(protocol), zset, &ranks);
-        out
-    }));
-    Ok(())
+        plan.write(reply, zset, &ranks);
+        Ok(())
+    })
 }
 
 fn store_found(

@@ -18,8 +18,7 @@ use super::{HashMut, HashRef, HashTable, Limits};
 use crate::command::{Command, KeyFlags};
 use crate::engine::Cx;
 use crate::keyspace::{Entry, Key, Keys, NewValue};
-use crate::resp::{Reply, ReplyBuf};
-use crate::structs::listpack::{self, Element};
+use crate::structs::listpack;
 use crate::types::{Encoding, Kind, Object, WrongType};
 
 pub static COMMANDS: &[&Command] = &[
@@ -45,9 +44,6 @@ pub static COMMANDS: &[&Command] = &[
 const READS: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
 /// Changes values that it reads.
 const UPDATES: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE);
-
-/// An answer of more fields than this is written on another thread.
-const INLINE_FIELDS_MAX: usize = 100_000;
 
 /// The hash of an entry.
 #[inline]
@@ -132,27 +128,4 @@ fn edit_or_make<R>(
 
 fn new_table<'a>(table: Arc<HashTable>) -> NewValue<'a> {
     NewValue::Object(Kind::Hash, Object::Hash(table))
-}
-
-/// Answers with a name or a value.
-#[inline]
-fn write_element(reply: &mut Reply<'_>, element: Element<'_>) {
-    match element {
-        Element::Int(value) => reply.bulk_i64(value),
-        Element::Str(bytes) => reply.bulk(bytes),
-    }
-}
-
-/// Answers with what `write` writes about a table, on another thread.
-fn answer_about(
-    cx: &mut Cx<'_>,
-    table: Arc<HashTable>,
-    write: impl FnOnce(&Arc<HashTable>, &mut Reply<'_>) + Send + 'static,
-) {
-    let protocol = cx.reply.protocol();
-    cx.answer_by(Box::new(move || {
-        let mut out = ReplyBuf::new();
-        write(&table, &mut out.writer(protocol));
-        out
-    }));
 }

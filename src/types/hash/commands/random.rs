@@ -1,25 +1,15 @@
-//! HRANDFIELD: fields drawn by chance.
-//!
-//! With a negative count each draw is independent. With a positive one the fields differ: a few
-//! of many are drawn until enough differ; otherwise one walk takes each field with the chance of
-//! the fields still wanted among those still to come, which is uniform over all choices.
+//! HRANDFIELD: random fields of a hash.
 
-use std::collections::HashSet;
-
-use super::{INLINE_FIELDS_MAX, READS, read_hash, write_element};
+use super::{READS, hash_of, read_hash};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeySpec,
-    Shape,
+    Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeySpec, Shape,
 };
 use crate::engine::Cx;
-use crate::resp::{Protocol, Reply, ReplyBuf};
+use crate::keyspace::commands::elements::{Draw, Source, write_element};
+use crate::resp::{Protocol, Reply};
 use crate::structs::listpack::Element;
 use crate::structs::prng::Prng;
-use crate::types::DRAWN_BYTES_MAX;
-use crate::types::hash::{HashRef, HashTable};
-
-/// A table with less than this many times the fields that are wanted is walked.
-const DRAW_FACTOR: usize = 3;
+use crate::types::hash::HashRef;
 
 pub(super) static HRANDFIELD: Command = Command {
     name: "hrandfield",
@@ -49,140 +39,78 @@ pub(super) static HRANDFIELD: Command = Command {
 
 fn hrandfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let draw = if args.is_empty() { None } else { Some(Draw::read(args)?) };
     let mut prng = Prng::seeded(cx.keys.space().prng.next_u64());
-    let hash = read_hash(&cx.keys, &key)?;
-    let Some(draw) = draw else {
-        match hash.and_then(|hash| hash.random(&mut prng)) {
+    if args.is_empty() {
+        match read_hash(&cx.keys, &key)?.and_then(|hash| hash.random(&mut prng)) {
             Some((name, _)) => write_element(&mut cx.reply, name),
             None => cx.reply.null(),
         }
         return Ok(());
+    }
+    let mut draw = Draw::read(args)?;
+    let with_values = args.option("withvalues");
+    args.done()?;
+    if with_values {
+        draw = draw.of_pairs()?;
+    }
+    let Some(entry) = cx.keys.read(&key) else {
+        cx.reply.array(0);
+        return Ok(());
     };
-    match hash {
-        None => cx.reply.array(0),
-        Some(hash) if draw.work(hash) > INLINE_FIELDS_MAX as u64 => {
-            let entry = cx.keys.peek(&key).expect("the hash was just seen").clone();
-            let protocol = cx.reply.protocol();
-            cx.answer_by(Box::new(move || {
-                let mut out = ReplyBuf::new();
-                let hash = HashRef::of(entry.packed(), entry.object());
-                if let Err(error) = draw.write(&mut out.writer(protocol), hash, &mut prng) {
-                    out.clear();
-                    out.writer(protocol).error(&error.text());
-                }
-                out
-            }));
-        }
-        Some(hash) => draw.write(&mut cx.reply, hash, &mut prng)?,
+    let hash = hash_of(entry)?;
+    if !draw.is_long(hash) {
+        return write_drawn(&mut cx.reply, draw, hash, with_values, &mut prng);
     }
-    Ok(())
+    let entry = entry.clone();
+    cx.answer_by(move |reply| write_drawn(reply, draw, hash_of(&entry)?, with_values, &mut prng))
 }
 
-/// What is to be drawn.
-#[derive(Clone, Copy)]
-struct Draw {
-    count: u64,
-    /// A field may come again.
-    repeats: bool,
+fn write_drawn(
+    reply: &mut Reply<'_>,
+    draw: Draw,
+    hash: HashRef<'_>,
     with_values: bool,
-}
-
-impl Draw {
-    fn read(args: &mut Args<'_>) -> Result<Draw, CommandError> {
-        let count = args.integer_in(
-            -i64::MAX..=i64::MAX,
-            CommandError::Fixed(
-                "ERR value is out of range, value must between -9223372036854775807 and \
-                 9223372036854775807",
-            ),
-        );
-        args.check()?;
-        let with_values = args.option("withvalues");
-        args.done()?;
-        let most = i64::MAX / 2;
-        if with_values && !(-most..=most).contains(&count) {
-            return Err(CommandError::OutOfRange);
-        }
-        Ok(Draw { count: count.unsigned_abs(), repeats: count < 0, with_values })
-    }
-
-    /// About how many fields are visited.
-    fn work(self, hash: HashRef<'_>) -> u64 {
-        let len = hash.len() as u64;
-        if self.repeats { self.count } else { len.min(self.count.saturating_mul(3)) }
-    }
-
-    fn write(self, reply: &mut Reply<'_>, hash: HashRef<'_>, prng: &mut Prng) -> CommandResult {
-        let len = hash.len();
-        let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
-        if self.repeats || wanted == 1 {
-            let before = reply.buffer().len();
-            self.write_len(reply, wanted);
-            for _ in 0..wanted {
-                let pair = hash.random(prng).expect("a hash has a field");
-                self.write_pair(reply, pair);
-                if reply.buffer().len() - before > DRAWN_BYTES_MAX {
-                    return Err(CommandError::OutOfRange);
-                }
-            }
-            return Ok(());
-        }
-        self.write_len(reply, wanted.min(len));
-        match hash {
-            HashRef::Table(table) if wanted <= len / DRAW_FACTOR => {
-                self.write_distinct(reply, table, wanted, prng);
-            }
-            _ => self.write_walked(reply, hash, wanted, prng),
-        }
-        Ok(())
-    }
-
-    fn write_distinct(
-        self,
-        reply: &mut Reply<'_>,
-        table: &HashTable,
-        wanted: usize,
-        prng: &mut Prng,
-    ) {
-        let mut drawn = HashSet::with_capacity(wanted);
-        while drawn.len() < wanted {
-            let (name, value) = table.random(prng).expect("a hash has a field").parts();
-            if drawn.insert(name) {
-                self.write_pair(reply, (Element::Str(name), Element::Str(value)));
-            }
-        }
-    }
-
-    fn write_walked(
-        self,
-        reply: &mut Reply<'_>,
-        hash: HashRef<'_>,
-        mut wanted: usize,
-        prng: &mut Prng,
-    ) {
-        let mut left = hash.len();
-        for pair in hash.iter() {
-            if prng.below(left as u64) < wanted as u64 {
-                self.write_pair(reply, pair);
-                wanted -= 1;
-            }
-            left -= 1;
-        }
-    }
-
-    fn write_len(self, reply: &mut Reply<'_>, pairs: usize) {
-        let is_flat = self.with_values && reply.protocol() == Protocol::Resp2;
-        reply.array(if is_flat { pairs * 2 } else { pairs });
-    }
-
-    fn write_pair(self, reply: &mut Reply<'_>, (name, value): (Element<'_>, Element<'_>)) {
-        if self.with_values && reply.protocol() != Protocol::Resp2 {
+    prng: &mut Prng,
+) -> CommandResult {
+    let is_flat = reply.protocol() == Protocol::Resp2;
+    let begin = |reply: &mut Reply<'_>, count: usize| {
+        reply.array(if with_values && is_flat { count * 2 } else { count });
+    };
+    draw.write(reply, hash, prng, begin, |reply, (name, value)| {
+        if with_values && !is_flat {
             reply.array(2);
         }
         write_element(reply, name);
-        if self.with_values {
+        if with_values {
             write_element(reply, value);
         }
+    })
+}
+
+impl<'a> Source<'a> for HashRef<'a> {
+    type Item = (Element<'a>, Element<'a>);
+
+    fn count(self) -> usize {
+        self.len()
+    }
+
+    fn bytes(self) -> usize {
+        self.table_bytes()
+    }
+
+    fn is_table(self) -> bool {
+        matches!(self, HashRef::Table(_))
+    }
+
+    fn random(self, prng: &mut Prng) -> Option<Self::Item> {
+        HashRef::random(self, prng)
+    }
+
+    fn all(self) -> impl Iterator<Item = Self::Item> {
+        self.iter()
+    }
+
+    fn name((name, _): Self::Item) -> Element<'a> {
+        name
     }
 }

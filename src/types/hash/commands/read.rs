@@ -1,10 +1,11 @@
 //! Reading fields: HGET, HMGET, HEXISTS, HLEN, HSTRLEN, HGETALL, HKEYS and HVALS.
 
-use super::{INLINE_FIELDS_MAX, READS, answer_about, read_hash, write_element};
+use super::{READS, read_hash};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
 };
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::{is_long, write_element};
 use crate::resp::Reply;
 use crate::structs::listpack::Element;
 use crate::types::hash::HashRef;
@@ -215,10 +216,11 @@ fn list(cx: &mut Cx<'_>, args: &mut Args<'_>, listing: Listing) -> CommandResult
     let key = args.key();
     args.done()?;
     match read_hash(&cx.keys, &key)? {
-        Some(HashRef::Table(table)) if table.len() > INLINE_FIELDS_MAX => {
+        Some(HashRef::Table(table)) if is_long(table.len(), table.len(), table.memory_bytes()) => {
             let table = table.clone();
-            answer_about(cx, table, move |table, reply| {
-                write_listing(reply, HashRef::Table(table), listing);
+            return cx.answer_by(move |reply| {
+                write_listing(reply, HashRef::Table(&table), listing);
+                Ok(())
             });
         }
         Some(hash) => write_listing(&mut cx.reply, hash, listing),

@@ -1,23 +1,14 @@
 //! HSCAN: the fields of a hash piece by piece.
-//!
-//! A listpack is small, so one call returns all of it. A table goes by hash order, so its cursor
-//! survives all growing and shrinking. As in Redis the options are not even read when there is no
-//! such key.
 
-use super::{INLINE_FIELDS_MAX, READS, answer_about, read_hash, write_element};
+use super::{READS, hash_of};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeySpec,
-    Shape,
+    Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeySpec, Shape,
 };
 use crate::engine::Cx;
-use crate::keyspace::commands::parse_scan_cursor;
-use crate::resp::{Reply, ReplyBuf};
-use crate::structs::glob::{self, Case};
+use crate::keyspace::Entry;
+use crate::keyspace::commands::elements::{ScanOptions, ScanPage, Scanned, scan_elements};
 use crate::structs::listpack::Element;
-use crate::structs::number::I64Buf;
-use crate::types::hash::HashRef;
-
-const COUNT_DEFAULT: usize = 10;
+use crate::types::hash::{HashRef, elements};
 
 pub(super) static HSCAN: Command = Command {
     name: "hscan",
@@ -35,6 +26,7 @@ pub(super) static HSCAN: Command = Command {
         Arg::integer("cursor"),
         Arg::pattern("pattern").token("MATCH").optional(),
         Arg::integer("count").token("COUNT").optional(),
+        Arg::flag("novalues", "NOVALUES").optional().since("7.4.0"),
     ],
     reply: Shape::Array,
     example: "> HSET user name Ada\n(integer) 1\n> HSCAN user 0\n\
@@ -44,93 +36,23 @@ pub(super) static HSCAN: Command = Command {
 };
 
 fn hscan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let key = args.key();
-    let cursor = parse_scan_cursor(args.bytes())?;
-    let Some(hash) = read_hash(&cx.keys, &key)? else {
-        write_page(&mut cx.reply, |_| 0);
-        return Ok(());
-    };
-    let page = Page::read(args)?;
-    match hash {
-        HashRef::Listpack(_) => page.write_all(&mut cx.reply, hash),
-        HashRef::Table(table) if page.count.min(table.len()) > INLINE_FIELDS_MAX => {
-            let table = table.clone();
-            let (pattern, count) = (page.pattern.map(<[u8]>::to_vec), page.count);
-            answer_about(cx, table, move |table, reply| {
-                let page = Page { pattern: pattern.as_deref(), count };
-                page.write_from(reply, HashRef::Table(table), cursor);
-            });
-        }
-        HashRef::Table(_) => page.write_from(&mut cx.reply, hash, cursor),
-    }
-    Ok(())
+    scan_elements(cx, args, Scanned::Fields, |entry| Ok(hash_of(entry)?.len()), list_fields)
 }
 
-/// What a call asks for.
-#[derive(Clone, Copy)]
-struct Page<'a> {
-    pattern: Option<&'a [u8]>,
-    count: usize,
-}
-
-impl<'a> Page<'a> {
-    fn read(args: &mut Args<'a>) -> Result<Page<'a>, CommandError> {
-        let mut page = Page { pattern: None, count: COUNT_DEFAULT };
-        while !args.is_empty() {
-            if args.option_with_value("count") {
-                let count = args.integer_in(1..=i64::MAX, CommandError::Syntax);
-                page.count = usize::try_from(count).unwrap_or(usize::MAX);
-            } else if args.option_with_value("match") {
-                page.pattern = Some(args.bytes()).filter(|pattern| *pattern != b"*");
-            } else {
-                return Err(CommandError::Syntax);
+fn list_fields(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut ScanPage<'_>) -> u64 {
+    let mut list = |(name, value): (Element<'_>, Element<'_>)| {
+        if options.takes_element(name) {
+            page.list_element(name);
+            if !options.no_values {
+                page.list_element(value);
             }
-            args.check()?;
         }
-        Ok(page)
-    }
-
-    fn takes(self, name: Element<'_>) -> bool {
-        let fits =
-            |pattern| glob::matches(pattern, name.bytes(&mut I64Buf::new()), Case::Sensitive);
-        self.pattern.is_none_or(fits)
-    }
-
-    fn write_all(self, reply: &mut Reply<'_>, hash: HashRef<'_>) {
-        write_page(reply, |visit| {
-            hash.iter().filter(|(name, _)| self.takes(*name)).for_each(visit);
+    };
+    match HashRef::of(entry.packed(), entry.object()) {
+        HashRef::Table(table) => table.scan(cursor, options.count, |field| list(elements(field))),
+        packed => {
+            packed.iter().for_each(list);
             0
-        });
+        }
     }
-
-    fn write_from(self, reply: &mut Reply<'_>, hash: HashRef<'_>, cursor: u64) {
-        let HashRef::Table(table) = hash else { return self.write_all(reply, hash) };
-        write_page(reply, |visit| {
-            table.scan(cursor, self.count, |field| {
-                let (name, value) = field.parts();
-                if self.takes(Element::Str(name)) {
-                    visit((Element::Str(name), Element::Str(value)));
-                }
-            })
-        });
-    }
-}
-
-/// Writes the next cursor, which `walk` answers, and the fields that it visits.
-fn write_page(
-    reply: &mut Reply<'_>,
-    walk: impl FnOnce(&mut dyn FnMut((Element<'_>, Element<'_>))) -> u64,
-) {
-    let mut fields = ReplyBuf::new();
-    let mut writer = fields.writer(reply.protocol());
-    let mut listed = 0;
-    let cursor = walk(&mut |(name, value)| {
-        write_element(&mut writer, name);
-        write_element(&mut writer, value);
-        listed += 2;
-    });
-    reply.array(2);
-    reply.bulk_fmt(format_args!("{cursor}"));
-    reply.array(listed);
-    reply.buffer().append(fields);
 }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::INLINE_FIELDS_MAX;
 use crate::config::{Config, EventClasses};
-use crate::engine::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts, Verdict};
+use crate::engine::testing::run_to_end;
+use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts};
+use crate::keyspace::commands::elements::INLINE_ELEMENTS_MAX;
 use crate::keyspace::digest::Digest;
-use crate::resp::{OwnedRequest, ReplyBuf};
 
 /// An engine with one client, on which commands are typed as a line of words.
 struct Bench {
@@ -30,18 +30,9 @@ impl Bench {
     }
 
     fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
-        let mut out = ReplyBuf::new();
-        let request = OwnedRequest::from_args(words);
-        if self.engine.run(self.client, request.as_request(), &mut out) == Verdict::Suspended {
-            for effect in self.engine.take_effects() {
-                if let Effect::Run { client, job } = effect {
-                    self.jobs += 1;
-                    out = job();
-                    self.engine.finish_job(client, ReplyBuf::new());
-                }
-            }
-        }
-        out.to_vec()
+        let (reply, jobs) = run_to_end(&mut self.engine, self.client, words);
+        self.jobs += jobs;
+        reply
     }
 
     /// The reply to a line of words, its line ends shown as bars.
@@ -180,14 +171,14 @@ fn a_scan_sees_each_field_once() {
 #[test]
 fn long_answers_are_written_elsewhere() {
     let mut bench = Bench::new();
-    bench.fill(INLINE_FIELDS_MAX + 1);
+    bench.fill(INLINE_ELEMENTS_MAX + 1);
     let lines = [
-        ("HGETALL big", 2 * (INLINE_FIELDS_MAX + 1)),
-        ("HKEYS big", INLINE_FIELDS_MAX + 1),
-        ("HVALS big", INLINE_FIELDS_MAX + 1),
-        ("HSCAN big 0 COUNT 1000000", 2 * (INLINE_FIELDS_MAX + 1) + 1),
-        ("HRANDFIELD big 1000000", INLINE_FIELDS_MAX + 1),
-        ("HRANDFIELD big -100001", INLINE_FIELDS_MAX + 1),
+        ("HGETALL big", 2 * (INLINE_ELEMENTS_MAX + 1)),
+        ("HKEYS big", INLINE_ELEMENTS_MAX + 1),
+        ("HVALS big", INLINE_ELEMENTS_MAX + 1),
+        ("HSCAN big 0 COUNT 1000000", 2 * (INLINE_ELEMENTS_MAX + 1) + 1),
+        ("HRANDFIELD big 1000000", INLINE_ELEMENTS_MAX + 1),
+        ("HRANDFIELD big -100001", INLINE_ELEMENTS_MAX + 1),
     ];
     for (done, (line, count)) in lines.into_iter().enumerate() {
         assert_eq!(bench.items(line).len(), count, "{line}");
@@ -225,4 +216,20 @@ fn an_endless_draw_ends_in_an_error() {
         assert_eq!(bench.ask(line), "-ERR value is out of range|");
     }
     assert!(bench.ask("HRANDFIELD h -2").starts_with("*2|"));
+    assert!(bench.jobs == 2, "long because of their bytes, the second one");
+    let info = bench.ask("INFO commandstats errorstats");
+    assert!(info.contains("cmdstat_hrandfield:calls=3,") && info.contains("failed_calls=2|"));
+    assert!(info.contains("errorstat_ERR:count=2|"));
+}
+
+#[test]
+fn names_alone_can_be_scanned() {
+    let mut bench = Bench::new();
+    bench.ask("HSET h a 1");
+    assert_eq!(bench.ask("HSCAN h 0 NOVALUES"), "*2|$1|0|*1|$1|a|");
+    assert_eq!(bench.ask("HSCAN h 0 MATCH b NOVALUES COUNT 5"), "*2|$1|0|*0|");
+    bench.ask("SADD s a");
+    let only = "-ERR NOVALUES option can only be used in HSCAN|";
+    assert_eq!(bench.ask("SSCAN s 0 NOVALUES"), only);
+    assert_eq!(bench.ask("SCAN 0 NOVALUES"), only);
 }

@@ -3,7 +3,7 @@
 //! Each takes what is there as its sibling without B does, and waits only for what is not. In the
 //! write stream they stand as that sibling, so that whoever replays the stream never waits.
 
-use super::moves::{ENDS, MANY_POP_ARGS, MOVE, TAKES, end, move_element, pop_many, popped};
+use super::moves::{ENDS, MANY_POP_ARGS, MOVE, TAKES, end, move_element, pop_many};
 use super::{changed, delete_ranges, list_of, list_to_change, write_value};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
@@ -55,11 +55,7 @@ fn pop(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End) -> CommandResult {
             return Ok(());
         }
     }
-    if cx.in_transaction {
-        cx.reply.null_array();
-    } else {
-        cx.wait_for(args, &keys, Kind::List, timeout_ms);
-    }
+    cx.wait_for(args, &keys, Kind::List, timeout_ms);
     Ok(())
 }
 
@@ -73,8 +69,8 @@ fn pop_one(cx: &mut Cx<'_>, key: &Key<'_>, end: End) -> Result<bool, CommandErro
     reply.bulk(key.bytes);
     write_value(reply, list.get(index).expect("a list is never empty"));
     let is_gone = delete_ranges(cx, key, len, std::slice::from_ref(&(index..index + 1)));
-    changed(cx, key, popped(end), 1, is_gone);
-    cx.propagate_as(&[popped(end).as_bytes(), key.bytes]);
+    changed(cx, key, end.popped(), 1, is_gone);
+    cx.propagate_as(&[end.popped().as_bytes(), key.bytes]);
     Ok(true)
 }
 
@@ -177,10 +173,6 @@ fn blmpop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if pop_many(cx, &pop)? {
         return Ok(());
     }
-    if cx.in_transaction {
-        cx.reply.null_array();
-    } else {
-        cx.wait_for(args, &pop.keys, Kind::List, timeout_ms);
-    }
+    cx.wait_for(args, &pop.keys, Kind::List, timeout_ms);
     Ok(())
 }

@@ -82,8 +82,7 @@ fn push(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End, must_exist: bool) -> Com
         return Ok(());
     }
     let len = push_to(cx, &key, end, &values);
-    let event = if end == End::Left { "lpush" } else { "rpush" };
-    changed(cx, &key, event, values.len(), false);
+    changed(cx, &key, end.pushed(), values.len(), false);
     cx.reply.integer(len as i64);
     Ok(())
 }
@@ -105,7 +104,7 @@ pub(super) static RPOP: Command = Command {
 };
 
 fn pop(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End) -> CommandResult {
-    let (name, is_left) = if end == End::Left { ("lpop", true) } else { ("rpop", false) };
+    let (name, is_left) = (end.popped(), end == End::Left);
     let key = args.key();
     if args.remaining() > 1 {
         return Err(CommandError::WrongArity(name));

@@ -12,6 +12,7 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
     KeyFlags, KeySpec, ManyPop, Shape,
 };
+use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::Key;
 use crate::structs::SharedBytes;
@@ -126,11 +127,11 @@ pub(super) fn move_element(
         push_to(cx, destination, to, value);
     }
     cx.keys.touch(destination);
-    cx.keys.event(destination, super::EventClasses::LIST, pushed(to));
+    cx.keys.event(destination, EventClasses::LIST, to.pushed());
     if !is_rotation {
         is_gone = delete_ranges(cx, source, len, std::slice::from_ref(&(index..index + 1)));
     }
-    changed(cx, source, popped(from), 1, is_gone);
+    changed(cx, source, from.popped(), 1, is_gone);
     Ok(true)
 }
 
@@ -140,14 +141,6 @@ fn owned(value: Value<'_>) -> (Vec<u8>, Option<SharedBytes>) {
         Value::Plain(bytes) => (bytes.to_vec(), Some(bytes.clone())),
         Value::Packed(element) => (element.to_vec(), None),
     }
-}
-
-pub(super) fn pushed(end: End) -> &'static str {
-    if end == End::Left { "lpush" } else { "rpush" }
-}
-
-pub(super) fn popped(end: End) -> &'static str {
-    if end == End::Left { "lpop" } else { "rpop" }
 }
 
 pub(super) static LMPOP: Command = Command {
@@ -195,10 +188,10 @@ pub(super) fn pop_many(cx: &mut Cx<'_>, pop: &ManyPop<'_, End>) -> Result<bool, 
         let list = list_of(keys.peek(key).expect("found above"))?;
         write_range(reply, list, range.clone(), !is_left);
         let is_gone = delete_ranges(cx, key, len, &[range]);
-        changed(cx, key, popped(pop.end), taken, is_gone);
+        changed(cx, key, pop.end.popped(), taken, is_gone);
         if cx.is_propagating() {
             let taken = taken.to_string();
-            cx.propagate_as(&[popped(pop.end).as_bytes(), key.bytes, taken.as_bytes()]);
+            cx.propagate_as(&[pop.end.popped().as_bytes(), key.bytes, taken.as_bytes()]);
         }
         return Ok(true);
     }

@@ -6,12 +6,9 @@ use crate::command::{
     KeySpec, Shape,
 };
 use crate::engine::Cx;
-use crate::resp::ReplyBuf;
+use crate::keyspace::commands::elements::is_long;
 use crate::types::list::ListRef;
 use std::ops::ControlFlow;
-
-/// Longer answers are written on another thread.
-const INLINE_ELEMENTS_MAX: usize = 100_000;
 
 pub(super) static LLEN: Command = Command {
     name: "llen",
@@ -213,15 +210,13 @@ fn lrange(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let list = list_of(entry)?;
     let range = list.range(start, stop);
     if let ListRef::Tree(list) = list
-        && range.len() > INLINE_ELEMENTS_MAX
+        && is_long(range.len(), list.len(), list.memory_bytes())
     {
-        let (list, protocol) = (list.clone(), cx.reply.protocol());
-        cx.answer_by(Box::new(move || {
-            let mut out = ReplyBuf::new();
-            write_range(&mut out.writer(protocol), ListRef::Tree(&list), range, false);
-            out
-        }));
-        return Ok(());
+        let list = list.clone();
+        return cx.answer_by(move |reply| {
+            write_range(reply, ListRef::Tree(&list), range, false);
+            Ok(())
+        });
     }
     write_range(&mut cx.reply, list, range, false);
     Ok(())

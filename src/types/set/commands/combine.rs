@@ -5,15 +5,16 @@
 
 use std::ops::ControlFlow;
 
-use super::{INLINE_MEMBERS_MAX, put, rules, set_of, write_element, write_members};
+use super::{put, rules, set_of, write_members};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::{is_long, write_element};
 use crate::keyspace::{Key, Keys};
-use crate::resp::{Reply, ReplyBuf};
+use crate::resp::Reply;
 use crate::types::WrongType;
 use crate::types::set::algebra;
 use crate::types::set::value::{Rules, SetRef, SetValue};
@@ -226,20 +227,17 @@ fn sintercard(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         cx.reply.integer(0);
         return Ok(());
     };
-    if work(Combination::Intersection, &sets).min(limit) <= INLINE_MEMBERS_MAX {
+    if !is_long_work(Combination::Intersection, &sets, limit) {
         let count = count_common(&sets, limit);
         cx.reply.integer(count);
         return Ok(());
     }
     let sets: Vec<SetValue> = sets.into_iter().map(SetRef::to_value).collect();
-    let protocol = cx.reply.protocol();
-    cx.answer_by(Box::new(move || {
+    cx.answer_by(move |reply| {
         let sets: Vec<SetRef<'_>> = sets.iter().map(SetValue::as_ref).collect();
-        let mut out = ReplyBuf::new();
-        out.writer(protocol).integer(count_common(&sets, limit));
-        out
-    }));
-    Ok(())
+        reply.integer(count_common(&sets, limit));
+        Ok(())
+    })
 }
 
 fn count_common(sets: &[SetRef<'_>], limit: usize) -> i64 {
@@ -269,34 +267,33 @@ fn operands(how: Combination, sets: Vec<Option<SetRef<'_>>>) -> Vec<SetRef<'_>> 
     }
 }
 
-/// About how many members the combination visits.
-fn work(how: Combination, sets: &[SetRef<'_>]) -> usize {
+/// Whether combining, up to a limit of members, is to be done on another thread.
+fn is_long_work(how: Combination, sets: &[SetRef<'_>], limit: usize) -> bool {
+    let len: usize = sets.iter().map(|set| set.len()).sum();
     let mut lens = sets.iter().map(|set| set.len());
-    let most = match how {
+    let visited = match how {
         Combination::Intersection => lens.min(),
         Combination::Difference => lens.next(),
-        Combination::Union => Some(lens.sum()),
+        Combination::Union => Some(len),
     };
-    most.unwrap_or(0)
+    let bytes = sets.iter().map(|set| set.table_bytes()).sum();
+    is_long(visited.unwrap_or(0).min(limit), len, bytes)
 }
 
 fn answer(cx: &mut Cx<'_>, args: &mut Args<'_>, how: Combination) -> CommandResult {
     let rules = rules(cx);
     let keys: Vec<Key<'_>> = (0..args.remaining()).map(|_| args.key()).collect();
     let sets = operands(how, find(&cx.keys, &keys)?);
-    if work(how, &sets) <= INLINE_MEMBERS_MAX {
+    if !is_long_work(how, &sets, usize::MAX) {
         write(&mut cx.reply, how, &sets, &rules);
         return Ok(());
     }
     let sets: Vec<SetValue> = sets.into_iter().map(SetRef::to_value).collect();
-    let protocol = cx.reply.protocol();
-    cx.answer_by(Box::new(move || {
+    cx.answer_by(move |reply| {
         let sets: Vec<SetRef<'_>> = sets.iter().map(SetValue::as_ref).collect();
-        let mut out = ReplyBuf::new();
-        write(&mut out.writer(protocol), how, &sets, &rules);
-        out
-    }));
-    Ok(())
+        write(reply, how, &sets, &rules);
+        Ok(())
+    })
 }
 
 /// Writes a combination as a reply. No sets at all is an empty one.

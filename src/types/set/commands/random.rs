@@ -5,22 +5,22 @@
 
 use triomphe::Arc;
 
-use super::{
-    INLINE_MEMBERS_MAX, changed, is_empty, new_value, rules, set_of, write_element, write_members,
-};
+use super::{changed, is_empty, new_value, rules, set_of, write_members};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::{Draw, Source, is_long, write_element};
 use crate::keyspace::{Entry, Key};
-use crate::resp::{Reply, ReplyBuf};
+use crate::resp::Reply;
 use crate::structs::blob::Blob;
+use crate::structs::listpack::Element;
 use crate::structs::prng::Prng;
 use crate::types::set::SetTable;
-use crate::types::set::value::{Rules, SetRef, SetValue, pop_packed, pop_table, sample};
-use crate::types::{DRAWN_BYTES_MAX, Object, WrongType};
+use crate::types::set::value::{Rules, SetRef, pop_packed, pop_table};
+use crate::types::{Object, WrongType};
 
 /// How many members one replayed SREM names.
 const REPLAYED_MEMBERS_MAX: usize = 1024;
@@ -73,8 +73,7 @@ fn spop_count(cx: &mut Cx<'_>, key: &Key<'_>, args: &mut Args<'_>) -> CommandRes
         return Ok(());
     }
     if count >= len {
-        pop_all(cx, key, len);
-        return Ok(());
+        return pop_all(cx, key, len);
     }
     let popped = pop(cx, key, count)?.expect("the set was just seen");
     changed(cx, key, "spop", count, false);
@@ -91,24 +90,22 @@ fn spop_count(cx: &mut Cx<'_>, key: &Key<'_>, args: &mut Args<'_>) -> CommandRes
 }
 
 /// Pops all members, which is to delete the key.
-fn pop_all(cx: &mut Cx<'_>, key: &Key<'_>, len: usize) {
+fn pop_all(cx: &mut Cx<'_>, key: &Key<'_>, len: usize) -> CommandResult {
     let entry = cx.keys.take(key).expect("the set was just seen");
     cx.keys.changed(key, EventClasses::SET, "spop");
     cx.keys.space().changes.dirty += len as u64 - 1;
     cx.keys.event(key, EventClasses::GENERIC, "del");
     let is_lazy = cx.server.config.lazyfree_lazy_server_del;
     cx.propagate_as(&[if is_lazy { b"UNLINK" } else { b"DEL" }, key.bytes]);
-    if len > INLINE_MEMBERS_MAX {
-        let protocol = cx.reply.protocol();
-        cx.answer_by(Box::new(move || {
-            let mut out = ReplyBuf::new();
-            write_all(&mut out.writer(protocol), &entry);
-            out
-        }));
-    } else {
-        write_all(&mut cx.reply, &entry);
-        cx.keys.space().changes.discard(entry);
+    if is_long(len, len, entry.heap_bytes()) {
+        return cx.answer_by(move |reply| {
+            write_all(reply, &entry);
+            Ok(())
+        });
     }
+    write_all(&mut cx.reply, &entry);
+    cx.keys.space().changes.discard(entry);
+    Ok(())
 }
 
 fn write_all(reply: &mut Reply<'_>, entry: &Entry) {
@@ -192,94 +189,53 @@ fn srandmember_count(cx: &mut Cx<'_>, key: &Key<'_>, args: &mut Args<'_>) -> Com
     if args.remaining() > 1 {
         return Err(CommandError::Syntax);
     }
-    const RANGE: CommandError = CommandError::Fixed(
-        "ERR value is out of range, value must between -9223372036854775807 and \
-         9223372036854775807",
-    );
-    let count = args.integer_in(-i64::MAX..=i64::MAX, RANGE);
-    args.done()?;
-    let rules = rules(cx);
-    let choice = Choice {
-        count: usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX),
-        repeats: count < 0,
-    };
-    let seed = cx.server.prng.next_u64();
-    let Some(set) = cx.keys.read(key).map(set_of).transpose()? else {
+    let draw = Draw::read(args)?;
+    let mut prng = Prng::seeded(cx.server.prng.next_u64());
+    let Some(entry) = cx.keys.read(key) else {
         cx.reply.array(0);
         return Ok(());
     };
-    let mut prng = Prng::seeded(seed);
-    if choice.work(set) <= INLINE_MEMBERS_MAX {
-        return choice.write(&mut cx.reply, set, &mut prng, &rules);
+    let set = set_of(entry)?;
+    if !draw.is_long(set) {
+        return write_drawn(&mut cx.reply, draw, set, &mut prng);
     }
-    let (set, protocol) = (set.to_value(), cx.reply.protocol());
-    cx.answer_by(Box::new(move || {
-        let mut out = ReplyBuf::new();
-        let written = choice.write(&mut out.writer(protocol), set.as_ref(), &mut prng, &rules);
-        if let Err(error) = written {
-            out.clear();
-            out.writer(protocol).error(&error.text());
-        }
-        out
-    }));
-    Ok(())
+    let entry = entry.clone();
+    cx.answer_by(move |reply| write_drawn(reply, draw, set_of(&entry)?, &mut prng))
 }
 
-/// How many random members are asked for, and whether one may come more than once.
-#[derive(Clone, Copy)]
-struct Choice {
-    count: usize,
-    repeats: bool,
+fn write_drawn(
+    reply: &mut Reply<'_>,
+    draw: Draw,
+    set: SetRef<'_>,
+    prng: &mut Prng,
+) -> CommandResult {
+    draw.write(reply, set, prng, |reply, count| reply.array(count), write_element)
 }
 
-impl Choice {
-    /// About how many members are visited or written.
-    fn work(self, set: SetRef<'_>) -> usize {
-        if self.repeats || self.is_sparse(set) { self.count } else { set.len() }
+impl<'a> Source<'a> for SetRef<'a> {
+    type Item = Element<'a>;
+
+    fn count(self) -> usize {
+        self.len()
     }
 
-    /// Whether distinct members are found faster by drawing than by walking through all.
-    fn is_sparse(self, set: SetRef<'_>) -> bool {
-        matches!(set, SetRef::Table(_)) && self.count <= set.len() / 3
+    fn bytes(self) -> usize {
+        self.table_bytes()
     }
 
-    fn write(
-        self,
-        reply: &mut Reply<'_>,
-        set: SetRef<'_>,
-        prng: &mut Prng,
-        rules: &Rules,
-    ) -> CommandResult {
-        if self.repeats {
-            let before = reply.buffer().len();
-            reply.array(self.count);
-            for _ in 0..self.count {
-                let element = set.random(prng).expect("a set is never empty");
-                write_element(reply, element);
-                if reply.buffer().len() - before > DRAWN_BYTES_MAX {
-                    return Err(CommandError::OutOfRange);
-                }
-            }
-        } else if self.count >= set.len() {
-            reply.array(set.len());
-            write_members(reply, set);
-        } else if self.is_sparse(set) {
-            let mut drawn = SetValue::new_table(rules);
-            while drawn.len() < self.count {
-                let element = set.random(prng).expect("a set is never empty");
-                drawn.add_element(element, rules);
-            }
-            reply.array(self.count);
-            write_members(reply, drawn.as_ref());
-        } else {
-            reply.array(self.count);
-            let mut places = sample(set.len(), self.count, prng).peekable();
-            for (place, element) in set.iter().enumerate() {
-                if places.next_if_eq(&place).is_some() {
-                    write_element(reply, element);
-                }
-            }
-        }
-        Ok(())
+    fn is_table(self) -> bool {
+        matches!(self, SetRef::Table(_))
+    }
+
+    fn random(self, prng: &mut Prng) -> Option<Element<'a>> {
+        SetRef::random(self, prng)
+    }
+
+    fn all(self) -> impl Iterator<Item = Element<'a>> {
+        self.iter()
+    }
+
+    fn name(member: Element<'a>) -> Element<'a> {
+        member
     }
 }

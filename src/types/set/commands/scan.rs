@@ -1,22 +1,14 @@
 //! SSCAN: the members of a set piece by piece.
-//!
-//! A table goes by hash order, so the cursor survives growing and shrinking: what is there from the
-//! first call to the last is returned exactly once. A packed set is returned whole by the first
-//! call, whatever the cursor, since it is small.
 
 use super::set_of;
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
-    KeySpec, Shape,
+    Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
 };
 use crate::engine::Cx;
-use crate::keyspace::commands::parse_scan_cursor;
-use crate::resp::ReplyBuf;
-use crate::structs::glob::{self, Case};
-use crate::structs::number::I64Buf;
+use crate::keyspace::Entry;
+use crate::keyspace::commands::elements::{ScanOptions, ScanPage, Scanned, scan_elements};
+use crate::types::WrongType;
 use crate::types::set::value::SetRef;
-
-const COUNT_DEFAULT: usize = 10;
 
 pub(super) static SSCAN: Command = Command {
     name: "sscan",
@@ -42,48 +34,21 @@ pub(super) static SSCAN: Command = Command {
 };
 
 fn sscan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let key = args.key();
-    let cursor = parse_scan_cursor(args.bytes())?;
-    let Some(entry) = cx.keys.read(&key) else {
-        // Redis does not look at the options then.
-        cx.reply.array(2);
-        cx.reply.bulk(b"0");
-        cx.reply.array(0);
-        return Ok(());
-    };
-    let set = set_of(entry)?;
-    let (mut pattern, mut count) = (None, COUNT_DEFAULT);
-    while !args.is_empty() {
-        if args.option_with_value("count") {
-            let value = args.integer_in(1..=i64::MAX, CommandError::Syntax);
-            count = usize::try_from(value).unwrap_or(usize::MAX);
-        } else if args.option_with_value("match") {
-            pattern = Some(args.bytes()).filter(|pattern| *pattern != b"*");
-        } else {
-            return Err(CommandError::Syntax);
-        }
-        args.check()?;
-    }
-    let mut members = ReplyBuf::new();
-    let mut writer = members.writer(cx.reply.protocol());
-    let mut listed = 0;
-    let mut list = |member: &[u8]| {
-        let fits = |pattern| glob::matches(pattern, member, Case::Sensitive);
-        if pattern.is_none_or(fits) {
-            writer.bulk(member);
-            listed += 1;
-        }
-    };
-    let next = match set {
-        SetRef::Table(table) => table.scan(cursor, count, list),
-        set => {
-            set.iter().for_each(|element| list(element.bytes(&mut I64Buf::new())));
+    scan_elements(cx, args, Scanned::Members, |entry| Ok(set_of(entry)?.len()), list_members)
+}
+
+fn list_members(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut ScanPage<'_>) -> u64 {
+    match set_of(entry) {
+        Ok(SetRef::Table(table)) => table.scan(cursor, options.count, |member| {
+            if options.takes_name(member) {
+                page.list(member);
+            }
+        }),
+        Ok(packed) => {
+            let taken = packed.iter().filter(|member| options.takes_element(*member));
+            taken.for_each(|member| page.list_element(member));
             0
         }
-    };
-    cx.reply.array(2);
-    cx.reply.bulk_fmt(format_args!("{next}"));
-    cx.reply.array(listed);
-    cx.reply.buffer().append(members);
-    Ok(())
+        Err(WrongType) => 0,
+    }
 }

@@ -1,8 +1,8 @@
 //! The set commands against an engine in process: encodings, what is replayed, events, and a model.
 
 use crate::config::{Config, EventClasses};
-use crate::engine::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts, Verdict};
-use crate::resp::{OwnedRequest, ReplyBuf};
+use crate::engine::testing::run_to_end;
+use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts};
 use crate::structs::prng::Prng;
 use std::collections::BTreeSet;
 
@@ -28,17 +28,8 @@ impl Bench {
     /// The reply, its line ends shown as bars.
     fn ask(&mut self, line: &str) -> String {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut out = ReplyBuf::new();
-        let request = OwnedRequest::from_args(&words);
-        if self.engine.run(self.client, request.as_request(), &mut out) == Verdict::Suspended {
-            for effect in self.engine.take_effects() {
-                if let Effect::Run { client, job } = effect {
-                    out = job();
-                    self.engine.finish_job(client, ReplyBuf::new());
-                }
-            }
-        }
-        String::from_utf8(out.to_vec()).expect("ASCII").replace("\r\n", "|")
+        let (reply, _) = run_to_end(&mut self.engine, self.client, &words);
+        String::from_utf8(reply).expect("ASCII").replace("\r\n", "|")
     }
 
     fn expect(&mut self, lines: &[(&str, &str)]) {

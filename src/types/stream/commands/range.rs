@@ -1,11 +1,13 @@
 //! Entries by ID: XLEN, XRANGE, XREVRANGE.
 
-use super::{end_of, start_of, stream_of, write_entries};
+use super::{end_of, is_long, start_of, stream_of, write_entries};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
 };
 use crate::engine::Cx;
+use crate::resp::Reply;
+use crate::types::stream::{Log, StreamId};
 
 pub(super) static XLEN: Command = Command {
     name: "xlen",
@@ -95,11 +97,30 @@ fn range(cx: &mut Cx<'_>, args: &mut Args<'_>, backwards: bool) -> CommandResult
         cx.reply.null_array();
         return Ok(());
     }
-    let (entries, max) = (log.range(start, end), max.unwrap_or(usize::MAX));
-    if backwards {
-        write_entries(&mut cx.reply, entries.rev(), max);
-    } else {
-        write_entries(&mut cx.reply, entries, max);
+    let max = max.unwrap_or(usize::MAX);
+    if is_long(log, start, end, max) {
+        let log = log.clone();
+        return cx.answer_by(move |reply| {
+            write_range(reply, &log, start, end, backwards, max);
+            Ok(())
+        });
     }
+    write_range(&mut cx.reply, log, start, end, backwards, max);
     Ok(())
+}
+
+fn write_range(
+    reply: &mut Reply<'_>,
+    log: &Log,
+    start: StreamId,
+    end: StreamId,
+    backwards: bool,
+    max: usize,
+) {
+    let entries = log.range(start, end);
+    if backwards {
+        write_entries(reply, entries.rev(), max);
+    } else {
+        write_entries(reply, entries, max);
+    }
 }

@@ -6,8 +6,8 @@
 //! second run then fails as a first one would.
 
 use super::{
-    INVALID_ID, Rewriting, changed_quietly, edit_stream, no_key_or_group, stream_of, write_entries,
-    write_entry, write_id,
+    INVALID_ID, Rewriting, changed_quietly, edit_stream, is_long, no_key_or_group, stream_of,
+    write_entries, write_entry, write_id,
 };
 use crate::command::{
     self, Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Find, Flags,
@@ -276,18 +276,46 @@ fn xread(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         let log = cx.keys.read(key).map(stream_of).transpose()?.map(|stream| &stream.log);
         from.push(from_alone(text, log)?);
     }
-    let mut answer = Answer::begin(&mut cx.reply);
+    let mut news = Vec::new();
     for (key, from) in options.keys.iter().zip(&from) {
         let Some(entry) = cx.keys.read(key) else { continue };
         let (log, From::After(id)) = (&stream_of(entry)?.log, *from) else { continue };
         let Some(start) = id.next().filter(|_| log.last_live_id() > Some(id)) else { continue };
-        answer.stream(&mut cx.reply, key.bytes);
-        write_entries(&mut cx.reply, log.range(start, StreamId::MAX), options.max());
+        news.push((key.bytes, start, log));
     }
-    if !answer.end(&mut cx.reply) {
+    if news.is_empty() {
         wait(cx, args, &options, &from, Awaited::Value(Kind::Stream));
+        return Ok(());
     }
+    let max = options.max();
+    // A client that has waited is answered in its turn, and there is little to answer.
+    if !cx.is_retry && news.iter().any(|(_, start, log)| is_long(log, *start, StreamId::MAX, max)) {
+        let own =
+            |(key, start, log): &(&[u8], StreamId, &Log)| (key.to_vec(), *start, (*log).clone());
+        let news: Vec<(Vec<u8>, StreamId, Log)> = news.iter().map(own).collect();
+        return cx.answer_by(move |reply| {
+            let news = news.iter().map(|(key, start, log)| (&key[..], *start, log));
+            write_news(reply, news, max);
+            Ok(())
+        });
+    }
+    let reply = &mut cx.reply;
+    write_news(reply, news.into_iter(), max);
     Ok(())
+}
+
+/// Answers with what is new in each stream.
+fn write_news<'a>(
+    reply: &mut Reply<'_>,
+    news: impl Iterator<Item = (&'a [u8], StreamId, &'a Log)>,
+    max: usize,
+) {
+    let mut answer = Answer::begin(reply);
+    for (key, start, log) in news {
+        answer.stream(reply, key);
+        write_entries(reply, log.range(start, StreamId::MAX), max);
+    }
+    answer.end(reply);
 }
 
 fn xreadgroup(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
@@ -315,7 +343,7 @@ fn xreadgroup(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 /// Answers with nothing, now or after a wait.
 fn wait(cx: &mut Cx<'_>, args: &Args<'_>, options: &Options<'_>, from: &[From], awaited: Awaited) {
-    let Some(timeout_ms) = options.timeout_ms.filter(|_| !cx.in_transaction) else {
+    let Some(timeout_ms) = options.timeout_ms else {
         cx.reply.null_array();
         return;
     };

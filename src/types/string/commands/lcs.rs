@@ -9,7 +9,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 use crate::keyspace::{Entry, Key};
-use crate::resp::{Reply, ReplyBuf};
+use crate::resp::Reply;
 use crate::types::string::lcs::{self, Alignment};
 
 /// Tables with more cells than this are not worked on by the executor: about half a millisecond.
@@ -118,15 +118,12 @@ fn lcs(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         question.answer(a, b, &mut cx.reply);
         return Ok(());
     }
-    let protocol = cx.reply.protocol();
-    cx.answer_by(Box::new(move || {
-        let mut out = ReplyBuf::new();
+    cx.answer_by(move |reply| {
         let strings = (bytes_of(&a_entry), bytes_of(&b_entry));
         let (a, b) = (strings.0.unwrap_or_default(), strings.1.unwrap_or_default());
-        question.answer(a, b, &mut out.writer(protocol));
-        out
-    }));
-    Ok(())
+        question.answer(a, b, reply);
+        Ok(())
+    })
 }
 
 /// The entry of a key; a clone is a count, and outlives changes to the key.

@@ -55,11 +55,7 @@ fn pop(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End) -> CommandResult {
         }
         return Ok(());
     }
-    if cx.in_transaction {
-        cx.reply.null_array();
-    } else {
-        cx.wait_for(args, &keys, Kind::ZSet, timeout_ms);
-    }
+    cx.wait_for(args, &keys, Kind::ZSet, timeout_ms);
     Ok(())
 }
 
@@ -95,10 +91,6 @@ fn bzmpop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if pop_many(cx, &pop)? {
         return Ok(());
     }
-    if cx.in_transaction {
-        cx.reply.null_array();
-    } else {
-        cx.wait_for(args, &pop.keys, Kind::ZSet, timeout_ms);
-    }
+    cx.wait_for(args, &pop.keys, Kind::ZSet, timeout_ms);
     Ok(())
 }

@@ -5,16 +5,15 @@
 
 use std::collections::HashMap;
 
-use triomphe::Arc;
-
-use super::{INLINE_MEMBERS_MAX, begin_members, store, write_member};
+use super::{begin_members, store, write_member};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
 };
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::INLINE_ELEMENTS_MAX;
 use crate::keyspace::{Entry, Key};
-use crate::resp::ReplyBuf;
+use crate::resp::Reply;
 use crate::structs::listpack::Element;
 use crate::structs::number::I64Buf;
 use crate::types::set::SetRef;
@@ -336,6 +335,15 @@ impl Plan {
         found
     }
 
+    fn write(&self, reply: &mut Reply<'_>) -> CommandResult {
+        let members = self.run();
+        begin_members(reply, members.len(), self.with_scores);
+        for (member, score) in &members {
+            write_member(reply, (Element::Str(member), *score), self.with_scores);
+        }
+        Ok(())
+    }
+
     fn count(&self) -> i64 {
         let is_common = |(member, score): &(Element<'_>, f64)| {
             self.judge(member.bytes(&mut I64Buf::new()), *score).is_some()
@@ -346,39 +354,23 @@ impl Plan {
 }
 
 fn answer(cx: &mut Cx<'_>, args: &mut Args<'_>, how: How, command: &str) -> CommandResult {
-    let plan = Arc::new(Plan::read(cx, args, how, Purpose::Answer, command)?);
-    let (is_long, protocol) = (plan.work() > INLINE_MEMBERS_MAX, cx.reply.protocol());
-    let job = move || {
-        let mut out = ReplyBuf::new();
-        let mut reply = out.writer(protocol);
-        let members = plan.run();
-        begin_members(&mut reply, members.len(), plan.with_scores);
-        for (member, score) in &members {
-            write_member(&mut reply, (Element::Str(member), *score), plan.with_scores);
-        }
-        out
-    };
-    if is_long {
-        cx.answer_by(Box::new(job));
-    } else {
-        cx.reply.buffer().append(job());
+    let plan = Plan::read(cx, args, how, Purpose::Answer, command)?;
+    if plan.work() > INLINE_ELEMENTS_MAX {
+        return cx.answer_by(move |reply| plan.write(reply));
     }
-    Ok(())
+    plan.write(&mut cx.reply)
 }
 
 fn zintercard(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let plan = Plan::read(cx, args, How::Intersection, Purpose::Count, "zintercard")?;
-    if plan.work() <= INLINE_MEMBERS_MAX {
+    if plan.work() <= INLINE_ELEMENTS_MAX {
         cx.reply.integer(plan.count());
         return Ok(());
     }
-    let protocol = cx.reply.protocol();
-    cx.answer_by(Box::new(move || {
-        let mut out = ReplyBuf::new();
-        out.writer(protocol).integer(plan.count());
-        out
-    }));
-    Ok(())
+    cx.answer_by(move |reply| {
+        reply.integer(plan.count());
+        Ok(())
+    })
 }
 
 fn store_result(

@@ -1,19 +1,20 @@
 //! Random members, and all of them piece by piece: ZRANDMEMBER, ZSCAN.
 
-use super::{INLINE_MEMBERS_MAX, begin_members, write_element, write_member, zset_of};
+use super::{begin_members, write_member, zset_of};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
-    KeySpec, Shape,
+    Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
 };
 use crate::engine::Cx;
-use crate::keyspace::commands::parse_scan_cursor;
-use crate::resp::{Reply, ReplyBuf};
-use crate::structs::glob::{self, Case};
-use crate::structs::number::{F64Buf, I64Buf, format_f64};
+use crate::keyspace::Entry;
+use crate::keyspace::commands::elements::{
+    Draw, ScanOptions, ScanPage, Scanned, Source, scan_elements, write_element,
+};
+use crate::resp::Reply;
+use crate::structs::listpack::Element;
+use crate::structs::number::{F64Buf, format_f64};
 use crate::structs::prng::Prng;
-use crate::types::zset::ZSetRef;
-
-const COUNT_DEFAULT: usize = 10;
+use crate::types::WrongType;
+use crate::types::zset::{ZSetRef, pair_of};
 
 pub(super) static ZRANDMEMBER: Command = Command {
     name: "zrandmember",
@@ -41,10 +42,6 @@ pub(super) static ZRANDMEMBER: Command = Command {
 };
 
 fn zrandmember(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    const RANGE: CommandError = CommandError::Fixed(
-        "ERR value is out of range, value must between -9223372036854775807 and \
-         9223372036854775807",
-    );
     let key = args.key();
     let mut prng = Prng::seeded(cx.server.prng.next_u64());
     if args.is_empty() {
@@ -54,61 +51,60 @@ fn zrandmember(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
         return Ok(());
     }
-    let count = args.integer_in(-i64::MAX..=i64::MAX, RANGE);
-    args.check()?;
+    let mut draw = Draw::read(args)?;
     let with_scores = args.option("withscores");
     args.done()?;
-    if with_scores && count.unsigned_abs() > i64::MAX.unsigned_abs() / 2 {
-        return Err(CommandError::OutOfRange);
+    if with_scores {
+        draw = draw.of_pairs()?;
     }
-    let Some(zset) = cx.keys.read(&key).map(zset_of).transpose()? else {
+    let Some(entry) = cx.keys.read(&key) else {
         cx.reply.array(0);
         return Ok(());
     };
-    let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-    let repeats = count < 0;
-    let write = move |reply: &mut Reply<'_>, zset: ZSetRef<'_>, prng: &mut Prng| {
-        write_random(reply, zset, wanted, repeats, with_scores, prng);
-    };
-    let visited = if repeats { wanted } else { zset.len() };
-    match zset {
-        ZSetRef::Table(table) if visited > INLINE_MEMBERS_MAX => {
-            let (table, protocol) = (table.clone(), cx.reply.protocol());
-            cx.answer_by(Box::new(move || {
-                let mut out = ReplyBuf::new();
-                write(&mut out.writer(protocol), ZSetRef::Table(&table), &mut prng);
-                out
-            }));
-        }
-        zset => write(&mut cx.reply, zset, &mut prng),
+    let zset = zset_of(entry)?;
+    if !draw.is_long(zset) {
+        return write_drawn(&mut cx.reply, draw, zset, with_scores, &mut prng);
     }
-    Ok(())
+    let entry = entry.clone();
+    cx.answer_by(move |reply| write_drawn(reply, draw, zset_of(&entry)?, with_scores, &mut prng))
 }
 
-fn write_random(
+fn write_drawn(
     reply: &mut Reply<'_>,
+    draw: Draw,
     zset: ZSetRef<'_>,
-    count: usize,
-    repeats: bool,
     with_scores: bool,
     prng: &mut Prng,
-) {
-    if repeats {
-        begin_members(reply, count, with_scores);
-        for _ in 0..count {
-            let member = zset.random(prng).expect("a sorted set is never empty");
-            write_member(reply, member, with_scores);
-        }
-        return;
+) -> CommandResult {
+    let begin = |reply: &mut Reply<'_>, count| begin_members(reply, count, with_scores);
+    draw.write(reply, zset, prng, begin, |reply, member| write_member(reply, member, with_scores))
+}
+
+impl<'a> Source<'a> for ZSetRef<'a> {
+    type Item = (Element<'a>, f64);
+
+    fn count(self) -> usize {
+        self.len()
     }
-    let len = zset.len();
-    let mut wanted = count.min(len);
-    begin_members(reply, wanted, with_scores);
-    for (place, member) in zset.range(0..len).enumerate() {
-        if prng.below((len - place) as u64) < wanted as u64 {
-            wanted -= 1;
-            write_member(reply, member, with_scores);
-        }
+
+    fn bytes(self) -> usize {
+        self.table_bytes()
+    }
+
+    fn is_table(self) -> bool {
+        matches!(self, ZSetRef::Table(_))
+    }
+
+    fn random(self, prng: &mut Prng) -> Option<(Element<'a>, f64)> {
+        ZSetRef::random(self, prng)
+    }
+
+    fn all(self) -> impl Iterator<Item = (Element<'a>, f64)> {
+        self.range(0..self.len())
+    }
+
+    fn name((member, _): (Element<'a>, f64)) -> Element<'a> {
+        member
     }
 }
 
@@ -136,51 +132,24 @@ pub(super) static ZSCAN: Command = Command {
 };
 
 fn zscan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let key = args.key();
-    let cursor = parse_scan_cursor(args.bytes())?;
-    let Some(entry) = cx.keys.read(&key) else {
-        // Redis does not look at the options then.
-        cx.reply.array(2);
-        cx.reply.bulk(b"0");
-        cx.reply.array(0);
-        return Ok(());
-    };
-    let zset = zset_of(entry)?;
-    let (mut pattern, mut count) = (None, COUNT_DEFAULT);
-    while !args.is_empty() {
-        if args.option_with_value("count") {
-            let value = args.integer_in(1..=i64::MAX, CommandError::Syntax);
-            count = usize::try_from(value).unwrap_or(usize::MAX);
-        } else if args.option_with_value("match") {
-            pattern = Some(args.bytes());
-        } else {
-            return Err(CommandError::Syntax);
-        }
-        args.check()?;
-    }
-    let mut members = ReplyBuf::new();
-    let mut writer = members.writer(cx.reply.protocol());
-    let mut listed = 0;
-    let mut list = |member: &[u8], score: f64| {
-        if pattern.is_none_or(|pattern| glob::matches(pattern, member, Case::Sensitive)) {
-            writer.bulk(member);
-            writer.bulk(format_f64(score, &mut F64Buf::new()));
-            listed += 2;
+    scan_elements(cx, args, Scanned::Members, |entry| Ok(zset_of(entry)?.len()), list_members)
+}
+
+fn list_members(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut ScanPage<'_>) -> u64 {
+    let mut list = |(member, score): (Element<'_>, f64)| {
+        if options.takes_element(member) {
+            page.list_element(member);
+            page.list(format_f64(score, &mut F64Buf::new()));
         }
     };
-    let next = match zset {
-        ZSetRef::Table(table) => {
-            table.scan(cursor, count, |member| list(member.bytes(), member.score()))
+    match zset_of(entry) {
+        Ok(ZSetRef::Table(table)) => {
+            table.scan(cursor, options.count, |member| list(pair_of(member)))
         }
-        zset => {
-            let all = zset.range(0..zset.len());
-            all.for_each(|(member, score)| list(member.bytes(&mut I64Buf::new()), score));
+        Ok(packed) => {
+            packed.range(0..packed.len()).for_each(list);
             0
         }
-    };
-    cx.reply.array(2);
-    cx.reply.bulk_fmt(format_args!("{next}"));
-    cx.reply.array(listed);
-    cx.reply.buffer().append(members);
-    Ok(())
+        Err(WrongType) => 0,
+    }
 }

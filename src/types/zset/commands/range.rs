@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use super::{INLINE_MEMBERS_MAX, begin_members, store, write_member, zset_of};
+use super::{begin_members, store, write_member, zset_of};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
     KeyFlags, KeySpec, Shape,
 };
 use crate::engine::Cx;
-use crate::resp::{Reply, ReplyBuf};
+use crate::keyspace::commands::elements::is_long;
+use crate::resp::Reply;
 use crate::structs::number::parse_i64;
 use crate::types::zset::{LexRange, ScoreRange, ZSetRef};
 
@@ -308,18 +309,18 @@ fn answer(cx: &mut Cx<'_>, args: &mut Args<'_>, query: Query) -> CommandResult {
     let ranks = plan.ranks(zset);
     let (is_reverse, with_scores) = (plan.is_reverse, plan.with_scores);
     match zset {
-        ZSetRef::Table(table) if ranks.len() > INLINE_MEMBERS_MAX => {
-            let (table, protocol) = (table.clone(), cx.reply.protocol());
-            cx.answer_by(Box::new(move || {
-                let mut out = ReplyBuf::new();
-                let zset = ZSetRef::Table(&table);
-                write(&mut out.writer(protocol), zset, ranks, is_reverse, with_scores);
-                out
-            }));
+        ZSetRef::Table(table) if is_long(ranks.len(), table.len(), table.memory_bytes()) => {
+            let table = table.clone();
+            cx.answer_by(move |reply| {
+                write(reply, ZSetRef::Table(&table), ranks, is_reverse, with_scores);
+                Ok(())
+            })
         }
-        zset => write(&mut cx.reply, zset, ranks, is_reverse, with_scores),
+        zset => {
+            write(&mut cx.reply, zset, ranks, is_reverse, with_scores);
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 fn write(
