@@ -183,6 +183,38 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         Some(result)
     }
 
+    /// Changes the last leaf in place; `None` if there is none. Two walks down, one to change and
+    /// one to add up, cost less than to come back up through each level.
+    pub fn edit_last<R>(&mut self, edit: impl FnOnce(&mut L) -> R) -> Option<R> {
+        let mut inner = Arc::make_mut(&mut self.root);
+        let (old, new, key, result) = loop {
+            let Child { sums, key, node } = inner.children.last_mut()?;
+            match node {
+                Node::Inner(below) => inner = Arc::make_mut(below),
+                Node::Leaf(leaf) => {
+                    let result = edit(Arc::make_mut(leaf));
+                    let old = std::mem::replace(sums, Sums::of(&**leaf));
+                    if !leaf.has_key(key) {
+                        *key = leaf.key();
+                    }
+                    break (old, *sums, key.clone(), result);
+                }
+            }
+        };
+        self.sums.add(new);
+        self.sums.subtract(old);
+        let mut inner = Arc::make_mut(&mut self.root);
+        while let Some(Child { sums, key: own, node: Node::Inner(below) }) =
+            inner.children.last_mut()
+        {
+            sums.add(new);
+            sums.subtract(old);
+            *own = key.clone();
+            inner = Arc::make_mut(below);
+        }
+        Some(result)
+    }
+
     /// Puts a leaf before the one with this number, or at the end.
     ///
     /// # Panics

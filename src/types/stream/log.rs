@@ -80,23 +80,16 @@ impl Log {
         limits: NodeLimits,
     ) -> Result<(), TooLong> {
         let bytes = pairs.iter().map(|text| text.len()).fold(0, usize::saturating_add);
-        let appended = self.nodes.update(
-            |_| true,
-            |node| {
-                if node.has_room(bytes, limits) {
-                    return (node.append(id, pairs), None);
-                }
-                match Node::new(id, pairs, node.next_capacity(limits)) {
-                    Ok(second) => {
-                        node.shrink();
-                        (Ok(()), Some(second))
-                    }
-                    Err(error) => (Err(error), None),
-                }
-            },
-        );
+        let appended = self.nodes.edit_last(|node| {
+            if node.has_room(bytes, limits) {
+                return Ok(node.append(id, pairs));
+            }
+            node.shrink();
+            Err(node.next_capacity(limits))
+        });
         match appended {
-            Some(result) => result?,
+            Some(Ok(result)) => result?,
+            Some(Err(capacity)) => self.nodes.push_back(Node::new(id, pairs, capacity)?),
             None => self.nodes.push_back(Node::new(id, pairs, 0)?),
         }
         self.last_id = id;
