@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::time::Instant;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -186,9 +185,16 @@ fn executable() -> String {
     std::env::current_exe().map_or_else(|_| String::new(), |path| path.display().to_string())
 }
 
+/// Reads the processor's counter where there is one that never stops, which takes a fourth of the
+/// time of asking the system; commands are timed one by one.
 fn ticks_ns() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+    static CLOCK: OnceLock<(quanta::Clock, u64)> = OnceLock::new();
+    let (clock, start) = CLOCK.get_or_init(|| {
+        let clock = quanta::Clock::new();
+        let start = clock.raw();
+        (clock, start)
+    });
+    clock.delta_as_nanos(*start, clock.raw())
 }
 
 /// Randomness from the system.

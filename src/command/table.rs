@@ -78,7 +78,23 @@ pub struct Table {
 
 struct Named {
     name: Box<[u8]>,
+    folded: [u64; 2],
     id: CommandId,
+}
+
+impl Named {
+    fn new(name: &[u8], id: CommandId) -> Named {
+        Named { name: name.into(), folded: folded(name), id }
+    }
+
+    fn hash(&self) -> u64 {
+        name_hash(self.folded, self.name.len())
+    }
+
+    fn is(&self, name: &[u8], folded: [u64; 2]) -> bool {
+        let may_be = self.folded == folded && self.name.len() == name.len();
+        may_be && (name.len() <= 16 || self.name.eq_ignore_ascii_case(name))
+    }
 }
 
 impl Default for Table {
@@ -155,7 +171,8 @@ impl Table {
 
     /// A command that is no subcommand, by its (perhaps renamed) name in any letter case.
     pub fn by_name(&self, name: &[u8]) -> Option<CommandId> {
-        let named = self.names.find(name_hash(name), |n| n.name.eq_ignore_ascii_case(name));
+        let folded = folded(name);
+        let named = self.names.find(name_hash(folded, name.len()), |n| n.is(name, folded));
         named.map(|n| n.id)
     }
 
@@ -175,8 +192,8 @@ impl Table {
 
     /// Gives a command another name, or with an empty one takes it out of reach.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), RenameError> {
-        let hash = name_hash(from);
-        let entry = self.names.find_entry(hash, |n| n.name.eq_ignore_ascii_case(from));
+        let folded = folded(from);
+        let entry = self.names.find_entry(name_hash(folded, from.len()), |n| n.is(from, folded));
         let Ok(entry) = entry else { return Err(RenameError::NoSuchCommand) };
         let (named, _) = entry.remove();
         if to.is_empty() {
@@ -190,8 +207,8 @@ impl Table {
     }
 
     fn insert_name(&mut self, name: &[u8], id: CommandId) {
-        let named = Named { name: name.into(), id };
-        self.names.insert_unique(name_hash(name), named, |n| name_hash(&n.name));
+        let named = Named::new(name, id);
+        self.names.insert_unique(named.hash(), named, Named::hash);
     }
 
     fn find_row(&self, full_name: &str) -> Option<&Row> {
@@ -206,17 +223,36 @@ pub enum RenameError {
     TargetExists,
 }
 
-/// Mixes length and the first 16 bytes without regard to case. The names are few and ours, so
-/// collisions cost a comparison and cannot be provoked.
-fn name_hash(name: &[u8]) -> u64 {
-    let mut head = [0u8; 16];
-    let taken = name.len().min(16);
-    head[..taken].copy_from_slice(&name[..taken]);
-    let word = |at: usize| {
-        let bytes: [u8; 8] = head[at..at + 8].try_into().expect("eight bytes");
-        u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020
+/// A name without regard to case as two words, which tell apart all names of up to 16 bytes that
+/// have one length. Reading them where they lie is what makes the lookup cheap: a copy into a
+/// buffer of 16 bytes would have to be waited for.
+fn folded(name: &[u8]) -> [u64; 2] {
+    let half = |at: usize| {
+        let bytes = name[at..at + 4].try_into().expect("four bytes");
+        u64::from(u32::from_le_bytes(bytes))
     };
-    let mixed = word(0) ^ word(8).rotate_left(29) ^ (name.len() as u64);
+    let word = |at: usize| u64::from_le_bytes(name[at..at + 8].try_into().expect("eight bytes"));
+    let words = match name.len() {
+        8.. => [word(0), word(name.len() - 8)],
+        4.. => [half(0), half(name.len() - 4)],
+        _ => [name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0],
+    };
+    words.map(lower_case)
+}
+
+/// Makes the letters among eight bytes lower case.
+fn lower_case(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let low_bits = word & !HIGH;
+    let from_a = low_bits + (0x80 - u64::from(b'A')) * ONES;
+    let past_z = low_bits + (0x7f - u64::from(b'Z')) * ONES;
+    word | ((from_a & !past_z & !word & HIGH) >> 2)
+}
+
+/// The names are few and ours, so collisions cost a comparison and cannot be provoked.
+fn name_hash(folded: [u64; 2], len: usize) -> u64 {
+    let mixed = folded[0] ^ folded[1].rotate_left(29) ^ (len as u64);
     let mixed = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^ (mixed >> 32)
 }
@@ -233,5 +269,27 @@ fn prefetch_of(command: &Command) -> Prefetch {
             Prefetch { first, last, step }
         }
         _ => Prefetch::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_is_that_of_ascii() {
+        for byte in 0..=u8::MAX {
+            let word = u64::from_le_bytes([byte; 8]);
+            assert_eq!(lower_case(word), u64::from_le_bytes([byte.to_ascii_lowercase(); 8]));
+        }
+        for name in ["a", "get", "lpop", "LPOP_", "bzpopmin", "zrangestore", "0123456789abcdef"] {
+            let upper = name.to_ascii_uppercase();
+            assert_eq!(folded(name.as_bytes()), folded(upper.as_bytes()));
+            for at in 0..name.len() {
+                let mut other = name.as_bytes().to_vec();
+                other[at] = b'#';
+                assert_ne!(folded(name.as_bytes()), folded(&other), "{name} {at}");
+            }
+        }
     }
 }

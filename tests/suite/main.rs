@@ -15,6 +15,7 @@ mod laws;
 mod limits;
 mod local;
 mod play;
+mod queue;
 mod server;
 mod shape;
 mod tcp;

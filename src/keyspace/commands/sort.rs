@@ -467,7 +467,7 @@ fn store_list(cx: &mut Cx<'_>, key: &Key<'_>, values: &[Vec<u8>]) {
     let existed = cx.keys.delete(key);
     if !values.is_empty() {
         let values: Vec<_> = values.iter().map(|value| (value.as_slice(), None)).collect();
-        list::push_to(cx, key, list::End::Right, &values);
+        list::push_to_new(cx, key, list::End::Right, &values);
         cx.keys.changed(key, EventClasses::LIST, "sortstore");
         cx.keys.space().changes.dirty += values.len() as u64 - 1;
     } else if existed {

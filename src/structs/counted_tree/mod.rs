@@ -126,8 +126,10 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
             return None;
         }
         let (mut inner, mut place) = (&*self.root, Place { leaf: 0, offset: index });
+        let mut sums = self.sums;
         loop {
-            let child = inner.child_of_element(&mut place);
+            let child = inner.child_of_element(&mut place, sums);
+            sums = child.sums;
             match &child.node {
                 Node::Leaf(_) => return Some(place),
                 Node::Inner(below) => inner = below,
@@ -146,7 +148,7 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
     }
 
     pub fn last(&self) -> Option<&L> {
-        self.leaf(self.sums.leaves.checked_sub(1)?)
+        self.root.children.last().map(Child::last_leaf)
     }
 
     /// All leaves that have their number in a range, to be read from both ends.
@@ -177,6 +179,8 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         if number >= self.sums.leaves {
             return None;
         }
+        // To find the last leaf, nothing has to be counted.
+        let number = (number + 1 < self.sums.leaves).then_some(number);
         let (old, new, result) = Arc::make_mut(&mut self.root).edit(number, edit);
         self.sums.subtract(old);
         self.sums.add(new);

@@ -99,8 +99,21 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
         total
     }
 
-    /// The child that holds an element; the place is made relative to it.
-    pub fn child_of_element(&self, place: &mut Place) -> &Child<L, K> {
+    /// The child that holds an element; the place is made relative to it. The nearer end of the
+    /// node, which has these sums, is where the search starts: lists are used at their ends.
+    pub fn child_of_element(&self, place: &mut Place, sums: Sums) -> &Child<L, K> {
+        if place.offset > sums.elements / 2 {
+            let mut from_end = sums.elements - place.offset;
+            place.leaf += sums.leaves;
+            for child in self.children.iter().rev() {
+                place.leaf -= child.sums.leaves;
+                if from_end <= child.sums.elements {
+                    place.offset = child.sums.elements - from_end;
+                    return child;
+                }
+                from_end -= child.sums.elements;
+            }
+        }
         for child in &self.children {
             if place.offset < child.sums.elements {
                 return child;
@@ -113,6 +126,9 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
 
     /// The child above a leaf that is there, and the number of its first leaf in this node.
     fn child_of_leaf(&self, number: usize) -> (usize, usize) {
+        if let Some(Child { node: Node::Leaf(_), .. }) = self.children.first() {
+            return (number, number);
+        }
         let mut start = 0;
         for (at, child) in self.children.iter().enumerate() {
             if number - start < child.sums.leaves {
@@ -137,12 +153,19 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
         }
     }
 
-    /// Changes a leaf; yields its sums before and after.
-    pub fn edit<R>(&mut self, number: usize, edit: impl FnOnce(&mut L) -> R) -> (Sums, Sums, R) {
-        let (at, start) = self.child_of_leaf(number);
+    /// Changes a leaf, the last one if it has no number; yields its sums before and after.
+    pub fn edit<R>(
+        &mut self,
+        number: Option<usize>,
+        edit: impl FnOnce(&mut L) -> R,
+    ) -> (Sums, Sums, R) {
+        let (at, start) = match number {
+            Some(number) => self.child_of_leaf(number),
+            None => (self.children.len() - 1, 0),
+        };
         let child = &mut self.children[at];
         let (old, new, result) = match &mut child.node {
-            Node::Inner(below) => Arc::make_mut(below).edit(number - start, edit),
+            Node::Inner(below) => Arc::make_mut(below).edit(number.map(|n| n - start), edit),
             Node::Leaf(leaf) => {
                 let result = edit(Arc::make_mut(leaf));
                 (child.sums, Sums::of(&**leaf), result)

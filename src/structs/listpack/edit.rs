@@ -149,16 +149,31 @@ fn put(
     element: Element<'_>,
     removed: usize,
 ) -> Result<(), TooLong> {
+    let mut result = Ok(());
+    encode_element(element, |parts| {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut at = range.start;
+        result = open_gap(listpack, range, len);
+        if result.is_ok() {
+            for part in parts {
+                listpack[at..at + part.len()].copy_from_slice(part);
+                at += part.len();
+            }
+            recount(listpack, removed, 1);
+        }
+    })?;
+    result
+}
+
+/// Hands over an encoded element: its head, its data, and its length to be read from the end.
+#[inline]
+pub(super) fn encode_element(
+    element: Element<'_>,
+    take: impl FnOnce([&[u8]; 3]),
+) -> Result<(), TooLong> {
     let (head, head_len, data) = encode(element).ok_or(TooLong)?;
-    let size = head_len + data.len();
-    let (backlen, backlen_width) = encode_backlen(size);
-    let start = range.start;
-    open_gap(listpack, range, size + backlen_width)?;
-    let gap = &mut listpack[start..start + size + backlen_width];
-    gap[..head_len].copy_from_slice(&head[..head_len]);
-    gap[head_len..size].copy_from_slice(data);
-    gap[size..].copy_from_slice(&backlen[..backlen_width]);
-    recount(listpack, removed, 1);
+    let (backlen, backlen_width) = encode_backlen(head_len + data.len());
+    take([&head[..head_len], data, &backlen[..backlen_width]]);
     Ok(())
 }
 
@@ -227,6 +242,7 @@ fn open_gap(listpack: &mut Vec<u8>, range: Range<usize>, len: usize) -> Result<(
         if total > BYTES_MAX {
             return Err(TooLong);
         }
+        reserve(listpack, total - old_total);
         listpack.resize(total, 0);
     }
     listpack.copy_within(range.end..old_total, range.start + len);
@@ -235,13 +251,21 @@ fn open_gap(listpack: &mut Vec<u8>, range: Range<usize>, len: usize) -> Result<(
     Ok(())
 }
 
-fn write_total(listpack: &mut [u8]) {
+/// Grows the memory to powers of two: what a list's leaf may hold is one.
+pub(super) fn reserve(listpack: &mut Vec<u8>, more: usize) {
+    let (len, needed) = (listpack.len(), listpack.len() + more);
+    if needed > listpack.capacity() {
+        listpack.reserve_exact(needed.next_power_of_two() - len);
+    }
+}
+
+pub(super) fn write_total(listpack: &mut [u8]) {
     let total = (listpack.len() as u32).to_le_bytes();
     listpack[..4].copy_from_slice(&total);
 }
 
 /// Keeps the stored count; once it has saturated it stays so.
-fn recount(listpack: &mut [u8], removed: usize, added: usize) {
+pub(super) fn recount(listpack: &mut [u8], removed: usize, added: usize) {
     let stored = stored_count(listpack);
     if stored == COUNT_UNKNOWN {
         return;

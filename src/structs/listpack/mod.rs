@@ -16,6 +16,7 @@
 //! well-formed: the walks below never leave them. What comes from outside must be validated.
 
 mod edit;
+mod gapped;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub use edit::{
     append, append_element, delete, delete_range, extend, insert, merge, new_empty, prepend,
     replace, replace_element, split_off,
 };
+pub use gapped::Gapped;
 
 use super::number::{I64Buf, format_i64, parse_i64};
 

@@ -151,23 +151,47 @@ fn push_all(entry: &mut Entry, end: End, values: &[ValueArg<'_>], limit: NodeLim
     );
 }
 
-/// Pushes values to a key, which becomes a list if there is none; the length after it.
-pub(crate) fn push_to(cx: &mut Cx<'_>, key: &Key<'_>, end: End, values: &[ValueArg<'_>]) -> usize {
+/// Pushes values to a key that is a list; the length after it, or `None` if there is no such key.
+fn push_to_existing(
+    cx: &mut Cx<'_>,
+    key: &Key<'_>,
+    end: End,
+    values: &[ValueArg<'_>],
+) -> Result<Option<usize>, WrongType> {
     let limit = limit_of(cx);
     let pushed = cx.keys.edit(key, |entry| {
+        list_of(entry)?;
         push_all(entry, end, values, limit);
-        list_of(entry).map_or(0, ListRef::len)
+        list_of(entry).map(ListRef::len)
     });
-    if let Some(len) = pushed {
-        return len;
-    }
+    pushed.transpose()
+}
+
+/// Makes a list of values at a key that is not there.
+pub(crate) fn push_to_new(
+    cx: &mut Cx<'_>,
+    key: &Key<'_>,
+    end: End,
+    values: &[ValueArg<'_>],
+) -> usize {
     let empty = listpack::new_empty();
     let empty = NewValue::Packed(Kind::List, &empty);
     let mut entry = Entry::new(key.bytes, empty, Encoding::Listpack, None);
-    push_all(&mut entry, end, values, limit);
+    push_all(&mut entry, end, values, limit_of(cx));
     entry.set_clock(cx.keys.access().fresh());
     cx.keys.put(key.hash, entry);
     values.len()
+}
+
+/// Pushes values to a key, which becomes a list if there is none; the length after it.
+fn push_to(
+    cx: &mut Cx<'_>,
+    key: &Key<'_>,
+    end: End,
+    values: &[ValueArg<'_>],
+) -> Result<usize, WrongType> {
+    let pushed = push_to_existing(cx, key, end, values)?;
+    Ok(pushed.unwrap_or_else(|| push_to_new(cx, key, end, values)))
 }
 
 fn delete_range(entry: &mut Entry, range: Range<usize>) {

@@ -6,7 +6,7 @@
 use super::NodeLimit;
 use crate::structs::SharedBytes;
 use crate::structs::counted_tree::{CountedTree, Leaf};
-use crate::structs::listpack::{self, Listpack};
+use crate::structs::listpack::{self, Gapped, Listpack};
 use std::ops::Range;
 
 /// About what an element adds to a listpack beyond its text.
@@ -34,14 +34,14 @@ impl End {
 
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    Packed(Vec<u8>),
+    Packed(Gapped),
     Plain(SharedBytes),
 }
 
 impl Node {
     pub fn len(&self) -> usize {
         match self {
-            Node::Packed(bytes) => Listpack::trusted(bytes).len(),
+            Node::Packed(packed) => packed.listpack().len(),
             Node::Plain(_) => 1,
         }
     }
@@ -50,33 +50,55 @@ impl Node {
         if limit.is_large(text.len()) {
             return Node::Plain(shared.cloned().unwrap_or_else(|| SharedBytes::new(text.to_vec())));
         }
-        let mut bytes = listpack::new_empty();
-        listpack::append(&mut bytes, text).expect(FITS);
-        Node::Packed(bytes)
+        let mut packed = Gapped::default();
+        packed.append(text).expect(FITS);
+        Node::Packed(packed)
     }
 
     fn has_room(&self, len: usize, limit: NodeLimit) -> bool {
         match self {
             Node::Plain(_) => false,
             Node::Packed(_) if limit.is_large(len) => false,
-            Node::Packed(bytes) => {
-                !limit.is_exceeded(bytes.len() + len + ELEMENT_OVERHEAD, self.len() + 1)
+            Node::Packed(packed) => {
+                let bytes = packed.as_bytes().len() + len + ELEMENT_OVERHEAD;
+                !limit.is_exceeded(bytes, self.len() + 1)
             }
         }
     }
 
-    /// Puts a text before the element with an index in a leaf that has room.
-    fn insert(&mut self, offset: usize, text: &[u8]) {
-        let Node::Packed(bytes) = self else { unreachable!("a plain leaf has no room") };
-        let at = Listpack::trusted(bytes).seek(offset as i64).unwrap_or(bytes.len() - 1);
-        listpack::insert(bytes, at, text).expect(FITS);
+    /// Puts a text at an end of a leaf that has room.
+    fn push(&mut self, end: End, text: &[u8]) {
+        let Node::Packed(packed) = self else { unreachable!("a plain leaf has no room") };
+        let pushed = match end {
+            End::Left => packed.prepend(text),
+            End::Right => packed.append(text),
+        };
+        pushed.expect(FITS);
     }
 
+    /// Puts a text before the element with an index in a leaf that has room.
+    fn insert(&mut self, offset: usize, text: &[u8]) {
+        let Node::Packed(packed) = self else { unreachable!("a plain leaf has no room") };
+        packed.edit(|bytes| {
+            let at = Listpack::trusted(bytes).seek(offset as i64).unwrap_or(bytes.len() - 1);
+            listpack::insert(bytes, at, text).expect(FITS);
+        });
+    }
+
+    /// Deletes a range of elements, which is not all of them.
     fn delete(&mut self, range: Range<usize>) {
-        if let Node::Packed(bytes) = self
-            && let Some(at) = Listpack::trusted(bytes).seek(range.start as i64)
-        {
-            listpack::delete_range(bytes, at, range.len());
+        let len = self.len();
+        let Node::Packed(packed) = self else { return };
+        if range.start == 0 {
+            packed.remove_first(range.len());
+        } else if range.end == len {
+            packed.remove_last(range.len());
+        } else {
+            packed.edit(|bytes| {
+                if let Some(at) = Listpack::trusted(bytes).seek(range.start as i64) {
+                    listpack::delete_range(bytes, at, range.len());
+                }
+            });
         }
     }
 }
@@ -88,7 +110,7 @@ impl Leaf for Node {
 
     fn bytes(&self) -> usize {
         match self {
-            Node::Packed(bytes) => bytes.capacity(),
+            Node::Packed(packed) => packed.capacity(),
             Node::Plain(bytes) => bytes.capacity(),
         }
     }
@@ -103,7 +125,7 @@ impl Quicklist {
     pub fn of_listpack(bytes: Vec<u8>) -> Quicklist {
         let mut list = Quicklist::default();
         if !Listpack::trusted(&bytes).is_empty() {
-            list.tree.push_back(Node::Packed(bytes));
+            list.tree.push_back(Node::Packed(Gapped::new(bytes)));
         }
         list
     }
@@ -127,21 +149,21 @@ impl Quicklist {
     /// The listpack that the list has shrunk to.
     pub fn shrunk(&self, limit: NodeLimit) -> Option<&[u8]> {
         match self.tree.first()? {
-            Node::Packed(bytes)
-                if self.tree.leaf_count() == 1 && limit.is_half_empty(bytes.len(), self.len()) =>
-            {
-                Some(bytes)
+            Node::Packed(packed) if self.tree.leaf_count() == 1 => {
+                let bytes = packed.as_bytes();
+                limit.is_half_empty(bytes.len(), self.len()).then_some(bytes)
             }
             _ => None,
         }
     }
 
     pub fn push(&mut self, end: End, text: &[u8], shared: Option<&SharedBytes>, limit: NodeLimit) {
-        let leaf = if end == End::Left { 0 } else { self.tree.leaf_count().saturating_sub(1) };
-        let pushed = self.tree.leaf(leaf).is_some_and(|node| node.has_room(text.len(), limit));
-        if pushed {
-            let offset = |node: &Node| if end == End::Left { 0 } else { node.len() };
-            self.tree.edit(leaf, |node| node.insert(offset(node), text));
+        let (leaf, node) = match end {
+            End::Left => (0, self.tree.first()),
+            End::Right => (self.tree.leaf_count().saturating_sub(1), self.tree.last()),
+        };
+        if node.is_some_and(|node| node.has_room(text.len(), limit)) {
+            self.tree.edit(leaf, |node| node.push(end, text));
             return;
         }
         let node = Node::of(text, shared, limit);
@@ -170,9 +192,13 @@ impl Quicklist {
         }
         if place.offset > 0 {
             self.tree.split(place.leaf, |node| {
-                let Node::Packed(bytes) = node else { unreachable!("a plain leaf is one element") };
-                let at = Listpack::trusted(bytes).seek(place.offset as i64).expect("it is there");
-                Node::Packed(listpack::split_off(bytes, at))
+                let Node::Packed(packed) = node else {
+                    unreachable!("a plain leaf is one element")
+                };
+                Node::Packed(Gapped::new(packed.edit(|bytes| {
+                    let at = Listpack::trusted(bytes).seek(place.offset as i64);
+                    listpack::split_off(bytes, at.expect("it is there"))
+                })))
             });
             // Now the element's place is at the start of a leaf, before which there is another.
             return self.insert(index, text, shared, limit);
@@ -232,8 +258,8 @@ impl Quicklist {
             }
             let (gone, rest) = match self.tree.leaf(leaf) {
                 Some(Node::Plain(bytes)) => (usize::from(bytes.as_slice() == text), None),
-                Some(Node::Packed(bytes)) => {
-                    match remove_matches(Listpack::trusted(bytes), text, max - removed, from) {
+                Some(Node::Packed(packed)) => {
+                    match remove_matches(packed.listpack(), text, max - removed, from) {
                         Some((rest, gone)) => (gone, Some(rest)),
                         None => (0, None),
                     }
@@ -243,7 +269,7 @@ impl Quicklist {
             removed += gone;
             match rest {
                 Some(rest) if !Listpack::trusted(&rest).is_empty() => {
-                    self.tree.edit(leaf, |node| *node = Node::Packed(rest));
+                    self.tree.edit(leaf, |node| *node = Node::Packed(Gapped::new(rest)));
                     leaf += 1;
                 }
                 _ if gone > 0 => self.tree.remove(leaf..leaf + 1),

@@ -100,9 +100,8 @@ impl<'a> ListRef<'a> {
             let end = start + node.len();
             let within = range.start.max(start)..range.end.min(end);
             match node {
-                Node::Packed(bytes) => {
-                    let listpack = Listpack::trusted(bytes);
-                    walk_listpack(listpack, within, start, backwards, &mut visit)?;
+                Node::Packed(packed) => {
+                    walk_listpack(packed.listpack(), within, start, backwards, &mut visit)?;
                 }
                 Node::Plain(bytes) => visit(start, Value::Plain(bytes))?,
             }

@@ -1,12 +1,17 @@
 //! Pushing to and popping from the ends: LPUSH, RPUSH, LPUSHX, RPUSHX, LPOP, RPOP.
 
-use super::{INSERTS, changed, delete_ranges, list_to_change, push_to, write_range, write_value};
+use super::{
+    INSERTS, ValueArg, changed, delete_range, limit_of, list_of, push_to_existing, push_to_new,
+    shrink, write_range, write_value,
+};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
 };
 use crate::engine::Cx;
+use crate::types::WrongType;
 use crate::types::list::End;
+use smallvec::SmallVec;
 
 const PUSH: Command = Command {
     group: Group::List,
@@ -72,16 +77,19 @@ pub(super) static RPUSHX: Command = Command {
 
 fn push(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End, must_exist: bool) -> CommandResult {
     let key = args.key();
-    let mut values = Vec::with_capacity(args.remaining());
+    let mut values = SmallVec::<[ValueArg<'_>; 4]>::new();
     while !args.is_empty() {
         values.push(args.value());
     }
     args.done()?;
-    if list_to_change(cx, &key)?.is_none() && must_exist {
-        cx.reply.integer(0);
-        return Ok(());
-    }
-    let len = push_to(cx, &key, end, &values);
+    let len = match push_to_existing(cx, &key, end, &values)? {
+        Some(len) => len,
+        None if must_exist => {
+            cx.reply.integer(0);
+            return Ok(());
+        }
+        None => push_to_new(cx, &key, end, &values),
+    };
     changed(cx, &key, end.pushed(), values.len(), false);
     cx.reply.integer(len as i64);
     Ok(())
@@ -112,8 +120,24 @@ fn pop(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End) -> CommandResult {
     let count = (!args.is_empty()).then(|| args.integer_or(CommandError::MustBePositive));
     args.done()?;
     let count = count.map(u64::try_from).transpose().map_err(|_| CommandError::MustBePositive)?;
+    let limit = limit_of(cx);
     let Cx { keys, reply, .. } = &mut *cx;
-    let Some(entry) = keys.peek(&key) else {
+    let popped = keys.edit(&key, |entry| {
+        let list = list_of(entry)?;
+        let len = list.len();
+        let taken = len.min(usize::try_from(count.unwrap_or(1)).unwrap_or(usize::MAX));
+        let range = if is_left { 0..taken } else { len - taken..len };
+        match count {
+            Some(_) => write_range(reply, list, range.clone(), !is_left),
+            None => write_value(reply, list.get(range.start).expect("a list is never empty")),
+        }
+        if taken < len {
+            delete_range(entry, range);
+            shrink(entry, limit);
+        }
+        Ok::<_, WrongType>((taken, taken == len))
+    });
+    let Some(popped) = popped else {
         if count.is_some() {
             reply.null_array()
         } else {
@@ -121,19 +145,11 @@ fn pop(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End) -> CommandResult {
         }
         return Ok(());
     };
-    let list = super::list_of(entry)?;
-    let len = list.len();
-    let taken = len.min(usize::try_from(count.unwrap_or(1)).unwrap_or(usize::MAX));
-    let range = if is_left { 0..taken } else { len - taken..len };
-    match count {
-        Some(_) => write_range(reply, list, range.clone(), !is_left),
-        None => {
-            let value = list.get(range.start).expect("a list is never empty");
-            write_value(reply, value);
-        }
+    let (taken, is_gone) = popped?;
+    if is_gone {
+        keys.delete(&key);
     }
     if taken > 0 {
-        let is_gone = delete_ranges(cx, &key, len, &[range]);
         changed(cx, &key, name, taken, is_gone);
     }
     Ok(())

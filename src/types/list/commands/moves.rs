@@ -124,7 +124,7 @@ pub(super) fn move_element(
             push_all(entry, to, value, limit);
         });
     } else {
-        push_to(cx, destination, to, value);
+        push_to(cx, destination, to, value)?;
     }
     cx.keys.touch(destination);
     cx.keys.event(destination, EventClasses::LIST, to.pushed());
