@@ -23,13 +23,14 @@ pub enum Scanned {
     Keys,
     Fields,
     Members,
+    ScoredMembers,
 }
 
 /// Which of the visited elements are returned, and how many are visited.
 pub struct ScanOptions {
     pub count: usize,
-    /// Only the names of fields are asked for.
-    pub no_values: bool,
+    /// Neither values nor scores are asked for.
+    pub names_only: bool,
     pattern: Option<Box<[u8]>>,
     kind: Option<TypeFilter>,
 }
@@ -43,8 +44,8 @@ enum TypeFilter {
 
 impl ScanOptions {
     pub fn read(args: &mut Args<'_>, scanned: Scanned) -> Result<ScanOptions, CommandError> {
-        let (count, no_values) = (COUNT_DEFAULT, false);
-        let mut options = ScanOptions { count, no_values, pattern: None, kind: None };
+        let (count, names_only) = (COUNT_DEFAULT, false);
+        let mut options = ScanOptions { count, names_only, pattern: None, kind: None };
         while !args.is_empty() {
             if args.option_with_value("count") {
                 let count = args.integer_in(1..=i64::MAX, CommandError::Syntax);
@@ -63,7 +64,14 @@ impl ScanOptions {
                         "ERR NOVALUES option can only be used in HSCAN",
                     ));
                 }
-                options.no_values = true;
+                options.names_only = true;
+            } else if args.option("noscores") {
+                if scanned != Scanned::ScoredMembers {
+                    return Err(CommandError::Fixed(
+                        "ERR NOSCORES option can only be used in ZSCAN",
+                    ));
+                }
+                options.names_only = true;
             } else {
                 args.check()?;
                 return Err(CommandError::Syntax);

@@ -43,7 +43,7 @@ fn list_fields(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut Sca
     let mut list = |(name, value): (Element<'_>, Element<'_>)| {
         if options.takes_element(name) {
             page.list_element(name);
-            if !options.no_values {
+            if !options.names_only {
                 page.list_element(value);
             }
         }

@@ -124,6 +124,7 @@ pub(super) static ZSCAN: Command = Command {
         Arg::integer("cursor"),
         Arg::pattern("pattern").token("MATCH").optional(),
         Arg::integer("count").token("COUNT").optional(),
+        Arg::flag("noscores", "NOSCORES").optional(),
     ],
     reply: Shape::Array,
     example: "> ZADD z 1 a\n(integer) 1\n> ZSCAN z 0\n1) \"0\"\n2) 1) \"a\"\n   2) \"1\"",
@@ -132,14 +133,16 @@ pub(super) static ZSCAN: Command = Command {
 };
 
 fn zscan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    scan_elements(cx, args, Scanned::Members, |entry| Ok(zset_of(entry)?.len()), list_members)
+    scan_elements(cx, args, Scanned::ScoredMembers, |entry| Ok(zset_of(entry)?.len()), list_members)
 }
 
 fn list_members(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut ScanPage<'_>) -> u64 {
     let mut list = |(member, score): (Element<'_>, f64)| {
         if options.takes_element(member) {
             page.list_element(member);
-            page.list(format_f64(score, &mut F64Buf::new()));
+            if !options.names_only {
+                page.list(format_f64(score, &mut F64Buf::new()));
+            }
         }
     };
     match zset_of(entry) {
