@@ -93,9 +93,7 @@ fn put_stream(cx: &mut Cx<'_>, key: &Key<'_>, stream: Stream) {
 }
 
 /// Frees what a stream no longer has: elsewhere if it is much.
-fn discard_log(cx: &mut Cx<'_>, old: Option<Log>) {
-    let Some(log) = old else { return };
-    let stream = Stream { log, ..Stream::default() };
+fn discard(cx: &mut Cx<'_>, stream: Stream) {
     let value = NewValue::Object(Kind::Stream, Object::Stream(Arc::new(stream)));
     cx.keys.space().changes.discard(Entry::new(b"", value, Encoding::Stream, None));
 }

@@ -232,10 +232,11 @@ impl Groups {
         true
     }
 
-    /// Removes a group; false if there was none of this name.
-    pub fn remove(&mut self, name: &[u8]) -> bool {
-        self.get(name).is_some()
-            && self.0.as_mut().is_some_and(|groups| Arc::make_mut(groups).remove(name).is_some())
+    /// Takes a group out, as the only one of others; `None` if there is none of this name.
+    pub fn take(&mut self, name: &[u8]) -> Option<Groups> {
+        self.get(name)?;
+        let group = Arc::make_mut(self.0.as_mut()?).remove(name)?;
+        Some(Groups(Some(Arc::new(BTreeMap::from([(name.into(), group)])))))
     }
 
     /// The groups in the order of their names.

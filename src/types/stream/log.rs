@@ -163,10 +163,9 @@ impl Log {
 
     /// Whether an entry at or after an ID was deleted, as far as the highest deleted one tells.
     pub fn has_gap_from(&self, id: StreamId) -> bool {
-        let first = self.first_id();
         self.max_deleted_id != StreamId::MIN
-            && first.is_some_and(|first| first <= self.max_deleted_id)
             && id <= self.max_deleted_id
+            && self.first_id().is_some_and(|first| first <= self.max_deleted_id)
     }
 
     /// How many entries were ever added up to this one, if that can be known.

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::delete::{REFERENCES, references};
-use super::{INVALID_ID, discard_log, edit_stream, event, limits, offer, put_stream, write_id};
+use super::{INVALID_ID, edit_stream, event, limits, offer, put_stream, write_id};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
@@ -13,7 +13,7 @@ use crate::engine::Cx;
 use crate::keyspace::Key;
 use crate::structs::listpack;
 use crate::structs::number::{I64Buf, format_i64};
-use crate::types::stream::{NewId, References, Stream, StreamId, Threshold, Trim, Trimmed};
+use crate::types::stream::{Log, NewId, References, Stream, StreamId, Threshold, Trim, Trimmed};
 
 const OPERATOR: Arg =
     Arg::one_of("operator", &[Arg::flag("equal", "="), Arg::flag("approximately", "~")]).optional();
@@ -197,7 +197,7 @@ fn xadd(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         cx.reply.null();
         return Ok(());
     };
-    discard_log(cx, trimmed.old);
+    discard_old(cx, trimmed.old);
     write_id(&mut cx.reply, id);
     cx.keys.changed(&key, EventClasses::STREAM, "xadd");
     if trimmed.count > 0 {
@@ -326,13 +326,19 @@ pub(super) static XTRIM: Command = Command {
     ..Command::BASE
 };
 
+fn discard_old(cx: &mut Cx<'_>, old: Option<Log>) {
+    if let Some(log) = old {
+        super::discard(cx, Stream { log, ..Stream::default() });
+    }
+}
+
 fn xtrim(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let options = Options::read(cx, args, false)?;
     args.done()?;
     let trim = options.trim.ok_or(CommandError::Syntax)?;
     let trimmed = edit_stream(cx, &key, |stream, _| options.trim(stream))?.unwrap_or_default();
-    discard_log(cx, trimmed.old);
+    discard_old(cx, trimmed.old);
     if trimmed.count > 0 {
         cx.keys.changed(&key, EventClasses::STREAM, "xtrim");
         super::changed_quietly(cx, trimmed.count - 1);

@@ -200,10 +200,11 @@ static DESTROY: Command = Command {
 fn destroy(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (key, name) = (args.key(), args.bytes());
     args.done()?;
-    let removed = edit_stream(cx, &key, |stream, _| stream.groups.remove(name))?;
+    let removed = edit_stream(cx, &key, |stream, _| stream.groups.take(name))?;
     let removed = removed.ok_or_else(no_stream)?;
-    cx.reply.integer(i64::from(removed));
-    if removed {
+    cx.reply.integer(i64::from(removed.is_some()));
+    if let Some(groups) = removed {
+        super::discard(cx, Stream { groups, ..Stream::default() });
         changed_quietly(cx, 1);
         event(cx, &key, "xgroup-destroy");
         offer(cx, &key);

@@ -8,8 +8,9 @@ use crate::command::{
 };
 use crate::engine::Cx;
 use crate::keyspace::Key;
+use crate::keyspace::commands::elements::INLINE_ELEMENTS_MAX;
 use crate::resp::Reply;
-use crate::types::stream::{Consumer, EntryRef, Group, Log, Stream};
+use crate::types::stream::{Consumer, EntryRef, Group, Log, Stream, StreamId};
 
 pub(super) static XINFO: Command = Command {
     name: "xinfo",
@@ -157,8 +158,29 @@ fn stream_command(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.check()?;
     stream(cx, &key)?;
     let full = full_count(args)?;
+    let stream = stream_of(cx.keys.peek(&key).expect("it was just found"))?;
+    if is_long(stream, full.unwrap_or(1)) {
+        let stream = stream.clone();
+        return cx.answer_by(move |reply| {
+            write_stream(reply, &stream, full);
+            Ok(())
+        });
+    }
     let Cx { keys, reply, .. } = cx;
-    let stream = stream_of(keys.peek(&key).expect("it was just found"))?;
+    write_stream(reply, stream_of(keys.peek(&key).expect("it was just found"))?, full);
+    Ok(())
+}
+
+/// Whether to tell of so many entries is to be done by another thread.
+fn is_long(stream: &Stream, max: usize) -> bool {
+    let pending = stream.groups.iter().map(|(_, group)| group.pending().len());
+    // Each is told twice, of its group and of its consumer.
+    let pending = pending.map(|len| 2 * len.min(max)).fold(0, usize::saturating_add);
+    super::is_long(&stream.log, StreamId::MIN, StreamId::MAX, max) || pending > INLINE_ELEMENTS_MAX
+}
+
+/// Tells of a stream, in full with so many entries.
+fn write_stream(reply: &mut Reply<'_>, stream: &Stream, full: Option<usize>) {
     let log = &stream.log;
     reply.map(if full.is_some() { 9 } else { 10 });
     let mut number = |name: &[u8], number: u64| {
@@ -182,7 +204,6 @@ fn stream_command(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         None => write_ends(reply, stream),
         Some(max) => write_full(reply, stream, max),
     }
-    Ok(())
 }
 
 /// How many entries are to be told in full; `None` if it is not to be in full.

@@ -8,8 +8,10 @@ use crate::command::{
     KeySpec, Shape,
 };
 use crate::engine::Cx;
+use crate::keyspace::commands::elements::INLINE_ELEMENTS_MAX;
 use crate::resp::Reply;
 use crate::types::stream::{Group, Pending, StreamId};
+use std::borrow::Cow;
 
 pub(super) static XACK: Command = Command {
     name: "xack",
@@ -86,7 +88,7 @@ struct Filter<'a> {
     start: StreamId,
     end: StreamId,
     count: usize,
-    consumer: Option<&'a [u8]>,
+    consumer: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Filter<'a> {
@@ -109,8 +111,18 @@ impl<'a> Filter<'a> {
         args.check()?;
         let count = usize::try_from(count).unwrap_or(0);
         let (start, end) = (start_of(start)?, end_of(end)?);
-        let consumer = (!args.is_empty()).then(|| args.bytes());
+        let consumer = (!args.is_empty()).then(|| Cow::Borrowed(args.bytes()));
         Ok(Some(Filter { min_idle_ms, start, end, count, consumer }))
+    }
+
+    /// Whether few entries are looked at.
+    fn is_short(&self) -> bool {
+        self.min_idle_ms == 0 && self.count <= INLINE_ELEMENTS_MAX
+    }
+
+    fn into_owned(self) -> Filter<'static> {
+        let consumer = self.consumer.map(|name| Cow::Owned(name.into_owned()));
+        Filter { consumer, ..self }
     }
 
     fn wants(&self, record: Pending, now_ms: i64) -> bool {
@@ -123,13 +135,22 @@ fn xpending(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.check()?;
     let filter = Filter::read(args)?;
     let now_ms = super::now_ms(cx);
-    let Cx { keys, reply, .. } = cx;
-    let stream = keys.read(&key).map(stream_of).transpose()?;
+    let stream = cx.keys.read(&key).map(stream_of).transpose()?;
     let group = stream.and_then(|stream| stream.groups.get(name));
     let group = group.ok_or_else(|| no_key_or_group(&key, name, ""))?;
+    let reply = &mut cx.reply;
     match filter {
-        Some(filter) => list(reply, group, &filter, now_ms),
         None => sum_up(reply, group),
+        // Those that a filter passes over are looked at as well.
+        Some(filter) if group.pending().len() > INLINE_ELEMENTS_MAX && !filter.is_short() => {
+            let group = group.clone();
+            let filter = filter.into_owned();
+            return cx.answer_by(move |reply| {
+                list(reply, &group, &filter, now_ms);
+                Ok(())
+            });
+        }
+        Some(filter) => list(reply, group, &filter, now_ms),
     }
     Ok(())
 }
@@ -169,7 +190,7 @@ fn list(reply: &mut Reply<'_>, group: &Group, filter: &Filter<'_>, now_ms: i64) 
         count < filter.count
     };
     let is_within = |id: StreamId| id <= filter.end;
-    match filter.consumer {
+    match &filter.consumer {
         _ if filter.count == 0 => {}
         None => {
             let pending = group.pending().from(filter.start);

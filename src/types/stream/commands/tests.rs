@@ -2,6 +2,7 @@
 //! that a replayed stream comes to the same state.
 
 use crate::config::{Config, EventClasses};
+use crate::engine::testing::run_to_end;
 use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts};
 use crate::resp::{OwnedRequest, ReplyBuf};
 use crate::structs::prng::Prng;
@@ -146,6 +147,40 @@ fn events_tell_what_happened() {
     for (line, events) in lines {
         bench.ask(line);
         assert_eq!(bench.events(), events, "{line}");
+    }
+}
+
+#[test]
+fn long_answers_are_written_by_jobs() {
+    const ENTRIES: usize = 100_001;
+    let mut bench = Bench::new();
+    bench.engine.server.propagation.set_active(false);
+    for _ in 0..ENTRIES {
+        bench.ask("XADD s * f v");
+    }
+    bench.ask("XGROUP CREATE s g 0");
+    let jobs = [
+        ("XRANGE s - +", 1),
+        ("XRANGE s - + COUNT 5", 0),
+        ("XREVRANGE s + -", 1),
+        ("XREAD STREAMS s 0", 1),
+        ("XREAD COUNT 5 STREAMS s 0", 0),
+        ("XREADGROUP GROUP g c STREAMS s >", 0),
+        ("XPENDING s g - + 200000", 1),
+        ("XPENDING s g IDLE 1 - + 5 c", 1),
+        ("XPENDING s g - + 5", 0),
+        ("XINFO STREAM s FULL COUNT 0", 1),
+        ("XINFO STREAM s FULL", 0),
+        ("XINFO STREAM s", 0),
+        ("XTRIM s MAXLEN 1", 0),
+        ("XRANGE s - +", 0),
+    ];
+    for (line, expected) in jobs {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let (reply, jobs) = run_to_end(&mut bench.engine, bench.client, &words);
+        assert_eq!(jobs, expected, "{line}");
+        let is_whole = reply.len() > ENTRIES * 20 || expected == 0 || line.contains(" 5 ");
+        assert!(is_whole, "{line}: {} bytes", reply.len());
     }
 }
 
