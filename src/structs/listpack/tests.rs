@@ -216,6 +216,8 @@ fn step(prng: &mut Prng, bytes: &mut Vec<u8>, model: &mut Vec<Vec<u8>>) {
                 assert_eq!(view.at(position).text_len(), model[index].len());
                 let next = view.next(position);
                 assert_eq!(view.previous(next), Some(position));
+                assert_eq!(view.read(position), (view.at(position), next));
+                assert_eq!(view.skip(view.start(), index + 1), next);
             }
         }
     }

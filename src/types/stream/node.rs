@@ -203,16 +203,13 @@ impl Node {
     /// The live entries, from both ends.
     pub fn entries(&self) -> NodeEntries<'_> {
         let header = self.header;
-        let mut after_fields = self.listpack().iter_from(header.fields_at as usize);
-        for _ in 0..=header.field_count {
-            after_fields.next();
-        }
-        let front = after_fields.next().map_or(self.listpack().end(), |(position, _)| position);
+        let (fields_at, field_count) = (header.fields_at as usize, header.field_count as usize);
+        let front = self.listpack().skip(fields_at, field_count + 1);
         NodeEntries {
             listpack: self.listpack(),
             master: self.master,
-            fields_at: header.fields_at as usize,
-            field_count: header.field_count as usize,
+            fields_at,
+            field_count,
             front,
             back: self.listpack().end(),
         }
@@ -305,23 +302,27 @@ pub struct NodeEntries<'a> {
 }
 
 impl<'a> NodeEntries<'a> {
-    /// The entry at a position, whether it is deleted, and where the next element after its values
-    /// would be sought.
+    /// The entry at a position, and whether it is deleted.
+    #[inline]
     fn read(&self, flags_at: usize) -> (EntryRef<'a>, bool) {
-        let mut elements = self.listpack.iter_from(flags_at);
-        let mut next = || int(elements.next().expect("an entry is whole").1);
-        let flags = next();
+        let number = |position: usize| {
+            let (element, next) = self.listpack.read(position);
+            (int(element), next)
+        };
+        let (flags, position) = number(flags_at);
+        let (ms, position) = number(position);
+        let (seq, position) = number(position);
         let id = StreamId {
-            ms: self.master.ms.wrapping_add(next().cast_unsigned()),
-            seq: self.master.seq.wrapping_add(next().cast_unsigned()),
+            ms: self.master.ms.wrapping_add(ms.cast_unsigned()),
+            seq: self.master.seq.wrapping_add(seq.cast_unsigned()),
         };
         let is_same = flags & SAME_FIELDS != 0;
-        let field_count = if is_same {
-            self.field_count
+        let (field_count, pairs_at) = if is_same {
+            (self.field_count, position)
         } else {
-            usize::try_from(next()).expect("it was written or checked")
+            let (count, position) = number(position);
+            (usize::try_from(count).expect("it was written or checked"), position)
         };
-        let pairs_at = elements.next().expect("an entry ends with a count").0;
         let entry = EntryRef {
             id,
             listpack: self.listpack,
@@ -334,17 +335,14 @@ impl<'a> NodeEntries<'a> {
     }
 
     /// Reads the entry at the front and steps over it.
+    #[inline]
     fn read_front(&mut self) -> Option<(EntryRef<'a>, bool)> {
         if self.front >= self.back {
             return None;
         }
         let (entry, is_deleted) = self.read(self.front);
         let elements = if entry.fields_at.is_some() { 1 } else { 2 } * entry.field_count;
-        let mut rest = self.listpack.iter_from(entry.pairs_at);
-        for _ in 0..=elements {
-            rest.next();
-        }
-        self.front = rest.next().map_or(self.listpack.end(), |(position, _)| position);
+        self.front = self.listpack.skip(entry.pairs_at, elements + 1);
         Some((entry, is_deleted))
     }
 
@@ -407,10 +405,12 @@ fn extend_by_entry(
 }
 
 /// An element that the layout says is an integer.
+#[inline]
 fn int(element: Element<'_>) -> i64 {
     checked_int(element).expect("it was written or checked")
 }
 
+#[inline]
 fn checked_int(element: Element<'_>) -> Option<i64> {
     match element {
         Element::Int(value) => Some(value),

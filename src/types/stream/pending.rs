@@ -42,7 +42,32 @@ impl<T: Copy> Keyed<StreamId> for Run<T> {
     }
 }
 
+/// What became of a value that was to be the last one.
+enum Appended {
+    Added,
+    /// There is no room for it.
+    Full,
+    /// It does not come last.
+    NotLast,
+}
+
 impl<T: Copy> Run<T> {
+    fn append(&mut self, id: StreamId, value: T) -> Appended {
+        if self.0.last().is_none_or(|(last, _)| *last >= id) {
+            return Appended::NotLast;
+        }
+        if self.0.len() >= LEAF_MAX {
+            return Appended::Full;
+        }
+        if self.0.len() == self.0.capacity() {
+            // It will be full soon.
+            let room = self.0.len().max(LEAF_STEP).min(LEAF_MAX - self.0.len());
+            self.0.reserve_exact(room);
+        }
+        self.0.push((id, value));
+        Appended::Added
+    }
+
     /// Sets a value; yields the old one, and what had to be split off.
     fn insert(&mut self, id: StreamId, value: T) -> (Option<T>, Option<Run<T>>) {
         let at = match self.0.binary_search_by_key(&id, |(own, _)| *own) {
@@ -105,6 +130,17 @@ impl<T: Copy> IdMap<T> {
 
     /// Sets a value and yields the old one.
     pub fn insert(&mut self, id: StreamId, value: T) -> Option<T> {
+        let appended = self.0.edit_last(|leaf| leaf.append(id, value));
+        match appended {
+            Some(Appended::Added) => return None,
+            Some(Appended::Full) => {
+                let mut leaf = Run(Vec::with_capacity(LEAF_STEP));
+                leaf.0.push((id, value));
+                self.0.push_back(leaf);
+                return None;
+            }
+            Some(Appended::NotLast) | None => {}
+        }
         let inserted = self.0.update(|last| *last < id, |leaf| leaf.insert(id, value));
         inserted.unwrap_or_else(|| {
             self.0.push_back(Run(vec![(id, value)]));
