@@ -15,7 +15,7 @@
 
 use super::StreamId;
 use crate::structs::counted_tree::{Keyed, Leaf};
-use crate::structs::listpack::{self, Element, Iter, Listpack, TooLong};
+use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::parse_i64;
 
 const DELETED: i64 = 1;
@@ -261,18 +261,17 @@ impl<'a> EntryRef<'a> {
 
     /// Fields and values.
     pub fn pairs(&self) -> Pairs<'a> {
-        Pairs {
-            fields: self.fields_at.map(|at| self.listpack.iter_from(at)),
-            values: self.listpack.iter_from(self.pairs_at),
-            left: self.field_count,
-        }
+        let EntryRef { listpack, fields_at, pairs_at: values_at, field_count: left, .. } = *self;
+        Pairs { listpack, fields_at, values_at, left }
     }
 }
 
 #[derive(Clone)]
 pub struct Pairs<'a> {
-    fields: Option<Iter<'a>>,
-    values: Iter<'a>,
+    listpack: Listpack<'a>,
+    /// Where the next field is if it does not stand before its value.
+    fields_at: Option<usize>,
+    values_at: usize,
     left: usize,
 }
 
@@ -282,11 +281,12 @@ impl<'a> Iterator for Pairs<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let field = match &mut self.fields {
-            Some(fields) => fields.next()?.1,
-            None => self.values.next()?.1,
-        };
-        Some((field, self.values.next()?.1))
+        let field_at = self.fields_at.as_mut().unwrap_or(&mut self.values_at);
+        let (field, next) = self.listpack.read(*field_at);
+        *field_at = next;
+        let (value, next) = self.listpack.read(self.values_at);
+        self.values_at = next;
+        Some((field, value))
     }
 }
 
@@ -351,11 +351,12 @@ impl<'a> NodeEntries<'a> {
         if self.front >= self.back {
             return None;
         }
-        let mut before = self.listpack.iter_before(self.back).rev();
-        let (_, count) = before.next()?;
-        let steps = count_of(count).checked_sub(1)?;
-        self.back = before.nth(steps)?.0;
-        Some(self.read(self.back))
+        let mut position = self.listpack.previous(self.back)?;
+        for _ in 0..count_of(self.listpack.at(position)) {
+            position = self.listpack.previous(position)?;
+        }
+        self.back = position;
+        Some(self.read(position))
     }
 }
 
