@@ -73,7 +73,10 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         tracing::warn!("{warning}");
     }
     warn_of_directives_without_effect(&config);
-    config.maxclients = net::limits::open_files_for(config.maxclients);
+    match net::limits::open_files_for(config.maxclients) {
+        Ok(clients) => config.maxclients = clients,
+        Err(net::limits::TooFewFiles) => return Ok(1),
+    }
     let renamed = config.file_only.renamed_commands.clone();
     let parts = ServerParts {
         ticks: ticks_ns,
@@ -86,6 +89,7 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
             std::env::set_current_dir(path)?;
             std::env::current_dir()
         },
+        room_for_clients: |wanted| net::limits::open_files_for(wanted).unwrap_or(0),
         config_path: loaded.path,
         executable: executable(),
         process_id: std::process::id(),

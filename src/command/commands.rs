@@ -239,8 +239,13 @@ fn docs(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 fn put_docs(reply: &mut Reply<'_>, table: &Table, row: &Row) {
     let command = row.command;
+    let marks: Vec<&str> =
+        [(command.deprecated.is_some(), "deprecated"), (command.is_internal, "syscmd")]
+            .into_iter()
+            .filter_map(|(is_set, name)| is_set.then_some(name))
+            .collect();
     let optional = [
-        command.deprecated.is_some(),
+        !marks.is_empty(),
         command.deprecated.is_some(),
         command.deprecated.is_some(),
         !command.history.is_empty(),
@@ -256,9 +261,11 @@ fn put_docs(reply: &mut Reply<'_>, table: &Table, row: &Row) {
     put("since", command.since);
     put("group", command.group.name());
     put("complexity", command.complexity);
-    if let Some(deprecated) = command.deprecated {
+    if !marks.is_empty() {
         reply.bulk(b"doc_flags");
-        put_names(reply, ["deprecated"].into_iter());
+        put_names(reply, marks.into_iter());
+    }
+    if let Some(deprecated) = command.deprecated {
         reply.bulk(b"deprecated_since");
         reply.bulk(deprecated.since.as_bytes());
         reply.bulk(b"replaced_by");
@@ -299,7 +306,6 @@ fn put_arg(reply: &mut Reply<'_>, arg: &Arg) {
         ArgKind::OneOf(parts) | ArgKind::Block(parts) => Some(parts),
         _ => None,
     };
-    let is_key = matches!(arg.kind, ArgKind::Key);
     let flags: Vec<&str> = [
         (arg.optional, "optional"),
         (arg.multiple, "multiple"),
@@ -308,7 +314,13 @@ fn put_arg(reply: &mut Reply<'_>, arg: &Arg) {
     .into_iter()
     .filter_map(|(is_set, name)| is_set.then_some(name))
     .collect();
-    let optional = [is_key, arg.token.is_some(), arg.since.is_some(), !flags.is_empty()];
+    let optional = [
+        arg.key_spec.is_some(),
+        arg.token.is_some(),
+        arg.since.is_some(),
+        arg.deprecated_since.is_some(),
+        !flags.is_empty(),
+    ];
     // Either the parts or the text to display.
     reply.map(3 + optional.iter().filter(|is_there| **is_there).count());
     let mut put = |name: &str, value: &str| {
@@ -318,11 +330,11 @@ fn put_arg(reply: &mut Reply<'_>, arg: &Arg) {
     put("name", arg.name);
     put("type", arg.kind.name());
     if parts.is_none() {
-        put("display_text", arg.name);
+        put("display_text", arg.display.unwrap_or(arg.name));
     }
-    if is_key {
+    if let Some(index) = arg.key_spec {
         reply.bulk(b"key_spec_index");
-        reply.integer(i64::from(arg.key_spec));
+        reply.integer(i64::from(index));
     }
     let mut put = |name: &str, value: &str| {
         reply.bulk(name.as_bytes());
@@ -333,6 +345,9 @@ fn put_arg(reply: &mut Reply<'_>, arg: &Arg) {
     }
     if let Some(since) = arg.since {
         put("since", since);
+    }
+    if let Some(version) = arg.deprecated_since {
+        put("deprecated_since", version);
     }
     if !flags.is_empty() {
         reply.bulk(b"flags");

@@ -57,6 +57,19 @@ impl CommandError {
         CommandError::Text(format!("ERR {text}").into_boxed_str())
     }
 
+    /// A subcommand that is there, but not with these arguments. `name` is as it was sent.
+    pub fn subcommand_syntax(container: &str, name: &[u8]) -> CommandError {
+        const SHOWN_BYTES_MAX: usize = 128;
+        let text = [
+            b"ERR unknown subcommand or wrong number of arguments for '",
+            &name[..name.len().min(SHOWN_BYTES_MAX)],
+            b"'. Try ",
+            container.as_bytes(),
+            b" HELP.",
+        ];
+        CommandError::Bytes(text.concat().into_boxed_slice())
+    }
+
     /// The error line without its leading dash and its line end.
     pub fn text(&self) -> Cow<'_, [u8]> {
         let fixed = match self {

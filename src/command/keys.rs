@@ -177,9 +177,13 @@ pub fn find_keys(command: &Command, request: &Request<'_>) -> Option<Vec<FoundKe
         if spec.flags.has(KeyFlags::NOT_KEY) {
             continue;
         }
-        // An absent keyword only means that this request has no such keys.
-        if matches!(spec.begin, Begin::Keyword { .. }) && spec.first(request).is_none() {
-            continue;
+        // A keyword that is absent, or ends the request after other keys, only means that the
+        // request has no such keys.
+        if matches!(spec.begin, Begin::Keyword { .. }) {
+            let first = spec.first(request);
+            if first.is_none() || (first == Some(request.len()) && !found.is_empty()) {
+                continue;
+            }
         }
         // More keys of an optional list: there may be none.
         if !found.is_empty() && spec.is_rest() && spec.first(request) == Some(request.len()) {

@@ -13,6 +13,9 @@ pub type Handler = fn(&mut Cx<'_>, &mut Args<'_>) -> CommandResult;
 /// Finds the keys of a request where the specs alone cannot tell them, or not how they are used.
 pub type KeyFinder = fn(&Request<'_>) -> Option<Vec<FoundKey>>;
 
+/// Whether a word of a request, by its place, is a secret that no log may show.
+pub type SecretFinder = fn(&Request<'_>, usize) -> bool;
+
 /// Everything that is known about a command without running it.
 pub struct Command {
     /// Lower case; for a subcommand the last word only.
@@ -29,8 +32,11 @@ pub struct Command {
     /// What changed when: pairs of version and change.
     pub history: &'static [(&'static str, &'static str)],
     pub deprecated: Option<Deprecated>,
+    /// Made for the server's own use: COMMAND DOCS says so.
+    pub is_internal: bool,
     pub keys: &'static [KeySpec],
     pub key_finder: Option<KeyFinder>,
+    pub secrets: SecretFinder,
     pub args: &'static [Arg],
     pub subcommands: &'static [&'static Command],
     pub reply: Shape,
@@ -54,8 +60,10 @@ impl Command {
         tips: &[],
         history: &[],
         deprecated: None,
+        is_internal: false,
         keys: &[],
         key_finder: None,
+        secrets: |_, _| false,
         args: &[],
         subcommands: &[],
         reply: Shape::Any,
@@ -202,8 +210,11 @@ pub struct Arg {
     pub multiple: bool,
     /// The token is repeated with each value.
     pub multiple_token: bool,
-    /// Which of the command's key specs finds this key.
-    pub key_spec: u8,
+    pub deprecated_since: Option<&'static str>,
+    /// What stands for the argument in a syntax line, if that is not its name.
+    pub display: Option<&'static str>,
+    /// Which of the command's key specs finds this key, or the keys this pattern makes.
+    pub key_spec: Option<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -245,7 +256,9 @@ impl Arg {
             optional: false,
             multiple: false,
             multiple_token: false,
-            key_spec: 0,
+            deprecated_since: None,
+            display: None,
+            key_spec: None,
         }
     }
 
@@ -262,7 +275,7 @@ impl Arg {
     }
 
     pub const fn key(name: &'static str) -> Arg {
-        Arg::new(name, ArgKind::Key)
+        Arg::new(name, ArgKind::Key).key_spec(0)
     }
 
     pub const fn pattern(name: &'static str) -> Arg {
@@ -315,7 +328,17 @@ impl Arg {
     }
 
     pub const fn key_spec(mut self, index: u8) -> Arg {
-        self.key_spec = index;
+        self.key_spec = Some(index);
+        self
+    }
+
+    pub const fn deprecated_since(mut self, version: &'static str) -> Arg {
+        self.deprecated_since = Some(version);
+        self
+    }
+
+    pub const fn display(mut self, text: &'static str) -> Arg {
+        self.display = Some(text);
         self
     }
 }

@@ -4,8 +4,8 @@ use super::{Apply, Changed, Config, Directive, Extent, SetBy, SetError, os_reaso
 use crate::command::{
     Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape, help,
 };
-use crate::engine::{Cx, Effect};
-
+use crate::engine::{Cx, Effect, Server};
+use crate::resp::Request;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -77,6 +77,7 @@ static SET: Command = Command {
     flags: COMMON,
     tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
     history: &[("7.0.0", "Took several directives.")],
+    secrets: is_sensitive_value,
     args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
     reply: Shape::Ok,
     example: "> CONFIG SET maxclients 500 timeout 10\nOK\n\
@@ -84,6 +85,12 @@ static SET: Command = Command {
     run: set,
     ..Command::BASE
 };
+
+/// The value behind the name of a directive that is a secret.
+fn is_sensitive_value(request: &Request<'_>, place: usize) -> bool {
+    let is_sensitive = |name: &[u8]| Directive::find(name).is_some_and(Directive::is_sensitive);
+    place > 2 && place % 2 == 1 && is_sensitive(request.arg(place - 1))
+}
 
 fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if args.remaining() % 2 == 1 {
@@ -105,15 +112,10 @@ fn wire(error: &SetError) -> CommandError {
 /// Follows a change. What can fail is done first; if it does, everything goes back.
 fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
     let Changed { directives, previous } = changed;
-    for directive in directives.iter().filter(|directive| directive.apply == Apply::Directory) {
-        let path = cx.server.config.dir.0.clone();
-        match (cx.server.parts.change_directory)(path.as_path()) {
-            Ok(now) => cx.server.config.dir.0 = now.as_path().into(),
-            Err(error) => {
-                cx.server.config = previous;
-                let reason = os_reason(&error);
-                return Err(wire(&SetError::not_applied(directive, reason)));
-            }
+    for directive in &directives {
+        if let Err(reason) = try_out(cx, directive) {
+            cx.server.config = previous;
+            return Err(wire(&SetError::not_applied(directive, reason)));
         }
     }
     if directives.iter().any(|directive| directive.apply == Apply::Log) {
@@ -125,6 +127,28 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
         // The sockets belong to the driver, which answers when they are open.
         Some(directive) => cx.answer_by_listening(directive, previous),
         None => cx.reply.ok(),
+    }
+    Ok(())
+}
+
+/// Does what the system may refuse.
+fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
+    let Server { config, parts, .. } = &mut *cx.server;
+    match directive.apply {
+        Apply::Directory => {
+            let now = (parts.change_directory)(config.dir.0.as_path());
+            config.dir.0 = now.map_err(|error| os_reason(&error))?.as_path().into();
+        }
+        Apply::Clients => {
+            let room = (parts.room_for_clients)(config.maxclients);
+            if room < config.maxclients {
+                return Err(format!(
+                    "The operating system is not able to handle the specified number of clients, \
+                     try with {room}"
+                ));
+            }
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -45,7 +45,6 @@ pub enum Apply {
     Directory,
     OomScore,
     Latency,
-    SlowLog,
     AclLog,
     Notify,
     /// Tell the cluster what this node announces.

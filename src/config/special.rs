@@ -65,9 +65,13 @@ impl Setting for SavePoints {
         Kind::Special("<seconds> <changes> [<seconds> <changes> ...]")
     }
 
+    /// A line a point. They are always written, for without them the defaults would come back.
     fn lines(&self, rule: &(), _: &Self) -> Vec<Line> {
-        let arguments = if self.0.is_empty() { b"\"\"".to_vec() } else { self.print(rule) };
-        vec![Line { arguments, forced: true }]
+        let line = |arguments| Line { arguments, forced: true };
+        if self.0.is_empty() {
+            return vec![line(b"\"\"".to_vec())];
+        }
+        self.0.iter().map(|point| line(Self(vec![*point]).print(rule))).collect()
     }
 }
 
@@ -306,6 +310,7 @@ impl Setting for Percentiles {
         Kind::Special("<percentile> [<percentile> ...]")
     }
 
+    /// Written even if they are the default, as Redis does.
     fn lines(&self, rule: &(), _: &Self) -> Vec<Line> {
         let arguments = if self.0.is_empty() { b"\"\"".to_vec() } else { self.print(rule) };
         vec![Line { arguments, forced: true }]

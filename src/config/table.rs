@@ -288,7 +288,7 @@ section "Replication" {
         int(1, INT_MAX), LIVE.later(), Nothing,
         "Seconds between the primary's pings to its replicas.";
     "repl-backlog-size" => repl_backlog_size: u64 = 1 << 20;
-        memory(1, LONG_MAX), LIVE.later(), ReplicationBacklog,
+        memory(1, LONG_MAX).clamped(16 << 10, LONG_MAX), LIVE.later(), ReplicationBacklog,
         "Bytes of history kept for replicas that reconnect.";
     "repl-backlog-ttl" => repl_backlog_ttl: u64 = 3600; int(0, LONG_MAX), LIVE.later(), Nothing,
         "Seconds without replicas after which the history is freed; 0 keeps it.";
@@ -353,7 +353,7 @@ section "Memory" {
     "maxmemory-policy" => maxmemory_policy: EvictionPolicy = EvictionPolicy::NoEviction;
         ONE_WORD, LIVE, Nothing,
         "Which keys make room once the memory is full.";
-    "maxmemory-samples" => maxmemory_samples: u32 = 5; int(1, 64), LIVE, Nothing,
+    "maxmemory-samples" => maxmemory_samples: u32 = 5; int(1, INT_MAX), LIVE, Nothing,
         "Keys looked at to find one worth evicting; more is closer to the ideal.";
     "maxmemory-eviction-tenacity" => maxmemory_eviction_tenacity: u32 = 10;
         int(0, 100), LIVE, Nothing,
@@ -527,7 +527,7 @@ section "Observation" {
     "slowlog-log-slower-than" => slowlog_log_slower_than: i64 = 10_000;
         int(-1, LONG_MAX), LIVE, Nothing,
         "Microseconds from which a command is remembered as slow; -1 remembers none.";
-    "slowlog-max-len" => slowlog_max_len: u64 = 128; int(0, LONG_MAX), LIVE, SlowLog,
+    "slowlog-max-len" => slowlog_max_len: u64 = 128; int(0, LONG_MAX), LIVE, Nothing,
         "Slow commands that are remembered.";
     "latency-monitor-threshold" => latency_monitor_threshold: u64 = 0;
         int(0, LONG_MAX), LIVE, Latency,
@@ -550,7 +550,7 @@ section "Threads and timing" {
     "io-threads" => io_threads: u32 = 1; int(1, 128), FIXED.debug().later(), Nothing,
         "Threads that read from and write to clients.";
     "io-threads-do-reads" => io_threads_do_reads: bool = false;
-        YES_NO, LIVE.debug().later(), Nothing,
+        YES_NO, FIXED.debug().later(), Nothing,
         "Lets these threads read and parse too.";
     "events-per-io-thread" => events_per_io_thread: u32 = 2;
         int(0, INT_MAX), LIVE.later(), Nothing,

@@ -187,7 +187,7 @@ impl Range {
             Form::Integer => {
                 parse_i64(text).ok_or("argument couldn't be parsed into an integer")?.into()
             }
-            Form::Memory => bytes(text).ok_or("argument must be a memory value")?.into(),
+            Form::Memory => size(text).ok_or("argument must be a memory value")?,
             Form::Octal => {
                 octal_digits(text).ok_or("argument couldn't be parsed as an octal number")?
             }
@@ -253,12 +253,16 @@ pub fn lenient_integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text.trim_ascii_start()).ok()?.parse().ok()
 }
 
+/// Most digits of a size.
+const SIZE_DIGITS_MAX: usize = 127;
+
 /// Reads a size with an optional unit: `k` is 1000, `kb` is 1024, any case. A unit alone is zero,
-/// which Redis accepts too; a size that does not fit is refused, where Redis would wrap around.
-pub fn bytes(text: &[u8]) -> Option<u64> {
+/// which Redis accepts too. The number without its unit ends at 2^64 - 1, as in Redis; times its
+/// unit it may be more than any setting holds, where Redis would wrap around.
+fn size(text: &[u8]) -> Option<i128> {
     let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, unit) = text.split_at(count);
-    let factor: u64 = match unit.to_ascii_lowercase().as_slice() {
+    let factor: i128 = match unit.to_ascii_lowercase().as_slice() {
         b"" | b"b" => 1,
         b"k" => 1000,
         b"kb" => 1 << 10,
@@ -268,11 +272,18 @@ pub fn bytes(text: &[u8]) -> Option<u64> {
         b"gb" => 1 << 30,
         _ => return None,
     };
-    let mut value = 0_u64;
-    for digit in digits {
-        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+    if digits.len() > SIZE_DIGITS_MAX {
+        return None;
     }
-    value.checked_mul(factor)
+    let value = digits.iter().fold(0_u64, |value, digit| {
+        value.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    });
+    Some(i128::from(value) * factor)
+}
+
+/// Reads a size as directives are written in, if it fits.
+pub fn bytes(text: &[u8]) -> Option<u64> {
+    size(text)?.try_into().ok()
 }
 
 /// The shortest text that [`bytes`] reads back, in powers of two.
@@ -322,16 +333,15 @@ impl Setting for Budget {
 
     fn parse((): &(), args: &[&[u8]], _: &Self, _: Source) -> Result<Self, Reason> {
         let text = only(args)?;
-        if let Some(value) = bytes(text) {
-            return match i64::try_from(value) {
-                Ok(_) => Ok(Self::Bytes(value)),
-                Err(_) => {
-                    Err(format!("argument must be between -100 and {LONG_MAX} inclusive").into())
-                }
-            };
+        if let Some(value) = size(text) {
+            let bytes = u64::try_from(value).ok().filter(|_| value <= LONG_MAX);
+            return bytes.map(Self::Bytes).ok_or_else(|| {
+                format!("argument must be between -100 and {LONG_MAX} inclusive").into()
+            });
         }
         let share = text.strip_suffix(b"%").and_then(parse_i64).filter(|share| *share >= 0);
         match share.map(u8::try_from) {
+            Some(Ok(0)) => Ok(Self::Bytes(0)),
             Some(Ok(percent)) if percent <= 100 => Ok(Self::Percent(percent)),
             Some(_) => Err("percentage argument must be less or equal to 100".into()),
             None => Err("argument must be a memory or percent value".into()),
@@ -553,11 +563,17 @@ mod tests {
             ("", "0"),
             ("mb", "0"),
             ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551616", "18446744073709551615"),
         ] {
             assert_eq!(read(&rule, &0_u64, text).unwrap(), expected, "{text}");
         }
-        for text in ["-1", "1t", "1 k", "1.5gb", "18446744073709551616", "18446744073709551615kb"] {
+        let long = "9".repeat(SIZE_DIGITS_MAX + 1);
+        for text in ["-1", "1t", "1 k", "1.5gb", &long] {
             assert_eq!(refused(&rule, &0_u64, text), "argument must be a memory value", "{text}");
+        }
+        for text in ["18446744073709551615kb", "17179869184gb", &format!("{}gb", &long[1..])] {
+            let expected = "argument must be between 0 and 18446744073709551615 inclusive";
+            assert_eq!(refused(&rule, &0_u64, text), expected, "{text}");
         }
         let bounded = memory(1 << 20, LONG_MAX);
         let expected = "argument must be between 1048576 and 9223372036854775807 inclusive";

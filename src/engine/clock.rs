@@ -23,13 +23,22 @@ pub struct Clock {
     last_ticks: u64,
     /// Ticks at the moment of `now`: commands within a turn derive their time from it.
     base_ticks: u64,
+    /// Time that the running command is going to take after its end.
+    charged_ns: u64,
 }
 
 impl Clock {
     pub fn new(ticks: Ticks) -> Clock {
         let start = ticks();
         let zero = Now::default();
-        Clock { now: zero, started: zero, ticks, last_ticks: start, base_ticks: start }
+        Clock {
+            now: zero,
+            started: zero,
+            ticks,
+            last_ticks: start,
+            base_ticks: start,
+            charged_ns: 0,
+        }
     }
 
     pub fn tick(&mut self, now: Now) {
@@ -70,7 +79,12 @@ impl Clock {
         let ticks = (self.ticks)();
         let lap = ticks.saturating_sub(self.last_ticks);
         self.last_ticks = ticks;
-        lap
+        lap.saturating_add(std::mem::take(&mut self.charged_ns))
+    }
+
+    /// Counts, with the running command, a time that the driver is going to spend for it.
+    pub fn charge_ns(&mut self, ns: u64) {
+        self.charged_ns = ns;
     }
 
     /// The wall clock at the last lap, in milliseconds.

@@ -4,6 +4,10 @@ use super::{ClientId, Effect, Engine, dispatch};
 
 /// Keys taken away in one go, so that a burst of expiries is spread over turns.
 const EXPIRE_BATCH: usize = 200;
+/// The same for fields of hashes.
+const EXPIRE_FIELDS_BATCH: usize = 1000;
+/// Fields that may go whenever the clock moves.
+const EXPIRE_FIELDS_TICK: usize = 200;
 
 impl Engine {
     /// Runs what is due now; the driver calls it `hz` times a second and when
@@ -22,13 +26,14 @@ impl Engine {
         }
     }
 
-    /// Takes away keys whose time has come; true if more are due.
+    /// Takes away some keys and fields whose time has come; true if more are due.
     pub fn expire_due(&mut self) -> bool {
         if self.server.is_cron_paused {
             return false;
         }
         self.server.clock.lap_ns();
-        let more = self.keyspace.expire_due(EXPIRE_BATCH);
+        let more = self.keyspace.expire_due(EXPIRE_BATCH)
+            | self.keyspace.expire_due_fields(EXPIRE_FIELDS_BATCH);
         dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
         if self.keyspace.changes.has_offers() {
             self.serve_waits();
@@ -37,7 +42,18 @@ impl Engine {
         more
     }
 
-    /// When, on the wall clock, the next key may expire.
+    /// Takes away the fields whose time has just come, if they are few. A hash whose last field has
+    /// expired is then seldom there for those who only look for the key; for those who read the
+    /// hash the fields are not there in any case.
+    pub(super) fn expire_few_fields(&mut self) {
+        let is_due = self.keyspace.earliest_field_deadline_ms() < self.keyspace.now_ms;
+        if is_due && !self.server.is_cron_paused {
+            self.keyspace.expire_due_fields(EXPIRE_FIELDS_TICK);
+            dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
+        }
+    }
+
+    /// When, on the wall clock, the next key or field may expire.
     pub fn next_expiry_unix_ms(&self) -> Option<u64> {
         let at_ms = self.keyspace.earliest_deadline_ms();
         let runs = self.keyspace.expires_actively && !self.server.is_cron_paused;

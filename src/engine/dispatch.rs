@@ -10,6 +10,7 @@ use super::{ClientId, Clients, Cx, Effect, Engine, Server};
 use crate::command::table::{Row, Table};
 use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
 use crate::keyspace::{HashKey, Keyspace};
+use crate::observe::slow_log::{self, SlowEntry};
 use crate::resp::{OwnedRequest, ReplyBuf, Request, looks_like_http};
 use std::ops::Range;
 
@@ -331,10 +332,26 @@ pub(super) fn call(
     if cx.session().suspension != Some(Suspension::Blocked) {
         cx.server.stats.called(id, elapsed_ns, failed);
         cx.session_mut().commands_total += 1;
-        cx.server.observe_slow(id, elapsed_ns);
+        if cx.server.is_slow(elapsed_ns) && !command.flags.has(Flags::SKIP_SLOWLOG) {
+            remember_slow(cx, command, elapsed_ns, &request);
+        }
     }
 
     settle_changes(cx, db, dirty, &request);
+}
+
+#[cold]
+fn remember_slow(cx: &mut Cx<'_>, command: &Command, elapsed_ns: u64, request: &Request<'_>) {
+    let session = cx.session();
+    let entry = SlowEntry {
+        id: 0,
+        unix_seconds: cx.server.clock.unix_seconds(),
+        elapsed_us: elapsed_ns / 1000,
+        words: slow_log::kept_words(request, |place| (command.secrets)(request, place)),
+        address: session.peer.address.clone(),
+        client_name: session.name.clone(),
+    };
+    cx.server.slow_log.add(entry, cx.server.config.slowlog_max_len);
 }
 
 /// Tells the world what the command did to the keyspace.
@@ -354,6 +371,11 @@ pub(super) fn settle(space: &mut Keyspace, clients: &mut Clients, server: &mut S
     let changes = &mut space.changes;
     for key in changes.expired.drain(..) {
         server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_expire);
+    }
+    for expired in changes.take_expired_fields() {
+        let names = expired.fields.iter().map(|field| field.name());
+        server.propagation.field_deletion(expired.db, &expired.key, names);
+        changes.discard_fields(expired.fields);
     }
     for garbage in changes.garbage.drain(..) {
         server.lazy_free_total += garbage.objects();

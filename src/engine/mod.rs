@@ -82,6 +82,7 @@ impl Engine {
         self.server.clock.tick(now);
         self.keyspace.now_ms = now.unix_us / 1000;
         self.keyspace.access.set_now(self.keyspace.now_ms);
+        self.expire_few_fields();
     }
 
     /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.
@@ -178,9 +179,7 @@ impl Engine {
         } else {
             self.server.config = *previous;
             self.server.follow_config(&mut self.keyspace);
-            let error = crate::config::commands::listen_failure(directive);
-            self.server.stats.error(&error.text());
-            answer.writer(protocol).error(&error.text());
+            answer = self.refusal(client, &crate::config::commands::listen_failure(directive));
         }
         self.answer_late(client, answer);
     }

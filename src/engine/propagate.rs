@@ -60,6 +60,19 @@ impl Propagation {
         }
     }
 
+    /// Fields of a hash were deleted by the server's own doing.
+    pub fn field_deletion<'n>(
+        &mut self,
+        db: usize,
+        key: &'n [u8],
+        names: impl Iterator<Item = &'n [u8]>,
+    ) {
+        if self.active {
+            let words = [&b"HDEL"[..], key].into_iter().chain(names);
+            self.stream.push(Propagated::new(db, words));
+        }
+    }
+
     /// How far the stream has come, to wrap what a transaction adds.
     pub fn position(&self) -> usize {
         self.stream.len()

@@ -7,11 +7,12 @@ use super::pause::Pause;
 use super::propagate::Propagation;
 use super::transaction::WatchTable;
 use super::{Effect, Session};
-use crate::command::{CommandError, CommandId, Table};
+use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
+use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
 use crate::structs::prng::Prng;
 use std::io;
@@ -34,6 +35,9 @@ pub struct ServerParts {
     pub purge_in_background: fn(bool),
     /// Moves the process to another directory and says which it is now (CONFIG SET dir).
     pub change_directory: fn(&Path) -> io::Result<PathBuf>,
+    /// Makes room for so many clients, and says how many there is room for (CONFIG SET
+    /// maxclients).
+    pub room_for_clients: fn(u32) -> u32,
     /// The configuration file, for CONFIG REWRITE and INFO.
     pub config_path: Option<PathBuf>,
     pub executable: String,
@@ -51,6 +55,7 @@ impl Default for ServerParts {
             purge: || true,
             purge_in_background: |_| {},
             change_directory: |path| Ok(path.to_owned()),
+            room_for_clients: |wanted| wanted,
             config_path: None,
             executable: String::new(),
             process_id: 0,
@@ -67,6 +72,7 @@ pub struct Server {
     pub propagation: Propagation,
     pub watched: WatchTable,
     pub waits: WaitTable,
+    pub slow_log: SlowLog,
     pub pause: Pause,
     pub prng: Prng,
     pub parts: ServerParts,
@@ -104,6 +110,7 @@ impl Server {
             propagation: Propagation::default(),
             watched: WatchTable::default(),
             waits: WaitTable::default(),
+            slow_log: SlowLog::default(),
             pause: Pause::default(),
             prng: Prng::seeded(prng.next_u64()),
             run_id: random_hex(prng),
@@ -204,8 +211,12 @@ impl Server {
         );
     }
 
-    /// The hook of the slow log, which measures every command that ran.
-    pub fn observe_slow(&mut self, _id: CommandId, _elapsed_ns: u64) {}
+    /// Whether a command that took so long is one for the slow log.
+    #[inline]
+    pub fn is_slow(&self, elapsed_ns: u64) -> bool {
+        let threshold_us = u64::try_from(self.config.slowlog_log_slower_than);
+        threshold_us.is_ok_and(|us| elapsed_ns / 1000 >= us)
+    }
 
     /// Hands keyspace events to those who listen, in order.
     pub fn publish_events(&mut self, events: Vec<KeyEvent>) {

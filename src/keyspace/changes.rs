@@ -6,6 +6,7 @@
 use super::{Db, Entry};
 use crate::config::EventClasses;
 use crate::types::Kind;
+use crate::types::hash::Field;
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 
@@ -29,6 +30,13 @@ pub struct TouchedKey {
     pub key: Box<[u8]>,
 }
 
+/// Fields of a hash that were taken away because their time had come.
+pub struct ExpiredFields {
+    pub db: usize,
+    pub key: Box<[u8]>,
+    pub fields: Vec<Field>,
+}
+
 /// A keyspace event, in the words of the notification channels.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyEvent {
@@ -41,6 +49,7 @@ pub struct KeyEvent {
 /// What another thread should free.
 pub enum Garbage {
     Entry(Entry),
+    Fields(Vec<Field>),
     Db(Box<Db>),
 }
 
@@ -49,6 +58,7 @@ impl Garbage {
     pub fn objects(&self) -> u64 {
         match self {
             Garbage::Entry(_) => 1,
+            Garbage::Fields(fields) => fields.len() as u64,
             Garbage::Db(db) => db.len() as u64,
         }
     }
@@ -72,6 +82,8 @@ pub struct Changes {
     events: RefCell<Vec<KeyEvent>>,
     /// Keys deleted because their time had come, oldest first.
     pub expired: Vec<TouchedKey>,
+    /// Fields deleted because their time had come, oldest first.
+    expired_fields: Vec<ExpiredFields>,
     pub garbage: Vec<Garbage>,
     found_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
 }
@@ -135,6 +147,30 @@ impl Changes {
         }
     }
 
+    /// Fields of a hash were deleted because their time had come.
+    pub fn expired_fields(&mut self, db: usize, key: &[u8], fields: Vec<Field>) {
+        self.touch(db, key);
+        self.event(db, EventClasses::HASH, "hexpired", key);
+        if self.observers.propagation {
+            self.expired_fields.push(ExpiredFields { db, key: key.into(), fields });
+        } else {
+            self.discard_fields(fields);
+        }
+    }
+
+    /// The fields deleted since the last call because their time had come, oldest first. They are
+    /// to be given to [`Changes::discard_fields`] after use.
+    pub fn take_expired_fields(&mut self) -> Vec<ExpiredFields> {
+        std::mem::take(&mut self.expired_fields)
+    }
+
+    /// Frees fields: here if that is quick, else on the thread that frees.
+    pub fn discard_fields(&mut self, fields: Vec<Field>) {
+        if fields.iter().map(Field::memory_bytes).sum::<usize>() > FREE_INLINE_BYTES_MAX {
+            self.garbage.push(Garbage::Fields(fields));
+        }
+    }
+
     /// Frees an entry: here if that is quick, else on the thread that frees.
     pub fn discard(&mut self, entry: Entry) {
         if entry.heap_bytes() > FREE_INLINE_BYTES_MAX {
@@ -146,6 +182,11 @@ impl Changes {
     /// what the reader tells of the key's absence; the key itself is taken away later.
     pub(super) fn found_expired(&self, db: usize, key: &[u8]) {
         self.event(db, EventClasses::EXPIRED, EXPIRED, key);
+        self.found_expired.borrow_mut().push((db, key.into()));
+    }
+
+    /// A hash may have lost its last field to time: it is taken away later, if so.
+    pub(super) fn found_hollow(&self, db: usize, key: &[u8]) {
         self.found_expired.borrow_mut().push((db, key.into()));
     }
 

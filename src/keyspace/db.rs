@@ -1,9 +1,13 @@
 //! One database: a trie of entries, with the count of keys that have an expiry and the sum of
 //! those expiries, so that INFO's averages are exact and free.
 
+use super::field_deadlines::{FieldDeadlines, HashDeadline};
 use super::{Entry, HashKey};
 use crate::structs::prng::Prng;
 use crate::structs::trie::{Slot, Trie};
+use crate::types::hash::Field;
+use crate::types::{Kind, Object};
+use triomphe::Arc;
 
 /// A database as it was at one moment; any thread may read it.
 #[derive(Clone)]
@@ -39,11 +43,17 @@ pub struct Db {
     expiring: u64,
     /// Sum of all expiry times, for their average.
     expiry_sum_ms: u128,
+    field_deadlines: FieldDeadlines,
 }
 
 impl Db {
     pub fn new(hash_key: HashKey) -> Db {
-        Db { entries: Trie::new(hash_key), expiring: 0, expiry_sum_ms: 0 }
+        Db {
+            entries: Trie::new(hash_key),
+            expiring: 0,
+            expiry_sum_ms: 0,
+            field_deadlines: FieldDeadlines::default(),
+        }
     }
 
     /// All keys, those whose time has come included until they are taken away.
@@ -72,9 +82,56 @@ impl Db {
         self.entries.earliest_deadline()
     }
 
-    /// Memory of the nodes that hold the entries.
+    pub fn earliest_field_deadline_ms(&self) -> u64 {
+        self.field_deadlines.earliest_ms()
+    }
+
+    /// How many hashes have fields that expire.
+    pub fn hashes_with_deadlines(&self) -> usize {
+        self.field_deadlines.len()
+    }
+
+    /// Takes at most `max` hashes out of the index that may have fields whose time has come; true
+    /// if there may be more. They must go through [`Db::take_expired_fields`] at once.
+    pub(super) fn take_due_hashes(
+        &mut self,
+        at_ms: u64,
+        max: usize,
+        out: &mut Vec<HashDeadline>,
+    ) -> bool {
+        self.field_deadlines.take_due(at_ms, max, out)
+    }
+
+    /// Takes fields out of a hash that expire at `at_ms` or earlier, within a budget from which
+    /// they or the work are subtracted, and indexes the hash as it is then. The answer is whether
+    /// there may be more.
+    pub(super) fn take_expired_fields(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        at_ms: u64,
+        budget: &mut usize,
+    ) -> (Vec<Field>, bool) {
+        let Some(entry) = self.entries.get_mut(hash, key) else { return (Vec::new(), false) };
+        let taken = match entry.object_mut() {
+            Some(Object::Hash(table)) if *budget > 0 => {
+                Arc::make_mut(table).take_expired(at_ms, budget)
+            }
+            _ => Vec::new(),
+        };
+        let after_ms = field_deadline_ms(entry);
+        self.field_deadlines.set(self.entries.hash_key(), hash, key, after_ms);
+        (taken, after_ms <= at_ms)
+    }
+
+    /// Memory of the nodes that hold the entries, and of the index of hashes.
     pub fn overhead_bytes(&self) -> usize {
-        self.entries.memory_bytes()
+        self.entries.memory_bytes() + self.field_deadlines.memory_bytes()
+    }
+
+    /// What a key costs in the index of hashes.
+    pub fn index_bytes_of(&self, hash: u64, key: &[u8]) -> usize {
+        self.field_deadlines.item_bytes(hash, key)
     }
 
     /// What a key costs in the nodes, on the average.
@@ -123,10 +180,11 @@ impl Db {
         edit: impl FnOnce(&mut Entry) -> R,
     ) -> Option<R> {
         let entry = self.entries.get_mut(hash, key)?;
-        let before = entry.expiry_ms();
+        let (before, fields_before) = (entry.expiry_ms(), field_deadline_ms(entry));
         let result = edit(entry);
-        let after = entry.expiry_ms();
+        let (after, fields_after) = (entry.expiry_ms(), field_deadline_ms(entry));
         self.count_expiry(hash, before, after);
+        self.index_fields(hash, key, fields_before, fields_after);
         Some(result)
     }
 
@@ -138,34 +196,49 @@ impl Db {
         edit: impl FnOnce(&mut Entry),
         make: impl FnOnce() -> Entry,
     ) {
+        let mut fields_before = u64::MAX;
+        let fields_after;
         let (before, after) = match self.entries.slot(hash, key) {
             Slot::Occupied(entry) => {
                 let before = entry.expiry_ms();
+                fields_before = field_deadline_ms(entry);
                 edit(entry);
+                fields_after = field_deadline_ms(entry);
                 (before, entry.expiry_ms())
             }
             Slot::Vacant(vacant) => {
                 let entry = make();
                 let after = entry.expiry_ms();
+                fields_after = field_deadline_ms(&entry);
                 vacant.insert(entry);
                 (None, after)
             }
         };
         self.count_expiry(hash, before, after);
+        self.index_fields(hash, key, fields_before, fields_after);
     }
 
     /// Adds an entry whose key is not there.
     pub(super) fn insert(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
-        let after = entry.expiry_ms();
+        let (after, fields_after) = (entry.expiry_ms(), field_deadline_ms(&entry));
+        if fields_after != u64::MAX {
+            self.index_fields(hash, entry.key(), u64::MAX, fields_after);
+        }
         let replaced = self.entries.insert(hash, entry);
         let before = replaced.as_ref().and_then(Entry::expiry_ms);
         self.count_expiry(hash, before, after);
+        if let Some(replaced) = &replaced
+            && fields_after == u64::MAX
+        {
+            self.index_fields(hash, replaced.key(), field_deadline_ms(replaced), fields_after);
+        }
         replaced
     }
 
     pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
         let entry = self.entries.remove(hash, key)?;
         self.uncount_expiry(entry.expiry_ms());
+        self.index_fields(hash, key, field_deadline_ms(&entry), u64::MAX);
         Some(entry)
     }
 
@@ -177,7 +250,20 @@ impl Db {
         for expiry in expiries.collect::<Vec<_>>() {
             self.uncount_expiry(expiry);
         }
+        for entry in &out[taken_before..] {
+            let fields_before = field_deadline_ms(entry);
+            if fields_before != u64::MAX {
+                let hash = self.entries.hash(entry.key());
+                self.index_fields(hash, entry.key(), fields_before, u64::MAX);
+            }
+        }
         more
+    }
+
+    fn index_fields(&mut self, hash: u64, key: &[u8], before_ms: u64, after_ms: u64) {
+        if before_ms != after_ms {
+            self.field_deadlines.set(self.entries.hash_key(), hash, key, after_ms);
+        }
     }
 
     fn count_expiry(&mut self, hash: u64, before: Option<u64>, after: Option<u64>) {
@@ -197,5 +283,14 @@ impl Db {
             self.expiring -= 1;
             self.expiry_sum_ms -= u128::from(at_ms);
         }
+    }
+}
+
+/// A time before which no field of an entry expires; `u64::MAX` when none does.
+#[inline]
+fn field_deadline_ms(entry: &Entry) -> u64 {
+    match (entry.kind(), entry.object()) {
+        (Kind::Hash, Some(Object::Hash(table))) => table.earliest_deadline_ms(),
+        _ => u64::MAX,
     }
 }

@@ -7,7 +7,7 @@
 use super::{Entry, Keyspace};
 use crate::structs::listpack::Listpack;
 use crate::structs::number::{F64Buf, I64Buf, format_f64};
-use crate::types::hash::HashRef;
+use crate::types::hash::{HashRef, LiveTable};
 use crate::types::list::ListRef;
 use crate::types::set::SetRef;
 use crate::types::stream::Stream;
@@ -48,12 +48,14 @@ impl Digest {
         self.mix(&kind_number(entry.kind()).to_be_bytes());
         match (entry.kind(), entry.object()) {
             (Kind::Hash, object) => {
-                for (name, value) in HashRef::of(entry.packed(), object).iter() {
+                // Expired keys count until they are taken away, and so do expired fields.
+                for (name, value) in HashRef::of(entry.packed(), object, 0).iter() {
                     let mut field = Digest::default();
                     field.mix(name.bytes(&mut I64Buf::new()));
                     field.mix(value.bytes(&mut I64Buf::new()));
                     self.add(&field.0);
                 }
+                self.add_timed(object);
             }
             (Kind::Set, object) => {
                 for member in SetRef::of(entry.encoding(), entry.packed(), object).iter() {
@@ -90,6 +92,18 @@ impl Digest {
                 self.mix(field.bytes(&mut I64Buf::new()));
                 self.mix(value.bytes(&mut I64Buf::new()));
             }
+        }
+    }
+
+    /// Adds which fields of a hash expire, as is done for keys: that, not the time.
+    fn add_timed(&mut self, object: Option<&Object>) {
+        let Some(Object::Hash(table)) = object else { return };
+        let fields = LiveTable::new(table, 0).iter();
+        for field in fields.filter(|field| field.expiry_ms().is_some()) {
+            let mut timed = Digest::default();
+            timed.mix(field.name());
+            timed.mix(b"!!expire!!");
+            self.add(&timed.0);
         }
     }
 

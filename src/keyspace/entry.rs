@@ -29,6 +29,7 @@ use triomphe::Arc;
 use crate::structs::SharedBytes;
 use crate::structs::prefetch;
 use crate::structs::trie::Item;
+use crate::types::hash::HashRef;
 use crate::types::{Encoding, Kind, Object};
 
 /// The longest value that lies in the entry itself.
@@ -240,6 +241,11 @@ impl Entry {
     #[inline]
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expiry_ms().is_some_and(|at_ms| at_ms < now_ms)
+    }
+
+    /// Whether it is a hash without fields, which is to go.
+    pub fn is_hollow(&self) -> bool {
+        self.kind() == Kind::Hash && HashRef::of(self.packed(), self.object(), 0).is_empty()
     }
 
     /// Heap bytes of the value beyond the entry's own allocation.

@@ -3,6 +3,7 @@
 
 use super::{AccessClock, Db, Entry, Keyspace, NewValue};
 use crate::config::EventClasses;
+use crate::types::hash::Field;
 use crate::types::{Encoding, Kind, WrongType};
 
 /// A key with its hash, which is computed once and goes with the key from the prefetch to the
@@ -271,6 +272,14 @@ impl<'a> Keys<'a> {
         changes.dirty += 1;
         changes.touch(self.db, key.bytes);
         changes.event(self.db, class, event, key.bytes);
+    }
+
+    /// Fields of a hash were taken out because their time had come, by a command that met them.
+    /// The key goes after the command if they were the last ones and nothing took their place.
+    pub fn expired_fields(&mut self, key: &Key<'_>, fields: Vec<Field>) {
+        self.space.stats.expired_fields += fields.len() as u64;
+        self.space.changes.expired_fields(self.db, key.bytes, fields);
+        self.space.changes.found_hollow(self.db, key.bytes);
     }
 
     /// One more key that a change concerns which has been told.

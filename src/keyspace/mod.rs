@@ -16,17 +16,23 @@ pub mod commands;
 mod db;
 pub mod digest;
 pub mod entry;
+mod field_deadlines;
 mod keys;
 
 pub use crate::structs::trie::HashKey;
-pub use changes::{Changes, Garbage, KeyEvent, Observers, TouchedKey};
+pub use changes::{Changes, ExpiredFields, Garbage, KeyEvent, Observers, TouchedKey};
 pub use clock::{AccessClock, AccessPolicy};
 pub use db::{Db, Snapshot};
 pub use entry::{Entry, NewValue};
 pub use keys::{Expiry, Key, Keys};
 
+use crate::config::EventClasses;
 use crate::structs::prng::Prng;
 use std::cell::Cell;
+
+/// What looking after one hash costs, in fields: its table, its key and its place in the index go
+/// with its last field.
+const HASH_COST: usize = 8;
 
 /// Counters that INFO shows.
 #[derive(Default)]
@@ -36,6 +42,8 @@ pub struct KeyspaceStats {
     pub expired: u64,
     /// Expired keys that the active cycle, not a command, took away.
     pub expired_actively: u64,
+    /// Fields of hashes whose time had come.
+    pub expired_fields: u64,
 }
 
 /// All databases and what belongs to all of them.
@@ -96,9 +104,15 @@ impl Keyspace {
         Keys::new(self, db)
     }
 
-    /// The earliest time at which some key may expire, over all databases.
+    /// The earliest time at which some key or field may expire, over all databases.
     pub fn earliest_deadline_ms(&self) -> u64 {
-        self.dbs.iter().map(Db::earliest_deadline_ms).min().unwrap_or(u64::MAX)
+        let earliest_ms = self.dbs.iter().map(Db::earliest_deadline_ms).min();
+        earliest_ms.unwrap_or(u64::MAX).min(self.earliest_field_deadline_ms())
+    }
+
+    /// The earliest time at which some field may expire, over all databases.
+    pub fn earliest_field_deadline_ms(&self) -> u64 {
+        self.dbs.iter().map(Db::earliest_field_deadline_ms).min().unwrap_or(u64::MAX)
     }
 
     /// Takes away at most `max` keys whose time has come; true if there may be more.
@@ -123,11 +137,61 @@ impl Keyspace {
         more
     }
 
-    /// Takes away the keys that readers of the last command found expired.
+    /// Takes away at most `max` fields whose time has come, or does the like of it in work, and the
+    /// hashes that lose their last one; true if there may be more. A field, like a key, is still
+    /// there in the millisecond that it names.
+    pub fn expire_due_fields(&mut self, max: usize) -> bool {
+        let Some(at_ms) = self.now_ms.checked_sub(1).filter(|_| self.expires_actively) else {
+            return false;
+        };
+        let mut left = max;
+        let mut more = false;
+        for index in 0..self.dbs.len() {
+            if self.dbs[index].earliest_field_deadline_ms() > at_ms {
+                continue;
+            }
+            let mut due = Vec::new();
+            more |= self.dbs[index].take_due_hashes(at_ms, left / HASH_COST, &mut due);
+            for hash in due {
+                more |= self.expire_fields_of(index, hash.hash_key(), at_ms, &mut left);
+                left = left.saturating_sub(HASH_COST);
+            }
+        }
+        more
+    }
+
+    /// The same for the fields of one hash, within a budget from which they or the work are
+    /// subtracted.
+    fn expire_fields_of(
+        &mut self,
+        index: usize,
+        key: &[u8],
+        at_ms: u64,
+        budget: &mut usize,
+    ) -> bool {
+        let hash = self.hash_key.hash(key);
+        if *budget > 0 && self.remove_if_expired(index, hash, key) {
+            return false;
+        }
+        let (taken, more) = self.dbs[index].take_expired_fields(hash, key, at_ms, budget);
+        if !taken.is_empty() {
+            self.stats.expired_fields += taken.len() as u64;
+            self.changes.expired_fields(index, key, taken);
+            if self.remove_if_hollow(index, hash, key) {
+                self.stats.expired_actively += 1;
+            }
+        }
+        more
+    }
+
+    /// Takes away what readers of the last command found expired: keys, and hashes that lost their
+    /// last field.
     pub fn reap_found_expired(&mut self) {
         for (db, key) in self.changes.take_found_expired() {
             let hash = self.hash_key.hash(&key);
-            self.remove_if_expired(db, hash, &key);
+            if !self.remove_if_expired(db, hash, &key) {
+                self.remove_if_hollow(db, hash, &key);
+            }
         }
     }
 
@@ -147,6 +211,18 @@ impl Keyspace {
         self.stats.expired += 1;
         self.changes.expired(db, key);
         self.changes.withdraw(db, &entry);
+        self.changes.discard(entry);
+        true
+    }
+    /// Removes a hash that has lost its last field to time.
+    fn remove_if_hollow(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
+        if !self.dbs[db].get(hash, key).is_some_and(Entry::is_hollow) {
+            return false;
+        }
+        let entry = self.dbs[db].remove(hash, key).expect("the entry was just found");
+        self.stats.expired += 1;
+        self.changes.touch(db, key);
+        self.changes.event(db, EventClasses::GENERIC, "del", key);
         self.changes.discard(entry);
         true
     }

@@ -1,39 +1,79 @@
 //! Open files: as many as `maxclients` needs, as far as the system lets us.
+//!
+//! The limit of this process is only ever raised, and the bound up to which it may be raised is
+//! never lowered: Redis sets both at once and can take nothing back. How far the system goes is
+//! asked of the system itself, in steps of [`STEP`] below what is wanted, as Redis has it, because
+//! clients see the outcome; but by halving, where a thousand million steps would take a minute.
 
+use crate::config::os_reason;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
 
 /// Files that are open besides those of clients.
 const RESERVED: u64 = 32;
+/// How much less is tried when the system refuses.
+const STEP: u64 = 16;
+
+/// The system allows so few open files that there is no room for a client.
+#[derive(Debug)]
+pub struct TooFewFiles;
 
 /// Raises the limit of open files to what `maxclients` clients need; how many clients that is if
 /// the system does not allow so many.
-pub fn open_files_for(maxclients: u32) -> u32 {
+pub fn open_files_for(maxclients: u32) -> Result<u32, TooFewFiles> {
     let wanted = u64::from(maxclients) + RESERVED;
     let limit = getrlimit(Resource::Nofile);
     let current = limit.current.unwrap_or(u64::MAX);
     if current >= wanted {
-        return maxclients;
+        return Ok(maxclients);
     }
-    let maximum = limit.maximum.map_or(wanted, |maximum| maximum.max(wanted));
-    let attempts = [
-        Rlimit { current: Some(wanted), maximum: limit.maximum },
-        Rlimit { current: Some(wanted), maximum: Some(maximum) },
-        Rlimit { current: limit.maximum, maximum: limit.maximum },
-    ];
-    for attempt in attempts {
-        if setrlimit(Resource::Nofile, attempt).is_ok() {
-            break;
+    let refusal = match raise(wanted, limit) {
+        Ok(()) => {
+            tracing::info!(
+                "Increased maximum number of open files to {wanted} (it was originally set to \
+                 {current})."
+            );
+            return Ok(maxclients);
         }
+        Err(error) => os_reason(&error),
+    };
+    let allowed = raise_as_far_as_possible(wanted, current, limit);
+    if allowed <= RESERVED {
+        tracing::warn!(
+            "Your current 'ulimit -n' of {current} is not enough for the server to start. Please \
+             increase your open file limit to at least {wanted}. Exiting."
+        );
+        return Err(TooFewFiles);
     }
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if allowed >= wanted {
-        tracing::info!("Increased maximum number of open files to {wanted} (it was {current}).");
-        return maxclients;
-    }
-    let clients = u32::try_from(allowed.saturating_sub(RESERVED)).unwrap_or(maxclients).max(1);
+    let clients = u32::try_from(allowed - RESERVED).expect("less than what was wanted");
     tracing::warn!(
         "You requested maxclients of {maxclients} requiring at least {wanted} max file \
-         descriptors. The system allows {allowed}: maxclients has been reduced to {clients}."
+         descriptors."
     );
-    clients
+    tracing::warn!(
+        "Server can't set maximum open files to {wanted} because of OS error: {refusal}."
+    );
+    tracing::warn!(
+        "Current maximum open files is {allowed}. maxclients has been reduced to {clients} to \
+         compensate for low ulimit. If you need higher maxclients increase 'ulimit -n'."
+    );
+    Ok(clients)
+}
+
+/// The most files below `wanted`, in steps, that the system allows; never less than `current`.
+fn raise_as_far_as_possible(wanted: u64, current: u64, limit: Rlimit) -> u64 {
+    let (mut refused, mut granted) = (0, (wanted - current).div_ceil(STEP));
+    while granted - refused > 1 {
+        let steps = refused + (granted - refused) / 2;
+        match raise(wanted - steps * STEP, limit) {
+            Ok(()) => granted = steps,
+            Err(_) => refused = steps,
+        }
+    }
+    wanted.saturating_sub(granted * STEP).max(current)
+}
+
+fn raise(files: u64, limit: Rlimit) -> io::Result<()> {
+    let maximum = limit.maximum.map(|maximum| maximum.max(files));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum })?)
 }

@@ -3,12 +3,13 @@
 use super::connection::{Connection, Io, serve};
 use super::stream::Stream;
 use super::{Net, READ_OUTPUT_UNAUTHENTICATED_MAX};
-use crate::config::{Config, OutputLimit};
+use crate::config::{Config, OutputLimit, os_reason};
 use crate::engine::session::ClientKind;
 use crate::engine::{Engine, Peer};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -34,32 +35,71 @@ impl Drop for Listeners {
     }
 }
 
+/// An address could not be opened; the log says which and why.
+#[derive(Debug)]
+pub struct Unopened;
+
 impl Listeners {
-    /// Opens every address of the configuration.
-    pub fn bind(net: &Rc<Net>) -> io::Result<Listeners> {
+    /// Opens every address of the configuration; that may be none.
+    pub fn bind(net: &Rc<Net>) -> Result<Listeners, Unopened> {
         let mut listeners = Listeners { tasks: Vec::new(), unix_path: None };
         let engine = net.engine.borrow();
         let config = &engine.server.config;
-        let mut opened = 0;
         if config.port != 0 {
             for listener in bind_tcp(config)? {
-                opened += 1;
-                listeners
-                    .tasks
-                    .push(tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener)));
+                let task = tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener));
+                listeners.tasks.push(task);
             }
         }
         if let Some(path) = config.unixsocket.as_ref().filter(|path| !path.is_empty()) {
-            let listener = bind_unix(path.as_path(), config)?;
-            opened += 1;
+            let listener = bind_unix(path.as_path(), config).map_err(|refusal| {
+                tracing::warn!("Failed opening Unix socket: {refusal}");
+                Unopened
+            })?;
             listeners.unix_path = Some(path.as_path().to_owned());
             listeners.tasks.push(tokio::task::spawn_local(accept_unix(Rc::clone(net), listener)));
         }
-        if opened == 0 {
-            tracing::warn!("Configured to not listen anywhere, exiting.");
-            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no address to listen on"));
-        }
         Ok(listeners)
+    }
+
+    /// Whether nobody can connect.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// The kinds of addresses that are open, as the log names them.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let has_unix = self.unix_path.is_some();
+        let has_tcp = self.tasks.len() > usize::from(has_unix);
+        let kinds = [(has_tcp, "tcp"), (has_unix, "unix")];
+        kinds.iter().filter(|(is_there, _)| *is_there).map(|(_, kind)| *kind).collect()
+    }
+}
+
+/// Why an address could not be opened, in Redis's words.
+struct Refusal {
+    text: String,
+    /// The system's number for it, if the system refused.
+    code: Option<i32>,
+}
+
+impl Refusal {
+    /// The refusal of a call, which its text names.
+    fn of(call: &'static str) -> impl FnOnce(io::Error) -> Refusal {
+        move |error| Refusal {
+            text: format!("{call}: {}", os_reason(&error)),
+            code: error.raw_os_error(),
+        }
+    }
+
+    fn is_one_of(&self, codes: &[i32]) -> bool {
+        self.code.is_some_and(|code| codes.contains(&code))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -78,9 +118,8 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
             }
             let bound = Listeners::bind(&net);
             let opened = bound.is_ok();
-            match bound {
-                Ok(fresh) => open = Some(fresh),
-                Err(error) => tracing::warn!("Failed to listen: {error}"),
+            if let Ok(fresh) = bound {
+                open = Some(fresh);
             }
             net.engine.borrow_mut().finish_listening(change, opened);
             if open.is_none() {
@@ -91,8 +130,17 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
     }
 }
 
-/// Opens the TCP sockets of a configuration; an address with a dash may be missing here.
-fn bind_tcp(config: &Config) -> io::Result<Vec<TcpListener>> {
+/// Opens the TCP sockets of a configuration. An address with a dash may be missing here, and an
+/// address family may be missing anyway.
+fn bind_tcp(config: &Config) -> Result<Vec<TcpListener>, Unopened> {
+    const NO_FAMILY: &[i32] = &[
+        libc::EAFNOSUPPORT,
+        libc::EPFNOSUPPORT,
+        libc::EPROTONOSUPPORT,
+        libc::ESOCKTNOSUPPORT,
+        libc::ENOPROTOOPT,
+    ];
+    let port = config.port;
     let mut opened = Vec::new();
     for text in &config.bind.0 {
         let text = text.to_string_lossy();
@@ -100,76 +148,83 @@ fn bind_tcp(config: &Config) -> io::Result<Vec<TcpListener>> {
             Some(rest) => (true, rest),
             None => (false, &*text),
         };
-        match resolve(text).and_then(|ip| bind_one(SocketAddr::new(ip, config.port), config)) {
+        match resolve(text).and_then(|ip| bind_one(SocketAddr::new(ip, port), config)) {
             Ok(listener) => opened.push(listener),
-            Err(error) if optional && is_missing(&error) => {}
-            Err(error) => {
+            Err(refusal) => {
                 tracing::warn!(
-                    "Warning: Could not create server TCP listening socket {text}:{}: {error}",
-                    config.port
+                    "Warning: Could not create server TCP listening socket {text}:{port}: \
+                     {refusal}"
                 );
-                tracing::warn!("Failed listening on port {} (tcp), aborting.", config.port);
-                return Err(error);
+                let is_missing = optional && refusal.is_one_of(&[libc::EADDRNOTAVAIL]);
+                if !is_missing && !refusal.is_one_of(NO_FAMILY) {
+                    tracing::warn!("Failed listening on port {port} (tcp), aborting.");
+                    return Err(Unopened);
+                }
             }
         }
     }
     Ok(opened)
 }
 
-fn resolve(text: &str) -> io::Result<IpAddr> {
+/// A name with a colon is looked up among the IPv6 addresses, any other among those of IPv4.
+fn resolve(text: &str) -> Result<IpAddr, Refusal> {
     match text {
-        "*" => Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        "::*" => Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
-        _ => match text.parse() {
-            Ok(ip) => Ok(ip),
-            Err(_) => {
-                let mut found = std::net::ToSocketAddrs::to_socket_addrs(&(text, 0))?;
-                let first = found.next().map(|address| address.ip());
-                first.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
-            }
-        },
+        "*" => return Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        "::*" => return Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        _ => {}
     }
+    if let Ok(ip) = text.parse() {
+        return Ok(ip);
+    }
+    let unknown = |text: &str| Refusal { text: text.to_owned(), code: None };
+    let mut found = (text, 0).to_socket_addrs().map_err(|error| {
+        let text = error.to_string();
+        unknown(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text))
+    })?;
+    let found = found.find(|address| address.is_ipv6() == text.contains(':'));
+    found.map(|address| address.ip()).ok_or_else(|| unknown("Name or service not known"))
 }
 
-/// The address or its whole family is not there on this machine.
-fn is_missing(error: &io::Error) -> bool {
-    const MISSING: [i32; 6] = [
-        libc::EADDRNOTAVAIL,
-        libc::EAFNOSUPPORT,
-        libc::EPFNOSUPPORT,
-        libc::EPROTONOSUPPORT,
-        libc::ESOCKTNOSUPPORT,
-        libc::ENOPROTOOPT,
-    ];
-    error.raw_os_error().is_some_and(|code| MISSING.contains(&code))
-}
-
-fn bind_one(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr, config: &Config) -> Result<TcpListener, Refusal> {
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
+    let socket = socket.map_err(|error| {
+        let code = error.raw_os_error().unwrap_or_default();
+        Refusal { text: format!("unable to bind socket, errno: {code}"), code: Some(code) }
+    })?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(true).map_err(Refusal::of("setsockopt"))?;
     }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(config.tcp_backlog)?;
-    TcpListener::from_std(socket.into())
+    socket.set_reuse_address(true).map_err(Refusal::of("setsockopt SO_REUSEADDR"))?;
+    socket.set_nonblocking(true).map_err(Refusal::of("fcntl"))?;
+    socket.bind(&SockAddr::from(address)).map_err(Refusal::of("bind"))?;
+    socket.listen(config.tcp_backlog).map_err(Refusal::of("listen"))?;
+    TcpListener::from_std(socket.into()).map_err(Refusal::of("poll"))
 }
+
+/// The kernel's room for the path of a Unix socket, its final zero included.
+const UNIX_PATH_BYTES: usize = 108;
 
 /// Opens the Unix socket. Its permissions are set between bind and listen, so that nobody can
 /// connect while they are wider than they should be.
-fn bind_unix(path: &Path, config: &Config) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path, config: &Config) -> Result<UnixListener, Refusal> {
+    let len = path.as_os_str().len();
+    if len >= UNIX_PATH_BYTES {
+        let text = format!("unix socket path too long ({len}), must be under {UNIX_PATH_BYTES}");
+        return Err(Refusal { text, code: None });
+    }
     let _ = std::fs::remove_file(path);
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
+    let socket = socket.map_err(Refusal::of("creating socket"))?;
+    socket.set_nonblocking(true).map_err(Refusal::of("fcntl"))?;
+    let address = SockAddr::unix(path).map_err(Refusal::of("bind"))?;
+    socket.bind(&address).map_err(Refusal::of("bind"))?;
     if config.unixsocketperm != 0 {
         let permissions = std::fs::Permissions::from_mode(config.unixsocketperm);
-        std::fs::set_permissions(path, permissions)?;
+        std::fs::set_permissions(path, permissions).map_err(Refusal::of("chmod"))?;
     }
-    socket.listen(config.tcp_backlog)?;
-    UnixListener::from_std(socket.into())
+    socket.listen(config.tcp_backlog).map_err(Refusal::of("listen"))?;
+    UnixListener::from_std(socket.into()).map_err(Refusal::of("poll"))
 }
 
 async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {

@@ -97,14 +97,21 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
     });
     runtime.block_on(async move {
         net.engine.borrow_mut().tick(net.now());
-        let listeners = listener::Listeners::bind(&net)?;
+        let Ok(listeners) = listener::Listeners::bind(&net) else { return Ok(1) };
+        if listeners.is_empty() {
+            tracing::warn!("Configured to not listen anywhere, exiting.");
+            return Ok(1);
+        }
+        let listening = listeners.kinds();
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
-        tracing::info!("Ready to accept connections tcp");
+        for kind in listening {
+            tracing::info!("Ready to accept connections {kind}");
+        }
         net.exit.notified().await;
         turn::flush_everything(&net);
         Ok(net.exit_code.get().unwrap_or(0))

@@ -8,4 +8,5 @@ pub mod commands;
 pub mod info;
 pub mod memory;
 pub mod process;
+pub mod slow_log;
 pub mod stats;

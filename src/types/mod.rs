@@ -64,6 +64,8 @@ pub enum Encoding {
     Raw,
     /// A small collection as a listpack.
     Listpack,
+    /// A small hash some of whose fields may expire; it is held as a trie.
+    Listpackex,
     /// A small set of integers.
     Intset,
     /// A hash or set as a trie.
@@ -80,11 +82,12 @@ impl Encoding {
     /// The longest string that is called `embstr`.
     pub const EMBSTR_MAX_BYTES: usize = 44;
 
-    pub const ALL: [Encoding; 9] = [
+    pub const ALL: [Encoding; 10] = [
         Encoding::Int,
         Encoding::Embstr,
         Encoding::Raw,
         Encoding::Listpack,
+        Encoding::Listpackex,
         Encoding::Intset,
         Encoding::Hashtable,
         Encoding::Skiplist,
@@ -99,6 +102,7 @@ impl Encoding {
             Encoding::Embstr => "embstr",
             Encoding::Raw => "raw",
             Encoding::Listpack => "listpack",
+            Encoding::Listpackex => "listpackex",
             Encoding::Intset => "intset",
             Encoding::Hashtable => "hashtable",
             Encoding::Skiplist => "skiplist",

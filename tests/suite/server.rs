@@ -22,6 +22,18 @@ pub struct Server {
     directory: PathBuf,
 }
 
+const CONFIG_FILE: &str = "redis.conf";
+
+/// A port that is free and a directory for whoever takes it.
+fn place() -> (u16, PathBuf) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    drop(listener);
+    let directory = std::env::temp_dir().join(format!("rufous-suite-{port}"));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    (port, directory)
+}
+
 impl Server {
     /// Starts `binary` with directives as on its command line.
     pub fn start(binary: &str, directives: &[(String, String)]) -> Server {
@@ -37,12 +49,41 @@ impl Server {
         Server::start(RUFOUS, &[])
     }
 
+    /// Starts our binary with a configuration file of this text, to which the port is added.
+    pub fn with_file(text: &str) -> Server {
+        let start = || {
+            let (port, directory) = place();
+            let text = format!("{text}\nbind 127.0.0.1\nport {port}\n");
+            std::fs::write(directory.join(CONFIG_FILE), text).expect("the directory is ours");
+            Server::from_file(port, directory)
+        };
+        (0..10).find_map(|_| start()).expect("the server starts")
+    }
+
+    /// Ends the server and starts it anew with the file as it is now.
+    pub fn restart(mut self) -> Server {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let directory = std::mem::take(&mut self.directory);
+        Server::from_file(self.port, directory).expect("the server starts again")
+    }
+
+    pub fn config_file(&self) -> String {
+        let path = self.directory.join(CONFIG_FILE);
+        std::fs::read_to_string(path).expect("the server was started with it")
+    }
+
+    fn from_file(port: u16, directory: PathBuf) -> Option<Server> {
+        let mut command = Command::new(RUFOUS);
+        command.current_dir(&directory).arg(CONFIG_FILE).stdin(Stdio::null());
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let process = process.expect("the binary can be run");
+        let mut server = Server { process, port, directory };
+        server.answers().then_some(server)
+    }
+
     fn try_start(binary: &str, directives: &[(String, String)]) -> Option<Server> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
-        let directory = std::env::temp_dir().join(format!("rufous-suite-{port}"));
-        std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+        let (port, directory) = place();
         let mut command = Command::new(binary);
         command.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::null());
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);

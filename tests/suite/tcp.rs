@@ -172,6 +172,55 @@ fn a_bad_directive_keeps_the_server_from_starting() {
     assert!(said.contains("nosuchdirective"), "{said}");
 }
 
+/// What a server logs that cannot start; dates and process ids are cut off.
+fn last_words(arguments: &[&str]) -> Vec<String> {
+    let mut command = Command::new(RUFOUS);
+    command.args(arguments).args(["--save", ""]).stdin(Stdio::null());
+    let output = command.output().expect("the binary can be run");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert_eq!(output.stderr, b"", "all is said in the log");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let warnings = said.lines().filter_map(|line| line.split_once(" # "));
+    let warnings = warnings.map(|(_, text)| text.to_owned());
+    warnings.filter(|text| !text.contains("has no effect")).collect()
+}
+
+#[test]
+fn addresses_that_cannot_be_opened_are_told_of() {
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = busy.local_addr().expect("it is bound").port().to_string();
+    let could_not =
+        |address: &str| format!("Warning: Could not create server TCP listening socket {address}");
+    for dash in ["", "-"] {
+        assert_eq!(
+            last_words(&["--port", &port, "--bind", &format!("{dash}127.0.0.1")]),
+            [
+                could_not(&format!("127.0.0.1:{port}: bind: Address already in use")),
+                format!("Failed listening on port {port} (tcp), aborting."),
+            ]
+        );
+    }
+    let missing = could_not("192.0.2.1:7: bind: Cannot assign requested address");
+    assert_eq!(
+        last_words(&["--port", "7", "--bind", "192.0.2.1"]),
+        [missing.as_str(), "Failed listening on port 7 (tcp), aborting."]
+    );
+    assert_eq!(
+        last_words(&["--port", "7", "--bind", "-192.0.2.1"]),
+        [missing.as_str(), "Configured to not listen anywhere, exiting."]
+    );
+    assert_eq!(last_words(&["--port", "0"]), ["Configured to not listen anywhere, exiting."]);
+    let long = "x".repeat(200);
+    for (path, reason) in [
+        ("/nosuch/x.sock", "bind: No such file or directory"),
+        ("/", "bind: Address already in use"),
+        (&long, "unix socket path too long (200), must be under 108"),
+    ] {
+        let expected = format!("Failed opening Unix socket: {reason}");
+        assert_eq!(last_words(&["--port", "0", "--unixsocket", path]), [expected]);
+    }
+}
+
 #[test]
 fn the_version_is_said() {
     let output = Command::new(RUFOUS).arg("--version").output().expect("the binary can be run");
@@ -198,4 +247,105 @@ fn a_listener_can_move_while_clients_stay() {
 fn replies_are_read_as_they_were_sent() {
     let wire = b"$3\r\na\r\n\r\n";
     assert_eq!(answer::read(wire), Some((Answer::Bulk(b"a\r\n".to_vec()), wire.len())));
+}
+
+/// What a server must be asked to know that nothing was lost; secrets are asked for by name.
+fn all_directives(client: &mut crate::client::Client) -> Vec<(Answer, Answer)> {
+    let Some(Answer::Array(words)) = client.call(&["CONFIG", "GET", "*"]) else {
+        panic!("CONFIG GET is answered by an array");
+    };
+    words.as_chunks::<2>().0.iter().map(|[name, value]| (name.clone(), value.clone())).collect()
+}
+
+/// One directive of each kind, and those with a form of their own.
+const CHANGES: &[(&str, &str)] = &[
+    ("hz", "50"),
+    ("maxmemory", "3221225473"),
+    ("maxmemory-clients", "7%"),
+    ("maxmemory-policy", "allkeys-lfu"),
+    ("appendfsync", "no"),
+    ("lazyfree-lazy-expire", "no"),
+    ("shutdown-on-sigint", "nosave force"),
+    ("notify-keyspace-events", "KEA"),
+    ("masterauth", "a \"b\" \\ \u{7}\u{fc}"),
+    ("masteruser", ""),
+    ("save", "900 1 300 10"),
+    ("bind", "127.0.0.1 -::1"),
+    ("client-output-buffer-limit", "replica 1 2 3"),
+    ("latency-tracking-info-percentiles", "1 99.95"),
+    ("oom-score-adj-values", "1 2 3"),
+    ("proc-title-template", "{title} {{x"),
+    ("slowlog-log-slower-than", "-1"),
+    ("list-max-listpack-size", "-3"),
+    ("hash-max-ziplist-entries", "7"),
+    ("slave-priority", "3"),
+];
+
+#[test]
+fn a_restart_after_config_rewrite_changes_nothing() {
+    let files = [
+        "",
+        "# mine\nsave 900 1\nsave \"\"\nsave 60 5\n\n\nhz 20\n# more\n",
+        "save 900 1\nsave \"\"\nslave-priority 7\nmaxmemory 1gb\nmaxmemory 2gb\n",
+        "client-output-buffer-limit pubsub 1 1 1\nbind 127.0.0.1\nrename-command KEYS \"\"",
+    ];
+    for (file, changes) in files.iter().flat_map(|file| [(file, &[][..]), (file, CHANGES)]) {
+        let server = Server::with_file(file);
+        let mut client = server.connect();
+        for (name, value) in changes {
+            assert_eq!(client.call(&["CONFIG", "SET", name, value]), Some(ok()), "{name}");
+        }
+        let before = all_directives(&mut client);
+        assert_eq!(client.run("CONFIG REWRITE"), ok());
+        let written = server.config_file();
+        let server = server.restart();
+        let mut client = server.connect();
+        assert_eq!(all_directives(&mut client), before, "{written}");
+        assert_eq!(client.run("CONFIG REWRITE"), ok());
+        assert_eq!(server.config_file(), written, "the second time there is nothing to do");
+    }
+}
+
+#[test]
+fn config_rewrite_keeps_what_people_wrote() {
+    let server = Server::with_file("# mine\nsave 900 1\n\n\nsave \"\"\n  hz 20  \nhz 10\n# more");
+    let mut client = server.connect();
+    assert_eq!(client.run("CONFIG SET hz 30"), ok());
+    assert_eq!(client.run("CONFIG REWRITE"), ok());
+    let written = server.config_file();
+    // The percentiles are written although they are the default: Redis does so too.
+    let port = server.port;
+    let (kept, added) = written.split_once("\n# Generated by CONFIG REWRITE\n").expect("a mark");
+    assert_eq!(
+        kept,
+        format!("# mine\nsave \"\"\n\nhz 30\n\n# more\nbind 127.0.0.1\nport {port}\n")
+    );
+    let added: Vec<&str> = added.lines().filter(|line| !line.starts_with("dir ")).collect();
+    assert_eq!(added, ["latency-tracking-info-percentiles 50 99 99.9"]);
+}
+
+/// What another thread refuses counts like any other error, also inside a transaction.
+#[test]
+fn late_errors_are_counted() {
+    let server = Server::rufous();
+    let mut client = server.connect();
+    let words = ["RPUSH", "l"].into_iter().chain(std::iter::repeat_n("x", 50_000));
+    client.call(&words.collect::<Vec<_>>());
+    let refused = Answer::Error(b"ERR One or more scores can't be converted into double".to_vec());
+    assert_eq!(client.run("SORT l"), refused);
+    client.run("MULTI");
+    client.run("SORT l");
+    assert_eq!(client.run("EXEC"), Answer::Array(vec![refused]));
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = busy.local_addr().expect("it is bound").port();
+    let moved = client.run(&format!("CONFIG SET port {port}"));
+    assert!(matches!(moved, Answer::Error(_)), "{moved:?}");
+    let Answer::Bulk(info) = client.run("INFO commandstats errorstats") else {
+        panic!("INFO answers a text");
+    };
+    let info = String::from_utf8_lossy(&info).into_owned();
+    let line = |name: &str| info.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(line("cmdstat_sort:calls=2,").ends_with(",failed_calls=2"), "{info}");
+    assert!(line("cmdstat_config|set:calls=1,").ends_with(",failed_calls=1"), "{info}");
+    assert_eq!(line("errorstat_ERR"), "errorstat_ERR:count=3");
 }

@@ -112,6 +112,14 @@ const CLIENT_TYPES: &[Arg] = &[
     Arg::flag("replica", "REPLICA"),
     Arg::flag("pubsub", "PUBSUB"),
 ];
+/// The same with the dates at which CLIENT KILL came to take them.
+const KILLED_TYPES: &[Arg] = &[
+    Arg::flag("normal", "NORMAL"),
+    Arg::flag("master", "MASTER").since("3.2.0"),
+    Arg::flag("slave", "SLAVE"),
+    Arg::flag("replica", "REPLICA").since("5.0.0"),
+    Arg::flag("pubsub", "PUBSUB"),
+];
 
 fn list(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let mut text = String::new();
@@ -168,15 +176,22 @@ static KILL: Command = Command {
     args: &[Arg::one_of(
         "filter",
         &[
-            Arg::string("old-format"),
+            Arg::string("old-format").display("ip:port").deprecated_since("2.8.12"),
             Arg::one_of(
                 "new-format",
                 &[
                     Arg::integer("client-id").token("ID").since("2.8.12").optional(),
-                    Arg::one_of("client-type", CLIENT_TYPES).token("TYPE").optional(),
+                    Arg::one_of("client-type", KILLED_TYPES)
+                        .token("TYPE")
+                        .since("2.8.12")
+                        .optional(),
                     Arg::string("username").token("USER").optional(),
-                    Arg::string("addr").token("ADDR").optional(),
-                    Arg::string("laddr").token("LADDR").since("6.2.0").optional(),
+                    Arg::string("addr").display("ip:port").token("ADDR").optional(),
+                    Arg::string("laddr")
+                        .display("ip:port")
+                        .token("LADDR")
+                        .since("6.2.0")
+                        .optional(),
                     Arg::one_of("skipme", &[Arg::flag("yes", "YES"), Arg::flag("no", "NO")])
                         .token("SKIPME")
                         .optional(),
@@ -484,6 +499,14 @@ fn no_touch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
+/// Some subcommands have a bound on their words that their arity cannot say.
+fn has_words_up_to(words_max: usize, args: &Args<'_>) -> CommandResult {
+    if args.remaining() <= words_max {
+        return Ok(());
+    }
+    Err(CommandError::subcommand_syntax("CLIENT", args.request().arg(1)))
+}
+
 static PAUSE: Command = Command {
     name: "pause",
     since: "3.0.0",
@@ -505,6 +528,7 @@ static PAUSE: Command = Command {
 };
 
 fn pause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    has_words_up_to(2, args)?;
     let not_integer = "ERR timeout is not an integer or out of range";
     let timeout_ms = args.integer_or(CommandError::Fixed(not_integer));
     let mode = match args.peek() {
@@ -547,6 +571,7 @@ static UNBLOCK: Command = Command {
 };
 
 fn unblock(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    has_words_up_to(2, args)?;
     let mut ahead = args.clone();
     ahead.bytes();
     let how = match ahead.remaining() {

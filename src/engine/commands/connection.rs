@@ -7,7 +7,7 @@ use crate::command::{
 };
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::{Cx, transaction};
-use crate::resp::Protocol;
+use crate::resp::{Protocol, Request};
 
 pub static COMMANDS: &[&Command] =
     &[&ASKING, &AUTH, &ECHO, &HELLO, &PING, &QUIT, &READONLY, &READWRITE, &RESET, &SELECT];
@@ -29,6 +29,7 @@ static AUTH: Command = Command {
     flags: OPEN.or(Flags::SENTINEL),
     acl: Categories::CONNECTION,
     history: &[("6.0.0", "Took a user name in front of the password.")],
+    secrets: |_, place| place > 0,
     args: &[Arg::string("username").optional().since("6.0.0"), Arg::string("password")],
     reply: Shape::Ok,
     example: "> CONFIG SET requirepass secret\nOK\n> AUTH secret\nOK\n\
@@ -76,6 +77,7 @@ static HELLO: Command = Command {
     flags: OPEN.or(Flags::SENTINEL),
     acl: Categories::CONNECTION,
     history: &[("6.2.0", "Made the protocol version optional.")],
+    secrets: is_credential,
     args: &[Arg::block(
         "arguments",
         &[
@@ -92,6 +94,12 @@ static HELLO: Command = Command {
     run: hello,
     ..Command::BASE
 };
+
+/// The user and the password behind the word AUTH.
+fn is_credential(request: &Request<'_>, place: usize) -> bool {
+    let auth = request.iter().position(|word| word.eq_ignore_ascii_case(b"auth"));
+    auth.is_some_and(|auth| place == auth + 1 || place == auth + 2)
+}
 
 fn hello(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let mut version = None;

@@ -19,6 +19,7 @@ pub static COMMANDS: &[&Command] = &[&DEBUG];
 static DEBUG: Command = Command {
     name: "debug",
     group: Group::Server,
+    is_internal: true,
     summary: "Looks into the server, for its tests and its developers.",
     complexity: "Depends on the subcommand",
     arity: Arity::at_least(2),
@@ -149,23 +150,17 @@ static ROWS: &[Row] = &[
 
 fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let name = args.bytes();
-    if name.eq_ignore_ascii_case(b"help") {
-        return help(cx, args);
+    if name.eq_ignore_ascii_case(b"help") && args.is_empty() {
+        return help(cx);
     }
     let row = ROWS.iter().find(|row| row.name.as_bytes().eq_ignore_ascii_case(name));
     match row {
         Some(row) if row.args.contains(&args.remaining()) => (row.run)(cx, args),
-        _ => {
-            let shown = String::from_utf8_lossy(&name[..name.len().min(128)]);
-            Err(CommandError::err(format_args!(
-                "unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP."
-            )))
-        }
+        _ => Err(CommandError::subcommand_syntax("DEBUG", name)),
     }
 }
 
-fn help(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    args.done()?;
+fn help(cx: &mut Cx<'_>) -> CommandResult {
     cx.reply.array(2 * ROWS.len() + 3);
     cx.reply.simple(b"DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
     for row in ROWS {
@@ -227,7 +222,7 @@ fn log(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 fn object(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     if !args.is_empty() && !args.option("fast") {
-        return Err(CommandError::Syntax);
+        return Err(CommandError::subcommand_syntax("DEBUG", args.request().arg(1)));
     }
     let Some(entry) = cx.keys.db().get(key.hash, key.bytes) else {
         return Err(CommandError::NoSuchKey);
@@ -318,8 +313,11 @@ fn populate(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn positive(args: &mut Args<'_>) -> u64 {
-    let value = args.integer_in(0..=i64::MAX, CommandError::MustBePositive);
-    value.unsigned_abs()
+    let value = args.integer_or(CommandError::MustBePositive);
+    u64::try_from(value).unwrap_or_else(|_| {
+        args.fail(CommandError::MustBePositive);
+        0
+    })
 }
 
 /// What DEBUG PROTOCOL answers for a double: three digits, as Redis does, not the constant.
@@ -394,7 +392,9 @@ const SLEEP_SECONDS_MAX: f64 = 86_400.0;
 fn sleep(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let seconds = args.double().clamp(0.0, SLEEP_SECONDS_MAX);
     args.done()?;
-    cx.effect(Effect::Sleep(Duration::from_secs_f64(seconds)));
+    let duration = Duration::from_secs_f64(seconds);
+    cx.server.clock.charge_ns(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    cx.effect(Effect::Sleep(duration));
     cx.reply.ok();
     Ok(())
 }

@@ -26,8 +26,8 @@ static MULTI: Command = Command {
 
 fn multi(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    if let Some(transaction) = cx.session_mut().transaction.as_mut() {
-        transaction.spoil();
+    // The transaction that is open goes on: Redis lets EXEC run what was queued.
+    if cx.session().transaction.is_some() {
         return Err(CommandError::Fixed("ERR MULTI calls can not be nested"));
     }
     cx.session_mut().transaction = Some(Box::default());
@@ -120,8 +120,7 @@ static WATCH: Command = Command {
 };
 
 fn watch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    if let Some(transaction) = cx.session_mut().transaction.as_mut() {
-        transaction.spoil();
+    if cx.session().transaction.is_some() {
         return Err(CommandError::Fixed("ERR WATCH inside MULTI is not allowed"));
     }
     // A broken watch cannot be mended by watching more.

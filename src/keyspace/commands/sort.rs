@@ -31,10 +31,15 @@ const STORE_KEY: KeySpec =
     KeySpec::unknown(STORES).notes("The key of STORE, which may stand anywhere among the options");
 
 const KEY: Arg = Arg::key("key");
-const BY: Arg = Arg::pattern("by-pattern").token("BY").key_spec(1).optional();
+const BY: Arg = Arg::pattern("by-pattern").display("pattern").token("BY").key_spec(1).optional();
 const LIMIT: Arg =
     Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional();
-const GET: Arg = Arg::pattern("get-pattern").token("GET").key_spec(1).optional().multiple_token();
+const GET: Arg = Arg::pattern("get-pattern")
+    .display("pattern")
+    .token("GET")
+    .key_spec(1)
+    .optional()
+    .multiple_token();
 const ORDER: Arg =
     Arg::one_of("order", &[Arg::flag("asc", "ASC"), Arg::flag("desc", "DESC")]).optional();
 const ALPHA: Arg = Arg::flag("sorting", "ALPHA").optional();
@@ -164,7 +169,7 @@ impl Pattern {
             None => entry.string().map(<[u8]>::to_vec),
             Some(_) if entry.kind() != Kind::Hash => None,
             Some(field) => {
-                let hash = HashRef::of(entry.packed(), entry.object());
+                let hash = HashRef::of(entry.packed(), entry.object(), place.now_ms());
                 hash.get(field).map(|value| value.to_vec())
             }
         }
@@ -188,6 +193,14 @@ impl Place<'_> {
                 (!entry.is_expired(snapshot.now_ms)).then_some(entry)
             }
             Place::Nowhere => None,
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        match self {
+            Place::Live(keys, _) => keys.now_ms(),
+            Place::Frozen(snapshot) => snapshot.now_ms,
+            Place::Nowhere => 0,
         }
     }
 }

@@ -67,7 +67,7 @@ pub static STATS: &[Field] = &[
     zero("sync_full"),
     zero("sync_partial_ok"),
     zero("sync_partial_err"),
-    zero("expired_subkeys"),
+    field("expired_subkeys", |view| view.keyspace.stats.expired_fields.to_string()),
     field("expired_keys", |view| view.keyspace.stats.expired.to_string()),
     field("expired_stale_perc", |_| "0.00".to_owned()),
     zero("expired_time_cap_reached_count"),
@@ -170,10 +170,11 @@ pub fn databases(view: &View<'_>, text: &mut String) {
     for (index, db) in view.keyspace.dbs().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
         let written = write!(
             text,
-            "db{index}:keys={},expires={},avg_ttl={},subexpiry=0\r\n",
+            "db{index}:keys={},expires={},avg_ttl={},subexpiry={}\r\n",
             db.len(),
             db.expiring(),
-            db.average_ttl_ms(now_ms)
+            db.average_ttl_ms(now_ms),
+            db.hashes_with_deadlines()
         );
         written.expect("writing to a string cannot fail");
     }

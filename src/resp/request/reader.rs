@@ -24,7 +24,7 @@
 //! moves its bytes only when the queue is empty; after an error nothing more is parsed.
 
 use bytes::BytesMut;
-use memchr::memchr;
+use memchr::memchr2;
 
 use super::{
     LINE_LEN_MAX, Limits, ProtocolError, Request, SHARED_LEN_MIN, Span, UNAUTHENTICATED_ARGS_MAX,
@@ -502,7 +502,8 @@ impl Cursor {
         self.scanned = 0;
     }
 
-    /// How far from `position` the first `byte` is; an error when it is too far.
+    /// How far from `position` the first `byte` is; an error when it is too far. A zero byte hides
+    /// whatever comes after it, so that such a line never ends and is too long in the end.
     fn find(
         &mut self,
         byte: u8,
@@ -511,16 +512,12 @@ impl Cursor {
     ) -> Result<Option<usize>, ProtocolError> {
         let line = &buffer[self.position..];
         let line = &line[..line.len().min(LINE_LEN_MAX + 1)];
-        match memchr(byte, &line[self.scanned..]) {
-            Some(distance) => {
-                self.scanned += distance;
-                Ok(Some(self.scanned))
-            }
-            None if line.len() > LINE_LEN_MAX => Err(error),
-            None => {
-                self.scanned = line.len();
-                Ok(None)
-            }
+        let found = memchr2(byte, 0, &line[self.scanned..]);
+        self.scanned += found.unwrap_or(line.len() - self.scanned);
+        match line.get(self.scanned) {
+            Some(end) if *end == byte => Ok(Some(self.scanned)),
+            _ if line.len() > LINE_LEN_MAX => Err(error),
+            _ => Ok(None),
         }
     }
 }

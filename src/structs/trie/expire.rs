@@ -13,10 +13,14 @@ use super::inner::{Inner, LEVELS, Node, Shape, cell_of};
 use super::segment::{CAPACITY, Leaf};
 use super::{Item, Trie};
 
+/// What looking through a segment costs, in items, if nothing is taken from it: bounds that have
+/// become stale must not make a run long.
+const BARREN_COST: usize = 8;
+
 /// One run of the active cycle.
 struct Sweep<'a, T> {
     now_ms: u64,
-    /// How many more items may be taken.
+    /// How many more items may be taken, or the like of it in work.
     left: usize,
     out: &'a mut Vec<T>,
     shape: &'a mut Shape,
@@ -47,17 +51,50 @@ impl<T: Item> Trie<T> {
     }
 
     /// Moves up to `max` items whose deadline is `now_ms` or earlier to `out`. The answer is
-    /// whether there are, or may be, more of them.
+    /// whether there are, or may be, more of them; then each call takes some or comes nearer to
+    /// them.
     pub fn take_expired(&mut self, now_ms: u64, max: usize, out: &mut Vec<T>) -> bool {
-        if self.earliest_ms > now_ms || max == 0 {
+        self.take_expired_within(now_ms, &mut { max }, out)
+    }
+
+    /// The same within a budget, from which what was taken, or the like of it in work, is
+    /// subtracted.
+    pub fn take_expired_within(
+        &mut self,
+        now_ms: u64,
+        budget: &mut usize,
+        out: &mut Vec<T>,
+    ) -> bool {
+        if self.earliest_ms > now_ms || *budget == 0 {
             return self.earliest_ms <= now_ms;
         }
         let before = out.len();
-        let mut sweep = Sweep { now_ms, left: max, out, shape: &mut self.shape };
+        let mut sweep = Sweep { now_ms, left: *budget, out, shape: &mut self.shape };
         self.earliest_ms = sweep.inner(&mut self.root, 0);
+        *budget = sweep.left;
         self.len -= out.len() - before;
         self.earliest_ms <= now_ms
     }
+
+    /// How many items have a deadline of `now_ms` or earlier. Only segments that may have some are
+    /// visited.
+    pub fn count_due(&self, now_ms: u64) -> usize {
+        if self.earliest_ms > now_ms { 0 } else { count_due(&self.root, now_ms) }
+    }
+}
+
+/// Recursion ends at the leaves, after at most `LEVELS` levels.
+fn count_due<T: Item>(inner: &Inner<T>, now_ms: u64) -> usize {
+    let due = |at: &usize| inner.bound(*at) <= now_ms;
+    let counts = (0..inner.kids.len()).filter(due).map(|at| match &inner.kids[at] {
+        Node::Inner(child) => count_due(child, now_ms),
+        Node::Leaf(leaf) => {
+            let view = leaf.view();
+            view.prefetch_items();
+            view.items().filter(|item| item.deadline_ms() <= now_ms).count()
+        }
+    });
+    counts.sum()
 }
 
 impl<T: Item> Sweep<'_, T> {
@@ -71,13 +108,13 @@ impl<T: Item> Sweep<'_, T> {
         for at in 0..inner.kids.len() {
             let next_cell = inner.next_start(cell + 1);
             if inner.bound(at) <= self.now_ms && self.left > 0 {
-                let left = self.left;
+                let taken_before = self.out.len();
                 let bound_ms = match &mut inner.kids[at] {
                     Node::Inner(child) => self.inner(child, level + 1),
                     Node::Leaf(leaf) => self.leaf(leaf),
                 };
                 inner.set_bound(at, bound_ms);
-                if self.left < left {
+                if self.out.len() > taken_before {
                     sparse.push(cell);
                 }
             }
@@ -97,6 +134,7 @@ impl<T: Item> Sweep<'_, T> {
         view.prefetch_items();
         let earliest_ms = view.items().map(T::deadline_ms).min().unwrap_or(u64::MAX);
         if earliest_ms > self.now_ms {
+            self.left = self.left.saturating_sub(BARREN_COST);
             return earliest_ms;
         }
         let last = CAPACITY + view.overflow().len();

@@ -30,7 +30,7 @@ pub static COMMANDS: &[&Command] = &[
 const READS: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
 
 const UNITS: &[Arg] =
-    &[Arg::flag("m", "m"), Arg::flag("km", "km"), Arg::flag("ft", "ft"), Arg::flag("mi", "mi")];
+    &[Arg::flag("m", "M"), Arg::flag("km", "KM"), Arg::flag("ft", "FT"), Arg::flag("mi", "MI")];
 
 static GEOADD: Command = Command {
     name: "geoadd",

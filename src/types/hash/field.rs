@@ -3,6 +3,9 @@
 //! ```text
 //! name len (u8, or ff and u64) | name ... | value ...
 //! ```
+//! A field that expires has the long length with its top bit set, and the time behind it, so that
+//! fields that do not expire pay nothing for those that do.
+//!
 //! Both lie in one [`Blob`], because whoever finds the name wants the value. The length of the
 //! value is what is left. A pair of pointers was refused: the slots of a trie are copied whole
 //! when a snapshot shares them, and a table of wide slots has fewer in a cache line.
@@ -17,6 +20,9 @@ use smallvec::SmallVec;
 const IS_LONG: u8 = u8::MAX;
 const LONG_WIDTH: usize = size_of::<u64>();
 
+/// The bit of a long length that says that the time of expiry follows.
+const IS_TIMED: u64 = 1 << 63;
+
 /// The most bytes of a field that is put together on the stack.
 const STACK_LEN: usize = 256;
 
@@ -27,13 +33,17 @@ pub struct Field(Blob);
 const _: () = assert!(size_of::<Option<Field>>() == size_of::<usize>());
 
 impl Field {
-    pub fn new(name: &[u8], value: &[u8]) -> Field {
+    pub fn new(name: &[u8], value: &[u8], expiry_ms: Option<u64>) -> Field {
         let mut bytes: SmallVec<[u8; STACK_LEN]> = SmallVec::new();
         match u8::try_from(name.len()) {
-            Ok(len) if len != IS_LONG => bytes.push(len),
+            Ok(len) if len != IS_LONG && expiry_ms.is_none() => bytes.push(len),
             _ => {
                 bytes.push(IS_LONG);
-                bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
+                let timed = if expiry_ms.is_some() { IS_TIMED } else { 0 };
+                bytes.extend_from_slice(&(name.len() as u64 | timed).to_le_bytes());
+                if let Some(at_ms) = expiry_ms {
+                    bytes.extend_from_slice(&at_ms.to_le_bytes());
+                }
             }
         }
         bytes.extend_from_slice(name);
@@ -57,11 +67,23 @@ impl Field {
         let bytes = self.0.as_bytes();
         match bytes.split_first().expect("a field has a length") {
             (&IS_LONG, rest) => {
-                let (len, rest) =
-                    rest.split_first_chunk::<LONG_WIDTH>().expect("a long length follows");
-                rest.split_at(u64::from_le_bytes(*len) as usize)
+                let (len, rest) = split_long(rest);
+                let rest = if len & IS_TIMED == 0 { rest } else { split_long(rest).1 };
+                rest.split_at((len & !IS_TIMED) as usize)
             }
             (len, rest) => rest.split_at(usize::from(*len)),
+        }
+    }
+
+    /// When it expires, in Unix milliseconds.
+    #[inline]
+    pub fn expiry_ms(&self) -> Option<u64> {
+        match self.0.as_bytes().split_first() {
+            Some((&IS_LONG, rest)) => {
+                let (len, rest) = split_long(rest);
+                (len & IS_TIMED != 0).then(|| split_long(rest).0)
+            }
+            _ => None,
         }
     }
 
@@ -69,6 +91,11 @@ impl Field {
     pub fn memory_bytes(&self) -> usize {
         self.0.memory_bytes()
     }
+}
+
+fn split_long(bytes: &[u8]) -> (u64, &[u8]) {
+    let (number, rest) = bytes.split_first_chunk::<LONG_WIDTH>().expect("a long number follows");
+    (u64::from_le_bytes(*number), rest)
 }
 
 impl Item for Field {
@@ -79,7 +106,7 @@ impl Item for Field {
 
     #[inline]
     fn deadline_ms(&self) -> u64 {
-        u64::MAX
+        self.expiry_ms().unwrap_or(u64::MAX)
     }
 
     #[inline(always)]
@@ -99,11 +126,14 @@ mod tests {
             for value_len in lens {
                 let name: Vec<u8> = (0..name_len).map(|i| i as u8).collect();
                 let value = vec![0xff; value_len];
-                let field = Field::new(&name, &value);
-                let shared = field.clone();
-                drop(field);
-                assert_eq!(shared.parts(), (&name[..], &value[..]));
-                assert!(shared.memory_bytes() > name_len + value_len);
+                for expiry_ms in [None, Some(0), Some(u64::MAX - 1)] {
+                    let field = Field::new(&name, &value, expiry_ms);
+                    let shared = field.clone();
+                    drop(field);
+                    assert_eq!(shared.parts(), (&name[..], &value[..]));
+                    assert_eq!(shared.expiry_ms(), expiry_ms);
+                    assert!(shared.memory_bytes() > name_len + value_len);
+                }
             }
         }
     }

@@ -5,6 +5,12 @@
 //! so a hash at a limit does not flutter. [`HashRef`] reads either where it lies, [`HashMut`]
 //! changes either.
 //!
+//! As soon as a field has a time to live the hash is a table, in which a field holds its own time;
+//! while it keeps to the limits it is called `listpackex`. A packed form with times is refused:
+//! all walks would have to know a third layout. A field whose time has come is not there for any
+//! reader of a [`HashRef`]. It is taken out by whoever writes to it through a [`HashMut`], which
+//! tells of it, or by the active cycle.
+//!
 //! Invariant: a listpack of a hash has an even number of elements, and no field twice.
 
 mod commands;
@@ -16,12 +22,12 @@ use triomphe::Arc;
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::I64Buf;
 use crate::structs::prng::Prng;
-use crate::structs::trie::{self, HashKey};
-use crate::types::Object;
+use crate::structs::trie::{HashKey, Item};
+use crate::types::{Encoding, Object};
 
 pub use commands::COMMANDS;
 pub use field::Field;
-pub use table::HashTable;
+pub use table::{HashTable, LiveFields, LiveTable};
 
 /// How large a listpack may become, and the hash of the tables.
 #[derive(Clone, Copy)]
@@ -36,16 +42,17 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub enum HashRef<'a> {
     Listpack(Listpack<'a>),
-    Table(&'a Arc<HashTable>),
+    Table(LiveTable<'a>),
 }
 
 impl<'a> HashRef<'a> {
-    /// The hash that an entry of this kind has: its packed bytes, or its object.
+    /// The hash that an entry of this kind has, its packed bytes or its object, at a time. At the
+    /// time 0 no field has expired.
     #[inline]
-    pub fn of(packed: Option<&'a [u8]>, object: Option<&'a Object>) -> HashRef<'a> {
+    pub fn of(packed: Option<&'a [u8]>, object: Option<&'a Object>, now_ms: u64) -> HashRef<'a> {
         match (packed, object) {
             (Some(bytes), _) => HashRef::Listpack(Listpack::trusted(bytes)),
-            (None, Some(Object::Hash(table))) => HashRef::Table(table),
+            (None, Some(Object::Hash(table))) => HashRef::Table(LiveTable::new(table, now_ms)),
             _ => unreachable!("a hash is packed or a table"),
         }
     }
@@ -57,10 +64,23 @@ impl<'a> HashRef<'a> {
         }
     }
 
+    /// How many fields lie in it, their time come or not.
+    pub fn held(self) -> usize {
+        match self {
+            HashRef::Table(live) => live.table().len(),
+            packed => packed.len(),
+        }
+    }
+
+    /// Whether fields may lie in it that are not there.
+    pub fn has_due(self) -> bool {
+        matches!(self, HashRef::Table(live) if live.has_due())
+    }
+
     /// The memory of a table; packed bytes are few.
     pub fn table_bytes(self) -> usize {
         match self {
-            HashRef::Table(table) => table.memory_bytes(),
+            HashRef::Table(live) => live.table().memory_bytes(),
             _ => 0,
         }
     }
@@ -77,7 +97,15 @@ impl<'a> HashRef<'a> {
                 let position = listpack.find(name, 1)?;
                 Some(listpack.at(listpack.next(position)))
             }
-            HashRef::Table(table) => table.get(name).map(Element::Str),
+            HashRef::Table(table) => table.field(name).map(|field| Element::Str(field.value())),
+        }
+    }
+
+    /// When a field expires; `None` if there is no such field.
+    pub fn expiry_of(self, name: &[u8]) -> Option<Option<u64>> {
+        match self {
+            HashRef::Listpack(listpack) => listpack.find(name, 1).map(|_| None),
+            HashRef::Table(table) => table.field(name).map(Field::expiry_ms),
         }
     }
 
@@ -89,7 +117,8 @@ impl<'a> HashRef<'a> {
         }
     }
 
-    /// A field with its value, each with the same chance.
+    /// A field with its value, each with the same chance; `None` if there is none, or if they are
+    /// few among many whose time has come.
     pub fn random(self, prng: &mut Prng) -> Option<(Element<'a>, Element<'a>)> {
         match self {
             HashRef::Listpack(listpack) => {
@@ -112,7 +141,7 @@ pub fn elements(field: &Field) -> (Element<'_>, Element<'_>) {
 /// An iterator over the fields of a hash with their values.
 pub enum Fields<'a> {
     Listpack(listpack::Iter<'a>),
-    Table(trie::Iter<'a, Field>),
+    Table(LiveFields<'a>),
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -131,94 +160,209 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// A hash, to be changed.
-pub enum HashMut<'a> {
-    Listpack(&'a mut Vec<u8>),
-    Table(&'a mut HashTable),
-    /// It was a listpack; the table is to take its place.
-    Outgrown(Arc<HashTable>),
+/// A hash, to be changed. A field whose time has come is not there; one that is written to all the
+/// same is taken out first.
+pub struct HashMut<'a> {
+    form: Form<'a>,
+    /// Fields that expire before this are not there; 0 if nothing is due.
+    now_ms: u64,
+    expired: Vec<Field>,
 }
 
-impl HashMut<'_> {
-    pub fn as_listpack(&self) -> Option<Listpack<'_>> {
-        match self {
-            HashMut::Listpack(bytes) => Some(Listpack::trusted(bytes)),
-            _ => None,
-        }
+enum Form<'a> {
+    Listpack(&'a mut Vec<u8>),
+    Table(&'a mut HashTable),
+    /// A table within the limits, for the times of its fields; it may have left them.
+    Small {
+        table: &'a mut HashTable,
+        is_outgrown: bool,
+    },
+    /// It was a listpack; the table is to take its place, so called.
+    Outgrown(Arc<HashTable>, Encoding),
+}
+
+/// What became of a hash that was changed, beside its fields.
+pub struct Outcome {
+    pub outgrown: Outgrown,
+    /// Fields that were taken out because their time had come.
+    pub expired: Vec<Field>,
+}
+
+/// Whether a hash has left its form.
+pub enum Outgrown {
+    No,
+    /// The table is to take the listpack's place, so called.
+    Listpack(Arc<HashTable>, Encoding),
+    /// The table is no longer within the limits.
+    Limits,
+}
+
+impl<'a> HashMut<'a> {
+    #[inline]
+    pub fn listpack(bytes: &'a mut Vec<u8>) -> HashMut<'a> {
+        HashMut { form: Form::Listpack(bytes), now_ms: 0, expired: Vec::new() }
+    }
+
+    /// A table at a time. A hash that is held as a table within the limits is no `Hashtable`.
+    #[inline]
+    pub fn table(table: &'a mut HashTable, encoding: Encoding, now_ms: u64) -> HashMut<'a> {
+        let has_due = table.earliest_deadline_ms() < now_ms;
+        let form = match encoding {
+            Encoding::Hashtable => Form::Table(table),
+            _ => Form::Small { table, is_outgrown: false },
+        };
+        HashMut { form, now_ms: if has_due { now_ms } else { 0 }, expired: Vec::new() }
+    }
+
+    pub fn outcome(self) -> Outcome {
+        let outgrown = match self.form {
+            Form::Outgrown(table, encoding) => Outgrown::Listpack(table, encoding),
+            Form::Small { is_outgrown: true, .. } => Outgrown::Limits,
+            _ => Outgrown::No,
+        };
+        Outcome { outgrown, expired: self.expired }
     }
 
     /// The value of a field.
     pub fn get(&self, name: &[u8]) -> Option<Element<'_>> {
-        match self {
-            HashMut::Listpack(bytes) => HashRef::Listpack(Listpack::trusted(bytes)).get(name),
-            HashMut::Table(table) => table.get(name).map(Element::Str),
-            HashMut::Outgrown(table) => table.get(name).map(Element::Str),
+        match &self.form {
+            Form::Listpack(bytes) => HashRef::Listpack(Listpack::trusted(bytes)).get(name),
+            _ => self.field(name).map(|field| Element::Str(field.value())),
         }
     }
 
+    /// When a field expires; `None` if there is no such field.
+    pub fn expiry_of(&self, name: &[u8]) -> Option<Option<u64>> {
+        match &self.form {
+            Form::Listpack(_) => self.get(name).map(|_| None),
+            _ => self.field(name).map(Field::expiry_ms),
+        }
+    }
+
+    /// Whether nothing lies in it any more.
     pub fn is_empty(&self) -> bool {
-        match self {
-            HashMut::Listpack(bytes) => Listpack::trusted(bytes).is_empty(),
-            HashMut::Table(table) => table.is_empty(),
-            HashMut::Outgrown(table) => table.is_empty(),
+        match &self.form {
+            Form::Listpack(bytes) => Listpack::trusted(bytes).is_empty(),
+            Form::Table(table) | Form::Small { table, .. } => table.is_empty(),
+            Form::Outgrown(table, _) => table.is_empty(),
         }
     }
 
     /// Leaves the listpack if so many fields to come would not fit it, were they all new.
     pub fn prepare_for(&mut self, count: usize, limits: &Limits) {
         if count > limits.max_listpack_entries {
-            self.outgrow(limits);
+            self.leave_listpack(limits, Encoding::Hashtable);
+            self.leave_limits();
         }
     }
 
-    /// Sets a field; true if it is new.
+    /// Sets a field that does not expire, whatever it did before; true if it is new.
     pub fn set(&mut self, name: &[u8], value: &[u8], limits: &Limits) -> bool {
+        self.set_with(name, value, None, limits)
+    }
+
+    /// Sets a field that stays as long as it would have.
+    pub fn set_keeping(&mut self, name: &[u8], value: &[u8], limits: &Limits) {
+        let expiry_ms = self.expiry_of(name).flatten();
+        self.set_with(name, value, expiry_ms, limits);
+    }
+
+    /// Sets a field, and when it expires; true if it is new.
+    pub fn set_with(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        expiry_ms: Option<u64>,
+        limits: &Limits,
+    ) -> bool {
         let fits = name.len().max(value.len()) <= limits.max_listpack_value;
-        if let HashMut::Listpack(bytes) = self
+        if let Form::Listpack(bytes) = &mut self.form
             && fits
+            && expiry_ms.is_none()
             && let Ok(is_new) = set_packed(bytes, name, value)
         {
             if Listpack::trusted(bytes).len() / 2 > limits.max_listpack_entries {
-                self.outgrow(limits);
+                self.leave_listpack(limits, Encoding::Hashtable);
             }
             return is_new;
         }
-        self.outgrow(limits);
-        match self {
-            HashMut::Table(table) => table.set(name, value),
-            HashMut::Outgrown(table) => Arc::make_mut(table).set(name, value),
-            HashMut::Listpack(_) => unreachable!("the listpack was left"),
+        let is_timed = fits && expiry_ms.is_some();
+        let encoding = if is_timed { Encoding::Listpackex } else { Encoding::Hashtable };
+        self.leave_listpack(limits, encoding);
+        self.settle(name);
+        let table = self.table_mut();
+        let is_new = table.set(name, value, expiry_ms);
+        if !fits || table.len() > limits.max_listpack_entries {
+            self.leave_limits();
         }
+        is_new
+    }
+
+    /// Lets a field expire, or not; there must be such a field.
+    pub fn set_expiry(&mut self, name: &[u8], expiry_ms: Option<u64>, limits: &Limits) {
+        if expiry_ms.is_none() && matches!(self.form, Form::Listpack(_)) {
+            return;
+        }
+        self.leave_listpack(limits, Encoding::Listpackex);
+        self.table_mut().set_expiry(name, expiry_ms);
     }
 
     /// Removes a field; false if it was not there.
     pub fn remove(&mut self, name: &[u8]) -> bool {
-        match self {
-            HashMut::Listpack(bytes) => {
-                let Some(position) = Listpack::trusted(bytes).find(name, 1) else { return false };
-                listpack::delete_range(bytes, position, 2);
-                true
-            }
-            HashMut::Table(table) => table.remove(name),
-            HashMut::Outgrown(table) => Arc::make_mut(table).remove(name),
+        if let Form::Listpack(bytes) = &mut self.form {
+            let Some(position) = Listpack::trusted(bytes).find(name, 1) else { return false };
+            listpack::delete_range(bytes, position, 2);
+            return true;
+        }
+        self.settle(name);
+        self.table_mut().remove(name)
+    }
+
+    /// A field of a table, if its time has not come.
+    fn field(&self, name: &[u8]) -> Option<&Field> {
+        let table = match &self.form {
+            Form::Listpack(_) => return None,
+            Form::Table(table) | Form::Small { table, .. } => &**table,
+            Form::Outgrown(table, _) => table,
+        };
+        let is_there = |field: &&Field| self.now_ms == 0 || field.deadline_ms() >= self.now_ms;
+        table.field(name).filter(is_there)
+    }
+
+    /// Takes a field of a table out if its time has come.
+    fn settle(&mut self, name: &[u8]) {
+        let now_ms = self.now_ms;
+        if now_ms != 0 {
+            let expired = self.table_mut().take_if_expired(name, now_ms);
+            self.expired.extend(expired);
         }
     }
 
-    /// The table that is to take the listpack's place, if it was outgrown.
-    pub fn into_outgrown(self) -> Option<Arc<HashTable>> {
-        match self {
-            HashMut::Outgrown(table) => Some(table),
-            _ => None,
+    fn table_mut(&mut self) -> &mut HashTable {
+        match &mut self.form {
+            Form::Table(table) | Form::Small { table, .. } => table,
+            Form::Outgrown(table, _) => Arc::make_mut(table),
+            Form::Listpack(_) => unreachable!("the listpack was left"),
         }
     }
 
-    fn outgrow(&mut self, limits: &Limits) {
-        let HashMut::Listpack(bytes) = self else { return };
+    /// It is large now and called so.
+    fn leave_limits(&mut self) {
+        match &mut self.form {
+            Form::Small { is_outgrown, .. } => *is_outgrown = true,
+            Form::Outgrown(_, encoding) => *encoding = Encoding::Hashtable,
+            Form::Listpack(_) | Form::Table(_) => {}
+        }
+    }
+
+    fn leave_listpack(&mut self, limits: &Limits, encoding: Encoding) {
+        let Form::Listpack(bytes) = &self.form else { return };
         let mut table = HashTable::new(limits.hash_key);
         for (name, value) in HashRef::Listpack(Listpack::trusted(bytes)).iter() {
-            table.set(name.bytes(&mut I64Buf::new()), value.bytes(&mut I64Buf::new()));
+            let (mut name_buf, mut value_buf) = (I64Buf::new(), I64Buf::new());
+            table.set(name.bytes(&mut name_buf), value.bytes(&mut value_buf), None);
         }
-        *self = HashMut::Outgrown(Arc::new(table));
+        self.form = Form::Outgrown(Arc::new(table), encoding);
     }
 }
 
@@ -267,8 +411,8 @@ mod tests {
                 let name = prng.below(60).to_string().into_bytes();
                 let value = vec![b'v'; prng.below(9) as usize];
                 let mut hash = match &mut table {
-                    Some(table) => HashMut::Table(Arc::make_mut(table)),
-                    None => HashMut::Listpack(&mut bytes),
+                    Some(table) => HashMut::table(Arc::make_mut(table), Encoding::Hashtable, 0),
+                    None => HashMut::listpack(&mut bytes),
                 };
                 assert_eq!(hash.get(&name).map(Element::to_vec).as_ref(), map.get(&name));
                 if prng.below(3) == 0 {
@@ -278,12 +422,13 @@ mod tests {
                     assert_eq!(is_new, map.insert(name, value).is_none());
                 }
                 assert_eq!(hash.is_empty(), map.is_empty());
-                if let Some(outgrown) = hash.into_outgrown() {
+                if let Outgrown::Listpack(outgrown, encoding) = hash.outcome().outgrown {
                     assert!(map.len() > entries);
+                    assert_eq!(encoding, Encoding::Hashtable);
                     table = Some(outgrown);
                 }
                 let hash = match &table {
-                    Some(table) => HashRef::Table(table),
+                    Some(table) => HashRef::Table(LiveTable::new(table, 0)),
                     None => HashRef::Listpack(Listpack::trusted(&bytes)),
                 };
                 assert_eq!(listed(hash), map);
@@ -296,12 +441,14 @@ mod tests {
     fn long_parts_leave_the_listpack() {
         for (name, value) in [(&b"123456789"[..], &b"v"[..]), (b"name", b"123456789")] {
             let mut bytes = listpack::new_empty();
-            let mut hash = HashMut::Listpack(&mut bytes);
+            let mut hash = HashMut::listpack(&mut bytes);
             assert!(hash.set(b"12345678", b"12345678", &limits(100)));
-            assert!(hash.as_listpack().is_some());
+            assert!(matches!(hash.form, Form::Listpack(_)));
             assert!(hash.set(name, value, &limits(100)));
-            let table = hash.into_outgrown().expect("a part was too long");
-            assert_eq!(listed(HashRef::Table(&table)).len(), 2);
+            let Outgrown::Listpack(table, _) = hash.outcome().outgrown else {
+                panic!("a part was too long");
+            };
+            assert_eq!(listed(HashRef::Table(LiveTable::new(&table, 0))).len(), 2);
         }
     }
 
@@ -309,14 +456,16 @@ mod tests {
     fn a_snapshot_stays_as_it_was() {
         let mut table = HashTable::new(HashKey::new([1; 16]));
         for i in 0..500 {
-            assert!(table.set(format!("f{i}").as_bytes(), b"old"));
+            assert!(table.set(format!("f{i}").as_bytes(), b"old", None));
         }
         let (snapshot, memory) = (table.clone(), table.memory_bytes());
         for i in 0..500 {
-            assert!(!table.set(format!("f{i}").as_bytes(), b"new"));
+            assert!(!table.set(format!("f{i}").as_bytes(), b"new", None));
         }
         assert_eq!(table.memory_bytes(), memory);
-        assert!(snapshot.iter().all(|field| field.value() == b"old"));
+        let snapshot = Arc::new(snapshot);
+        let seen = LiveTable::new(&snapshot, 0);
+        assert!(seen.iter().all(|field| field.value() == b"old"));
         for i in 0..500 {
             assert!(table.remove(format!("f{i}").as_bytes()));
         }

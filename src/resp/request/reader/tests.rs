@@ -55,7 +55,7 @@ fn words(requests: &[&[&str]]) -> Requests {
 
 #[test]
 fn streams_are_read_as_redis_reads_them() {
-    let table: [(&[u8], &[&[&str]]); 22] = [
+    let table: [(&[u8], &[&[&str]]); 26] = [
         (b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", &[&["GET", "k"]]),
         (b"*1\r\n$4\r\nPINGxx", &[&["PING"]]),
         (b"*1\rX$4\rYPINGzz", &[&["PING"]]),
@@ -85,6 +85,11 @@ fn streams_are_read_as_redis_reads_them() {
         (b"*1\r\n$4\r\nPING\r", &[]),
         (b"PING", &[]),
         (b"*1\r", &[]),
+        // A zero byte hides the line's end, for ever.
+        (b"PING\r\nPI\0NG\r\nPING\r\n", &[&["PING"]]),
+        (b"ECHO \"a\0b\"\r\nPING\r\n", &[]),
+        (b"*1\0\r\n$4\r\nPING\r\n", &[]),
+        (b"*1\r\n$4\0\r\nPING\r\nPING\r\n", &[]),
     ];
     for (stream, expected) in table {
         let (requests, error) = parse_every_way(stream, &OPEN);
@@ -172,6 +177,13 @@ fn the_first_64_kb_of_a_line_decide() {
             assert_eq!(outcome(&[&line_len(LINE_LEN_MAX + 1), end].concat()), Some(error));
             let fitting = outcome(&[&line_len(LINE_LEN_MAX), end].concat());
             assert_ne!(fitting, Some(error));
+            let mut hidden = line_len(LINE_LEN_MAX - end.len());
+            let last = hidden.len() - 1;
+            hidden[last] = 0;
+            hidden.extend_from_slice(end);
+            assert_eq!(outcome(&hidden), None);
+            hidden.push(b'x');
+            assert_eq!(outcome(&hidden), Some(error));
         }
     }
 }

@@ -41,8 +41,8 @@ const COUNT_WITH_LATER_ANY: Arg = Arg::block(
 const STORE: Arg = Arg::one_of(
     "store",
     &[
-        Arg::key("storekey").token("STORE").key_spec(1),
-        Arg::key("storedistkey").token("STOREDIST").key_spec(2),
+        Arg::key("storekey").display("key").token("STORE").key_spec(1),
+        Arg::key("storedistkey").display("key").token("STOREDIST").key_spec(2),
     ],
 )
 .optional();
@@ -50,7 +50,7 @@ const FROM: Arg = Arg::one_of(
     "from",
     &[
         Arg::string("member").token("FROMMEMBER"),
-        Arg::block("fromlonlat", &[Arg::double("longitude").token("FROMLONLAT"), LATITUDE]),
+        Arg::block("fromlonlat", &[Arg::double("longitude"), LATITUDE]).token("FROMLONLAT"),
     ],
 );
 const BY: Arg = Arg::one_of(

@@ -46,7 +46,7 @@ fn hincrby(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         };
         let old = old.ok_or(CommandError::Fixed("ERR hash value is not an integer"))?;
         let sum = old.checked_add(increment).ok_or(CommandError::IncrementOverflow)?;
-        hash.set(name, format_i64(sum, &mut I64Buf::new()), &limits);
+        hash.set_keeping(name, format_i64(sum, &mut I64Buf::new()), &limits);
         Ok::<i64, CommandError>(sum)
     })??;
     cx.keys.changed(&key, EventClasses::HASH, "hincrby");
@@ -79,7 +79,7 @@ fn hincrbyfloat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(CommandError::Fixed("ERR value is NaN or Infinity"));
     }
     let limits = limits(cx);
-    let text = edit_or_make(cx, &key, |hash| {
+    let (text, is_timed) = edit_or_make(cx, &key, |hash| {
         let mut buffer = I64Buf::new();
         let old = hash.get(name).unwrap_or(Element::Int(0));
         let old = LongDouble::parse(old.bytes(&mut buffer))
@@ -90,11 +90,17 @@ fn hincrbyfloat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
         let mut text = Vec::new();
         sum.format_human(&mut text);
-        hash.set(name, &text, &limits);
-        Ok(text)
+        hash.set_keeping(name, &text, &limits);
+        Ok((text, hash.expiry_of(name).flatten().is_some()))
     })??;
     cx.keys.changed(&key, EventClasses::HASH, "hincrbyfloat");
-    cx.propagate_as(&[b"HSET", key.bytes, name, &text]);
+    if is_timed {
+        // A plain HSET would let the field live for good.
+        let words: [&[u8]; 7] = [b"HSETEX", key.bytes, b"KEEPTTL", b"FIELDS", b"1", name, &text];
+        cx.propagate_as(&words);
+    } else {
+        cx.propagate_as(&[b"HSET", key.bytes, name, &text]);
+    }
     cx.reply.bulk(&text);
     Ok(())
 }

@@ -1,20 +1,26 @@
 //! The hash commands, by theme, and how they reach a key's hash.
 //!
 //! A record stands with its handler in the file of its theme: [`read`], [`write`], [`arithmetic`],
-//! [`random`], [`scan`]. Answers that are long to write are written on another thread, over a clone
-//! of the table, which is a snapshot.
+//! [`random`], [`scan`], and for fields that expire [`expire`], [`ttl`] and [`combined`]. Answers
+//! that are long to write are written on another thread, over a clone of the table, which is a
+//! snapshot.
 
 mod arithmetic;
+mod combined;
+mod expire;
 mod random;
 mod read;
 mod scan;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_expire;
+mod ttl;
 mod write;
 
 use triomphe::Arc;
 
-use super::{HashMut, HashRef, HashTable, Limits};
+use super::{Field, HashMut, HashRef, HashTable, Limits, Outcome, Outgrown};
 use crate::command::{Command, KeyFlags};
 use crate::engine::Cx;
 use crate::keyspace::{Entry, Key, Keys, NewValue};
@@ -24,19 +30,31 @@ use crate::types::{Encoding, Kind, Object, WrongType};
 pub static COMMANDS: &[&Command] = &[
     &write::HDEL,
     &read::HEXISTS,
+    &expire::HEXPIRE,
+    &expire::HEXPIREAT,
+    &ttl::HEXPIRETIME,
     &read::HGET,
     &read::HGETALL,
+    &combined::HGETDEL,
+    &combined::HGETEX,
     &arithmetic::HINCRBY,
     &arithmetic::HINCRBYFLOAT,
     &read::HKEYS,
     &read::HLEN,
     &read::HMGET,
     &write::HMSET,
+    &ttl::HPERSIST,
+    &expire::HPEXPIRE,
+    &expire::HPEXPIREAT,
+    &ttl::HPEXPIRETIME,
+    &ttl::HPTTL,
     &random::HRANDFIELD,
     &scan::HSCAN,
     &write::HSET,
+    &combined::HSETEX,
     &write::HSETNX,
     &read::HSTRLEN,
+    &ttl::HTTL,
     &read::HVALS,
 ];
 
@@ -45,19 +63,19 @@ const READS: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
 /// Changes values that it reads.
 const UPDATES: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE);
 
-/// The hash of an entry.
+/// The hash of an entry at a time.
 #[inline]
-fn hash_of(entry: &Entry) -> Result<HashRef<'_>, WrongType> {
+fn hash_of(entry: &Entry, now_ms: u64) -> Result<HashRef<'_>, WrongType> {
     if entry.kind() != Kind::Hash {
         return Err(WrongType);
     }
-    Ok(HashRef::of(entry.packed(), entry.object()))
+    Ok(HashRef::of(entry.packed(), entry.object(), now_ms))
 }
 
 /// The hash of a key, for a command that uses it.
 #[inline]
 fn read_hash<'k>(keys: &'k Keys<'_>, key: &Key<'_>) -> Result<Option<HashRef<'k>>, WrongType> {
-    keys.read(key).map(hash_of).transpose()
+    keys.read(key).map(|entry| hash_of(entry, keys.now_ms())).transpose()
 }
 
 fn limits(cx: &mut Cx<'_>) -> Limits {
@@ -68,39 +86,57 @@ fn limits(cx: &mut Cx<'_>) -> Limits {
     }
 }
 
-/// Changes a key's hash; `None` if there is no such key.
+/// Changes a key's hash; `None` if there is no such key. Fields whose time had come and that were
+/// in the way are told of before what the command itself has to tell.
 fn edit_hash<R>(
     cx: &mut Cx<'_>,
     key: &Key<'_>,
     edit: impl FnOnce(&mut HashMut<'_>) -> R,
 ) -> Result<Option<R>, WrongType> {
-    cx.keys.edit(key, |entry| edit_entry(entry, edit)).transpose()
+    let now_ms = cx.keys.now_ms();
+    let edited = cx.keys.edit(key, |entry| edit_entry(entry, now_ms, edit)).transpose()?;
+    Ok(edited.map(|(result, expired)| {
+        if !expired.is_empty() {
+            cx.keys.expired_fields(key, expired);
+        }
+        result
+    }))
 }
 
 fn edit_entry<R>(
     entry: &mut Entry,
+    now_ms: u64,
     edit: impl FnOnce(&mut HashMut<'_>) -> R,
-) -> Result<R, WrongType> {
+) -> Result<(R, Vec<Field>), WrongType> {
     if entry.kind() != Kind::Hash {
         return Err(WrongType);
     }
-    if entry.encoding() == Encoding::Hashtable {
+    let encoding = entry.encoding();
+    let run = |mut hash: HashMut<'_>| {
+        let result = edit(&mut hash);
+        (result, hash.outcome())
+    };
+    let (result, Outcome { outgrown, expired }) = if encoding == Encoding::Listpack {
+        let edited = entry.edit_packed(|bytes| run(HashMut::listpack(bytes)));
+        edited.expect("a hash that is no table is packed")
+    } else {
         let Some(Object::Hash(table)) = entry.object_mut() else {
             unreachable!("a hash that is not packed is a table");
         };
-        return Ok(edit(&mut HashMut::Table(Arc::make_mut(table))));
+        run(HashMut::table(Arc::make_mut(table), encoding, now_ms))
+    };
+    match outgrown {
+        Outgrown::No => {}
+        Outgrown::Listpack(table, encoding) => entry.set_value(new_table(table), encoding),
+        Outgrown::Limits => {
+            let Some(Object::Hash(table)) = entry.object() else {
+                unreachable!("a hash that is not packed is a table");
+            };
+            let table = table.clone();
+            entry.set_value(new_table(table), Encoding::Hashtable);
+        }
     }
-    let (result, outgrown) = entry
-        .edit_packed(|bytes| {
-            let mut hash = HashMut::Listpack(bytes);
-            let result = edit(&mut hash);
-            (result, hash.into_outgrown())
-        })
-        .expect("a hash that is no table is packed");
-    if let Some(table) = outgrown {
-        entry.set_value(new_table(table), Encoding::Hashtable);
-    }
-    Ok(result)
+    Ok((result, expired))
 }
 
 /// The same for a key that is made if it is not there; `edit` leaves at least one field.
@@ -113,14 +149,13 @@ fn edit_or_make<R>(
         return Ok(result);
     }
     let mut bytes = listpack::new_empty();
-    let mut hash = HashMut::Listpack(&mut bytes);
+    let mut hash = HashMut::listpack(&mut bytes);
     let result = edit(&mut hash);
-    let entry = match hash.into_outgrown() {
-        Some(table) => Entry::new(key.bytes, new_table(table), Encoding::Hashtable, None),
-        None => {
-            Entry::new(key.bytes, NewValue::Packed(Kind::Hash, &bytes), Encoding::Listpack, None)
-        }
+    let (value, encoding) = match hash.outcome().outgrown {
+        Outgrown::Listpack(table, encoding) => (new_table(table), encoding),
+        _ => (NewValue::Packed(Kind::Hash, &bytes), Encoding::Listpack),
     };
+    let entry = Entry::new(key.bytes, value, encoding, None);
     entry.set_clock(cx.keys.access().fresh());
     cx.keys.put(key.hash, entry);
     Ok(result)

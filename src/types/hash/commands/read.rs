@@ -8,7 +8,7 @@ use crate::engine::Cx;
 use crate::keyspace::commands::elements::{is_long, write_element};
 use crate::resp::Reply;
 use crate::structs::listpack::Element;
-use crate::types::hash::HashRef;
+use crate::types::hash::{HashRef, LiveTable};
 
 const READS_FAST: Flags = Flags::READONLY.or(Flags::FAST);
 
@@ -37,7 +37,7 @@ fn hget(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn write_or_null(reply: &mut Reply<'_>, value: Option<Element<'_>>) {
+pub(super) fn write_or_null(reply: &mut Reply<'_>, value: Option<Element<'_>>) {
     match value {
         Some(value) => write_element(reply, value),
         None => reply.null(),
@@ -65,9 +65,9 @@ fn hmget(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let hash = read_hash(&cx.keys, &key)?;
     cx.reply.array(args.remaining());
-    if let Some(HashRef::Table(table)) = hash {
+    if let Some(HashRef::Table(live)) = hash {
         let mut ahead = args.clone();
-        table.prefetch(std::iter::from_fn(|| (!ahead.is_empty()).then(|| ahead.bytes())));
+        live.table().prefetch(std::iter::from_fn(|| (!ahead.is_empty()).then(|| ahead.bytes())));
     }
     while !args.is_empty() {
         let name = args.bytes();
@@ -121,9 +121,24 @@ pub(super) static HLEN: Command = Command {
 fn hlen(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     args.done()?;
-    let len = read_hash(&cx.keys, &key)?.map_or(0, HashRef::len);
-    cx.reply.integer(len as i64);
+    match read_hash(&cx.keys, &key)? {
+        // Many fields may have come to their time and are to be counted out.
+        Some(HashRef::Table(live)) if live.has_due() && is_long_table(live) => {
+            let (table, now_ms) = (live.table().clone(), cx.keys.now_ms());
+            return cx.answer_by(move |reply| {
+                reply.integer(LiveTable::new(&table, now_ms).len() as i64);
+                Ok(())
+            });
+        }
+        hash => cx.reply.integer(hash.map_or(0, HashRef::len) as i64),
+    }
     Ok(())
+}
+
+/// Whether visiting all fields of a table is to be done on another thread.
+fn is_long_table(live: LiveTable<'_>) -> bool {
+    let table = live.table();
+    is_long(table.len(), table.len(), table.memory_bytes())
 }
 
 pub(super) static HSTRLEN: Command = Command {
@@ -216,10 +231,11 @@ fn list(cx: &mut Cx<'_>, args: &mut Args<'_>, listing: Listing) -> CommandResult
     let key = args.key();
     args.done()?;
     match read_hash(&cx.keys, &key)? {
-        Some(HashRef::Table(table)) if is_long(table.len(), table.len(), table.memory_bytes()) => {
-            let table = table.clone();
+        Some(HashRef::Table(live)) if is_long_table(live) => {
+            let (table, now_ms) = (live.table().clone(), cx.keys.now_ms());
             return cx.answer_by(move |reply| {
-                write_listing(reply, HashRef::Table(&table), listing);
+                let live = LiveTable::new(&table, now_ms);
+                write_listing(reply, HashRef::Table(live), listing);
                 Ok(())
             });
         }

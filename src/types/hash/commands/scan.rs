@@ -36,7 +36,7 @@ pub(super) static HSCAN: Command = Command {
 };
 
 fn hscan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    scan_elements(cx, args, Scanned::Fields, |entry| Ok(hash_of(entry)?.len()), list_fields)
+    scan_elements(cx, args, Scanned::Fields, |entry| Ok(hash_of(entry, 0)?.len()), list_fields)
 }
 
 fn list_fields(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut ScanPage<'_>) -> u64 {
@@ -48,7 +48,7 @@ fn list_fields(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut Sca
             }
         }
     };
-    match HashRef::of(entry.packed(), entry.object()) {
+    match HashRef::of(entry.packed(), entry.object(), options.now_ms) {
         HashRef::Table(table) => table.scan(cursor, options.count, |field| list(elements(field))),
         packed => {
             packed.iter().for_each(list);

@@ -10,14 +10,14 @@ use crate::keyspace::commands::elements::INLINE_ELEMENTS_MAX;
 use crate::keyspace::digest::Digest;
 
 /// An engine with one client, on which commands are typed as a line of words.
-struct Bench {
-    engine: Engine,
+pub(super) struct Bench {
+    pub engine: Engine,
     client: ClientId,
     jobs: usize,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
         let client = engine.connect(Peer::internal());
         engine.server.propagation.set_active(true);
@@ -29,20 +29,20 @@ impl Bench {
         Bench { engine, client, jobs: 0 }
     }
 
-    fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
+    pub fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let (reply, jobs) = run_to_end(&mut self.engine, self.client, words);
         self.jobs += jobs;
         reply
     }
 
     /// The reply to a line of words, its line ends shown as bars.
-    fn ask(&mut self, line: &str) -> String {
+    pub fn ask(&mut self, line: &str) -> String {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         String::from_utf8_lossy(&self.run(&words)).replace("\r\n", "|")
     }
 
     /// The events and the replayed commands since the last call, and how much was changed.
-    fn told(&mut self) -> (Vec<String>, Vec<String>, u64) {
+    pub fn told(&mut self) -> (Vec<String>, Vec<String>, u64) {
         let events = self.engine.server.collected_events.as_mut().expect("events are collected");
         let events = std::mem::take(events).iter().map(|event| event.name.to_owned()).collect();
         let commands = self.engine.server.propagation.drain();
@@ -62,7 +62,7 @@ impl Bench {
         }
     }
 
-    fn items(&mut self, line: &str) -> Vec<String> {
+    pub fn items(&mut self, line: &str) -> Vec<String> {
         let reply = self.ask(line);
         let words = reply.split('|').filter(|w| !w.starts_with(['*', '$', '%']) && !w.is_empty());
         words.map(str::to_owned).collect()

@@ -91,7 +91,7 @@ fn set_fields(
 }
 
 /// Tells a change of so many fields.
-fn changed(cx: &mut Cx<'_>, key: &Key<'_>, event: &'static str, fields: usize) {
+pub(super) fn changed(cx: &mut Cx<'_>, key: &Key<'_>, event: &'static str, fields: usize) {
     cx.keys.changed(key, EventClasses::HASH, event);
     cx.keys.space().changes.dirty += fields as u64 - 1;
 }

@@ -23,6 +23,9 @@ const READS: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
 const SOURCES: &[Arg] = &[Arg::key("key").multiple()];
 const STORES: &[KeySpec] =
     &[KeySpec::one(1, KeyFlags::OW.or(KeyFlags::UPDATE)), KeySpec::range(2, -1, 1, READS)];
+/// As Redis tells of SINTERSTORE, which reads its destination no more than the others do.
+const INTER_STORES: &[KeySpec] =
+    &[KeySpec::one(1, KeyFlags::RW.or(KeyFlags::UPDATE)), KeySpec::range(2, -1, 1, READS)];
 const STORE_ARGS: &[Arg] = &[Arg::key("destination"), Arg::key("key").key_spec(1).multiple()];
 const UNORDERED: &[&str] = &["nondeterministic_output_order"];
 
@@ -124,7 +127,7 @@ pub(super) static SINTERSTORE: Command = Command {
     arity: Arity::at_least(3),
     flags: Flags::WRITE.or(Flags::DENYOOM),
     acl: Categories::SET,
-    keys: STORES,
+    keys: INTER_STORES,
     args: STORE_ARGS,
     reply: Shape::Integer,
     example: "> SADD s 1 2 3\n(integer) 3\n> SADD t 2 3 4\n(integer) 3\n\

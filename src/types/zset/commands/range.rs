@@ -121,7 +121,13 @@ pub(super) static ZRANGEBYSCORE: Command = Command {
         since: "6.2.0",
         replaced_by: "`ZRANGE` with the `BYSCORE` argument",
     }),
-    args: &[Arg::key("key"), Arg::double("min"), Arg::double("max"), WITHSCORES, LIMIT],
+    args: &[
+        Arg::key("key"),
+        Arg::double("min"),
+        Arg::double("max"),
+        WITHSCORES.since("2.0.0"),
+        LIMIT,
+    ],
     example: "> ZADD z 1 a 2 b 3 c\n(integer) 3\n> ZRANGEBYSCORE z (1 3\n1) \"b\"\n2) \"c\"",
     run: |cx, args| {
         answer(cx, args, Query { by: Some(By::Score), is_reverse: Some(false), may_store: false })

@@ -91,11 +91,8 @@ fn zmscore(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-const RANK_ARGS: &[Arg] = &[
-    Arg::key("key"),
-    Arg::string("member"),
-    Arg::flag("withscore", "WITHSCORE").optional().since("7.2.0"),
-];
+const RANK_ARGS: &[Arg] =
+    &[Arg::key("key"), Arg::string("member"), Arg::flag("withscore", "WITHSCORE").optional()];
 
 pub(super) static ZRANK: Command = Command {
     name: "zrank",

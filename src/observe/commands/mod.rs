@@ -1,4 +1,6 @@
-//! INFO and MEMORY.
+//! INFO, MEMORY and SLOWLOG ([`slowlog`]).
+
+mod slowlog;
 
 use super::info::{self, View};
 use crate::command::{
@@ -7,7 +9,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 
-pub static COMMANDS: &[&Command] = &[&INFO, &MEMORY];
+pub static COMMANDS: &[&Command] = &[&INFO, &MEMORY, &slowlog::SLOWLOG];
 
 static INFO: Command = Command {
     name: "info",
@@ -116,7 +118,9 @@ fn usage(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     match cx.keys.peek(&key) {
         Some(entry) => {
-            cx.reply.integer(entry.memory_bytes() as i64 + cx.keys.db().bytes_per_slot())
+            let db = cx.keys.db();
+            let own = entry.memory_bytes() + db.index_bytes_of(key.hash, key.bytes);
+            cx.reply.integer(own as i64 + db.bytes_per_slot());
         }
         None => cx.reply.null(),
     }
