@@ -196,9 +196,6 @@ impl Server {
         access.lfu_log_factor = config.lfu_log_factor;
         access.lfu_decay_minutes = config.lfu_decay_time;
         space.changes.observers.events = config.notify_keyspace_events;
-        if !config.latency_tracking {
-            self.stats.histograms.clear();
-        }
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 

@@ -205,10 +205,6 @@ impl Histograms {
     pub fn get(&self, id: CommandId) -> Option<&Histogram<u64>> {
         self.of_commands.get(id.index())?.as_deref()
     }
-
-    pub fn clear(&mut self) {
-        self.of_commands.clear();
-    }
 }
 
 /// Pairs of microseconds and of how many calls took at most so long, for those bounds below which

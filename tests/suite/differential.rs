@@ -16,7 +16,8 @@ use crate::server::{RUFOUS, Server};
 use rufous::structs::prng::Prng;
 
 /// Placeholders: K a key, V a value, M a member or field, I an integer or what looks like one,
-/// N a small integer, F a float, D a database; `A|B` is one of these words.
+/// N a small integer, F a float, E an entry's ID, G a group, C a consumer; `A|B` is one of these
+/// words.
 const TEMPLATES: &[&str] = &[
     "APPEND K V",
     "COPY K K",
@@ -117,6 +118,36 @@ const TEMPLATES: &[&str] = &[
     "TTL none",
     "TYPE K",
     "UNLINK K K",
+    "XACK K G E E",
+    "XADD K E M V",
+    "XADD K E M V M V",
+    "XADD K MAXLEN I E M V",
+    "XADD K MAXLEN|MINID ~ N E M V",
+    "XADD K NOMKSTREAM MINID N E M V",
+    "XADD K N-* M V",
+    "XAUTOCLAIM K G C 0 - COUNT I",
+    "XAUTOCLAIM K G C 0 E JUSTID",
+    "XCLAIM K G C 0 E E E",
+    "XCLAIM K G C 0 E E FORCE JUSTID|LASTID E",
+    "XDEL K E E E",
+    "XGROUP CREATE K G $|0|E MKSTREAM",
+    "XGROUP CREATE K G E ENTRIESREAD I",
+    "XGROUP DELCONSUMER K G C",
+    "XGROUP DESTROY K G",
+    "XGROUP SETID K G $|0|E",
+    "XLEN K",
+    "XPENDING K G",
+    "XRANGE K - +",
+    "XRANGE K E E COUNT I",
+    "XREAD COUNT I STREAMS K K 0 E",
+    "XREAD STREAMS K $|0",
+    "XREADGROUP GROUP G C COUNT I STREAMS K >|0|E",
+    "XREADGROUP GROUP G C STREAMS K >",
+    "XREADGROUP GROUP G C NOACK STREAMS K K > >",
+    "XREVRANGE K + - COUNT N",
+    "XREVRANGE K E -",
+    "XTRIM K MAXLEN|MINID ~|= N",
+    "XTRIM K MAXLEN ~ 3 LIMIT I",
 ];
 
 /// Commands whose elements come in no order that two servers share.
@@ -145,6 +176,8 @@ const DIGEST_EVERY: usize = 10;
 
 struct Generator {
     prng: Prng,
+    /// How many IDs were drawn: they rise slowly, so that most can be added.
+    ids: u64,
 }
 
 impl Generator {
@@ -169,6 +202,10 @@ impl Generator {
     fn word(&mut self, word: &str) -> String {
         match word {
             "K" => format!("k{}", self.below(8)),
+            "G" => self.pick(&["g", "h"]).to_owned(),
+            "C" => self.pick(&["a", "b", "c"]).to_owned(),
+            "E" => self.entry_id(),
+            "N-*" => format!("{}-*", self.ids / 16),
             "M" => self.member(),
             "V" => self.value(),
             "I" if self.below(8) == 0 => self.pick(INTEGERS).to_owned(),
@@ -181,6 +218,13 @@ impl Generator {
             }
             _ => word.to_owned(),
         }
+    }
+
+    fn entry_id(&mut self) -> String {
+        self.ids += 1;
+        let back = if self.below(3) == 0 { 0 } else { self.below(12) as u64 };
+        let ms = (self.ids / 16).saturating_sub(back);
+        if self.below(4) == 0 { ms.to_string() } else { format!("{ms}-{}", self.below(4)) }
     }
 
     fn member(&mut self) -> String {
@@ -225,7 +269,8 @@ fn compare_digests(clients: &mut [Client; 2], seed: u64, at: usize) {
         let line = format!("DEBUG DIGEST-VALUE {key}");
         let [ours, theirs] = clients.each_mut().map(|client| client.run(&line));
         if ours != theirs {
-            let asked = ["OBJECT ENCODING", "PEXPIRETIME", "GET", "HGETALL", "SMEMBERS"];
+            let asked =
+                ["OBJECT ENCODING", "PEXPIRETIME", "GET", "HGETALL", "SMEMBERS", "XINFO STREAM"];
             let both = clients.each_mut().map(|client| {
                 let mut answers = asked.map(|ask| client.run(&format!("{ask} {key}"))).to_vec();
                 answers.push(client.run(&format!("LRANGE {key} 0 -1")));
@@ -248,11 +293,12 @@ fn random_commands_are_answered_as_redis_answers() {
         ("hash-max-listpack-entries", "6"),
         ("set-max-intset-entries", "6"),
         ("list-max-listpack-size", "5"),
+        ("stream-node-max-entries", "5"),
     ];
     let small = small.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let servers = [Server::start(RUFOUS, &small), Server::start("redis-server", &small)];
     let mut clients = servers.each_ref().map(Server::connect);
-    let mut generator = Generator { prng: Prng::seeded(seed) };
+    let mut generator = Generator { prng: Prng::seeded(seed), ids: 0 };
     for batch in 0..commands.div_ceil(BATCH) {
         let requests: Vec<Vec<String>> = (0..BATCH).map(|_| generator.request()).collect();
         let bytes: Vec<u8> = requests.iter().flat_map(|words| encode(words)).collect();
