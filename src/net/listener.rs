@@ -371,6 +371,7 @@ pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut
             "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
         );
         engine.server.stats.output_limit_disconnections += 1;
+        engine.clients.count_out(connection.client);
         connection.close();
     }
 }
