@@ -1,6 +1,6 @@
 //! The engine's sense of time: the cron ticks, and the moment the next key expires.
 
-use super::{Net, turn};
+use super::{Net, listener, turn};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ fn run_cron(net: &Rc<Net>) {
     engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
     engine.cron();
     engine.end_waits();
+    listener::check_output_limits(net, &mut engine);
     turn::carry_out(net, &mut engine);
 }
 

@@ -34,6 +34,7 @@ fn turn(net: &Rc<Net>) -> bool {
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
     engine.server.eviction.freed_garbage_bytes = net.jobs.freed_bytes();
+    engine.evict_clients();
     carry_out(net, &mut engine);
     let mut window = Window::default();
     let mut out_of_time = false;
@@ -208,7 +209,7 @@ pub fn leave_figures(engine: &mut Engine, client: ClientId, io: &Io) {
     let Some(session) = engine.clients.get_mut(client) else { return };
     let query_bytes = io.reader.buffered_len();
     session.io.query_bytes = query_bytes;
-    session.io.query_free_bytes = io.reader.memory().saturating_sub(query_bytes);
+    session.io.query_free_bytes = io.reader.buffer_memory().saturating_sub(query_bytes);
     session.io.argv_bytes = if query_bytes == 0 { 0 } else { io.reader.argv_len() };
     session.io.output_bytes = io.out.len();
     session.io.output_own_bytes = io.out.own_memory();

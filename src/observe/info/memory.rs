@@ -81,15 +81,15 @@ pub static MEMORY: &[Field] = &[
     }),
 ];
 
-fn used(view: &View<'_>) -> u64 {
+pub fn used(view: &View<'_>) -> u64 {
     view.memory.used_bytes as u64
 }
 
-fn peak(view: &View<'_>) -> u64 {
+pub fn peak(view: &View<'_>) -> u64 {
     (view.server.memory_peak as u64).max(used(view))
 }
 
-fn startup(view: &View<'_>) -> u64 {
+pub fn startup(view: &View<'_>) -> u64 {
     view.server.memory_at_start as u64
 }
 
@@ -97,7 +97,7 @@ fn not_counted(view: &View<'_>) -> u64 {
     eviction::not_counted_bytes(view.keyspace, view.clients, view.server)
 }
 
-fn clients(view: &View<'_>) -> u64 {
+pub fn clients(view: &View<'_>) -> u64 {
     let memory = view.clients.memory();
     let kinds = [ClientKind::Normal, ClientKind::Pubsub, ClientKind::Primary];
     kinds.iter().map(|kind| memory.of(*kind) as u64).sum()
@@ -109,7 +109,7 @@ pub fn overhead(view: &View<'_>) -> u64 {
     (startup(view) + clients(view) + nodes as u64).min(used(view))
 }
 
-fn dataset(view: &View<'_>) -> u64 {
+pub fn dataset(view: &View<'_>) -> u64 {
     used(view) - overhead(view)
 }
 

@@ -191,13 +191,16 @@ impl RequestReader {
 
     /// The memory held; long arguments count in full.
     pub fn memory(&self) -> usize {
-        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.capacity());
-        self.buffer.capacity()
-            + incoming
-            + self.shared_len
+        self.buffer_memory()
             + self.spans.capacity() * size_of::<Span>()
             + self.queue.capacity() * size_of::<Queued>()
             + self.shared.capacity() * size_of::<Option<SharedBytes>>()
+    }
+
+    /// The part of it that holds bytes received, or is kept for such.
+    pub fn buffer_memory(&self) -> usize {
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.capacity());
+        self.buffer.capacity() + incoming + self.shared_len
     }
 
     /// The bytes received and not yet executed, which `client-query-buffer-limit` bounds.
