@@ -23,7 +23,7 @@ impl Engine {
         let Some(limit) = config.maxmemory_clients.limit_bytes(config.maxmemory) else {
             return false;
         };
-        evictable_bytes(&self.clients) >= limit.max(LIMIT_BYTES_MIN)
+        evictable_bytes(&self.clients) > limit.max(LIMIT_BYTES_MIN)
     }
 
     /// Closes the largest clients until the rest is within the limit.

@@ -207,7 +207,7 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
 /// Tells the engine what the connection holds, for CLIENT LIST and the limits.
 pub fn leave_figures(engine: &mut Engine, client: ClientId, io: &Io) {
     let Some(session) = engine.clients.get_mut(client) else { return };
-    let query_bytes = io.reader.buffered_len();
+    let query_bytes = io.reader.query_len();
     session.io.query_bytes = query_bytes;
     session.io.query_free_bytes = io.reader.buffer_memory().saturating_sub(query_bytes);
     session.io.argv_bytes = if query_bytes == 0 { 0 } else { io.reader.argv_len() };

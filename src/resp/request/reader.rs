@@ -209,6 +209,15 @@ impl RequestReader {
         self.buffer.len() + incoming + self.shared_len
     }
 
+    /// What CLIENT LIST shows as the query buffer's use: without what has been read off a request
+    /// before its long argument.
+    pub fn query_len(&self) -> usize {
+        match &self.incoming {
+            Some(incoming) if self.pending() == 0 => incoming.bytes.len(),
+            _ => self.buffered_len(),
+        }
+    }
+
     /// The lengths of the arguments of all waiting requests and of the partial one.
     pub fn argv_len(&self) -> usize {
         let start = if self.popped == 0 { 0 } else { self.queue[self.popped - 1].spans_end };
