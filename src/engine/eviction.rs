@@ -185,6 +185,7 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Ro
     let samples = server.config.maxmemory_samples as usize;
     let limit_ns = time_limit_ns(server.config.maxmemory_eviction_tenacity);
     let started = (server.parts.ticks)();
+    let elapsed_ns = |server: &Server| (server.parts.ticks)().saturating_sub(started);
     let mut room = Room::Enough;
     let mut keys = 0;
     while counted_bytes(space, clients, server) > limit {
@@ -196,13 +197,15 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Ro
         if keys % KEYS_BETWEEN_CLOCKS == 0 {
             // Entries that another thread frees, events and deletions are handed on in between.
             dispatch::settle(space, clients, server);
-            if (server.parts.ticks)().saturating_sub(started) > limit_ns {
+            if elapsed_ns(server) > limit_ns {
                 room = Room::Making;
                 break;
             }
         }
     }
     dispatch::settle(space, clients, server);
+    let elapsed_ns = elapsed_ns(server);
+    server.observe_latency("eviction-cycle", elapsed_ns);
     room
 }
 

@@ -11,6 +11,7 @@ use super::{Effect, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
+use crate::observe::latency::{LatencyMonitor, Spike};
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
@@ -77,6 +78,7 @@ pub struct Server {
     pub watched: WatchTable,
     pub waits: WaitTable,
     pub slow_log: SlowLog,
+    pub latency: LatencyMonitor,
     pub pause: Pause,
     pub eviction: EvictionState,
     /// The log has been told that clients hold too much and none may be closed.
@@ -118,6 +120,7 @@ impl Server {
             watched: WatchTable::default(),
             waits: WaitTable::default(),
             slow_log: SlowLog::default(),
+            latency: LatencyMonitor::default(),
             pause: Pause::default(),
             eviction: EvictionState::default(),
             has_told_of_clients: false,
@@ -226,6 +229,17 @@ impl Server {
     pub fn is_slow(&self, elapsed_ns: u64) -> bool {
         let threshold_us = u64::try_from(self.config.slowlog_log_slower_than);
         threshold_us.is_ok_and(|us| elapsed_ns / 1000 >= us)
+    }
+
+    /// Remembers that an event took long, if it did.
+    #[inline]
+    pub fn observe_latency(&mut self, event: &'static str, elapsed_ns: u64) {
+        let threshold_ms = self.config.latency_monitor_threshold;
+        let ms = elapsed_ns / 1_000_000;
+        if threshold_ms > 0 && ms >= threshold_ms {
+            let unix_seconds = self.clock.lap_unix_ms() / 1000;
+            self.latency.add(event, Spike { unix_seconds, ms });
+        }
     }
 
     /// Hands keyspace events to those who listen, in order.

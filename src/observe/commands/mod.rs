@@ -1,5 +1,6 @@
-//! INFO, MEMORY ([`memory`]) and SLOWLOG ([`slowlog`]).
+//! INFO, MEMORY ([`memory`]), SLOWLOG ([`slowlog`]) and LATENCY ([`latency`]).
 
+mod latency;
 mod memory;
 mod slowlog;
 
@@ -7,7 +8,7 @@ use super::info::{self, View};
 use crate::command::{Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, Shape};
 use crate::engine::Cx;
 
-pub static COMMANDS: &[&Command] = &[&INFO, &memory::MEMORY, &slowlog::SLOWLOG];
+pub static COMMANDS: &[&Command] = &[&INFO, &latency::LATENCY, &memory::MEMORY, &slowlog::SLOWLOG];
 
 static INFO: Command = Command {
     name: "info",

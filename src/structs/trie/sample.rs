@@ -57,7 +57,7 @@ impl<T: Item> Trie<T> {
             if left == 0 || stale == STALE_MAX {
                 return;
             }
-            from = (end >> POSITION_BITS == 0).then(|| end << (64 - POSITION_BITS));
+            from = (end >> POSITION_BITS == 0).then_some(end << (64 - POSITION_BITS));
         }
     }
 
