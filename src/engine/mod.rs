@@ -7,8 +7,8 @@
 //! without a port or a sleep, and a cluster of engines can be simulated from one seed.
 //!
 //! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
-//! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`], [`eviction`],
-//! [`cron`].
+//! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`],
+//! [`eviction`], [`cron`].
 
 pub mod blocking;
 mod client_eviction;

@@ -164,6 +164,10 @@ impl Keyspace {
         } else {
             dbs[index].sample(samples, prng, offer);
         }
+        if self.eviction.candidates.is_empty() && !policy.is_volatile() {
+            // The place was empty, as it may be in a table that has shrunk.
+            return self.any_key(policy);
+        }
         while let Some(candidate) = self.eviction.candidates.pop() {
             if self.is_unchanged(&candidate, policy) {
                 return Some((candidate.db, candidate.key));

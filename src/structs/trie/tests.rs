@@ -494,7 +494,7 @@ fn samples_find_what_is_there_whatever_the_hashes() {
         for _ in 0..100 {
             let mut seen = 0;
             trie.sample(random.next(), 5, |_| seen += 1);
-            assert!(seen > 0);
+            assert!(seen >= 5 || trie.stats().depth > 12, "only weak hashes leave segments empty");
         }
         // The one that expires first goes, and after it any other with a deadline.
         while let Some((deadline_ms, key)) = deadlines.pop_first() {
