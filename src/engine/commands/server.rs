@@ -5,6 +5,7 @@ use crate::command::{
 };
 use crate::engine::{Cx, transaction};
 use crate::keyspace::Garbage;
+use std::ops::Range;
 
 pub static COMMANDS: &[&Command] =
     &[&DBSIZE, &FLUSHALL, &FLUSHDB, &LOLWUT, &SHUTDOWN, &SWAPDB, &TIME];
@@ -55,11 +56,7 @@ static FLUSHDB: Command = Command {
 fn flushdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let lazily = flush_mode(cx, args)?;
     let db = cx.keys.db;
-    let removed = flush(cx, db, lazily);
-    let space = cx.keys.space();
-    space.changes.dirty += removed.max(1);
-    cx.reply.ok();
-    Ok(())
+    flush(cx, db..db + 1, lazily)
 }
 
 static FLUSHALL: Command = Command {
@@ -81,13 +78,8 @@ static FLUSHALL: Command = Command {
 
 fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let lazily = flush_mode(cx, args)?;
-    let mut removed = 0;
-    for db in 0..cx.keys.db_count() {
-        removed += flush(cx, db, lazily);
-    }
-    cx.keys.space().changes.dirty += removed.max(1);
-    cx.reply.ok();
-    Ok(())
+    let all = 0..cx.keys.db_count();
+    flush(cx, all, lazily)
 }
 
 /// Whether the caller may go on before the memory is free.
@@ -102,17 +94,33 @@ fn flush_mode(cx: &Cx<'_>, args: &mut Args<'_>) -> Result<bool, CommandError> {
     Ok(lazily)
 }
 
-/// Empties a database; how many keys it had.
-fn flush(cx: &mut Cx<'_>, db: usize, lazily: bool) -> u64 {
-    transaction::touch_watched_keys(cx, db, None);
-    let space = cx.keys.space();
-    let removed = space.take_db(db);
-    let keys = removed.len() as u64;
-    if lazily && keys > 0 {
-        space.changes.garbage.push(Garbage::Db(Box::new(removed)));
+/// So many keys are freed before others go on; to free more is left to another thread, for which
+/// only the caller waits.
+const FREE_INLINE_KEYS_MAX: u64 = 10_000;
+
+/// Empties databases and answers, lazily before their memory is free.
+fn flush(cx: &mut Cx<'_>, dbs: Range<usize>, lazily: bool) -> CommandResult {
+    let mut removed = Vec::new();
+    for db in dbs {
+        transaction::touch_watched_keys(cx, db, None);
+        removed.push(cx.keys.space().take_db(db));
+        cx.offer_awaited_keys(db);
     }
-    cx.offer_awaited_keys(db);
-    keys
+    removed.retain(|db| !db.is_empty());
+    let keys: u64 = removed.iter().map(|db| db.len() as u64).sum();
+    let changes = &mut cx.keys.space().changes;
+    changes.dirty += keys.max(1);
+    if lazily {
+        changes.garbage.extend(removed.into_iter().map(|db| Garbage::Db(Box::new(db))));
+    } else if keys > FREE_INLINE_KEYS_MAX {
+        return cx.answer_by(move |reply| {
+            drop(removed);
+            reply.ok();
+            Ok(())
+        });
+    }
+    cx.reply.ok();
+    Ok(())
 }
 
 static SWAPDB: Command = Command {
