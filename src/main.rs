@@ -84,6 +84,7 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         memory: memory::figures,
         process: process::figures,
         purge: memory::purge,
+        memory_report: memory::report,
         purge_in_background: memory::purge_in_background,
         change_directory: |path| {
             std::env::set_current_dir(path)?;

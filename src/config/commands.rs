@@ -4,7 +4,7 @@ use super::{Apply, Changed, Config, Directive, Extent, SetBy, SetError, os_reaso
 use crate::command::{
     Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape, help,
 };
-use crate::engine::{Cx, Effect, Server};
+use crate::engine::{Cx, Effect, Server, eviction};
 use crate::resp::Request;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -122,6 +122,9 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
         cx.effect(Effect::Log);
     }
     cx.server.follow_config(cx.keys.space());
+    if directives.iter().any(|directive| directive.apply == Apply::MaxMemory) {
+        eviction::follow_limit(cx.keys.space(), cx.clients, cx.server);
+    }
     let listen = directives.iter().find(|directive| directive.apply == Apply::Listen);
     match listen {
         // The sockets belong to the driver, which answers when they are open.

@@ -5,8 +5,8 @@
 //! calling one (directly, by EXEC, later by scripts).
 
 use super::session::{ReplyMode, Suspension};
-use super::transaction;
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
+use super::{eviction, transaction};
 use crate::command::table::{Row, Table};
 use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
 use crate::keyspace::{HashKey, Keyspace};
@@ -237,6 +237,7 @@ fn admit(
     protected_commands_are_enabled(cx, id, command)?;
     client_is_authenticated(cx, command)?;
     command_fits_transaction(cx, command)?;
+    eviction::there_is_room(cx, flags)?;
     if is_paused_for(cx, flags) {
         return Ok(Admission::Postpone);
     }
@@ -390,6 +391,9 @@ pub(super) fn settle(space: &mut Keyspace, clients: &mut Clients, server: &mut S
     let changes = &mut space.changes;
     for key in changes.expired.drain(..) {
         server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_expire);
+    }
+    for key in changes.evicted.drain(..) {
+        server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_eviction);
     }
     for expired in changes.take_expired_fields() {
         let names = expired.fields.iter().map(|field| field.name());

@@ -7,9 +7,11 @@
 //! without a port or a sleep, and a cluster of engines can be simulated from one seed.
 //!
 //! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
-//! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`], [`cron`].
+//! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`],
+//! [`eviction`], [`cron`].
 
 pub mod blocking;
+mod client_eviction;
 pub mod clients;
 mod clients_by_key;
 pub mod clock;
@@ -18,6 +20,7 @@ mod cron;
 mod cx;
 mod dispatch;
 mod effect;
+pub mod eviction;
 pub mod pause;
 pub mod propagate;
 pub mod server;

@@ -3,6 +3,7 @@
 
 use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
+use super::eviction::EvictionState;
 use super::pause::Pause;
 use super::propagate::Propagation;
 use super::transaction::WatchTable;
@@ -32,6 +33,8 @@ pub struct ServerParts {
     pub process: fn() -> ProcessFigures,
     /// Has the allocator give back what it keeps for later.
     pub purge: fn() -> bool,
+    /// What the allocator says about itself, in its own words.
+    pub memory_report: fn() -> String,
     /// Says whether the allocator gives memory back on a thread of its own.
     pub purge_in_background: fn(bool),
     /// Moves the process to another directory and says which it is now (CONFIG SET dir).
@@ -54,6 +57,7 @@ impl Default for ServerParts {
             memory: MemoryFigures::default,
             process: ProcessFigures::default,
             purge: || true,
+            memory_report: String::new,
             purge_in_background: |_| {},
             change_directory: |path| Ok(path.to_owned()),
             room_for_clients: |wanted| wanted,
@@ -76,6 +80,9 @@ pub struct Server {
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
     pub pause: Pause,
+    pub eviction: EvictionState,
+    /// The log has been told that clients hold too much and none may be closed.
+    pub has_told_of_clients: bool,
     pub prng: Prng,
     pub parts: ServerParts,
     /// 40 hex digits that name this run of the server.
@@ -115,6 +122,8 @@ impl Server {
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             pause: Pause::default(),
+            eviction: EvictionState::default(),
+            has_told_of_clients: false,
             prng: Prng::seeded(prng.next_u64()),
             run_id: random_hex(prng),
             replication_id: random_hex(prng),
@@ -173,6 +182,7 @@ impl Server {
     /// Sets the counters of INFO back (CONFIG RESETSTAT).
     pub fn reset_stats(&mut self) {
         self.stats.reset();
+        self.eviction.reset();
         self.lazy_freed_at_reset = self.stats.lazy_freed_objects;
         self.memory_peak = (self.parts.used_memory)();
     }

@@ -4,7 +4,7 @@
 //! driver, which leaves their sizes here ([`IoFigures`]) for CLIENT LIST and the limits.
 
 use super::blocking::Wait;
-use super::clients::ClientId;
+use super::clients::{ClientId, Counted};
 use super::transaction::{Transaction, WatchedKey};
 use crate::command::CommandId;
 use crate::resp::Protocol;
@@ -84,6 +84,8 @@ pub struct IoFigures {
     pub query_free_bytes: usize,
     pub argv_bytes: usize,
     pub output_bytes: usize,
+    /// What the output buffer holds that is no part of the data.
+    pub output_own_bytes: usize,
     pub read_bytes_total: u64,
     pub written_bytes_total: u64,
 }
@@ -131,6 +133,8 @@ pub struct Session {
     pub last_command: Option<CommandId>,
     pub commands_total: u64,
     pub io: IoFigures,
+    /// What the client table has counted for it.
+    pub(super) counted: Counted,
 }
 
 impl Session {
@@ -163,7 +167,32 @@ impl Session {
             last_command: None,
             commands_total: 0,
             io: IoFigures::default(),
+            counted: Counted::default(),
         }
+    }
+
+    /// All memory that the client costs: `tot-mem`.
+    pub fn memory_bytes(&self) -> usize {
+        let io = &self.io;
+        let watched = self.watched.capacity() * size_of::<WatchedKey>();
+        let input = io.query_bytes + io.query_free_bytes;
+        let output = io.output_bytes.max(io.output_own_bytes);
+        size_of::<Session>() + input + output + self.queued_bytes() + watched
+    }
+
+    /// The part of it that comes and goes with what is under way, and makes no key go.
+    pub fn buffer_bytes(&self) -> usize {
+        let io = &self.io;
+        io.query_bytes + io.query_free_bytes + io.output_own_bytes + self.queued_bytes()
+    }
+
+    /// Its connection is on its way to the end.
+    pub fn is_being_closed(&self) -> bool {
+        self.counted.is_closing
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.transaction.as_deref().map_or(0, Transaction::memory)
     }
 
     /// It waits for something that somebody has to do, not for its own command on another thread.

@@ -14,6 +14,7 @@ use crate::resp::OwnedRequest;
 #[derive(Default)]
 pub struct Transaction {
     queued: Vec<Queued>,
+    queued_bytes: usize,
     spoilt: bool,
     flags: Option<Flags>,
 }
@@ -27,6 +28,7 @@ impl Transaction {
     pub fn queue(&mut self, id: CommandId, flags: Flags, request: OwnedRequest) {
         // A spoilt transaction will never run, so what follows need not be kept.
         if !self.spoilt {
+            self.queued_bytes += size_of::<Queued>() + request.memory();
             self.queued.push(Queued { id, request });
         }
         self.flags = Some(self.flags.unwrap_or(Flags::NONE).or(flags));
@@ -36,6 +38,7 @@ impl Transaction {
     pub fn spoil(&mut self) {
         self.spoilt = true;
         self.queued.clear();
+        self.queued_bytes = 0;
     }
 
     pub fn is_spoilt(&self) -> bool {
@@ -55,9 +58,9 @@ impl Transaction {
         self.queued.is_empty()
     }
 
-    /// Heap bytes of the queued requests, for CLIENT LIST.
+    /// Heap bytes of the queued requests.
     pub fn memory(&self) -> usize {
-        self.queued.iter().map(|queued| queued.request.memory()).sum()
+        self.queued_bytes
     }
 
     pub fn into_queued(self) -> Vec<Queued> {

@@ -48,7 +48,8 @@ pub struct KeyEvent {
 
 /// What another thread should free.
 pub enum Garbage {
-    Entry(Entry),
+    /// An entry and its heap bytes.
+    Entry(Entry, usize),
     Fields(Vec<Field>),
     Db(Box<Db>),
 }
@@ -57,9 +58,17 @@ impl Garbage {
     /// How many objects go with it, for the lazyfree counters.
     pub fn objects(&self) -> u64 {
         match self {
-            Garbage::Entry(_) => 1,
+            Garbage::Entry(..) => 1,
             Garbage::Fields(fields) => fields.len() as u64,
             Garbage::Db(db) => db.len() as u64,
+        }
+    }
+
+    /// The bytes that [`Changes::garbage_bytes`] counted for it.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Garbage::Entry(_, bytes) => *bytes as u64,
+            Garbage::Fields(_) | Garbage::Db(_) => 0,
         }
     }
 }
@@ -82,9 +91,13 @@ pub struct Changes {
     events: RefCell<Vec<KeyEvent>>,
     /// Keys deleted because their time had come, oldest first.
     pub expired: Vec<TouchedKey>,
+    /// Keys deleted to make room, oldest first.
+    pub evicted: Vec<TouchedKey>,
     /// Fields deleted because their time had come, oldest first.
     expired_fields: Vec<ExpiredFields>,
     pub garbage: Vec<Garbage>,
+    /// Bytes of the entries that were ever given to the thread that frees.
+    pub garbage_bytes: u64,
     found_expired: RefCell<Vec<(usize, Box<[u8]>)>>,
 }
 
@@ -147,6 +160,15 @@ impl Changes {
         }
     }
 
+    /// A key was deleted to make room.
+    pub fn evicted(&mut self, db: usize, key: &[u8]) {
+        self.touch(db, key);
+        self.event(db, EventClasses::EVICTED, "evicted", key);
+        if self.observers.propagation {
+            self.evicted.push(TouchedKey { db, key: key.into() });
+        }
+    }
+
     /// Fields of a hash were deleted because their time had come.
     pub fn expired_fields(&mut self, db: usize, key: &[u8], fields: Vec<Field>) {
         self.touch(db, key);
@@ -173,8 +195,10 @@ impl Changes {
 
     /// Frees an entry: here if that is quick, else on the thread that frees.
     pub fn discard(&mut self, entry: Entry) {
-        if entry.heap_bytes() > FREE_INLINE_BYTES_MAX {
-            self.garbage.push(Garbage::Entry(entry));
+        let bytes = entry.heap_bytes();
+        if bytes > FREE_INLINE_BYTES_MAX {
+            self.garbage_bytes += bytes as u64;
+            self.garbage.push(Garbage::Entry(entry, bytes));
         }
     }
 

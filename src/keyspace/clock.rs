@@ -93,6 +93,13 @@ impl AccessClock {
         counter.saturating_sub(u8::try_from(periods).unwrap_or(u8::MAX))
     }
 
+    /// How little an entry is used, by a stamp of the frequency policy: first by the decayed
+    /// counter, then by the minutes since the last access.
+    pub fn disuse(&self, stamp: u32) -> u64 {
+        let minutes = self.minutes().wrapping_sub(stamp >> 8) & 0xffff;
+        u64::from(u8::MAX - self.frequency(stamp)) << 16 | u64::from(minutes)
+    }
+
     fn minutes(&self) -> u32 {
         (self.now_seconds / 60) & 0xffff
     }

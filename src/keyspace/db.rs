@@ -172,6 +172,27 @@ impl Db {
         self.entries.random(&mut |bound| prng.below(bound))
     }
 
+    /// Visits about `wanted` entries that have nothing in common, from a random place on.
+    pub(super) fn sample(&self, wanted: usize, prng: &mut Prng, visit: impl FnMut(&Entry)) {
+        self.entries.sample(prng.next_u64(), wanted, visit);
+    }
+
+    /// The same with entries that have an expiry, which are found however few they are. It may
+    /// take several calls to find one, if many have lost their expiry lately.
+    pub(super) fn sample_expiring(
+        &mut self,
+        wanted: usize,
+        prng: &mut Prng,
+        visit: impl FnMut(&Entry),
+    ) {
+        self.entries.sample_with_deadlines(prng.next_u64(), wanted, visit);
+    }
+
+    /// The entry that expires first; it too may take several calls to find.
+    pub(super) fn first_to_expire(&mut self) -> Option<&Entry> {
+        self.entries.earliest()
+    }
+
     /// Changes an entry in place through `edit`, which may change its value and its expiry.
     pub(super) fn edit<R>(
         &mut self,

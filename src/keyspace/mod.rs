@@ -16,6 +16,7 @@ pub mod commands;
 mod db;
 pub mod digest;
 pub mod entry;
+mod evict;
 mod field_deadlines;
 mod keys;
 
@@ -24,6 +25,7 @@ pub use changes::{Changes, ExpiredFields, Garbage, KeyEvent, Observers, TouchedK
 pub use clock::{AccessClock, AccessPolicy};
 pub use db::{Db, Snapshot};
 pub use entry::{Entry, NewValue};
+pub use evict::Eviction;
 pub use keys::{Expiry, Key, Keys};
 
 use crate::config::EventClasses;
@@ -44,6 +46,8 @@ pub struct KeyspaceStats {
     pub expired_actively: u64,
     /// Fields of hashes whose time had come.
     pub expired_fields: u64,
+    /// Keys deleted to make room.
+    pub evicted: u64,
 }
 
 /// All databases and what belongs to all of them.
@@ -56,6 +60,8 @@ pub struct Keyspace {
     pub stats: KeyspaceStats,
     pub changes: Changes,
     pub prng: Prng,
+    /// Keys that are likely to be evicted next.
+    eviction: evict::Pool,
     /// Whether the active cycle runs (DEBUG SET-ACTIVE-EXPIRE).
     pub expires_actively: bool,
 }
@@ -70,6 +76,7 @@ impl Keyspace {
             stats: KeyspaceStats::default(),
             changes: Changes::default(),
             prng,
+            eviction: evict::Pool::default(),
             expires_actively: true,
         }
     }

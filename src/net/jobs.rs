@@ -25,6 +25,7 @@ pub struct Threads {
     jobs: mpsc::Sender<(ClientId, Job)>,
     garbage: mpsc::Sender<Garbage>,
     freed_objects: Arc<AtomicU64>,
+    freed_bytes: Arc<AtomicU64>,
 }
 
 impl Threads {
@@ -34,7 +35,8 @@ impl Threads {
         let (garbage, garbage_queue) = mpsc::channel::<Garbage>();
         let (finished, answers) = async_mpsc::unbounded_channel();
         let freed_objects = Arc::new(AtomicU64::new(0));
-        let freed = Arc::clone(&freed_objects);
+        let freed_bytes = Arc::new(AtomicU64::new(0));
+        let freed = (Arc::clone(&freed_objects), Arc::clone(&freed_bytes));
         thread::Builder::new().name("reader".into()).spawn(move || {
             memory::count_this_thread();
             for (client, job) in job_queue {
@@ -45,12 +47,13 @@ impl Threads {
         thread::Builder::new().name("reaper".into()).spawn(move || {
             memory::count_this_thread();
             for garbage in garbage_queue {
-                let objects = garbage.objects();
+                let (objects, bytes) = (garbage.objects(), garbage.bytes());
                 drop(garbage);
-                freed.fetch_add(objects, Ordering::Relaxed);
+                freed.0.fetch_add(objects, Ordering::Relaxed);
+                freed.1.fetch_add(bytes, Ordering::Relaxed);
             }
         })?;
-        Ok((Threads { jobs, garbage, freed_objects }, answers))
+        Ok((Threads { jobs, garbage, freed_objects, freed_bytes }, answers))
     }
 
     pub fn run(&self, client: ClientId, job: Job) {
@@ -59,6 +62,11 @@ impl Threads {
 
     pub fn free(&self, garbage: Garbage) {
         self.garbage.send(garbage).expect("the freeing thread lives as long as the process");
+    }
+
+    /// Bytes of the entries freed so far.
+    pub fn freed_bytes(&self) -> u64 {
+        self.freed_bytes.load(Ordering::Relaxed)
     }
 
     /// Objects freed so far.

@@ -342,11 +342,22 @@ fn admit(net: &Rc<Net>, stream: Stream, peer: Peer) {
 /// This much output is nobody's business, however low the limits are.
 pub const OUTPUT_FREE_BYTES: usize = 16 * 1024;
 
+/// Closes the clients that have been over their soft limit for too long, though nothing was
+/// written to them since.
+pub fn check_output_limits(net: &Net, engine: &mut Engine) {
+    for connection in net.connections.borrow().iter().flatten() {
+        let mut io = connection.io.borrow_mut();
+        if io.over_soft_limit.is_some() && !connection.is_closed.get() {
+            check_output_limit(engine, connection, &mut io);
+        }
+    }
+}
+
 /// Closes a client whose unread output is over its limits.
 pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut Io) {
     let Some(session) = engine.clients.get(connection.client) else { return };
     let config = &engine.server.config;
-    let waiting = io.out.len().saturating_sub(OUTPUT_FREE_BYTES) as u64;
+    let waiting = io.out.len() as u64;
     let limit = match session.kind {
         ClientKind::Normal if engine.server.requires_auth(session) => {
             let unread = READ_OUTPUT_UNAUTHENTICATED_MAX;
@@ -371,6 +382,7 @@ pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut
             "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
         );
         engine.server.stats.output_limit_disconnections += 1;
+        engine.clients.count_out(connection.client);
         connection.close();
     }
 }

@@ -162,6 +162,10 @@ impl Net {
         let mut engine = self.engine.borrow_mut();
         engine.server.stats.reads_total += 1;
         engine.server.stats.net_input_bytes += read as u64;
+        turn::leave_figures(&mut engine, connection.client, &connection.io.borrow());
+        if engine.has_too_large_clients() {
+            self.executor.notify_one();
+        }
         if held <= engine.server.config.client_query_buffer_limit {
             return false;
         }
@@ -170,6 +174,7 @@ impl Net {
             tracing::warn!("Closing client that reached max query buffer length: {line}");
         }
         engine.server.stats.query_limit_disconnections += 1;
+        engine.clients.count_out(connection.client);
         true
     }
 }

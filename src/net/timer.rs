@@ -1,6 +1,6 @@
 //! The engine's sense of time: the cron ticks, and the moment the next key expires.
 
-use super::{Net, turn};
+use super::{Net, listener, turn};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ pub async fn run(net: Rc<Net>) {
         }
         run_cron(&net);
         // A burst of expiries is spread over turns, between which clients are served.
-        while expire_some(&net) {
+        while expire_some(&net) | evict_some(&net) {
             tokio::task::yield_now().await;
         }
         let hz = u64::from(net.engine.borrow().server.config.hz.clamp(1, 500));
@@ -29,6 +29,7 @@ fn run_cron(net: &Rc<Net>) {
     engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
     engine.cron();
     engine.end_waits();
+    listener::check_output_limits(net, &mut engine);
     turn::carry_out(net, &mut engine);
 }
 
@@ -41,9 +42,25 @@ fn expire_some(net: &Rc<Net>) -> bool {
     more
 }
 
+/// Makes keys go that have to make room; true if more have to.
+fn evict_some(net: &Rc<Net>) -> bool {
+    let mut engine = net.engine.borrow_mut();
+    if !engine.is_evicting() {
+        return false;
+    }
+    engine.tick(net.now());
+    engine.server.eviction.freed_garbage_bytes = net.jobs.freed_bytes();
+    let more = engine.evict_more();
+    turn::carry_out(net, &mut engine);
+    more
+}
+
 /// When a key expires, or a pause or a client's wait ends, if that is to come.
 fn next_deadline(net: &Net) -> Option<Instant> {
     let engine = net.engine.borrow();
+    if engine.is_evicting() {
+        return Some(Instant::now());
+    }
     let now = net.now();
     let expiry = engine.next_expiry_unix_ms();
     let waits = [

@@ -6,9 +6,9 @@
 //! client. A turn ends when nothing is ready or its time is over; the rest waits for the next
 //! turn, after new input has been looked for, so that no client's pipeline keeps others out.
 
-use super::connection::Connection;
+use super::connection::{Connection, Io};
 use super::{Net, limits};
-use crate::engine::{Effect, Engine, Verdict};
+use crate::engine::{ClientId, Effect, Engine, Verdict};
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ fn turn(net: &Rc<Net>) -> bool {
     let started = Instant::now();
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
+    engine.server.eviction.freed_garbage_bytes = net.jobs.freed_bytes();
+    engine.evict_clients();
     carry_out(net, &mut engine);
     let mut window = Window::default();
     let mut out_of_time = false;
@@ -42,6 +44,8 @@ fn turn(net: &Rc<Net>) -> bool {
     }
     let left = !net.ready.borrow().is_empty();
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
+    engine.evict_clients();
+    carry_out(net, &mut engine);
     engine.server.stats.turns_total += 1;
     engine.server.stats.turn_us_total += u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
     left
@@ -202,20 +206,29 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
     } else if connection.has_paused_reading.take() {
         connection.wake();
     }
-    if let Some(session) = engine.clients.get_mut(connection.client) {
-        session.io.query_bytes = io.reader.buffered_len();
-        session.io.argv_bytes = io.reader.argv_len();
-    }
     if !io.out.is_empty() || io.is_closing {
         net.mark_dirty(connection);
     } else if let Some(buffer) = io.reader.detach_buffer() {
         net.buffers.give_input(buffer);
     }
+    leave_figures(engine, connection.client, io);
+}
+
+/// Tells the engine what the connection holds, for CLIENT LIST and the limits.
+pub fn leave_figures(engine: &mut Engine, client: ClientId, io: &Io) {
+    let Some(session) = engine.clients.get_mut(client) else { return };
+    let query_bytes = io.reader.query_len();
+    session.io.query_bytes = query_bytes;
+    session.io.query_free_bytes = io.reader.buffer_memory().saturating_sub(query_bytes);
+    session.io.argv_bytes = if query_bytes == 0 { 0 } else { io.reader.argv_len() };
+    session.io.output_bytes = io.out.len();
+    session.io.output_own_bytes = io.out.own_memory();
+    engine.clients.recount(client);
 }
 
 fn report_failure(
     engine: &mut Engine,
-    io: &mut super::connection::Io,
+    io: &mut Io,
     connection: &Connection,
     failure: &crate::resp::ProtocolError,
 ) {
@@ -253,6 +266,7 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
             }
         }
         Effect::Close { client } => {
+            engine.clients.count_out(client);
             if let Some(connection) = net.connection(client) {
                 connection.close();
             }
@@ -331,11 +345,11 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     }
     let is_left = !io.out.is_empty();
     if let Some(session) = engine.clients.get_mut(connection.client) {
-        session.io.output_bytes = io.out.len();
         session.io.written_bytes_total = io.written_bytes;
     }
     connection.wants_write.set(is_left);
     if is_left {
+        leave_figures(engine, connection.client, io);
         // Always, not only the first time: the task asks for the next writability when it is
         // polled, and its last poll ended with this one.
         connection.wake();
@@ -350,4 +364,5 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     {
         net.buffers.give_input(buffer);
     }
+    leave_figures(engine, connection.client, io);
 }

@@ -45,7 +45,7 @@ pub fn describe(server: &Server, session: &Session) -> String {
         at_hand,
         usize::from(beyond > 0),
         beyond,
-        memory_bytes(session),
+        session.memory_bytes(),
         session.user,
         session.library_name,
         session.library_version,
@@ -55,11 +55,4 @@ pub fn describe(server: &Server, session: &Session) -> String {
     );
     written.expect("writing to a string cannot fail");
     line
-}
-
-/// All memory that a client costs.
-pub fn memory_bytes(session: &Session) -> usize {
-    let io = &session.io;
-    let queued = session.transaction.as_deref().map_or(0, |transaction| transaction.memory());
-    size_of::<Session>() + io.query_bytes + io.query_free_bytes + io.output_bytes + queued
 }

@@ -6,10 +6,9 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_void};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// jemalloc's settings, read before `main`. Huge pages spare the random lookups of a big keyspace
 /// a page walk each; what speaks against them elsewhere, that a fork then copies two megabytes
@@ -36,7 +35,13 @@ struct ThreadCounters {
     freed: &'static AtomicU64,
 }
 
-static THREADS: Mutex<Vec<ThreadCounters>> = Mutex::new(Vec::new());
+/// More threads than will ever be counted.
+const THREADS_MAX: usize = 32;
+
+/// The counted threads, from the first on. There is no lock around them, because the sum is read
+/// before each command that may make the data grow.
+static THREADS: [OnceLock<ThreadCounters>; THREADS_MAX] = [const { OnceLock::new() }; THREADS_MAX];
+static THREAD_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts what the calling thread allocates. Every thread that lives as long as the process calls
 /// this once; what others allocate is not counted.
@@ -46,14 +51,17 @@ pub fn count_this_thread() {
     else {
         return;
     };
-    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    threads.push(ThreadCounters { allocated, freed });
+    let place = THREAD_COUNT.fetch_add(1, Ordering::Relaxed);
+    let place = THREADS.get(place).expect("few threads are counted");
+    // The place was just taken for this thread, so it is empty.
+    let _ = place.set(ThreadCounters { allocated, freed });
 }
 
 /// Bytes in use, over all counted threads.
 pub fn used_bytes() -> usize {
-    let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    let sum = threads.iter().fold(0u64, |sum, thread| {
+    let count = THREAD_COUNT.load(Ordering::Relaxed).min(THREADS_MAX);
+    let counted = THREADS[..count].iter().filter_map(OnceLock::get);
+    let sum = counted.fold(0u64, |sum, thread| {
         let allocated = thread.allocated.load(Ordering::Relaxed);
         sum.wrapping_add(allocated).wrapping_sub(thread.freed.load(Ordering::Relaxed))
     });
@@ -84,6 +92,27 @@ pub fn purge_in_background(enabled: bool) {
     let place = (std::ptr::from_mut(&mut enabled).cast(), size_of::<bool>());
     control(c"background_thread", None, Some(place));
 }
+
+/// What the allocator prints about itself (MEMORY MALLOC-STATS), up to a length that it stays far
+/// below.
+pub fn report() -> String {
+    /// Appends a piece of the report to the string that `text` points to.
+    unsafe extern "C" fn append(text: *mut c_void, piece: *const c_char) {
+        // SAFETY: jemalloc passes the pointer it was given below, to a string that nobody else
+        // uses during the call, and a piece that ends in NUL.
+        let (text, piece) = unsafe { (&mut *text.cast::<String>(), CStr::from_ptr(piece)) };
+        if text.len() < REPORT_BYTES_MAX {
+            text.push_str(&piece.to_string_lossy());
+        }
+    }
+    let mut text = String::new();
+    let place = std::ptr::from_mut(&mut text).cast();
+    // SAFETY: `append` takes what is passed with it, and no options are given.
+    unsafe { tikv_jemalloc_sys::malloc_stats_print(Some(append), place, std::ptr::null()) };
+    text
+}
+
+const REPORT_BYTES_MAX: usize = 4 << 20;
 
 fn counter(name: &'static CStr) -> Option<&'static AtomicU64> {
     let address: *mut u64 = {

@@ -65,6 +65,7 @@ pub struct Stats {
     pub writes_total: u64,
     pub query_limit_disconnections: u64,
     pub output_limit_disconnections: u64,
+    pub evicted_clients: u64,
     pub access_denied_auth: u64,
     pub expire_cycle_us: u64,
     pub lazy_freed_objects: u64,

@@ -98,6 +98,11 @@ impl ReplyBuf {
         self.bytes.capacity() + self.splices.capacity() * size_of::<Splice>() + self.spliced_len
     }
 
+    /// The memory that it holds for itself alone: spliced payloads may be part of the data.
+    pub fn own_memory(&self) -> usize {
+        self.bytes.capacity() + self.splices.capacity() * size_of::<Splice>()
+    }
+
     pub fn mark(&self) -> Mark {
         Mark { bytes: self.bytes.len(), splices: self.splices.len() }
     }

@@ -14,6 +14,7 @@ mod interop;
 mod laws;
 mod limits;
 mod local;
+mod memory;
 mod play;
 mod queue;
 mod server;

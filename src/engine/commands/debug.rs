@@ -126,6 +126,13 @@ static ROWS: &[Row] = &[
         run: quicklist_packed_threshold,
     },
     Row {
+        name: "replybuffer",
+        syntax: " <PEAK-RESET-TIME|RESIZING> <value>",
+        doc: "Does nothing: reply buffers are lent to clients that have replies to send.",
+        args: 2..=2,
+        run: nothing,
+    },
+    Row {
         name: "set-active-expire",
         syntax: " <0|1>",
         doc: "Stops or starts taking expired keys away that nobody asks for.",

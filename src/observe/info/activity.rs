@@ -74,11 +74,17 @@ pub static STATS: &[Field] = &[
     field("expire_cycle_cpu_milliseconds", |view| {
         (view.server.stats.expire_cycle_us / 1000).to_string()
     }),
-    zero("evicted_keys"),
-    zero("evicted_clients"),
+    field("evicted_keys", |view| view.keyspace.stats.evicted.to_string()),
+    field("evicted_clients", |view| view.server.stats.evicted_clients.to_string()),
     zero("evicted_scripts"),
-    zero("total_eviction_exceeded_time"),
-    zero("current_eviction_exceeded_time"),
+    field("total_eviction_exceeded_time", |view| {
+        let mono_us = view.server.clock.now().mono_us;
+        let eviction = &view.server.eviction;
+        (eviction.exceeded_total_ms() + eviction.exceeded_now_ms(mono_us)).to_string()
+    }),
+    field("current_eviction_exceeded_time", |view| {
+        view.server.eviction.exceeded_now_ms(view.server.clock.now().mono_us).to_string()
+    }),
     field("keyspace_hits", |view| view.keyspace.stats.hits.get().to_string()),
     field("keyspace_misses", |view| view.keyspace.stats.misses.get().to_string()),
     zero("pubsub_channels"),

@@ -2,7 +2,8 @@
 
 use super::{Field, View, field, human, ratio, zero};
 use crate::config::Choice as _;
-use crate::observe::clients::memory_bytes;
+use crate::engine::eviction;
+use crate::engine::session::ClientKind;
 
 pub static MEMORY: &[Field] = &[
     field("used_memory", |view| used(view).to_string()),
@@ -60,10 +61,10 @@ pub static MEMORY: &[Field] = &[
     field("mem_fragmentation_bytes", |view| {
         view.process.resident_bytes.saturating_sub(used(view)).to_string()
     }),
-    zero("mem_not_counted_for_evict"),
+    field("mem_not_counted_for_evict", |view| not_counted(view).to_string()),
     zero("mem_replication_backlog"),
     zero("mem_total_replication_buffers"),
-    zero("mem_clients_slaves"),
+    field("mem_clients_slaves", |view| view.clients.memory().of(ClientKind::Replica).to_string()),
     field("mem_clients_normal", |view| clients(view).to_string()),
     zero("mem_cluster_links"),
     zero("mem_aof_buffer"),
@@ -80,20 +81,26 @@ pub static MEMORY: &[Field] = &[
     }),
 ];
 
-fn used(view: &View<'_>) -> u64 {
+pub fn used(view: &View<'_>) -> u64 {
     view.memory.used_bytes as u64
 }
 
-fn peak(view: &View<'_>) -> u64 {
+pub fn peak(view: &View<'_>) -> u64 {
     (view.server.memory_peak as u64).max(used(view))
 }
 
-fn startup(view: &View<'_>) -> u64 {
+pub fn startup(view: &View<'_>) -> u64 {
     view.server.memory_at_start as u64
 }
 
-fn clients(view: &View<'_>) -> u64 {
-    view.clients.iter().map(|session| memory_bytes(session) as u64).sum()
+fn not_counted(view: &View<'_>) -> u64 {
+    eviction::not_counted_bytes(view.keyspace, view.clients, view.server)
+}
+
+pub fn clients(view: &View<'_>) -> u64 {
+    let memory = view.clients.memory();
+    let kinds = [ClientKind::Normal, ClientKind::Pubsub, ClientKind::Primary];
+    kinds.iter().map(|kind| memory.of(*kind) as u64).sum()
 }
 
 /// What is not data: the server itself, its clients, and the nodes of the keyspace.
@@ -102,7 +109,7 @@ pub fn overhead(view: &View<'_>) -> u64 {
     (startup(view) + clients(view) + nodes as u64).min(used(view))
 }
 
-fn dataset(view: &View<'_>) -> u64 {
+pub fn dataset(view: &View<'_>) -> u64 {
     used(view) - overhead(view)
 }
 

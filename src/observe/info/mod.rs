@@ -6,7 +6,7 @@
 //! exist yet print what a Redis that does not use the feature prints.
 
 mod activity;
-mod memory;
+pub mod memory;
 mod server;
 
 use super::memory::MemoryFigures;

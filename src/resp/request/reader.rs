@@ -191,19 +191,31 @@ impl RequestReader {
 
     /// The memory held; long arguments count in full.
     pub fn memory(&self) -> usize {
-        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.capacity());
-        self.buffer.capacity()
-            + incoming
-            + self.shared_len
+        self.buffer_memory()
             + self.spans.capacity() * size_of::<Span>()
             + self.queue.capacity() * size_of::<Queued>()
             + self.shared.capacity() * size_of::<Option<SharedBytes>>()
+    }
+
+    /// The part of it that holds bytes received, or is kept for such.
+    pub fn buffer_memory(&self) -> usize {
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.capacity());
+        self.buffer.capacity() + incoming + self.shared_len
     }
 
     /// The bytes received and not yet executed, which `client-query-buffer-limit` bounds.
     pub fn buffered_len(&self) -> usize {
         let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.len());
         self.buffer.len() + incoming + self.shared_len
+    }
+
+    /// What CLIENT LIST shows as the query buffer's use: without what has been read off a request
+    /// before its long argument.
+    pub fn query_len(&self) -> usize {
+        match &self.incoming {
+            Some(incoming) if self.pending() == 0 => incoming.bytes.len(),
+            _ => self.buffered_len(),
+        }
     }
 
     /// The lengths of the arguments of all waiting requests and of the partial one.

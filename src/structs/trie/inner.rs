@@ -187,6 +187,33 @@ impl<T: Item> Inner<T> {
         self.bounds.get_or_insert_with(none).of_kids[at] = at_ms;
     }
 
+    /// The first kid from a place on below which there may be deadlines.
+    pub(super) fn next_bounded(&self, at: usize) -> Option<usize> {
+        let bounds = &self.bounds.as_ref()?.of_kids;
+        Some(at + bounds.get(at..)?.iter().position(|bound| *bound != u64::MAX)?)
+    }
+
+    /// The kid with the least bound, and that bound.
+    pub(super) fn least_bounded(&self) -> Option<(usize, u64)> {
+        let bounds = &self.bounds.as_ref()?.of_kids;
+        let least_ms = self.least_bound();
+        let at = bounds.iter().position(|bound| *bound == least_ms)?;
+        (least_ms != u64::MAX).then_some((at, least_ms))
+    }
+
+    /// The first cell of a kid: what `rank` undoes.
+    pub(super) fn cell_of_kid(&self, at: usize) -> usize {
+        if self.kids.len() == CELLS {
+            return at;
+        }
+        let word = self.ranks.partition_point(|rank| *rank as usize <= at) - 1;
+        let mut starts = self.starts[word];
+        for _ in self.ranks[word] as usize..at {
+            starts &= starts - 1;
+        }
+        word * 64 + starts.trailing_zeros() as usize
+    }
+
     fn insert_kid(&mut self, at: usize, kid: Node<T>, bound_ms: u64) {
         self.kids.insert(at, kid);
         if let Some(bounds) = &mut self.bounds {

@@ -11,12 +11,14 @@
 //! dies with a resize. Batched lookups hide the trie's extra misses; see [`Trie::prefetch`].
 //!
 //! Reading order: [`segment`] (leaves), [`inner`] (nodes), this file (lookup and change), [`walk`]
-//! (iteration, SCAN, random choice), [`expire`] (deadlines).
+//! (iteration, SCAN, random choice), [`sample`] (a segment's worth of items at once), [`expire`]
+//! (deadlines).
 
 mod bits;
 mod expire;
 mod hash;
 mod inner;
+mod sample;
 mod segment;
 mod tags;
 #[cfg(test)]

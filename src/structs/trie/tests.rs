@@ -477,3 +477,53 @@ fn memory_is_estimated_by_what_is_there() {
     assert!(empty < 600, "an empty trie takes {empty} bytes");
     assert!((1_000_000..2_000_000).contains(&full), "100 000 keys take {full} bytes of nodes");
 }
+
+#[test]
+fn samples_find_what_is_there_whatever_the_hashes() {
+    for weaken in WEAKNESSES.into_iter().chain([(|hash| hash) as fn(u64) -> u64]) {
+        let mut random = Random(11);
+        let mut trie = weak_trie(weaken);
+        let mut deadlines = BTreeSet::new();
+        for key in 0..3_000 {
+            let deadline_ms = if random.one_in(50) { 1 + random.below(1 << 40) } else { u64::MAX };
+            trie.insert(trie.hash(&key_of(key)), Tiny::new(key, key, deadline_ms));
+            if deadline_ms != u64::MAX {
+                deadlines.insert((deadline_ms, key));
+            }
+        }
+        for _ in 0..100 {
+            let mut seen = 0;
+            trie.sample(random.next(), 5, |_| seen += 1);
+            assert!(seen >= 5 || trie.stats().depth > 12, "only weak hashes leave segments empty");
+        }
+        // The one that expires first goes, and after it any other with a deadline.
+        while let Some((deadline_ms, key)) = deadlines.pop_first() {
+            let first = loop {
+                if let Some(item) = trie.earliest() {
+                    break (item.deadline_ms(), item.value());
+                }
+            };
+            assert_eq!(first, (deadline_ms, key));
+            trie.remove(trie.hash(&key_of(key)), &key_of(key));
+            let mut found = None;
+            while found.is_none() && !deadlines.is_empty() {
+                let hash = random.next();
+                trie.sample_with_deadlines(hash, 1, |item| {
+                    found = Some((item.deadline_ms(), item.value()));
+                });
+            }
+            if let Some(found) = found {
+                assert!(deadlines.remove(&found));
+                trie.remove(trie.hash(&key_of(found.1)), &key_of(found.1));
+            }
+        }
+        for _ in 0..10_000 {
+            assert!(trie.earliest().is_none());
+            trie.sample_with_deadlines(random.next(), 5, |_| panic!("there are no deadlines"));
+            if trie.earliest_deadline() == u64::MAX {
+                break;
+            }
+        }
+        assert_eq!(trie.earliest_deadline(), u64::MAX, "all bounds have been put right");
+    }
+}

@@ -10,7 +10,7 @@ use super::inner::{Inner, LEVEL_BITS, LEVELS, Node, cell_of};
 use super::segment::{CAPACITY, View};
 use super::{Item, Trie};
 
-const POSITION_BITS: u32 = 48;
+pub(super) const POSITION_BITS: u32 = 48;
 const POSITIONS: u64 = 1 << POSITION_BITS;
 
 /// How often a random choice is drawn again before it falls back on counting, which only a hash
@@ -152,7 +152,7 @@ impl<T: Item> Trie<T> {
     }
 
     /// The segment that covers a position, and the position where the next one starts.
-    fn segment_at(&self, position: u64) -> (View<'_, T>, u64) {
+    pub(super) fn segment_at(&self, position: u64) -> (View<'_, T>, u64) {
         let hash = position << (64 - POSITION_BITS);
         let mut inner: &Inner<T> = &self.root;
         let mut level = 0;

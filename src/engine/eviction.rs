@@ -1,0 +1,434 @@
+//! Staying within `maxmemory`: before each command, and in slices between turns.
+//!
+//! What counts is the data. Buffers of clients beyond a small allowance, and what the freeing
+//! thread has yet to free, are taken off the allocator's figure, so slow readers or a freed
+//! collection do not make the data go. (In Redis the buffers of ordinary clients do, which has
+//! emptied whole caches.) Clients have a limit of their own, `maxmemory-clients`.
+//!
+//! A command that finds too much data makes keys go for at most half a millisecond, more with a
+//! higher `maxmemory-eviction-tenacity`, and runs. What is left to do is done by the timer, in
+//! slices between which others are served. Only when no key may go is a command that would need
+//! memory refused.
+//!
+//! Invariant: deciding that there is room reads the allocator's counters and nothing else.
+
+use super::{Clients, Cx, Effect, Engine, Server, dispatch};
+use crate::command::{CommandError, Flags};
+use crate::keyspace::{Eviction, Keyspace};
+
+/// Buffers up to this, or to a twentieth of `maxmemory`, count with the data: the memory in use is
+/// then within the limit as long as nothing is unusual, and no more than that share of the data
+/// can ever go for them.
+const BUFFER_ALLOWANCE_MIN: u64 = 1 << 20;
+const BUFFER_ALLOWANCE_SHARE: u64 = 20;
+
+/// Keys between two looks at the clock.
+const KEYS_BETWEEN_CLOCKS: usize = 16;
+
+/// How an attempt to stay within the limit ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// There is room.
+    Enough,
+    /// Keys went, and more have to go.
+    Making,
+    /// No key may go.
+    None,
+}
+
+/// The state of eviction, for the timer and INFO.
+#[derive(Default)]
+pub struct EvictionState {
+    /// The timer goes on with it.
+    is_running: bool,
+    /// Since when there is too much data, on the monotonic clock.
+    exceeded_since_us: Option<u64>,
+    exceeded_total_us: u64,
+    /// Bytes of entries that the freeing thread has freed, as the driver last told.
+    pub freed_garbage_bytes: u64,
+}
+
+impl EvictionState {
+    /// How long there has been too much data all in all, but for the present time.
+    pub fn exceeded_total_ms(&self) -> u64 {
+        self.exceeded_total_us / 1000
+    }
+
+    /// How long there has been too much data now.
+    pub fn exceeded_now_ms(&self, mono_us: u64) -> u64 {
+        self.exceeded_since_us.map_or(0, |since_us| mono_us.saturating_sub(since_us) / 1000)
+    }
+
+    /// The counters of CONFIG RESETSTAT.
+    pub fn reset(&mut self) {
+        self.exceeded_since_us = None;
+        self.exceeded_total_us = 0;
+    }
+
+    fn note(&mut self, room: Room, mono_us: u64) {
+        if room != Room::Enough {
+            self.exceeded_since_us.get_or_insert(mono_us);
+        } else if let Some(since_us) = self.exceeded_since_us.take() {
+            self.exceeded_total_us += mono_us.saturating_sub(since_us);
+        }
+    }
+}
+
+/// The gate: makes room if there is none, and refuses commands that would need memory if that
+/// fails.
+#[inline]
+pub(super) fn there_is_room(cx: &mut Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    let maxmemory = cx.server.config.maxmemory;
+    if maxmemory == 0 {
+        return Ok(());
+    }
+    let has_room = (cx.server.parts.used_memory)() as u64 <= maxmemory;
+    if has_room && cx.server.eviction.exceeded_since_us.is_none() {
+        return Ok(());
+    }
+    make_room_for(cx, flags)
+}
+
+#[cold]
+fn make_room_for(cx: &mut Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    // The reply under way is a buffer too, of which the figures do not know yet.
+    let written = cx.reply.buffer().own_memory();
+    cx.session_mut().io.output_own_bytes = written;
+    cx.clients.recount(cx.client);
+    let room = make_room(cx.keys.space(), cx.clients, cx.server);
+    if room == Room::None && flags.has(Flags::DENYOOM) {
+        return Err(CommandError::OutOfMemory);
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// Whether keys have to go that the last slice has left: the driver then calls
+    /// [`Engine::evict_more`] without delay.
+    pub fn is_evicting(&self) -> bool {
+        self.server.eviction.is_running
+    }
+
+    /// One slice of eviction; true if there is more to do.
+    pub fn evict_more(&mut self) -> bool {
+        if self.server.eviction.is_running {
+            make_room(&mut self.keyspace, &mut self.clients, &mut self.server);
+        }
+        self.server.eviction.is_running
+    }
+}
+
+/// `maxmemory` was set: what is too much goes at once, in slices.
+pub fn follow_limit(space: &Keyspace, clients: &Clients, server: &mut Server) {
+    let maxmemory = server.config.maxmemory;
+    if maxmemory == 0 {
+        return;
+    }
+    let used = counted_bytes(space, clients, server);
+    if maxmemory < used {
+        tracing::warn!(
+            "WARNING: the new maxmemory value set via CONFIG SET ({maxmemory}) is smaller than \
+             the current memory usage ({used}). This will result in key eviction and/or the \
+             inability to accept new write commands depending on the maxmemory-policy."
+        );
+        go_on_later(server);
+    }
+}
+
+/// Bytes in use that are not to be counted as data.
+pub fn not_counted_bytes(space: &Keyspace, clients: &Clients, server: &Server) -> u64 {
+    let freed = server.eviction.freed_garbage_bytes;
+    let garbage = space.changes.garbage_bytes.saturating_sub(freed);
+    let allowance = (server.config.maxmemory / BUFFER_ALLOWANCE_SHARE).max(BUFFER_ALLOWANCE_MIN);
+    (clients.memory().buffer_bytes as u64).saturating_sub(allowance) + garbage
+}
+
+fn counted_bytes(space: &Keyspace, clients: &Clients, server: &Server) -> u64 {
+    let used = (server.parts.used_memory)() as u64;
+    used.saturating_sub(not_counted_bytes(space, clients, server))
+}
+
+fn go_on_later(server: &mut Server) {
+    if !server.eviction.is_running {
+        server.eviction.is_running = true;
+        server.effects.push(Effect::WakeTimer);
+    }
+}
+
+/// Makes keys go until there is room or the time is over.
+fn make_room(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Room {
+    let mono_ms = server.clock.mono_ms();
+    // While clients are paused the data is to stay as it is.
+    let room = if server.pause.is_active(mono_ms, true) {
+        Room::Enough
+    } else {
+        evict(space, clients, server)
+    };
+    if room == Room::Making {
+        go_on_later(server);
+    } else {
+        server.eviction.is_running = false;
+    }
+    let mono_us = server.clock.now().mono_us;
+    server.eviction.note(room, mono_us);
+    // What was spent here is not the command's time.
+    server.clock.lap_ns();
+    room
+}
+
+fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Room {
+    let limit = server.config.maxmemory;
+    if limit == 0 {
+        return Room::Enough;
+    }
+    let policy = server.config.maxmemory_policy;
+    let samples = server.config.maxmemory_samples as usize;
+    let limit_ns = time_limit_ns(server.config.maxmemory_eviction_tenacity);
+    let started = (server.parts.ticks)();
+    let elapsed_ns = |server: &Server| (server.parts.ticks)().saturating_sub(started);
+    let mut room = Room::Enough;
+    let mut keys = 0;
+    while counted_bytes(space, clients, server) > limit {
+        if space.evict_one(policy, samples) == Eviction::Nothing {
+            room = Room::None;
+            break;
+        }
+        keys += 1;
+        if keys % KEYS_BETWEEN_CLOCKS == 0 {
+            // Entries that another thread frees, events and deletions are handed on in between.
+            dispatch::settle(space, clients, server);
+            if elapsed_ns(server) > limit_ns {
+                room = Room::Making;
+                break;
+            }
+        }
+    }
+    dispatch::settle(space, clients, server);
+    let elapsed_ns = elapsed_ns(server);
+    server.observe_latency("eviction-cycle", elapsed_ns);
+    room
+}
+
+/// How long a slice may take: half a millisecond at 10, from there on 15 % more with each step;
+/// at 100 there is no limit.
+fn time_limit_ns(tenacity: u32) -> u64 {
+    match tenacity {
+        0..=10 => 50_000 * u64::from(tenacity),
+        11..=99 => (500_000.0 * 1.15f64.powi(tenacity.cast_signed() - 10)) as u64,
+        _ => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, EvictionPolicy};
+    use crate::engine::{Now, Peer, Seed, ServerParts, testing::run_to_end};
+    use crate::keyspace::KeyEvent;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// The fake allocator's figure, what one reading takes off it, and a clock.
+        static USED: Cell<usize> = const { Cell::new(0) };
+        static FALL: Cell<usize> = const { Cell::new(0) };
+        static TICKS_NS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    struct Fixture {
+        engine: Engine,
+        client: super::super::ClientId,
+    }
+
+    /// A server over a fake allocator, of which 100 bytes may be used.
+    fn fixture(policy: EvictionPolicy) -> Fixture {
+        USED.set(50);
+        FALL.set(0);
+        let parts = ServerParts {
+            used_memory: || {
+                USED.set(USED.get().saturating_sub(FALL.get()));
+                USED.get()
+            },
+            ticks: || {
+                TICKS_NS.set(TICKS_NS.get() + 1000);
+                TICKS_NS.get()
+            },
+            ..ServerParts::default()
+        };
+        let config = Config { maxmemory: 100, maxmemory_policy: policy, ..Config::default() };
+        let mut engine = Engine::new(config, parts, Seed::default());
+        engine.tick(Now { unix_us: 1_700_000_000_000_000, mono_us: 5_000_000 });
+        let client = engine.connect(Peer::internal());
+        Fixture { engine, client }
+    }
+
+    impl Fixture {
+        fn run(&mut self, line: &str) -> String {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let (reply, _) = run_to_end(&mut self.engine, self.client, &words);
+            String::from_utf8_lossy(&reply).trim_end().to_owned()
+        }
+
+        fn fill(&mut self, keys: usize) {
+            for n in 0..keys {
+                assert_eq!(self.run(&format!("SET key:{n} v")), "+OK");
+            }
+        }
+
+        fn keys(&self) -> usize {
+            self.engine.keyspace.db(0).len()
+        }
+    }
+
+    const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.";
+
+    #[test]
+    fn without_a_policy_commands_that_need_memory_are_refused() {
+        let mut f = fixture(EvictionPolicy::NoEviction);
+        assert_eq!(f.run("SET k v"), "+OK");
+        USED.set(101);
+        assert_eq!(f.run("SET k w"), OOM);
+        assert_eq!(f.run("GET k"), "$1\r\nv");
+        assert_eq!((f.run("MULTI"), f.run("SET k w")), ("+OK".to_owned(), OOM.to_owned()));
+        let spoilt = "-EXECABORT Transaction discarded because of previous errors.";
+        assert_eq!(f.run("EXEC"), spoilt);
+        assert_eq!(f.run("DEL k"), ":1");
+        USED.set(100);
+        assert_eq!(f.run("SET k v"), "+OK", "the limit itself may be used");
+    }
+
+    #[test]
+    fn a_transaction_that_needs_memory_is_refused_as_a_whole() {
+        let mut f = fixture(EvictionPolicy::NoEviction);
+        f.run("MULTI");
+        assert_eq!(f.run("SET k v"), "+QUEUED");
+        USED.set(101);
+        let reason = OOM.trim_start_matches('-');
+        let abort = format!("-EXECABORT Transaction discarded because of: {reason}");
+        assert_eq!(f.run("EXEC"), abort);
+        f.run("MULTI");
+        assert_eq!(f.run("GET k"), "+QUEUED");
+        assert_eq!(f.run("EXEC"), "*1\r\n$-1");
+    }
+
+    #[test]
+    fn keys_go_until_there_is_room() {
+        let mut f = fixture(EvictionPolicy::AllkeysLru);
+        f.fill(100);
+        USED.set(150);
+        FALL.set(5);
+        assert_eq!(f.run("GET nothing"), "$-1");
+        assert_eq!((f.keys(), f.engine.keyspace.stats.evicted), (92, 8));
+        assert!(!f.engine.is_evicting());
+    }
+
+    #[test]
+    fn what_takes_long_is_done_in_slices() {
+        let mut f = fixture(EvictionPolicy::AllkeysRandom);
+        f.fill(3000);
+        f.engine.server.config.maxmemory_eviction_tenacity = 1;
+        USED.set(1_000_000);
+        // 50 us are 50 readings of the clock; each reading takes one key more than sixteen.
+        assert_eq!(f.run("SET other v"), "+OK", "there is progress, so the command runs");
+        assert!(f.engine.is_evicting() && (1000..3000).contains(&f.keys()), "{}", f.keys());
+        let mut slices = 0;
+        while f.engine.evict_more() {
+            slices += 1;
+        }
+        assert!(slices < 10 && f.keys() == 0);
+        assert_eq!(f.run("SET k v"), OOM, "nothing is left that could go");
+        f.engine.tick(Now { unix_us: 1_700_000_001_000_000, mono_us: 6_000_000 });
+        assert_eq!(f.engine.server.eviction.exceeded_now_ms(6_000_000), 1000);
+        USED.set(1);
+        assert_eq!(f.run("SET k v"), "+OK");
+        assert_eq!(f.engine.server.eviction.exceeded_now_ms(6_000_000), 0);
+        assert_eq!(f.engine.server.eviction.exceeded_total_ms(), 1000);
+    }
+
+    #[test]
+    fn buffers_beyond_their_allowance_make_no_key_go() {
+        let mut f = fixture(EvictionPolicy::AllkeysLru);
+        f.fill(10);
+        let huge = 500 << 20;
+        let session = f.engine.clients.get_mut(f.client).expect("connected");
+        session.io.query_bytes = huge;
+        f.engine.clients.recount(f.client);
+        USED.set(huge + 50);
+        assert_eq!(f.run("SET k v"), OOM, "a small allowance counts with the data");
+        assert_eq!(f.keys(), 0);
+        USED.set(huge + 50 - (1 << 20));
+        f.fill(10);
+        assert_eq!(f.keys(), 10);
+    }
+
+    #[test]
+    fn what_is_being_freed_makes_no_key_go() {
+        let mut f = fixture(EvictionPolicy::AllkeysLru);
+        f.fill(10);
+        f.engine.keyspace.changes.garbage_bytes = 1000;
+        USED.set(1050);
+        assert_eq!(f.run("SET k v"), "+OK");
+        assert_eq!(f.keys(), 11);
+        f.engine.server.eviction.freed_garbage_bytes = 1000;
+        assert_eq!(f.run("SET k v"), OOM);
+    }
+
+    #[test]
+    fn evictions_are_told_and_propagated() {
+        for (lazily, verb) in [(false, &b"DEL"[..]), (true, b"UNLINK")] {
+            let mut f = fixture(EvictionPolicy::AllkeysLru);
+            f.run("CONFIG SET notify-keyspace-events KEA");
+            f.fill(1);
+            f.engine.server.config.lazyfree_lazy_eviction = lazily;
+            f.engine.server.collected_events = Some(Vec::new());
+            f.engine.server.propagation.set_active(true);
+            f.engine.keyspace.changes.observers.propagation = true;
+            USED.set(105);
+            FALL.set(2);
+            assert_eq!(f.run("GET key:0"), "$-1");
+            let names = |events: &Vec<KeyEvent>| -> Vec<&'static str> {
+                events.iter().map(|event| event.name).collect()
+            };
+            let events = f.engine.server.collected_events.take();
+            assert_eq!(events.as_ref().map(names), Some(vec!["evicted"]));
+            let stream = f.engine.server.propagation.drain();
+            let words: Vec<&[u8]> = stream[0].words.iter().map(|word| &**word).collect();
+            assert_eq!((stream.len(), words), (1, vec![verb, b"key:0"]));
+        }
+    }
+
+    #[test]
+    fn a_watched_key_that_goes_breaks_the_watch() {
+        let mut f = fixture(EvictionPolicy::AllkeysLru);
+        f.fill(1);
+        f.run("WATCH key:0");
+        USED.set(105);
+        FALL.set(2);
+        f.run("MULTI");
+        f.run("PING");
+        assert_eq!(f.run("EXEC"), "*-1");
+    }
+
+    #[test]
+    fn a_lower_limit_starts_at_once_and_a_pause_stops_it() {
+        let mut f = fixture(EvictionPolicy::AllkeysLru);
+        f.engine.server.config.maxmemory = 0;
+        f.fill(10);
+        USED.set(200);
+        f.run("CLIENT PAUSE 10000 WRITE");
+        assert_eq!(f.run("CONFIG SET maxmemory 100"), "+OK");
+        assert!(f.engine.is_evicting());
+        assert!(!f.engine.evict_more() && f.keys() == 10);
+        FALL.set(20);
+        f.run("CLIENT UNPAUSE");
+        f.run("GET nothing");
+        assert_eq!(f.keys(), 8);
+    }
+
+    #[test]
+    fn tenacity_is_a_time() {
+        assert_eq!([0, 1, 10].map(time_limit_ns), [0, 50_000, 500_000]);
+        assert_eq!(time_limit_ns(11), 575_000);
+        assert!((120..130).contains(&(time_limit_ns(99) / 1_000_000_000)));
+        assert_eq!(time_limit_ns(100), u64::MAX);
+    }
+}
