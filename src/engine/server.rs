@@ -5,8 +5,9 @@ use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::pause::Pause;
 use super::propagate::Propagation;
+use super::tracking::Tracking;
 use super::transaction::WatchTable;
-use super::{Effect, Session};
+use super::{ClientId, Effect, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
@@ -14,6 +15,7 @@ use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
+use crate::pubsub::{Registry, notify};
 use crate::structs::prng::Prng;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,10 @@ pub struct Server {
     pub propagation: Propagation,
     pub watched: WatchTable,
     pub waits: WaitTable,
+    pub pubsub: Registry<ClientId>,
+    /// Who watches all commands (MONITOR), first come first.
+    pub monitors: Vec<ClientId>,
+    pub tracking: Tracking,
     pub slow_log: SlowLog,
     pub pause: Pause,
     pub prng: Prng,
@@ -110,6 +116,9 @@ impl Server {
             propagation: Propagation::default(),
             watched: WatchTable::default(),
             waits: WaitTable::default(),
+            pubsub: Registry::default(),
+            monitors: Vec::new(),
+            tracking: Tracking::default(),
             slow_log: SlowLog::default(),
             pause: Pause::default(),
             prng: Prng::seeded(prng.next_u64()),
@@ -192,7 +201,7 @@ impl Server {
         access.policy = if is_lfu { AccessPolicy::Frequency } else { AccessPolicy::Recency };
         access.lfu_log_factor = config.lfu_log_factor;
         access.lfu_decay_minutes = config.lfu_decay_time;
-        space.changes.observers.events = config.notify_keyspace_events;
+        space.changes.observers.events = notify::collected(config.notify_keyspace_events);
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 
@@ -216,13 +225,6 @@ impl Server {
     pub fn is_slow(&self, elapsed_ns: u64) -> bool {
         let threshold_us = u64::try_from(self.config.slowlog_log_slower_than);
         threshold_us.is_ok_and(|us| elapsed_ns / 1000 >= us)
-    }
-
-    /// Hands keyspace events to those who listen, in order.
-    pub fn publish_events(&mut self, events: Vec<KeyEvent>) {
-        if let Some(collected) = &mut self.collected_events {
-            collected.extend(events);
-        }
     }
 }
 

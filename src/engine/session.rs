@@ -5,8 +5,10 @@
 
 use super::blocking::Wait;
 use super::clients::ClientId;
+use super::tracking::{Interest, Mode};
 use super::transaction::{Transaction, WatchedKey};
 use crate::command::CommandId;
+use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
 
 /// Where a client comes from.
@@ -115,6 +117,14 @@ pub struct Session {
     pub no_touch: bool,
     /// READONLY was given (cluster).
     pub reads_from_replica: bool,
+    /// Is shown all commands.
+    pub is_monitor: bool,
+    /// What it listens to.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// What it is told of changed keys.
+    pub tracking: Option<Box<Interest>>,
+    /// Its connection is about to be dropped: nobody is to count on it any more.
+    pub is_leaving: bool,
     /// Closes once its output has left.
     pub closes_after_reply: bool,
     pub suspension: Option<Suspension>,
@@ -151,6 +161,10 @@ impl Session {
             no_evict: false,
             no_touch: false,
             reads_from_replica: false,
+            is_monitor: false,
+            subscriptions: None,
+            tracking: None,
+            is_leaving: false,
             closes_after_reply: false,
             suspension: None,
             wait: None,
@@ -171,6 +185,20 @@ impl Session {
         matches!(self.suspension, Some(Suspension::Blocked | Suspension::Paused))
     }
 
+    /// It waits for what others do: for a key, for messages, for commands to watch.
+    pub fn may_idle(&self) -> bool {
+        self.suspension.is_some() || self.kind != ClientKind::Normal || self.is_monitor
+    }
+
+    /// The id of the client that is told of changed keys instead of this one: 0 if none is, -1 if
+    /// this one wants to be told nothing.
+    pub fn redirect_number(&self) -> i64 {
+        let redirect = |interest: &Interest| {
+            interest.redirect.map_or(0, |client| client.number().cast_signed())
+        };
+        self.tracking.as_deref().map_or(-1, redirect)
+    }
+
     /// The letters of the `flags` field of CLIENT LIST.
     pub fn flag_letters(&self) -> String {
         let mut letters = String::new();
@@ -179,11 +207,16 @@ impl Session {
                 letters.push(letter);
             }
         };
+        put(self.is_monitor, 'O');
         put(self.kind == ClientKind::Replica, 'S');
         put(self.kind == ClientKind::Primary, 'M');
         put(self.kind == ClientKind::Pubsub, 'P');
         put(self.transaction.is_some(), 'x');
         put(self.is_blocked(), 'b');
+        let tracking = self.tracking.as_deref();
+        put(tracking.is_some(), 't');
+        put(tracking.is_some_and(|interest| interest.is_redirect_broken), 'R');
+        put(tracking.is_some_and(|interest| interest.mode == Mode::Broadcast), 'B');
         put(self.watch_broken, 'd');
         put(self.closes_after_reply, 'c');
         put(self.peer.unix_socket, 'U');

@@ -29,6 +29,7 @@ fn run_cron(net: &Rc<Net>) {
     engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
     engine.cron();
     engine.end_waits();
+    engine.end_turn();
     turn::carry_out(net, &mut engine);
 }
 
@@ -37,6 +38,7 @@ fn expire_some(net: &Rc<Net>) -> bool {
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
     let more = engine.expire_due();
+    engine.end_turn();
     turn::carry_out(net, &mut engine);
     more
 }

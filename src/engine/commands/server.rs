@@ -56,6 +56,7 @@ fn flushdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let lazily = flush_mode(cx, args)?;
     let db = cx.keys.db;
     let removed = flush(cx, db, lazily);
+    cx.invalidate_everything();
     let space = cx.keys.space();
     space.changes.dirty += removed.max(1);
     cx.reply.ok();
@@ -85,6 +86,7 @@ fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     for db in 0..cx.keys.db_count() {
         removed += flush(cx, db, lazily);
     }
+    cx.invalidate_everything();
     cx.keys.space().changes.dirty += removed.max(1);
     cx.reply.ok();
     Ok(())

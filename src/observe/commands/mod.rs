@@ -1,5 +1,6 @@
-//! INFO, MEMORY and SLOWLOG ([`slowlog`]).
+//! INFO, MEMORY, MONITOR ([`monitor`]) and SLOWLOG ([`slowlog`]).
 
+mod monitor;
 mod slowlog;
 
 use super::info::{self, View};
@@ -9,7 +10,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 
-pub static COMMANDS: &[&Command] = &[&INFO, &MEMORY, &slowlog::SLOWLOG];
+pub static COMMANDS: &[&Command] = &[&INFO, &MEMORY, &monitor::MONITOR, &slowlog::SLOWLOG];
 
 static INFO: Command = Command {
     name: "info",
