@@ -73,8 +73,10 @@ impl Readers {
 
     fn remove(&mut self, place: usize) -> Row {
         let hash = self.rows[place].hash;
-        let entry = self.places.find_entry(hash, |other| *other == place);
-        entry.ok().expect("each row has its place").remove();
+        let Ok(entry) = self.places.find_entry(hash, |other| *other == place) else {
+            unreachable!("each row has its place");
+        };
+        entry.remove();
         let row = self.rows.swap_remove(place);
         self.items -= row.readers.len();
         // The last row has moved here, unless it was the one.
