@@ -10,7 +10,7 @@ use crate::command::{Command, Flags};
 use crate::config::quote::quote;
 use crate::keyspace::KeyEvent;
 use crate::pubsub::{Topic, message, notify};
-use crate::resp::{Protocol, Request};
+use crate::resp::{Protocol, ReplyBuf, Request};
 use crate::structs::SharedBytes;
 
 /// Those who get the same message, by the protocol they speak.
@@ -29,7 +29,8 @@ impl Receivers {
     }
 
     fn of(listeners: impl Iterator<Item = ClientId>, clients: &Clients) -> Receivers {
-        let mut receivers = Receivers::default();
+        let count = listeners.size_hint().0;
+        let mut receivers = Receivers { resp2: Vec::with_capacity(count), resp3: Vec::new() };
         for client in listeners {
             let session = clients.get(client).expect("who is gone listens to nothing");
             receivers.add(client, session.protocol);
@@ -73,6 +74,25 @@ impl Server {
         }
         if let Some(collected) = &mut self.collected_events {
             collected.extend(events);
+        }
+    }
+
+    /// Writes what the effects since `before` hold for a client, which is about to be answered, in
+    /// front of that answer: it was caused before the command runs.
+    pub(super) fn write_early(&mut self, before: usize, client: ClientId, out: &mut ReplyBuf) {
+        for effect in self.effects.split_off(before) {
+            match effect {
+                Effect::Push { client: receiver, bytes } if receiver == client => out.append(bytes),
+                Effect::Broadcast { mut clients, bytes } => {
+                    let count = clients.len();
+                    clients.retain(|receiver| *receiver != client);
+                    if clients.len() < count {
+                        out.append_shared(&bytes);
+                    }
+                    self.effects.push(Effect::Broadcast { clients, bytes });
+                }
+                other => self.effects.push(other),
+            }
         }
     }
 

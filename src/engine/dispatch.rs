@@ -82,6 +82,11 @@ pub(super) fn execute(
     hashed: Hashed<'_>,
     out: &mut ReplyBuf,
 ) -> Verdict {
+    if engine.server.tracking.is_active() {
+        let before = engine.server.effects.len();
+        engine.server.limit_tracked_keys(&mut engine.clients);
+        engine.server.write_early(before, client, out);
+    }
     let start = out.mark();
     let mut cx = Cx::new(engine, client, out);
     if prepared.lookup == Lookup::Unknown && looks_like_http(request.arg(0)) {

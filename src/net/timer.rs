@@ -31,6 +31,7 @@ fn run_cron(net: &Rc<Net>) {
     engine.end_waits();
     engine.end_turn();
     turn::carry_out(net, &mut engine);
+    turn::check_slow_readers(net, &mut engine);
 }
 
 /// Takes some expired keys away; true if more are due.

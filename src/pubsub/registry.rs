@@ -129,7 +129,8 @@ impl<C: Copy> Registry<C> {
     /// Who listens to exactly this name, first come first.
     pub fn listeners(&self, topic: Topic, name: &[u8]) -> impl Iterator<Item = C> + use<'_, C> {
         let found = self.names[topic as usize].get(name);
-        found.into_iter().flat_map(|found| &found.clients).map(|(_, client)| *client)
+        let clients = found.map_or(&[][..], |found| &found.clients);
+        clients.iter().map(|(_, client)| *client)
     }
 
     /// The patterns that match a channel, oldest first.

@@ -163,7 +163,6 @@ impl Cx<'_> {
             let key = request.arg(found.index);
             self.server.tracking.readers.add(hash_key.hash(key), key, client);
         }
-        self.server.limit_tracked_keys(self.clients);
     }
 
     /// Tells all who track that no key is as they know it, since a database has been emptied.
