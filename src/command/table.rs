@@ -26,6 +26,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::types::hyperloglog::COMMANDS,
     crate::types::set::COMMANDS,
     crate::types::list::COMMANDS,
+    crate::types::stream::COMMANDS,
     crate::types::string::COMMANDS,
     crate::types::zset::COMMANDS,
 ];

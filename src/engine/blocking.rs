@@ -24,9 +24,31 @@ pub struct Wait {
     request: OwnedRequest,
     db: usize,
     keys: Vec<Box<[u8]>>,
-    kind: Kind,
+    awaited: Awaited,
     /// On the monotonic clock; `None` waits for ever.
     deadline_ms: Option<u64>,
+}
+
+/// What a client waits for at its keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Awaited {
+    /// A value of this kind.
+    Value(Kind),
+    /// The same, or that a value of this kind is there no more.
+    Change(Kind),
+}
+
+impl Awaited {
+    fn fits(self, found: Option<Kind>) -> bool {
+        match self {
+            Awaited::Value(kind) => found == Some(kind),
+            Awaited::Change(_) => true,
+        }
+    }
+
+    fn is_change(self) -> bool {
+        matches!(self, Awaited::Change(_))
+    }
 }
 
 /// Who waits for which key, and until when.
@@ -35,6 +57,8 @@ pub struct WaitTable {
     lines: ClientsByKey,
     deadlines: BTreeSet<(u64, ClientId)>,
     clients: usize,
+    /// Those of them who also wait for values to go.
+    for_changes: ClientsByKey,
 }
 
 impl WaitTable {
@@ -46,6 +70,11 @@ impl WaitTable {
     /// The number of keys somebody waits for.
     pub fn keys(&self) -> usize {
         self.lines.len()
+    }
+
+    /// The number of keys that somebody waits to see go.
+    pub fn keys_watched_for_absence(&self) -> usize {
+        self.for_changes.len()
     }
 
     /// The number of clients who do not wait for ever.
@@ -61,6 +90,9 @@ impl WaitTable {
     fn add(&mut self, client: ClientId, wait: &Wait) {
         for key in &wait.keys {
             self.lines.add(wait.db, key, client);
+            if wait.awaited.is_change() {
+                self.for_changes.add(wait.db, key, client);
+            }
         }
         self.deadlines.extend(wait.deadline_ms.map(|at_ms| (at_ms, client)));
         self.clients += 1;
@@ -69,6 +101,9 @@ impl WaitTable {
     fn remove(&mut self, client: ClientId, wait: &Wait) {
         for key in &wait.keys {
             self.lines.remove(wait.db, key, client);
+            if wait.awaited.is_change() {
+                self.for_changes.remove(wait.db, key, client);
+            }
         }
         if let Some(at_ms) = wait.deadline_ms {
             self.deadlines.remove(&(at_ms, client));
@@ -117,6 +152,18 @@ impl Cx<'_> {
     /// Has the client wait until one of these keys holds a value of this kind; then its request
     /// runs again. Inside a transaction it does not wait but is answered as if its time were over.
     pub fn wait_for(&mut self, args: &Args<'_>, keys: &[Key<'_>], kind: Kind, timeout_ms: u64) {
+        let request = || OwnedRequest::new(&args.request());
+        self.wait_with(request, keys, Awaited::Value(kind), timeout_ms);
+    }
+
+    /// The same with the request that is to run then, and what else may end the wait.
+    pub fn wait_with(
+        &mut self,
+        request: impl FnOnce() -> OwnedRequest,
+        keys: &[Key<'_>],
+        awaited: Awaited,
+        timeout_ms: u64,
+    ) {
         if self.in_transaction {
             self.reply.null_array();
             return;
@@ -134,10 +181,10 @@ impl Cx<'_> {
         let deadline_ms = (timeout_ms > 0).then(|| self.server.clock.mono_ms() + timeout_ms);
         let wait = Wait {
             id: self.session().last_command.expect("a command is running"),
-            request: OwnedRequest::new(&args.request()),
+            request: request(),
             db: self.keys.db,
             keys: distinct,
-            kind,
+            awaited,
             deadline_ms,
         };
         let earliest_ms = self.server.waits.earliest_deadline_ms();
@@ -222,11 +269,12 @@ impl Engine {
         let mut place = 0;
         for _ in 0..self.server.waits.lines.count_at(db, key.bytes) {
             let Some(client) = self.server.waits.lines.nth(db, key.bytes, place) else { return };
-            let Some(kind) = self.keyspace.keys(db).peek(&key).map(|entry| entry.kind()) else {
+            let kind = self.keyspace.keys(db).peek(&key).map(|entry| entry.kind());
+            if kind.is_none() && self.server.waits.for_changes.is_empty() {
                 return;
-            };
+            }
             let wait = self.clients.get(client).and_then(|session| session.wait.as_ref());
-            let fits = wait.is_some_and(|wait| wait.kind == kind);
+            let fits = wait.is_some_and(|wait| wait.awaited.fits(kind));
             if !(fits && self.retry(client)) {
                 place += 1;
             }

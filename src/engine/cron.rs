@@ -36,7 +36,12 @@ impl Engine {
         let more = self.keyspace.expire_due(EXPIRE_BATCH)
             | self.keyspace.expire_due_fields(EXPIRE_FIELDS_BATCH);
         dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
-        self.server.stats.expire_cycle_us += self.server.clock.lap_ns() / 1000;
+        if self.keyspace.changes.has_offers() {
+            self.serve_waits();
+        }
+        let elapsed_ns = self.server.clock.lap_ns();
+        self.server.stats.expire_cycle_us += elapsed_ns / 1000;
+        self.server.observe_latency("expire-cycle", elapsed_ns);
         more
     }
 

@@ -389,6 +389,12 @@ pub(super) fn call(
     // A command that waits counts once, when it ends.
     if cx.session().suspension != Some(Suspension::Blocked) {
         cx.server.stats.called(id, elapsed_ns, failed);
+        if cx.server.config.latency_tracking {
+            cx.server.stats.histograms.record(id, elapsed_ns);
+        }
+        let is_fast = command.flags.has(Flags::FAST);
+        let event = if is_fast { "fast-command" } else { "command" };
+        cx.server.observe_latency(event, elapsed_ns);
         cx.session_mut().commands_total += 1;
         if cx.server.is_slow(elapsed_ns) && !command.flags.has(Flags::SKIP_SLOWLOG) {
             remember_slow(cx, command, elapsed_ns, &request);

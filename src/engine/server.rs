@@ -11,6 +11,7 @@ use super::{ClientId, Effect, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
+use crate::observe::latency::{LatencyMonitor, Spike};
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
@@ -79,6 +80,7 @@ pub struct Server {
     pub monitors: Vec<ClientId>,
     pub tracking: Tracking,
     pub slow_log: SlowLog,
+    pub latency: LatencyMonitor,
     pub pause: Pause,
     pub prng: Prng,
     pub parts: ServerParts,
@@ -120,6 +122,7 @@ impl Server {
             monitors: Vec::new(),
             tracking: Tracking::default(),
             slow_log: SlowLog::default(),
+            latency: LatencyMonitor::default(),
             pause: Pause::default(),
             prng: Prng::seeded(prng.next_u64()),
             run_id: random_hex(prng),
@@ -225,6 +228,17 @@ impl Server {
     pub fn is_slow(&self, elapsed_ns: u64) -> bool {
         let threshold_us = u64::try_from(self.config.slowlog_log_slower_than);
         threshold_us.is_ok_and(|us| elapsed_ns / 1000 >= us)
+    }
+
+    /// Remembers that an event took long, if it did.
+    #[inline]
+    pub fn observe_latency(&mut self, event: &'static str, elapsed_ns: u64) {
+        let threshold_ms = self.config.latency_monitor_threshold;
+        let ms = elapsed_ns / 1_000_000;
+        if threshold_ms > 0 && ms >= threshold_ms {
+            let unix_seconds = self.clock.lap_unix_ms() / 1000;
+            self.latency.add(event, Spike { unix_seconds, ms });
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::{Db, Entry};
 use crate::config::EventClasses;
+use crate::types::Kind;
 use crate::types::hash::Field;
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
@@ -99,6 +100,13 @@ impl Changes {
     pub fn offer(&mut self, db: usize, key: &[u8]) {
         if self.observers.awaited_keys {
             self.offered.push_back(TouchedKey { db, key: key.into() });
+        }
+    }
+
+    /// A value is gone, for which somebody may wait until it is.
+    pub fn withdraw(&mut self, db: usize, entry: &Entry) {
+        if self.observers.awaited_keys && entry.kind() == Kind::Stream {
+            self.offer(db, entry.key());
         }
     }
 

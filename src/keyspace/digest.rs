@@ -10,6 +10,7 @@ use crate::structs::number::{F64Buf, I64Buf, format_f64};
 use crate::types::hash::{HashRef, LiveTable};
 use crate::types::list::ListRef;
 use crate::types::set::SetRef;
+use crate::types::stream::Stream;
 use crate::types::zset::ZSetRef;
 use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
@@ -76,11 +77,21 @@ impl Digest {
                     self.add(&digest.0);
                 }
             }
-            // A kind that no command makes yet.
-            (Kind::Stream, _) => {}
+            (Kind::Stream, Some(Object::Stream(stream))) => self.mix_stream(stream),
+            (Kind::Stream, _) => unreachable!("a stream is an object of its own"),
         }
         if entry.expiry_ms().is_some() {
             self.add(b"!!expire!!");
+        }
+    }
+
+    fn mix_stream(&mut self, stream: &Stream) {
+        for entry in stream.log.all() {
+            self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+            for (field, value) in entry.pairs() {
+                self.mix(field.bytes(&mut I64Buf::new()));
+                self.mix(value.bytes(&mut I64Buf::new()));
+            }
         }
     }
 

@@ -206,6 +206,7 @@ impl<'a> Keys<'a> {
             },
         );
         if let Some(entry) = replaced {
+            space.changes.withdraw(self.db, &entry);
             space.changes.discard(entry);
         }
         if was_expired {
@@ -229,6 +230,7 @@ impl<'a> Keys<'a> {
             changes.event(self.db, EventClasses::NEW, "new", entry.key());
         }
         if let Some(replaced) = db.insert(hash, entry) {
+            changes.withdraw(self.db, &replaced);
             changes.discard(replaced);
         }
     }
@@ -244,7 +246,10 @@ impl<'a> Keys<'a> {
     /// Takes a live entry out.
     pub fn take(&mut self, key: &Key<'_>) -> Option<Entry> {
         self.settle(key);
-        self.space.dbs[self.db].remove(key.hash, key.bytes)
+        let Keyspace { dbs, changes, .. } = &mut *self.space;
+        let entry = dbs[self.db].remove(key.hash, key.bytes)?;
+        changes.withdraw(self.db, &entry);
+        Some(entry)
     }
 
     /// Deletes a key; false if there was none.

@@ -130,6 +130,7 @@ impl Keyspace {
             self.stats.expired_actively += due.len() as u64;
             for entry in due {
                 self.changes.expired(index, entry.key());
+                self.changes.withdraw(index, &entry);
                 self.changes.discard(entry);
             }
         }
@@ -209,6 +210,7 @@ impl Keyspace {
         let entry = self.dbs[db].remove(hash, key).expect("the entry was just found");
         self.stats.expired += 1;
         self.changes.expired(db, key);
+        self.changes.withdraw(db, &entry);
         self.changes.discard(entry);
         true
     }

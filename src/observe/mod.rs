@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod commands;
 pub mod info;
+pub mod latency;
 pub mod memory;
 pub mod process;
 pub mod slow_log;

@@ -45,6 +45,9 @@ impl SlowLog {
 
     /// Adds an entry, which gets an id of its own, and drops the oldest beyond a number.
     pub fn add(&mut self, entry: SlowEntry, max_len: u64) {
+        if max_len == 0 {
+            return self.clear();
+        }
         self.entries.push_front(SlowEntry { id: self.next_id, ..entry });
         self.next_id += 1;
         self.entries.truncate(usize::try_from(max_len).unwrap_or(usize::MAX));

@@ -1,6 +1,7 @@
 //! Counters of the server: per command, per error code, per connection event, and the samples
 //! from which INFO's instantaneous rates come.
 
+use super::latency::Histograms;
 use crate::command::CommandId;
 use hashbrown::HashMap;
 use std::hash::RandomState;
@@ -52,6 +53,7 @@ impl Rate {
 #[derive(Default)]
 pub struct Stats {
     commands: Vec<CommandStats>,
+    pub histograms: Histograms,
     errors: HashMap<Box<[u8]>, u64, RandomState>,
     pub commands_total: u64,
     pub errors_total: u64,

@@ -4,5 +4,5 @@ pub mod frame;
 pub mod reply;
 pub mod request;
 
-pub use reply::{Mark, Protocol, Reply, ReplyBuf};
+pub use reply::{Deferred, Mark, Protocol, Reply, ReplyBuf};
 pub use request::{Limits, OwnedRequest, ProtocolError, Request, RequestReader, looks_like_http};

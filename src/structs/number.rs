@@ -28,6 +28,10 @@ pub fn format_i64(value: i64, buffer: &mut I64Buf) -> &[u8] {
     buffer.0.format(value).as_bytes()
 }
 
+pub fn format_u64(value: u64, buffer: &mut I64Buf) -> &[u8] {
+    buffer.0.format(value).as_bytes()
+}
+
 /// Parses a canonical decimal integer; exactly the texts that `format_i64` writes are taken.
 #[inline]
 pub fn parse_i64(text: &[u8]) -> Option<i64> {

@@ -10,6 +10,7 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod list;
 pub mod set;
+pub mod stream;
 pub mod string;
 pub mod zset;
 
@@ -136,6 +137,8 @@ pub enum Object {
     ZSet(Arc<zset::ZSetTable>),
     /// A list too long for one listpack.
     List(triomphe::Arc<list::Quicklist>),
+    /// A stream.
+    Stream(Arc<stream::Stream>),
 }
 
 impl Object {
@@ -147,6 +150,7 @@ impl Object {
             Object::Set(table) => size_of::<usize>() + table.memory_bytes(),
             Object::ZSet(table) => size_of::<usize>() + table.memory_bytes(),
             Object::List(list) => list.memory_bytes() + size_of::<list::Quicklist>(),
+            Object::Stream(stream) => size_of::<usize>() + stream.memory_bytes(),
         }
     }
 
@@ -158,6 +162,7 @@ impl Object {
             Object::Set(table) => table.len(),
             Object::ZSet(table) => table.len(),
             Object::List(list) => list.leaf_count(),
+            Object::Stream(stream) => stream.node_count(),
         }
     }
 }

@@ -46,6 +46,7 @@ const KEYS: &[&[&str]] = &[
     &["HSET", "k", "v", "5"],
     &["ZADD", "k", "1.5", "v"],
     &["DEL", "k"],
+    &["XADD", "k", "1-1", "f", "v"],
 ];
 
 /// Arguments that are written as strings but read as numbers.
@@ -230,6 +231,8 @@ const DIFFERING: &[(&str, &[&str], &str)] = &[
     ("memory|usage", ALL, "the memory is another"),
     ("scan", ALL, "a cursor is a place in another table"),
     ("sscan", ALL, "an intset or listpack is answered whole, whatever the cursor; 7.0 has neither"),
+    ("xread", TIMES, "7.0 lets what overflows pass"),
+    ("xreadgroup", TIMES, "7.0 lets what overflows pass"),
     ("zincrby", ALL, "7.0 prints seventeen digits"),
 ];
 

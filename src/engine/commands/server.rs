@@ -113,6 +113,7 @@ fn flush(cx: &mut Cx<'_>, db: usize, lazily: bool) -> u64 {
     if lazily && keys > 0 {
         space.changes.garbage.push(Garbage::Db(Box::new(removed)));
     }
+    cx.offer_awaited_keys(db);
     keys
 }
 

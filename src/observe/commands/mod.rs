@@ -1,5 +1,6 @@
-//! INFO, MEMORY, MONITOR ([`monitor`]) and SLOWLOG ([`slowlog`]).
+//! INFO, MEMORY, MONITOR ([`monitor`]), SLOWLOG ([`slowlog`]) and LATENCY ([`latency`]).
 
+mod latency;
 mod monitor;
 mod slowlog;
 
@@ -10,7 +11,8 @@ use crate::command::{
 };
 use crate::engine::Cx;
 
-pub static COMMANDS: &[&Command] = &[&INFO, &MEMORY, &monitor::MONITOR, &slowlog::SLOWLOG];
+pub static COMMANDS: &[&Command] =
+    &[&INFO, &latency::LATENCY, &MEMORY, &monitor::MONITOR, &slowlog::SLOWLOG];
 
 static INFO: Command = Command {
     name: "info",

@@ -32,7 +32,9 @@ pub static CLIENTS: &[Field] = &[
     field("clients_in_timeout_table", |view| view.server.waits.timeouts().to_string()),
     field("total_watched_keys", |view| view.server.watched.len().to_string()),
     field("total_blocking_keys", |view| view.server.waits.keys().to_string()),
-    zero("total_blocking_keys_on_nokey"),
+    field("total_blocking_keys_on_nokey", |view| {
+        view.server.waits.keys_watched_for_absence().to_string()
+    }),
     field("paused_reason", |view| pause(view).map_or("none", |_| "client_pause").to_owned()),
     field("paused_actions", |view| {
         let name = match pause(view) {
@@ -153,6 +155,25 @@ pub fn commands(view: &View<'_>, text: &mut String) {
             row.full_name, stats.calls, stats.rejected, stats.failed
         );
         written.expect("writing to a string cannot fail");
+    }
+}
+
+/// One line for each command that was called, with percentiles of its time.
+pub fn latencies(view: &View<'_>, text: &mut String) {
+    let server = view.server;
+    if !server.config.latency_tracking {
+        return;
+    }
+    for row in server.table.rows() {
+        let Some(histogram) = server.stats.histograms.get(row.id) else { continue };
+        let percentile = |percentile: &f64| {
+            let ns = histogram.value_at_percentile(*percentile);
+            format!("p{percentile}={:.3}", ns as f64 / 1000.0)
+        };
+        let percentiles = &server.config.latency_tracking_info_percentiles.0;
+        let shown = percentiles.iter().map(percentile).collect::<Vec<_>>().join(",");
+        write!(text, "latency_percentiles_usec_{}:{shown}\r\n", row.full_name)
+            .expect("writing to a string cannot fail");
     }
 }
 

@@ -64,7 +64,7 @@ static SECTIONS: &[Section] = &[
     Section { title: "Modules", is_default: true, lines: Lines::Fields(&[]) },
     Section { title: "Commandstats", is_default: false, lines: Lines::Listed(activity::commands) },
     Section { title: "Errorstats", is_default: true, lines: Lines::Listed(activity::errors) },
-    Section { title: "Latencystats", is_default: false, lines: Lines::Fields(&[]) },
+    Section { title: "Latencystats", is_default: false, lines: Lines::Listed(activity::latencies) },
     Section { title: "Cluster", is_default: true, lines: Lines::Fields(server::CLUSTER) },
     Section { title: "Keyspace", is_default: true, lines: Lines::Listed(activity::databases) },
 ];

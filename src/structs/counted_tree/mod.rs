@@ -187,6 +187,38 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         Some(result)
     }
 
+    /// Changes the last leaf in place; `None` if there is none. Two walks down, one to change and
+    /// one to add up, cost less than to come back up through each level.
+    pub fn edit_last<R>(&mut self, edit: impl FnOnce(&mut L) -> R) -> Option<R> {
+        let mut inner = Arc::make_mut(&mut self.root);
+        let (old, new, key, result) = loop {
+            let Child { sums, key, node } = inner.children.last_mut()?;
+            match node {
+                Node::Inner(below) => inner = Arc::make_mut(below),
+                Node::Leaf(leaf) => {
+                    let result = edit(Arc::make_mut(leaf));
+                    let old = std::mem::replace(sums, Sums::of(&**leaf));
+                    if !leaf.has_key(key) {
+                        *key = leaf.key();
+                    }
+                    break (old, *sums, key.clone(), result);
+                }
+            }
+        };
+        self.sums.add(new);
+        self.sums.subtract(old);
+        let mut inner = Arc::make_mut(&mut self.root);
+        while let Some(Child { sums, key: own, node: Node::Inner(below) }) =
+            inner.children.last_mut()
+        {
+            sums.add(new);
+            sums.subtract(old);
+            *own = key.clone();
+            inner = Arc::make_mut(below);
+        }
+        Some(result)
+    }
+
     /// Puts a leaf before the one with this number, or at the end.
     ///
     /// # Panics
@@ -221,6 +253,19 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
                 Some(Node::Inner(below)) => inner = below,
                 Some(Node::Leaf(leaf)) => return (elements, Some(leaf)),
                 None => return (elements, None),
+            }
+        }
+    }
+
+    /// The number of the leaf that [`CountedTree::search`] finds, or that of leaves.
+    pub fn number_where(&self, is_before: impl Fn(&K) -> bool) -> usize {
+        let (mut inner, mut number) = (&*self.root, 0);
+        loop {
+            let at = inner.children.partition_point(|child| is_before(&child.key));
+            number += inner.children[..at].iter().map(|child| child.sums.leaves).sum::<usize>();
+            match inner.children.get(at).map(|child| &child.node) {
+                Some(Node::Inner(below)) => inner = below,
+                Some(Node::Leaf(_)) | None => return number,
             }
         }
     }

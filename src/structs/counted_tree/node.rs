@@ -286,6 +286,10 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
             _ => self.children.len() / 2,
         };
         let second = Inner { children: self.children.split_off(cut) };
+        if cut == FANOUT {
+            // Grown at its end, it is full for good.
+            self.children.shrink_to_fit();
+        }
         let sums = second.sums();
         Some(Child::of_inner(Arc::new(second), sums))
     }

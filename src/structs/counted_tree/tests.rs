@@ -84,7 +84,11 @@ fn step(prng: &mut Prng, tree: &mut CountedTree<Vec<u32>>, model: &mut Model, gr
             tree.remove(at..end);
             model.drain(at..end);
         }
-        _ => assert_eq!(tree.edit(leaves, |_| ()), None),
+        _ => {
+            assert_eq!(tree.edit(leaves, |_| ()), None);
+            let is_there = tree.edit_last(|leaf| leaf.push(9)).is_some();
+            assert_eq!(is_there, model.last_mut().map(|leaf| leaf.push(9)).is_some());
+        }
     }
 }
 

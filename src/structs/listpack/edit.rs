@@ -6,6 +6,9 @@ use super::{
 };
 use std::ops::Range;
 
+/// The length at the end of an element takes so many bytes at the most.
+const BACKLEN_WIDTH_MAX: usize = 5;
+
 /// A listpack without elements.
 pub fn new_empty() -> Vec<u8> {
     vec![HEADER_LEN as u8 + 1, 0, 0, 0, 0, 0, END]
@@ -22,6 +25,57 @@ pub fn append(listpack: &mut Vec<u8>, text: &[u8]) -> Result<(), TooLong> {
 pub fn append_element(listpack: &mut Vec<u8>, element: Element<'_>) -> Result<(), TooLong> {
     let end = listpack.len() - 1;
     put(listpack, end..end, element, 0)
+}
+
+/// Adds elements at the end, all or none.
+pub fn extend<'e>(
+    listpack: &mut Vec<u8>,
+    elements: impl IntoIterator<Item = Element<'e>>,
+) -> Result<(), TooLong> {
+    let end = listpack.len() - 1;
+    listpack.truncate(end);
+    let mut added = 0;
+    let extended = elements.into_iter().try_for_each(|element| {
+        added += 1;
+        push_element(listpack, element)
+    });
+    if extended.is_err() {
+        listpack.truncate(end);
+    }
+    listpack.push(END);
+    extended?;
+    write_total(listpack);
+    recount(listpack, 0, added);
+    Ok(())
+}
+
+/// Adds an element to bytes without an end. The smallest ones, which are most, take a short way.
+#[inline]
+fn push_element(bytes: &mut Vec<u8>, element: Element<'_>) -> Result<(), TooLong> {
+    let room = BYTES_MAX - 1 - bytes.len().min(BYTES_MAX - 1);
+    match element {
+        Element::Int(value @ 0..=127) if room >= 2 => {
+            bytes.extend_from_slice(&[value as u8, 1]);
+            return Ok(());
+        }
+        Element::Str(text) if text.len() < 64 && room >= 66 => {
+            bytes.reserve(text.len() + 2);
+            bytes.push(0x80 | text.len() as u8);
+            bytes.extend_from_slice(text);
+            bytes.push(text.len() as u8 + 1);
+            return Ok(());
+        }
+        _ => {}
+    }
+    let (head, head_len, data) = encode(element).ok_or(TooLong)?;
+    if head_len + data.len() + BACKLEN_WIDTH_MAX > room {
+        return Err(TooLong);
+    }
+    let (backlen, backlen_width) = encode_backlen(head_len + data.len());
+    bytes.extend_from_slice(&head[..head_len]);
+    bytes.extend_from_slice(data);
+    bytes.extend_from_slice(&backlen[..backlen_width]);
+    Ok(())
 }
 
 /// Adds a text at the start.
@@ -179,6 +233,9 @@ fn encode_int(value: i64, head: &mut [u8; 9]) -> usize {
 
 /// Gives a range another length; what it holds afterwards is the caller's to write.
 fn open_gap(listpack: &mut Vec<u8>, range: Range<usize>, len: usize) -> Result<(), TooLong> {
+    if len == range.len() {
+        return Ok(());
+    }
     let old_total = listpack.len();
     let total = old_total - range.len() + len;
     if len > range.len() {

@@ -21,8 +21,8 @@ mod gapped;
 mod tests;
 
 pub use edit::{
-    append, append_element, delete, delete_range, insert, merge, new_empty, prepend, replace,
-    replace_element, split_off,
+    append, append_element, delete, delete_range, extend, insert, merge, new_empty, prepend,
+    replace, replace_element, split_off,
 };
 pub use gapped::Gapped;
 
@@ -167,6 +167,27 @@ impl<'a> Listpack<'a> {
     pub fn next(self, position: usize) -> usize {
         let size = decode(self.0, position).1;
         position + size + backlen_width(size)
+    }
+
+    /// The element at a position, which must not be the end, and the position after it.
+    #[inline(always)]
+    pub fn read(self, position: usize) -> (Element<'a>, usize) {
+        let (element, size) = decode(self.0, position);
+        (element, position + size + backlen_width(size))
+    }
+
+    /// The position so many elements after one; they must be there.
+    #[inline]
+    pub fn skip(self, mut position: usize, count: usize) -> usize {
+        for _ in 0..count {
+            let first = self.0[position];
+            position = match first {
+                0..0x80 => position + 2,
+                0x80..0xc0 => position + 2 + usize::from(first & 0x3f),
+                _ => self.next(position),
+            };
+        }
+        position
     }
 
     /// The position before an element's or the end's; `None` at the start.

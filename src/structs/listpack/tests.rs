@@ -170,9 +170,14 @@ fn step(prng: &mut Prng, bytes: &mut Vec<u8>, model: &mut Vec<Vec<u8>>) {
     let position = view.seek(index as i64).unwrap_or(view.end());
     let is_element = index < model.len();
     match prng.below(10) {
-        0 | 1 => {
+        0 => {
             append(bytes, &text).expect("short");
             model.push(text);
+        }
+        1 => {
+            let other = random_text(prng);
+            extend(bytes, [Element::of(&text), Element::of(&other)]).expect("short");
+            model.extend([text, other]);
         }
         2 => {
             prepend(bytes, &text).expect("short");
@@ -211,6 +216,8 @@ fn step(prng: &mut Prng, bytes: &mut Vec<u8>, model: &mut Vec<Vec<u8>>) {
                 assert_eq!(view.at(position).text_len(), model[index].len());
                 let next = view.next(position);
                 assert_eq!(view.previous(next), Some(position));
+                assert_eq!(view.read(position), (view.at(position), next));
+                assert_eq!(view.skip(view.start(), index + 1), next);
             }
         }
     }
