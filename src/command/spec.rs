@@ -36,6 +36,9 @@ pub struct Command {
     pub is_internal: bool,
     pub keys: &'static [KeySpec],
     pub key_finder: Option<KeyFinder>,
+    /// Where the first member or field stands that is looked up in the value of the first key; 0
+    /// if there is none. Only the prefetch relies on it, so options may push it further.
+    pub member_at: u8,
     pub secrets: SecretFinder,
     pub args: &'static [Arg],
     pub subcommands: &'static [&'static Command],
@@ -63,6 +66,7 @@ impl Command {
         is_internal: false,
         keys: &[],
         key_finder: None,
+        member_at: 0,
         secrets: |_, _| false,
         args: &[],
         subcommands: &[],

@@ -26,6 +26,19 @@ impl Prepared {
         Prepared { lookup, hashes: start..end }
     }
 
+    /// The member that is looked up in the value of the first key, with the key's hash.
+    pub fn member<'a>(
+        &self,
+        table: &Table,
+        all: &[u64],
+        request: &Request<'a>,
+    ) -> Option<(u64, &'a [u8])> {
+        let Lookup::Found(id) = self.lookup else { return None };
+        let at = usize::from(table.row(id).command.member_at);
+        let key_hash = *all.get(self.hashes.clone())?.first()?;
+        (0 < at && at < request.len()).then(|| (key_hash, request.arg(at)))
+    }
+
     /// Which of the arguments the hashes in `all` belong to.
     pub fn hashed<'a>(&self, table: &Table, all: &'a [u64]) -> Hashed<'a> {
         let Lookup::Found(id) = self.lookup else { return Hashed::default() };

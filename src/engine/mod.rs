@@ -38,9 +38,11 @@ pub use session::{Peer, Session};
 
 use crate::command::{CommandError, Hashed, Lookup};
 use crate::config::Config;
-use crate::keyspace::{HashKey, Keyspace};
+use crate::keyspace::{Entry, HashKey, Keyspace};
 use crate::resp::{ReplyBuf, Request};
 use crate::structs::prng::Prng;
+use crate::types::Object;
+use smallvec::SmallVec;
 use std::cell::Cell;
 
 /// Where the engine's randomness comes from. The two are apart because ids that everybody sees
@@ -102,6 +104,37 @@ impl Engine {
     pub fn prefetch(&self, client: ClientId, hashes: &[u64]) {
         if let Some(session) = self.clients.get(client) {
             self.keyspace.db(session.db).prefetch(hashes);
+        }
+    }
+
+    /// The second stage, when the keys of a client's requests are in the caches: what the members
+    /// that they name will touch in big collections. Requests for one key in a row share it.
+    pub fn prefetch_members<'a>(
+        &self,
+        client: ClientId,
+        requests: impl Iterator<Item = (&'a Prepared, Request<'a>)>,
+        hashes: &[u64],
+    ) {
+        let Some(session) = self.clients.get(client) else { return };
+        let db = self.keyspace.db(session.db);
+        let mut found: (u64, Option<&Object>) = (0, None);
+        let mut members = SmallVec::<[u64; 64]>::new();
+        for (prepared, request) in requests {
+            let Some((key_hash, member)) = prepared.member(&self.server.table, hashes, &request)
+            else {
+                continue;
+            };
+            if found.0 != key_hash {
+                if let Some(object) = found.1 {
+                    object.prefetch(&members);
+                    members.clear();
+                }
+                found = (key_hash, db.get(key_hash, request.arg(1)).and_then(Entry::object));
+            }
+            members.extend(found.1.and_then(|object| object.prefetch_hash(member)));
+        }
+        if let Some(object) = found.1 {
+            object.prefetch(&members);
         }
     }
 

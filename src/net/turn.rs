@@ -74,8 +74,18 @@ impl Window {
         }
         if let Some(db) = db {
             engine.keyspace.db(db).prefetch(&self.hashes);
+            self.prefetch_members(engine);
         }
         !self.members.is_empty()
+    }
+
+    fn prefetch_members(&self, engine: &Engine) {
+        for (connection, count) in &self.members {
+            let io = connection.io.borrow();
+            let requests = io.prepared.iter().enumerate().take(*count);
+            let requests = requests.map(|(i, prepared)| (prepared, io.reader.request(i)));
+            engine.prefetch_members(connection.client, requests, &io.hashes);
+        }
     }
 
     /// Looks up commands and hashes keys of the connection's first requests.

@@ -141,8 +141,32 @@ pub enum Object {
     Stream(Arc<stream::Stream>),
 }
 
+/// A table of fewer members is in the caches when it is used at all often.
+const PREFETCHED_LEN_MIN: usize = 4096;
+
 impl Object {
     /// The memory of the value, shared or not, without the size of the pointer to it.
+    /// Under what a member of a table is looked up, if the table is so big that it is worth
+    /// fetching what that will read ahead of time.
+    pub fn prefetch_hash(&self, member: &[u8]) -> Option<u64> {
+        match self {
+            Object::Hash(table) if table.len() >= PREFETCHED_LEN_MIN => Some(table.hash(member)),
+            Object::Set(table) if table.len() >= PREFETCHED_LEN_MIN => Some(table.hash(member)),
+            Object::ZSet(table) if table.len() >= PREFETCHED_LEN_MIN => Some(table.hash(member)),
+            _ => None,
+        }
+    }
+
+    /// Starts fetching what looking members up under these hashes will read.
+    pub fn prefetch(&self, hashes: &[u64]) {
+        match self {
+            Object::Hash(table) => table.prefetch_hashed(hashes),
+            Object::Set(table) => table.prefetch(hashes),
+            Object::ZSet(table) => table.prefetch(hashes),
+            Object::Bytes(_) | Object::List(_) | Object::Stream(_) => {}
+        }
+    }
+
     pub fn memory_bytes(&self) -> usize {
         match self {
             Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),

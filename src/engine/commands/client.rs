@@ -558,9 +558,11 @@ fn pause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
     let timeout_ms =
         u64::try_from(timeout_ms).map_err(|_| CommandError::Fixed("ERR timeout is negative"))?;
-    let until_ms = cx.server.clock.mono_ms().checked_add(timeout_ms);
-    let until_ms = until_ms.ok_or(CommandError::Fixed("ERR timeout is out of range"))?;
-    cx.server.pause.start(mode, until_ms);
+    // Redis ends a pause at a moment of Unix time, so its range is what clients see.
+    if timeout_ms > (i64::MAX as u64).saturating_sub(cx.server.clock.unix_ms()) {
+        return Err(CommandError::Fixed("ERR timeout is out of range"));
+    }
+    cx.server.pause.start(mode, cx.server.clock.mono_ms() + timeout_ms);
     cx.reply.ok();
     Ok(())
 }

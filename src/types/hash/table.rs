@@ -45,6 +45,16 @@ impl HashTable {
         self.fields.prefetch(&hashes);
     }
 
+    /// Under what a field is looked up.
+    pub fn hash(&self, name: &[u8]) -> u64 {
+        self.fields.hash(name)
+    }
+
+    /// Starts fetching what lookups of these hashes will read.
+    pub fn prefetch_hashed(&self, hashes: &[u64]) {
+        self.fields.prefetch(hashes);
+    }
+
     /// Lets a field expire, or not; there must be such a field.
     pub fn set_expiry(&mut self, name: &[u8], expiry_ms: Option<u64>) {
         let value = self.field(name).expect("the field is there").value().to_vec();

@@ -109,6 +109,16 @@ impl ZSetTable {
         self.members.random(&mut |bound| prng.below(bound))
     }
 
+    /// Under what a member is looked up.
+    pub fn hash(&self, member: &[u8]) -> u64 {
+        self.members.hash(member)
+    }
+
+    /// Starts fetching what lookups of these hashes will read.
+    pub fn prefetch(&self, hashes: &[u64]) {
+        self.members.prefetch(hashes);
+    }
+
     pub fn memory_bytes(&self) -> usize {
         size_of::<ZSetTable>()
             + self.members.memory_bytes()

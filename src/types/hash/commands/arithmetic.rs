@@ -18,6 +18,7 @@ const COUNTS: Flags = Flags::WRITE.or(Flags::DENYOOM).or(Flags::FAST);
 
 pub(super) static HINCRBY: Command = Command {
     name: "hincrby",
+    member_at: 2,
     since: "2.0.0",
     group: Group::Hash,
     summary: "Adds a number to a field's integer; a missing field counts as 0.",
@@ -56,6 +57,7 @@ fn hincrby(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 pub(super) static HINCRBYFLOAT: Command = Command {
     name: "hincrbyfloat",
+    member_at: 2,
     since: "2.6.0",
     group: Group::Hash,
     summary: "Adds a floating point number to a field's number; a missing field counts as 0.",

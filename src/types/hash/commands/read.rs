@@ -14,6 +14,7 @@ const READS_FAST: Flags = Flags::READONLY.or(Flags::FAST);
 
 pub(super) static HGET: Command = Command {
     name: "hget",
+    member_at: 2,
     since: "2.0.0",
     group: Group::Hash,
     summary: "Returns the value of a field.",
@@ -78,6 +79,7 @@ fn hmget(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 pub(super) static HEXISTS: Command = Command {
     name: "hexists",
+    member_at: 2,
     since: "2.0.0",
     group: Group::Hash,
     summary: "Tells whether a hash has a field.",
@@ -143,6 +145,7 @@ fn is_long_table(live: LiveTable<'_>) -> bool {
 
 pub(super) static HSTRLEN: Command = Command {
     name: "hstrlen",
+    member_at: 2,
     since: "3.2.0",
     group: Group::Hash,
     summary: "Returns the length of a field's value.",

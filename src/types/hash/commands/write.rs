@@ -15,6 +15,7 @@ const FIELDS: Arg = Arg::block("data", &[Arg::string("field"), Arg::string("valu
 
 pub(super) static HSET: Command = Command {
     name: "hset",
+    member_at: 2,
     since: "2.0.0",
     group: Group::Hash,
     summary: "Sets fields of a hash and tells how many of them are new.",
@@ -98,6 +99,7 @@ pub(super) fn changed(cx: &mut Cx<'_>, key: &Key<'_>, event: &'static str, field
 
 pub(super) static HSETNX: Command = Command {
     name: "hsetnx",
+    member_at: 2,
     since: "2.0.0",
     group: Group::Hash,
     summary: "Sets a field that is not there yet.",
@@ -129,6 +131,7 @@ fn hsetnx(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 pub(super) static HDEL: Command = Command {
     name: "hdel",
+    member_at: 2,
     since: "2.0.0",
     group: Group::Hash,
     summary: "Removes fields from a hash; a hash without fields is removed itself.",

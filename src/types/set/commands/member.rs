@@ -13,6 +13,7 @@ const MEMBERS: &[Arg] = &[Arg::key("key"), Arg::string("member").multiple()];
 
 pub(super) static SADD: Command = Command {
     name: "sadd",
+    member_at: 2,
     group: Group::Set,
     summary: "Adds members to a set, which is made if there is none; counts the new ones.",
     complexity: "O(N) with N members given",
@@ -59,6 +60,7 @@ fn sadd(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 pub(super) static SREM: Command = Command {
     name: "srem",
+    member_at: 2,
     group: Group::Set,
     summary: "Removes members from a set and counts them; an empty set goes away.",
     complexity: "O(N) with N members given",
@@ -149,6 +151,7 @@ fn smove(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 pub(super) static SISMEMBER: Command = Command {
     name: "sismember",
+    member_at: 2,
     group: Group::Set,
     summary: "Tells whether a set has a member.",
     arity: Arity::exactly(3),

@@ -44,6 +44,7 @@ fn zcard(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 pub(super) static ZSCORE: Command = Command {
     name: "zscore",
+    member_at: 2,
     summary: "Returns the score of a member.",
     complexity: "O(1)",
     arity: Arity::exactly(3),
@@ -96,6 +97,7 @@ const RANK_ARGS: &[Arg] =
 
 pub(super) static ZRANK: Command = Command {
     name: "zrank",
+    member_at: 2,
     since: "2.0.0",
     summary: "Returns the rank of a member, counted from the lowest score.",
     arity: Arity::at_least(3),
@@ -113,6 +115,7 @@ fn zrank(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 pub(super) static ZREVRANK: Command = Command {
     name: "zrevrank",
+    member_at: 2,
     since: "2.0.0",
     summary: "Returns the rank of a member, counted from the highest score.",
     arity: Arity::at_least(3),

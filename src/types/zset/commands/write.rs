@@ -15,6 +15,7 @@ const ADDS: Flags = Flags::WRITE.or(Flags::DENYOOM).or(Flags::FAST);
 
 pub(super) static ZADD: Command = Command {
     name: "zadd",
+    member_at: 3,
     since: "1.2.0",
     group: Group::SortedSet,
     summary: "Adds members to a sorted set or sets their scores; counts the new ones.",
@@ -47,6 +48,7 @@ pub(super) static ZADD: Command = Command {
 
 pub(super) static ZINCRBY: Command = Command {
     name: "zincrby",
+    member_at: 3,
     since: "1.2.0",
     group: Group::SortedSet,
     summary: "Adds to the score of a member, which is made if there is none.",
@@ -217,6 +219,7 @@ fn add(cx: &mut Cx<'_>, key: &Key<'_>, options: Options, args: &mut Args<'_>) ->
 
 pub(super) static ZREM: Command = Command {
     name: "zrem",
+    member_at: 2,
     since: "1.2.0",
     group: Group::SortedSet,
     summary: "Removes members from a sorted set and counts them; an empty one goes away.",
