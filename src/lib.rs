@@ -9,6 +9,7 @@
 //! - [`command`]: what a command record is, the argument cursor, error texts, the table;
 //! - [`engine`]: the single-threaded executor, pure: requests and time in, replies and effects out;
 //! - [`observe`]: INFO, statistics, memory figures;
+//! - [`pubsub`]: who listens to which channel, and what messages look like;
 //! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio.
 
 pub mod command;
@@ -17,6 +18,7 @@ pub mod engine;
 pub mod keyspace;
 pub mod net;
 pub mod observe;
+pub mod pubsub;
 pub mod resp;
 pub mod structs;
 pub mod types;

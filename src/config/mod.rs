@@ -21,7 +21,7 @@ mod events;
 mod example;
 mod file;
 mod host;
-mod quote;
+pub mod quote;
 mod rewrite;
 mod special;
 mod table;

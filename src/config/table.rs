@@ -343,7 +343,7 @@ section "Clients" {
         SIZE_OR_SHARE, LIVE, ClientMemory,
         "Memory of all clients together, in bytes or percent of maxmemory; 0 sets no limit.";
     "tracking-table-max-keys" => tracking_table_max_keys: usize = 1_000_000;
-        int(0, LONG_MAX), LIVE.later(), Nothing,
+        int(0, LONG_MAX), LIVE, Nothing,
         "Keys remembered for client-side caching; 0 sets no limit.";
 }
 

@@ -290,6 +290,7 @@ impl Engine {
         let mut cx = Cx::new(self, client, &mut reply);
         cx.is_retry = true;
         let command = cx.server.table.row(wait.id).command;
+        let before = cx.server.effects.len();
         dispatch::call(&mut cx, wait.id, command, wait.request.as_request(), Hashed::default());
         let session = cx.session_mut();
         if session.suspension == Some(Suspension::Blocked) {
@@ -297,7 +298,10 @@ impl Engine {
             return false;
         }
         self.server.waits.remove(client, &wait);
+        // What the command caused stands behind its reply.
+        let caused = self.server.effects.split_off(before);
         self.answer_late(client, reply);
+        self.server.effects.extend(caused);
         true
     }
 }

@@ -87,8 +87,13 @@ impl Clock {
         self.charged_ns = ns;
     }
 
+    /// The wall clock at the last lap, in microseconds.
+    pub fn lap_unix_us(&self) -> u64 {
+        self.now.unix_us + (self.last_ticks - self.base_ticks) / 1000
+    }
+
     /// The wall clock at the last lap, in milliseconds.
     pub fn lap_unix_ms(&self) -> u64 {
-        (self.now.unix_us + (self.last_ticks - self.base_ticks) / 1000) / 1000
+        self.lap_unix_us() / 1000
     }
 }

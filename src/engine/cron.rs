@@ -21,6 +21,7 @@ impl Engine {
         let used = (self.server.parts.used_memory)();
         self.server.memory_peak = self.server.memory_peak.max(used);
         self.close_idle_clients(mono_ms);
+        self.server.limit_tracked_keys(&mut self.clients);
         if self.server.pause.until_ms().is_some_and(|until_ms| mono_ms >= until_ms) {
             self.end_pause();
         }
@@ -34,7 +35,7 @@ impl Engine {
         self.server.clock.lap_ns();
         let more = self.keyspace.expire_due(EXPIRE_BATCH)
             | self.keyspace.expire_due_fields(EXPIRE_FIELDS_BATCH);
-        dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
+        dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
         if self.keyspace.changes.has_offers() {
             self.serve_waits();
         }
@@ -51,7 +52,7 @@ impl Engine {
         let is_due = self.keyspace.earliest_field_deadline_ms() < self.keyspace.now_ms;
         if is_due && !self.server.is_cron_paused {
             self.keyspace.expire_due_fields(EXPIRE_FIELDS_TICK);
-            dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server);
+            dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
         }
     }
 
@@ -91,7 +92,7 @@ impl Engine {
         }
         let is_idle = |last_ms: u64| mono_ms.saturating_sub(last_ms) > timeout_ms;
         let idle: Vec<ClientId> = (self.clients.iter())
-            .filter(|session| session.suspension.is_none() && is_idle(session.last_active_ms))
+            .filter(|session| !session.may_idle() && is_idle(session.last_active_ms))
             .map(|session| session.id)
             .collect();
         for client in idle {

@@ -4,14 +4,14 @@
 //! watches, events and propagation happen here, once, for every command and for every way of
 //! calling one (directly, by EXEC, later by scripts).
 
-use super::session::{ReplyMode, Suspension};
+use super::session::{ClientKind, ReplyMode, Suspension};
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
 use super::{eviction, transaction};
 use crate::command::table::{Row, Table};
 use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::observe::slow_log::{self, SlowEntry};
-use crate::resp::{OwnedRequest, ReplyBuf, Request, looks_like_http};
+use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request, looks_like_http};
 use std::ops::Range;
 
 /// A request whose command has been looked up and whose leading keys have been hashed.
@@ -95,6 +95,11 @@ pub(super) fn execute(
     hashed: Hashed<'_>,
     out: &mut ReplyBuf,
 ) -> Verdict {
+    if engine.server.tracking.is_active() {
+        let before = engine.server.effects.len();
+        engine.server.limit_tracked_keys(&mut engine.clients);
+        engine.server.write_early(before, client, out);
+    }
     let start = out.mark();
     let mut cx = Cx::new(engine, client, out);
     if prepared.lookup == Lookup::Unknown && looks_like_http(request.arg(0)) {
@@ -102,7 +107,7 @@ pub(super) fn execute(
     }
     let verdict = match resolve(&cx, prepared.lookup, &request) {
         Err((id, error)) => {
-            reject(&mut cx, id, &error);
+            reject(&mut cx, id, &error, &request);
             Verdict::Done
         }
         Ok((id, command)) => run_gates(&mut cx, id, command, request, hashed),
@@ -118,6 +123,10 @@ pub(super) fn execute(
         mode => mode,
     };
     session.drops_late_reply = silent && verdict == Verdict::Suspended;
+    if session.tracking.is_some() {
+        end_caching(&mut cx, prepared.lookup);
+    }
+    let session = cx.session_mut();
     let closing = session.closes_after_reply;
     if silent {
         out.truncate(start);
@@ -126,6 +135,21 @@ pub(super) fn execute(
         engine.serve_waits();
     }
     if closing { Verdict::Closing } else { verdict }
+}
+
+/// CLIENT CACHING holds for one command, or for one transaction, after it.
+fn end_caching(cx: &mut Cx<'_>, lookup: Lookup) {
+    let is_client_command = match lookup {
+        Lookup::Found(id) | Lookup::UnknownSubcommand(id) => {
+            let row = cx.server.table.row(id);
+            row.full_name.split('|').next() == Some("client")
+        }
+        Lookup::Unknown => false,
+    };
+    let session = cx.session_mut();
+    if let Some(interest) = session.tracking.as_deref_mut() {
+        interest.is_caching_given &= is_client_command || session.transaction.is_some();
+    }
 }
 
 /// The command a request names, if it exists and the request has the words it needs.
@@ -201,7 +225,7 @@ fn run_gates(
 ) -> Verdict {
     match admit(cx, id, command) {
         Err(error) => {
-            reject(cx, Some(id), &error);
+            reject(cx, Some(id), &error, &request);
             Verdict::Done
         }
         Ok(Admission::Postpone) => {
@@ -238,6 +262,7 @@ fn admit(
     client_is_authenticated(cx, command)?;
     command_fits_transaction(cx, command)?;
     eviction::there_is_room(cx, flags)?;
+    command_fits_subscriber(cx, id, command)?;
     if is_paused_for(cx, flags) {
         return Ok(Admission::Postpone);
     }
@@ -279,6 +304,36 @@ fn command_fits_transaction(cx: &Cx<'_>, command: &'static Command) -> Result<()
     Ok(())
 }
 
+/// A RESP2 client that listens could not tell replies from messages.
+fn command_fits_subscriber(
+    cx: &Cx<'_>,
+    id: CommandId,
+    command: &'static Command,
+) -> Result<(), CommandError> {
+    let session = cx.session();
+    let is_listening = session.kind == ClientKind::Pubsub && session.protocol == Protocol::Resp2;
+    let fits = matches!(
+        command.name,
+        "ping"
+            | "quit"
+            | "reset"
+            | "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+    );
+    if !is_listening || fits {
+        return Ok(());
+    }
+    Err(CommandError::err(format_args!(
+        "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context",
+        cx.server.table.row(id).full_name
+    )))
+}
+
 fn is_paused_for(cx: &mut Cx<'_>, flags: Flags) -> bool {
     let mono_ms = cx.server.clock.mono_ms();
     let writes = flags.intersects(Flags::WRITE.or(Flags::MAY_REPLICATE));
@@ -286,12 +341,15 @@ fn is_paused_for(cx: &mut Cx<'_>, flags: Flags) -> bool {
 }
 
 /// A request that no handler saw: the error is the reply, and a transaction is spoilt by it.
-fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError) {
+fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError, request: &Request<'_>) {
     if let Some(id) = id {
         cx.server.stats.rejected(id);
     }
-    if id.is_some_and(|id| transaction::is_exec(cx.server.table.row(id).command)) {
-        return abort_transaction(cx, error);
+    let command = id.map(|id| cx.server.table.row(id).command);
+    if let Some(exec) = command.filter(|command| transaction::is_exec(command)) {
+        abort_transaction(cx, error);
+        // Who watches has seen MULTI and is to see the end of it.
+        return cx.show_to_monitors(exec, request);
     }
     if let Some(transaction) = cx.session_mut().transaction.as_mut() {
         transaction.spoil();
@@ -358,6 +416,10 @@ pub(super) fn call(
     }
 
     settle_changes(cx, db, dirty, &request);
+    if !cx.is_retry {
+        cx.show_to_monitors(command, &request);
+    }
+    cx.remember_reads(command, &request);
 }
 
 #[cold]
@@ -381,13 +443,18 @@ fn settle_changes(cx: &mut Cx<'_>, db: usize, dirty_before: u64, request: &Reque
         space.reap_found_expired();
     }
     let changed = space.changes.dirty != dirty_before;
-    settle(space, cx.clients, cx.server);
+    settle(space, cx.clients, cx.server, Some(cx.client));
     cx.server.propagation.finish(db, changed, request.iter());
 }
 
 /// Hands what happened to the keyspace to those whom it concerns: deleted expired keys go into
 /// the write stream before the command that met them.
-pub(super) fn settle(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) {
+pub(super) fn settle(
+    space: &mut Keyspace,
+    clients: &mut Clients,
+    server: &mut Server,
+    running: Option<ClientId>,
+) {
     let changes = &mut space.changes;
     for key in changes.expired.drain(..) {
         server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_expire);
@@ -406,11 +473,14 @@ pub(super) fn settle(space: &mut Keyspace, clients: &mut Clients, server: &mut S
     }
     if !changes.touched.is_empty() {
         let touched = std::mem::take(&mut changes.touched);
-        changes.observers.touched_keys = !server.watched.is_empty();
+        changes.observers.touched_keys = !server.watched.is_empty() || server.tracking.is_active();
         server.watched.touch(clients, space, &touched);
+        if server.tracking.is_active() {
+            server.invalidate(clients, running, space.hash_key(), &touched);
+        }
     }
     let events = space.changes.take_events();
     if !events.is_empty() {
-        server.publish_events(events);
+        server.publish_events(clients, events);
     }
 }

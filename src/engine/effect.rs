@@ -8,6 +8,7 @@ use crate::command::CommandError;
 use crate::config::{Config, Directive};
 use crate::keyspace::Garbage;
 use crate::resp::{Protocol, ReplyBuf};
+use crate::structs::SharedBytes;
 use std::time::Duration;
 
 /// Work that would stall the executor; it runs on another thread over data of its own (a
@@ -29,6 +30,8 @@ pub struct ListenChange {
 pub enum Effect {
     /// Bytes for a client other than the running one, or outside of any command.
     Push { client: ClientId, bytes: ReplyBuf },
+    /// The same bytes for several clients.
+    Broadcast { clients: Vec<ClientId>, bytes: SharedBytes },
     /// A waiting client's next request may be tried.
     Wake { client: ClientId },
     /// A deadline was set that comes before all others.

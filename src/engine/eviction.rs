@@ -95,7 +95,9 @@ fn make_room_for(cx: &mut Cx<'_>, flags: Flags) -> Result<(), CommandError> {
     let written = cx.reply.buffer().own_memory();
     cx.session_mut().io.output_own_bytes = written;
     cx.clients.recount(cx.client);
+    let before = cx.server.effects.len();
     let room = make_room(cx.keys.space(), cx.clients, cx.server);
+    cx.server.write_early(before, cx.client, cx.reply.buffer());
     if room == Room::None && flags.has(Flags::DENYOOM) {
         return Err(CommandError::OutOfMemory);
     }
@@ -196,14 +198,14 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Ro
         keys += 1;
         if keys % KEYS_BETWEEN_CLOCKS == 0 {
             // Entries that another thread frees, events and deletions are handed on in between.
-            dispatch::settle(space, clients, server);
+            dispatch::settle(space, clients, server, None);
             if elapsed_ns(server) > limit_ns {
                 room = Room::Making;
                 break;
             }
         }
     }
-    dispatch::settle(space, clients, server);
+    dispatch::settle(space, clients, server, None);
     let elapsed_ns = elapsed_ns(server);
     server.observe_latency("eviction-cycle", elapsed_ns);
     room

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod commands;
 mod cron;
 mod cx;
+mod delivery;
 mod dispatch;
 mod effect;
 pub mod eviction;
@@ -27,6 +28,7 @@ pub mod server;
 pub mod session;
 #[cfg(test)]
 pub mod testing;
+pub mod tracking;
 pub mod transaction;
 
 pub use clients::{ClientId, Clients};
@@ -170,7 +172,7 @@ impl Engine {
     /// A client's connection ended.
     pub fn disconnect(&mut self, client: ClientId) {
         transaction::unwatch(&mut self.clients, &mut self.server.watched, client);
-        blocking::forget_wait(&mut self.clients, &mut self.server.waits, client);
+        delivery::forget(&mut self.clients, &mut self.server, client);
         self.clients.remove(client);
     }
 
@@ -218,6 +220,11 @@ impl Engine {
             answer = self.refusal(client, &crate::config::commands::listen_failure(directive));
         }
         self.answer_late(client, answer);
+    }
+
+    /// A turn ends: what is told once a turn is told now.
+    pub fn end_turn(&mut self) {
+        self.server.tell_prefixes(&mut self.clients);
     }
 
     /// The effects since the last call, in order.

@@ -6,8 +6,9 @@ use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
 use super::pause::Pause;
 use super::propagate::Propagation;
+use super::tracking::Tracking;
 use super::transaction::WatchTable;
-use super::{Effect, Session};
+use super::{ClientId, Effect, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
@@ -16,6 +17,7 @@ use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
+use crate::pubsub::{Registry, notify};
 use crate::structs::prng::Prng;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -77,6 +79,10 @@ pub struct Server {
     pub propagation: Propagation,
     pub watched: WatchTable,
     pub waits: WaitTable,
+    pub pubsub: Registry<ClientId>,
+    /// Who watches all commands (MONITOR), first come first.
+    pub monitors: Vec<ClientId>,
+    pub tracking: Tracking,
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
     pub pause: Pause,
@@ -119,6 +125,9 @@ impl Server {
             propagation: Propagation::default(),
             watched: WatchTable::default(),
             waits: WaitTable::default(),
+            pubsub: Registry::default(),
+            monitors: Vec::new(),
+            tracking: Tracking::default(),
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             pause: Pause::default(),
@@ -205,7 +214,7 @@ impl Server {
         access.policy = if is_lfu { AccessPolicy::Frequency } else { AccessPolicy::Recency };
         access.lfu_log_factor = config.lfu_log_factor;
         access.lfu_decay_minutes = config.lfu_decay_time;
-        space.changes.observers.events = config.notify_keyspace_events;
+        space.changes.observers.events = notify::collected(config.notify_keyspace_events);
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 
@@ -239,13 +248,6 @@ impl Server {
         if threshold_ms > 0 && ms >= threshold_ms {
             let unix_seconds = self.clock.lap_unix_ms() / 1000;
             self.latency.add(event, Spike { unix_seconds, ms });
-        }
-    }
-
-    /// Hands keyspace events to those who listen, in order.
-    pub fn publish_events(&mut self, events: Vec<KeyEvent>) {
-        if let Some(collected) = &mut self.collected_events {
-            collected.extend(events);
         }
     }
 }

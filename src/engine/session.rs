@@ -5,8 +5,10 @@
 
 use super::blocking::Wait;
 use super::clients::{ClientId, Counted};
+use super::tracking::{Interest, Mode};
 use super::transaction::{Transaction, WatchedKey};
 use crate::command::CommandId;
+use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
 
 /// Where a client comes from.
@@ -117,6 +119,14 @@ pub struct Session {
     pub no_touch: bool,
     /// READONLY was given (cluster).
     pub reads_from_replica: bool,
+    /// Is shown all commands.
+    pub is_monitor: bool,
+    /// What it listens to.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// What it is told of changed keys.
+    pub tracking: Option<Box<Interest>>,
+    /// Its connection is about to be dropped: nobody is to count on it any more.
+    pub is_leaving: bool,
     /// Closes once its output has left.
     pub closes_after_reply: bool,
     pub suspension: Option<Suspension>,
@@ -155,6 +165,10 @@ impl Session {
             no_evict: false,
             no_touch: false,
             reads_from_replica: false,
+            is_monitor: false,
+            subscriptions: None,
+            tracking: None,
+            is_leaving: false,
             closes_after_reply: false,
             suspension: None,
             wait: None,
@@ -177,7 +191,10 @@ impl Session {
         let watched = self.watched.capacity() * size_of::<WatchedKey>();
         let input = io.query_bytes + io.query_free_bytes;
         let output = io.output_bytes.max(io.output_own_bytes);
-        size_of::<Session>() + input + output + self.queued_bytes() + watched
+        let subscriptions = self.subscriptions.as_deref().map_or(0, |own| own.memory_bytes());
+        let tracking = self.tracking.as_deref().map_or(0, |interest| interest.memory_bytes());
+        let interests = watched + subscriptions + tracking;
+        size_of::<Session>() + input + output + self.queued_bytes() + interests
     }
 
     /// The part of it that comes and goes with what is under way, and makes no key go.
@@ -200,6 +217,20 @@ impl Session {
         matches!(self.suspension, Some(Suspension::Blocked | Suspension::Paused))
     }
 
+    /// It waits for what others do: for a key, for messages, for commands to watch.
+    pub fn may_idle(&self) -> bool {
+        self.suspension.is_some() || self.kind != ClientKind::Normal || self.is_monitor
+    }
+
+    /// The id of the client that is told of changed keys instead of this one: 0 if none is, -1 if
+    /// this one wants to be told nothing.
+    pub fn redirect_number(&self) -> i64 {
+        let redirect = |interest: &Interest| {
+            interest.redirect.map_or(0, |client| client.number().cast_signed())
+        };
+        self.tracking.as_deref().map_or(-1, redirect)
+    }
+
     /// The letters of the `flags` field of CLIENT LIST.
     pub fn flag_letters(&self) -> String {
         let mut letters = String::new();
@@ -208,11 +239,16 @@ impl Session {
                 letters.push(letter);
             }
         };
+        put(self.is_monitor, 'O');
         put(self.kind == ClientKind::Replica, 'S');
         put(self.kind == ClientKind::Primary, 'M');
         put(self.kind == ClientKind::Pubsub, 'P');
         put(self.transaction.is_some(), 'x');
         put(self.is_blocked(), 'b');
+        let tracking = self.tracking.as_deref();
+        put(tracking.is_some(), 't');
+        put(tracking.is_some_and(|interest| interest.is_redirect_broken), 'R');
+        put(tracking.is_some_and(|interest| interest.mode == Mode::Broadcast), 'B');
         put(self.watch_broken, 'd');
         put(self.closes_after_reply, 'c');
         put(self.peer.unix_socket, 'U');

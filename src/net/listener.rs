@@ -370,18 +370,21 @@ pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut
     };
     let over_hard = limit.hard_bytes > 0 && waiting >= limit.hard_bytes;
     let over_soft = limit.soft_bytes > 0 && waiting >= limit.soft_bytes;
-    let now = Instant::now();
-    let since = if over_soft { *io.over_soft_limit.get_or_insert(now) } else { now };
-    if !over_soft {
+    let mut too_long = false;
+    if over_soft {
+        let since = io.over_soft_limit.get_or_insert_with(Instant::now);
+        too_long = since.elapsed().as_secs() >= limit.soft_seconds.max(1);
+    } else {
         io.over_soft_limit = None;
     }
-    let too_long = over_soft && (now - since).as_secs() >= limit.soft_seconds.max(1);
     if over_hard || too_long {
         let line = crate::observe::clients::describe(&engine.server, session);
         tracing::warn!(
             "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
         );
         engine.server.stats.output_limit_disconnections += 1;
+        // What it would not read is freed now, before other clients' output grows.
+        io.out = crate::resp::ReplyBuf::new();
         engine.clients.count_out(connection.client);
         connection.close();
     }

@@ -30,7 +30,9 @@ fn run_cron(net: &Rc<Net>) {
     engine.cron();
     engine.end_waits();
     listener::check_output_limits(net, &mut engine);
+    engine.end_turn();
     turn::carry_out(net, &mut engine);
+    turn::check_slow_readers(net, &mut engine);
 }
 
 /// Takes some expired keys away; true if more are due.
@@ -38,6 +40,7 @@ fn expire_some(net: &Rc<Net>) -> bool {
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
     let more = engine.expire_due();
+    engine.end_turn();
     turn::carry_out(net, &mut engine);
     more
 }

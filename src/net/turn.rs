@@ -9,6 +9,8 @@
 use super::connection::{Connection, Io};
 use super::{Net, limits};
 use crate::engine::{ClientId, Effect, Engine, Verdict};
+use crate::resp::ReplyBuf;
+use crate::structs::SharedBytes;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,6 +44,8 @@ fn turn(net: &Rc<Net>) -> bool {
         window.execute(net, &mut engine);
         out_of_time = started.elapsed() > TURN_MAX;
     }
+    engine.end_turn();
+    carry_out(net, &mut engine);
     let left = !net.ready.borrow().is_empty();
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
@@ -165,7 +169,7 @@ fn run_until_effect(
 ) -> Verdict {
     let io = &mut *connection.io.borrow_mut();
     if io.out.is_empty() {
-        io.out = crate::resp::ReplyBuf::with_bytes(net.buffers.output());
+        io.out = ReplyBuf::with_bytes(net.buffers.output());
     }
     while *at < count {
         let prepared = io.prepared[*at].clone();
@@ -259,6 +263,7 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
                 net.mark_dirty(&connection);
             }
         }
+        Effect::Broadcast { clients, bytes } => broadcast(net, engine, &clients, &bytes),
         Effect::Wake { client } => {
             if let Some(connection) = net.connection(client) {
                 connection.is_suspended.set(false);
@@ -287,6 +292,40 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
         Effect::Exit(code) => {
             net.exit_code.set(Some(code));
             net.exit.notify_one();
+        }
+    }
+}
+
+/// Appends the same bytes to the output of several clients. A client that does not read is closed
+/// as soon as it is over its limit, and not only at the end of the turn.
+fn broadcast(net: &Rc<Net>, engine: &mut Engine, clients: &[ClientId], bytes: &SharedBytes) {
+    let connections = net.connections.borrow();
+    for client in clients {
+        let Some(Some(connection)) = connections.get(client.slot()) else { continue };
+        if connection.client != *client || connection.is_closed.get() {
+            continue;
+        }
+        let io = &mut *connection.io.borrow_mut();
+        if io.is_closing {
+            continue;
+        }
+        if io.out.is_empty() {
+            io.out = ReplyBuf::with_bytes(net.buffers.output());
+        }
+        io.out.append_shared(bytes);
+        if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
+            super::listener::check_output_limit(engine, connection, io);
+        }
+        net.mark_dirty(connection);
+    }
+}
+
+/// Closes clients that have left too much unread for too long, though nothing more is sent to them.
+pub fn check_slow_readers(net: &Net, engine: &mut Engine) {
+    for connection in net.connections.borrow().iter().flatten() {
+        let io = &mut *connection.io.borrow_mut();
+        if io.over_soft_limit.is_some() && !connection.is_closed.get() {
+            super::listener::check_output_limit(engine, connection, io);
         }
     }
 }

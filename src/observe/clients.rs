@@ -18,12 +18,13 @@ pub fn describe(server: &Server, session: &Session) -> String {
     let at_hand = io.output_bytes.min(16 * 1024);
     let beyond = io.output_bytes - at_hand;
     let protocol = if session.protocol == Protocol::Resp3 { 3 } else { 2 };
+    let listening = session.subscriptions.as_deref().map(|own| own.counts()).unwrap_or_default();
     let mut line = String::with_capacity(400);
     let written = write!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
          multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} \
-         oll={} omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={protocol} \
+         oll={} omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={protocol} \
          lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         session.id.number(),
         session.peer.address,
@@ -34,6 +35,9 @@ pub fn describe(server: &Server, session: &Session) -> String {
         seconds_since(session.last_active_ms),
         session.flag_letters(),
         session.db,
+        listening.channels,
+        listening.patterns,
+        listening.shard_channels,
         transaction.map_or(-1, |t| t.len() as i64),
         session.watched.len(),
         io.query_bytes,
@@ -47,6 +51,7 @@ pub fn describe(server: &Server, session: &Session) -> String {
         beyond,
         session.memory_bytes(),
         session.user,
+        session.redirect_number(),
         session.library_name,
         session.library_version,
         io.read_bytes_total,

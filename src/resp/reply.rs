@@ -78,6 +78,12 @@ impl ReplyBuf {
         ReplyBuf { bytes, ..ReplyBuf::default() }
     }
 
+    /// The bytes of a fresh output without spliced payloads.
+    pub fn take_written(&mut self) -> Vec<u8> {
+        debug_assert!(self.head == 0 && self.splices.is_empty(), "all of it is its own bytes");
+        std::mem::take(&mut self.bytes)
+    }
+
     /// Gives the memory back to a pool; what was not written is lost.
     pub fn take_bytes(&mut self) -> Vec<u8> {
         self.clear();
@@ -168,7 +174,7 @@ impl ReplyBuf {
     }
 
     /// Appends a payload without copying it when it is long.
-    fn append_shared(&mut self, payload: &SharedBytes) {
+    pub fn append_shared(&mut self, payload: &SharedBytes) {
         if payload.len() < SPLICE_LEN_MIN {
             return self.append_raw(payload);
         }

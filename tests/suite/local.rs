@@ -149,6 +149,7 @@ impl Local {
     }
 
     fn carry_out(&mut self) {
+        self.engine.end_turn();
         while self.engine.has_effects() {
             for effect in self.engine.take_effects() {
                 self.carry_out_one(effect);
@@ -159,6 +160,11 @@ impl Local {
     fn carry_out_one(&mut self, effect: Effect) {
         match effect {
             Effect::Push { client, bytes } => self.append(client, &bytes),
+            Effect::Broadcast { clients, bytes } => {
+                for client in clients {
+                    self.append_bytes(client, &bytes);
+                }
+            }
             Effect::Run { client, job } => {
                 let reply = job();
                 self.engine.finish_job(client, reply);
@@ -184,8 +190,12 @@ impl Local {
     }
 
     fn append(&mut self, client: ClientId, bytes: &ReplyBuf) {
+        self.append_bytes(client, &bytes.to_vec());
+    }
+
+    fn append_bytes(&mut self, client: ClientId, bytes: &[u8]) {
         if let Some(connection) = self.clients.get_mut(&client) {
-            connection.output.extend(bytes.to_vec());
+            connection.output.extend(bytes);
         }
     }
 }

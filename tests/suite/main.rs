@@ -2,9 +2,10 @@
 //!
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
-//! and `limits` what numbers do to commands, `tcp` what only a socket shows, `interop` that the
-//! public tools work, `differential` that random commands get Redis's replies, `tidy` the shape of
-//! the source itself, `compatibility` that the generated document is fresh.
+//! and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers` what
+//! listening clients do to a server, `interop` that the public tools work, `differential` that
+//! random commands get Redis's replies, `tidy` the shape of the source itself, `compatibility`
+//! that the generated document is fresh.
 
 mod answer;
 mod client;
@@ -19,6 +20,7 @@ mod play;
 mod queue;
 mod server;
 mod shape;
+mod subscribers;
 mod tcp;
 mod tidy;
 mod transcript;

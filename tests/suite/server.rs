@@ -68,6 +68,11 @@ impl Server {
         Server::from_file(self.port, directory).expect("the server starts again")
     }
 
+    /// A file of the server's directory.
+    pub fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.join(name)).expect("the server has written it")
+    }
+
     pub fn config_file(&self) -> String {
         let path = self.directory.join(CONFIG_FILE);
         std::fs::read_to_string(path).expect("the server was started with it")

@@ -30,6 +30,7 @@ const CRATE_USERS: &[(&str, &[&str])] = &[
         &[
             "src/structs/",
             "src/keyspace/",
+            "src/pubsub/",
             "src/engine/",
             "src/command/table.rs",
             "src/observe/stats.rs",

@@ -3,11 +3,13 @@
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape, help,
 };
-use crate::engine::blocking::{self, Release};
+use crate::engine::blocking::Release;
 use crate::engine::pause::PauseMode;
 use crate::engine::session::{ClientKind, ReplyMode};
-use crate::engine::{ClientId, Cx, Effect, Session};
+use crate::engine::{ClientId, Cx, Effect, Session, delivery};
 use crate::observe::clients::describe;
+
+mod tracking;
 
 pub static COMMANDS: &[&Command] = &[&CLIENT];
 
@@ -23,8 +25,24 @@ static CLIENT: Command = Command {
     arity: Arity::at_least(2),
     flags: Flags::SENTINEL,
     subcommands: &[
-        &GETNAME, &HELP, &ID, &INFO, &KILL, &LIST, &NO_EVICT, &NO_TOUCH, &PAUSE, &REPLY, &SETINFO,
-        &SETNAME, &UNBLOCK, &UNPAUSE,
+        &tracking::CACHING,
+        &GETNAME,
+        &tracking::GETREDIR,
+        &HELP,
+        &ID,
+        &INFO,
+        &KILL,
+        &LIST,
+        &NO_EVICT,
+        &NO_TOUCH,
+        &PAUSE,
+        &REPLY,
+        &SETINFO,
+        &SETNAME,
+        &tracking::TRACKING,
+        &tracking::TRACKINGINFO,
+        &UNBLOCK,
+        &UNPAUSE,
     ],
     ..Command::BASE
 };
@@ -247,7 +265,7 @@ fn kill(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         if *client == me {
             cx.session_mut().closes_after_reply = true;
         } else {
-            blocking::forget_wait(cx.clients, &mut cx.server.waits, *client);
+            delivery::forget(cx.clients, cx.server, *client);
             cx.effect(Effect::Close { client: *client });
         }
     }

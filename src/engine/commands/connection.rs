@@ -6,7 +6,7 @@ use crate::command::{
     Shape,
 };
 use crate::engine::session::{ClientKind, ReplyMode};
-use crate::engine::{Cx, transaction};
+use crate::engine::{Cx, delivery, transaction};
 use crate::resp::{Protocol, Request};
 
 pub static COMMANDS: &[&Command] =
@@ -267,6 +267,8 @@ fn reset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(CommandError::Fixed("ERR can only reset normal client connections"));
     }
     transaction::leave(cx);
+    let session = cx.clients.get_mut(cx.client).expect("the running client is connected");
+    delivery::end_interests(session, cx.server);
     cx.select(0);
     let authenticated = !cx.server.has_password();
     let session = cx.session_mut();

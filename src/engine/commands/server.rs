@@ -106,6 +106,7 @@ fn flush(cx: &mut Cx<'_>, dbs: Range<usize>, lazily: bool) -> CommandResult {
         removed.push(cx.keys.space().take_db(db));
         cx.offer_awaited_keys(db);
     }
+    cx.invalidate_everything();
     removed.retain(|db| !db.is_empty());
     let keys: u64 = removed.iter().map(|db| db.len() as u64).sum();
     let changes = &mut cx.keys.space().changes;

@@ -1,14 +1,17 @@
-//! INFO, MEMORY ([`memory`]), SLOWLOG ([`slowlog`]) and LATENCY ([`latency`]).
+//! INFO, MEMORY ([`memory`]), MONITOR ([`monitor`]), SLOWLOG ([`slowlog`]) and LATENCY
+//! ([`latency`]).
 
 mod latency;
 mod memory;
+mod monitor;
 mod slowlog;
 
 use super::info::{self, View};
 use crate::command::{Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, Shape};
 use crate::engine::Cx;
 
-pub static COMMANDS: &[&Command] = &[&INFO, &latency::LATENCY, &memory::MEMORY, &slowlog::SLOWLOG];
+pub static COMMANDS: &[&Command] =
+    &[&INFO, &latency::LATENCY, &memory::MEMORY, &monitor::MONITOR, &slowlog::SLOWLOG];
 
 static INFO: Command = Command {
     name: "info",

@@ -1,7 +1,9 @@
 //! The sections about what is going on: clients, counters, commands, errors, databases.
 
 use super::{Field, View, field, zero};
+use crate::engine::Session;
 use crate::engine::pause::PauseMode;
+use crate::engine::session::ClientKind;
 use std::fmt::Write;
 
 pub static CLIENTS: &[Field] = &[
@@ -19,8 +21,11 @@ pub static CLIENTS: &[Field] = &[
     field("blocked_clients", |view| {
         view.clients.iter().filter(|session| session.is_blocked()).count().to_string()
     }),
-    zero("tracking_clients"),
-    zero("pubsub_clients"),
+    field("tracking_clients", |view| view.server.tracking.clients().to_string()),
+    field("pubsub_clients", |view| {
+        let is_listening = |session: &&Session| session.kind == ClientKind::Pubsub;
+        view.clients.iter().filter(is_listening).count().to_string()
+    }),
     field("watching_clients", |view| {
         view.clients.iter().filter(|session| !session.watched.is_empty()).count().to_string()
     }),
@@ -87,9 +92,9 @@ pub static STATS: &[Field] = &[
     }),
     field("keyspace_hits", |view| view.keyspace.stats.hits.get().to_string()),
     field("keyspace_misses", |view| view.keyspace.stats.misses.get().to_string()),
-    zero("pubsub_channels"),
-    zero("pubsub_patterns"),
-    zero("pubsubshard_channels"),
+    field("pubsub_channels", |view| view.server.pubsub.counts().channels.to_string()),
+    field("pubsub_patterns", |view| view.server.pubsub.counts().patterns.to_string()),
+    field("pubsubshard_channels", |view| view.server.pubsub.counts().shard_channels.to_string()),
     zero("latest_fork_usec"),
     zero("total_forks"),
     zero("migrate_cached_sockets"),
@@ -100,9 +105,9 @@ pub static STATS: &[Field] = &[
     zero("active_defrag_key_misses"),
     zero("total_active_defrag_time"),
     zero("current_active_defrag_time"),
-    zero("tracking_total_keys"),
-    zero("tracking_total_items"),
-    zero("tracking_total_prefixes"),
+    field("tracking_total_keys", |view| view.server.tracking.keys().to_string()),
+    field("tracking_total_items", |view| view.server.tracking.items().to_string()),
+    field("tracking_total_prefixes", |view| view.server.tracking.prefixes().to_string()),
     zero("unexpected_error_replies"),
     field("total_error_replies", |view| view.server.stats.errors_total.to_string()),
     zero("dump_payload_sanitizations"),

@@ -128,6 +128,11 @@ pub(crate) fn edit_or_make<R>(
     if let Some(result) = edit_zset(cx, key, &edit)? {
         return Ok(result);
     }
+    Ok(make(cx, key, edit))
+}
+
+/// Puts a new sorted set in place of whatever the key held.
+fn make<R>(cx: &mut Cx<'_>, key: &Key<'_>, edit: impl FnOnce(&mut ZSetMut<'_>) -> R) -> R {
     let mut bytes = listpack::new_empty();
     let mut zset = ZSetMut::Listpack(&mut bytes);
     let result = edit(&mut zset);
@@ -139,7 +144,7 @@ pub(crate) fn edit_or_make<R>(
     };
     entry.set_clock(cx.keys.access().fresh());
     cx.keys.put(key.hash, entry);
-    Ok(result)
+    result
 }
 
 /// Puts a sorted set of these members in place of whatever the key held, and tells; without members
@@ -152,19 +157,18 @@ pub(crate) fn store<'m>(
 ) {
     let count = members.len();
     cx.reply.integer(count as i64);
-    let existed = cx.keys.delete(key);
+    cx.keys.settle(key);
     if count > 0 {
         let limits = limits(cx);
         let longest = members.clone().map(|(member, _)| member.len()).max().unwrap_or(0);
-        let made = edit_or_make(cx, key, |zset| {
+        make(cx, key, |zset| {
             zset.prepare_for(count, longest, &limits);
             for (member, score) in members.clone() {
                 zset.set(member, score, &limits);
             }
         });
-        made.expect("the key was just deleted");
         cx.keys.changed(key, EventClasses::ZSET, event);
-    } else if existed {
+    } else if cx.keys.delete(key) {
         cx.keys.changed(key, EventClasses::GENERIC, "del");
     }
 }

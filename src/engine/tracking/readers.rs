@@ -1,0 +1,131 @@
+//! Who has read which key since it last changed.
+//!
+//! Keys are kept by their bytes. Their hashes would take less, but a key that is forgotten for lack
+//! of room must be named to those who have read it, and two keys of one hash would be one. Rows lie
+//! side by side, found by a table of their places, so that any of them can be drawn at random in
+//! constant time; the last row moves to the place of the one that goes. A row's readers are sorted:
+//! reading a key again that a thousand others have read costs ten comparisons.
+
+use crate::engine::ClientId;
+use crate::structs::prng::Prng;
+use hashbrown::HashTable;
+
+struct Row {
+    hash: u64,
+    key: Box<[u8]>,
+    /// Sorted, without duplicates, never empty.
+    readers: Vec<ClientId>,
+}
+
+#[derive(Default)]
+pub struct Readers {
+    rows: Vec<Row>,
+    places: HashTable<usize>,
+    items: usize,
+}
+
+impl Readers {
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The number of pairs of a key and a reader.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    pub fn clear(&mut self) {
+        *self = Readers::default();
+    }
+
+    pub fn add(&mut self, hash: u64, key: &[u8], reader: ClientId) {
+        let rows = &mut self.rows;
+        if let Some(place) = self.places.find(hash, |place| *rows[*place].key == *key) {
+            let readers = &mut rows[*place].readers;
+            if let Err(at) = readers.binary_search(&reader) {
+                readers.insert(at, reader);
+                self.items += 1;
+            }
+            return;
+        }
+        let place = rows.len();
+        rows.push(Row { hash, key: key.into(), readers: vec![reader] });
+        self.places.insert_unique(hash, place, |place| rows[*place].hash);
+        self.items += 1;
+    }
+
+    /// Forgets a key; who has read it.
+    pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<Vec<ClientId>> {
+        let place = *self.places.find(hash, |place| *self.rows[*place].key == *key)?;
+        Some(self.remove(place).readers)
+    }
+
+    /// Forgets any key.
+    pub fn take_random(&mut self, prng: &mut Prng) -> Option<(Box<[u8]>, Vec<ClientId>)> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        let place = prng.below(self.rows.len() as u64) as usize;
+        let row = self.remove(place);
+        Some((row.key, row.readers))
+    }
+
+    fn remove(&mut self, place: usize) -> Row {
+        let hash = self.rows[place].hash;
+        let Ok(entry) = self.places.find_entry(hash, |other| *other == place) else {
+            unreachable!("each row has its place");
+        };
+        entry.remove();
+        let row = self.rows.swap_remove(place);
+        self.items -= row.readers.len();
+        // The last row has moved here, unless it was the one.
+        if let Some(moved) = self.rows.get(place) {
+            let old = self.rows.len();
+            let found = self.places.find_mut(moved.hash, |other| *other == old);
+            *found.expect("each row has its place") = place;
+        }
+        row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Clients, Peer, Session};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// Whatever is read and forgotten, a map of sets says the same.
+    #[test]
+    fn random_reads_agree_with_a_map_of_sets() {
+        let mut prng = Prng::seeded(5);
+        let mut clients = Clients::default();
+        let ids: Vec<ClientId> =
+            (0..6).map(|_| clients.add(|id| Session::new(id, Peer::internal(), 0))).collect();
+        let mut readers = Readers::default();
+        let mut model: BTreeMap<Vec<u8>, BTreeSet<ClientId>> = BTreeMap::new();
+        for _ in 0..5000 {
+            let key = vec![b'a' + prng.below(20) as u8];
+            // Few hashes, so that keys share them.
+            let hash = u64::from(key[0] % 7);
+            match prng.below(8) {
+                0 => {
+                    let taken = readers.take(hash, &key).map(BTreeSet::from_iter);
+                    assert_eq!(taken, model.remove(&key));
+                }
+                1 => {
+                    if let Some((key, taken)) = readers.take_random(&mut prng) {
+                        assert_eq!(model.remove(&*key), Some(taken.into_iter().collect()));
+                    }
+                }
+                _ => {
+                    let reader = ids[prng.below(6) as usize];
+                    readers.add(hash, &key, reader);
+                    model.entry(key).or_default().insert(reader);
+                }
+            }
+            assert_eq!(readers.len(), model.len());
+            assert_eq!(readers.items(), model.values().map(BTreeSet::len).sum::<usize>());
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! MONITOR: shows a client every command that the server runs.
+
+use crate::command::{Args, Arity, Command, CommandError, CommandResult, Flags, Group};
+use crate::engine::Cx;
+
+pub(super) static MONITOR: Command = Command {
+    name: "monitor",
+    group: Group::Server,
+    summary: "Shows all commands that the server runs, as they are run, but for dangerous ones.",
+    complexity: "O(1), and O(N) with N watchers for each command from then on",
+    arity: Arity::exactly(1),
+    flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE),
+    example: "> MONITOR\nOK",
+    run: monitor,
+    ..Command::BASE
+};
+
+fn monitor(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    if cx.in_transaction {
+        return Err(CommandError::Fixed("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+    }
+    // Redis does not answer who watches already.
+    let client = cx.client;
+    if !std::mem::replace(&mut cx.session_mut().is_monitor, true) {
+        cx.server.monitors.push(client);
+        cx.reply.ok();
+    }
+    Ok(())
+}
