@@ -19,7 +19,8 @@ conform:
 
 # The tests of the files with unchecked code, under the address sanitizer.
 asan:
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --lib --target x86_64-unknown-linux-gnu -- entry trie types
+    LSAN_OPTIONS=suppressions=fuzz/leaks.txt RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+        cargo test --lib --target x86_64-unknown-linux-gnu -- entry trie types
 
 # Fuzzes one target of fuzz/fuzz_targets. Needs cargo-fuzz. Without the address sanitizer and with
 # little optimization, for all of it together builds for a quarter of an hour.
