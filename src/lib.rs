@@ -9,6 +9,7 @@
 //! - [`command`]: what a command record is, the argument cursor, error texts, the table;
 //! - [`engine`]: the single-threaded executor, pure: requests and time in, replies and effects out;
 //! - [`observe`]: INFO, statistics, memory figures;
+//! - [`persist`]: RDB files, the append-only file, and when a write is durable;
 //! - [`pubsub`]: who listens to which channel, and what messages look like;
 //! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio.
 
@@ -18,6 +19,7 @@ pub mod engine;
 pub mod keyspace;
 pub mod net;
 pub mod observe;
+pub mod persist;
 pub mod pubsub;
 pub mod resp;
 pub mod structs;

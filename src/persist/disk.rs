@@ -1,0 +1,102 @@
+//! The disk as persistence sees it: few operations, each of which can fail or be cut off.
+//!
+//! All of `persist` reaches files through [`Disk`], so that the tests can put one in its place that
+//! keeps a live and a durable image of every file, fails any call with any error, and loses power
+//! between any two. What is appended or renamed is durable only after the sync that covers it: of
+//! a file's bytes [`DiskFile::sync`], of names [`Disk::sync_directory`].
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+/// An open file that grows at its end. It may be synced on one thread while another appends.
+pub trait DiskFile: Send + Sync {
+    /// Appends some of the bytes, at least one; how many.
+    fn append(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Makes everything durable that was appended before this call.
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts the file to a length.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+pub trait Disk: Send + Sync {
+    /// Makes an empty file, in place of one of this name.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file to append to it; makes it if it is not there.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
+    /// The file's length in bytes.
+    fn len(&self, path: &Path) -> io::Result<u64>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a directory unless it is there.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, in no order.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Makes the names of a directory durable.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The disk of the system.
+pub struct SystemDisk;
+
+impl DiskFile for File {
+    fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut file = self;
+        file.write(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+}
+
+impl Disk for SystemDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        // Opened for appending, so that what follows a truncation goes to the new end.
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.set_len(0)?;
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(OpenOptions::new().append(true).create(true).open(path)?))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        fs::metadata(path).map(|metadata| metadata.len())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(path)?;
+        names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}

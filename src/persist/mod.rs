@@ -1,0 +1,7 @@
+//! What outlives the process: snapshots in RDB files, the append-only file, and the rules by which
+//! a write counts as durable.
+//!
+//! Nothing here forks or stops the executor: files are written from snapshots of the keyspace, on
+//! threads of their own. [`disk`] is the only way to the files.
+
+pub mod disk;
