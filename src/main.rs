@@ -5,6 +5,7 @@ use rufous::config::{self, Config, LoadError};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::{memory, process};
+use rufous::persist::disk::SystemDisk;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
             std::env::current_dir()
         },
         room_for_clients: |wanted| net::limits::open_files_for(wanted).unwrap_or(0),
+        disk: std::sync::Arc::new(SystemDisk),
         config_path: loaded.path,
         executable: executable(),
         process_id: std::process::id(),

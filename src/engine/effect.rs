@@ -4,6 +4,7 @@
 //! driver carries them out in order, after the command that left them and before the next one.
 
 use super::ClientId;
+use super::saving::SaveJob;
 use crate::command::CommandError;
 use crate::config::{Config, Directive};
 use crate::keyspace::Garbage;
@@ -40,6 +41,9 @@ pub enum Effect {
     Close { client: ClientId },
     /// Run a job; its reply is handed to `Engine::finish_job`.
     Run { client: ClientId, job: Job },
+    /// Run a job that writes files, when those before it have ended; its outcome is handed to
+    /// `Engine::finish_save`.
+    Save(SaveJob),
     /// Free something big elsewhere.
     Free(Garbage),
     /// The executor itself is to stand still (DEBUG SLEEP).

@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
 //! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`],
-//! [`eviction`], [`cron`].
+//! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
 pub mod blocking;
 mod client_eviction;
@@ -22,10 +22,13 @@ mod delivery;
 mod dispatch;
 mod effect;
 pub mod eviction;
+pub mod loading;
 pub mod pause;
 pub mod propagate;
+pub mod saving;
 pub mod server;
 pub mod session;
+mod shutdown;
 #[cfg(test)]
 pub mod testing;
 pub mod tracking;
@@ -36,6 +39,7 @@ pub use clock::{Clock, Now};
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
 pub use effect::{Effect, Job, JobReply, ListenChange};
+pub use saving::{SaveJob, SaveOutcome};
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
 
@@ -89,6 +93,10 @@ impl Engine {
         self.server.clock.tick(now);
         self.keyspace.now_ms = now.unix_us / 1000;
         self.keyspace.access.set_now(self.keyspace.now_ms);
+        if self.server.saving.last_save_unix_seconds == 0 {
+            // What is there at the start counts as saved.
+            self.server.saving.last_save_unix_seconds = self.keyspace.now_ms / 1000;
+        }
         self.expire_few_fields();
     }
 

@@ -4,8 +4,11 @@
 use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
+use super::loading::{LastLoad, Loading};
 use super::pause::Pause;
 use super::propagate::Propagation;
+use super::saving::Saving;
+use super::shutdown::Shutdown;
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
 use super::{ClientId, Effect, Session};
@@ -17,10 +20,12 @@ use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
+use crate::persist::disk::{Disk, MemoryDisk};
 use crate::pubsub::{Registry, notify};
 use crate::structs::prng::Prng;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What the engine is told of the process it runs in.
 #[derive(Clone)]
@@ -44,6 +49,8 @@ pub struct ServerParts {
     /// Makes room for so many clients, and says how many there is room for (CONFIG SET
     /// maxclients).
     pub room_for_clients: fn(u32) -> u32,
+    /// Where data files are kept.
+    pub disk: Arc<dyn Disk>,
     /// The configuration file, for CONFIG REWRITE and INFO.
     pub config_path: Option<PathBuf>,
     pub executable: String,
@@ -63,6 +70,7 @@ impl Default for ServerParts {
             purge_in_background: |_| {},
             change_directory: |path| Ok(path.to_owned()),
             room_for_clients: |wanted| wanted,
+            disk: Arc::new(MemoryDisk::default()),
             config_path: None,
             executable: String::new(),
             process_id: 0,
@@ -96,9 +104,14 @@ pub struct Server {
     pub replication_id: String,
     pub memory_at_start: usize,
     pub memory_peak: usize,
-    pub last_save_unix_seconds: u64,
-    /// The dirty count at the last save.
-    pub dirty_at_save: u64,
+    pub saving: Saving,
+    /// The dataset is being read.
+    pub loading: Option<Loading>,
+    pub last_load: LastLoad,
+    /// The server is about to end.
+    pub shutdown: Option<Shutdown>,
+    /// Function libraries of the dataset that was loaded, kept as they are.
+    pub function_libraries: Vec<Vec<u8>>,
     /// Objects handed to the freeing thread so far.
     pub lazy_free_total: u64,
     /// Objects that thread had freed at the last CONFIG RESETSTAT.
@@ -139,8 +152,11 @@ impl Server {
             parts,
             memory_at_start: used,
             memory_peak: used,
-            last_save_unix_seconds: 0,
-            dirty_at_save: 0,
+            saving: Saving::default(),
+            loading: None,
+            last_load: LastLoad::default(),
+            shutdown: None,
+            function_libraries: Vec::new(),
             lazy_free_total: 0,
             lazy_freed_at_reset: 0,
             is_cron_paused: false,
@@ -194,16 +210,6 @@ impl Server {
         self.eviction.reset();
         self.lazy_freed_at_reset = self.stats.lazy_freed_objects;
         self.memory_peak = (self.parts.used_memory)();
-    }
-
-    /// Ends the process in good order; `unsaved` changes are lost.
-    pub fn shut_down(&mut self, unsaved: u64) {
-        tracing::warn!("User requested shutdown...");
-        if unsaved > 0 {
-            tracing::warn!("{unsaved} changes were not saved: this version keeps no files.");
-        }
-        tracing::warn!("Redis is now ready to exit, bye bye...");
-        self.effects.push(Effect::Exit(0));
     }
 
     /// Brings what depends on a directive in line with the configuration.

@@ -9,6 +9,7 @@ mod connection;
 mod jobs;
 pub mod limits;
 mod listener;
+mod loader;
 pub mod logging;
 mod pool;
 mod signals;
@@ -109,6 +110,9 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
+        if loader::load(&net).await.is_err() {
+            return Ok(net.exit_code.get().unwrap_or(1));
+        }
         for kind in listening {
             tracing::info!("Ready to accept connections {kind}");
         }

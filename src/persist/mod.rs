@@ -4,4 +4,8 @@
 //! Nothing here forks or stops the executor: files are written from snapshots of the keyspace, on
 //! threads of their own. [`disk`] is the only way to the files.
 
+pub mod commands;
 pub mod disk;
+pub mod load;
+pub mod rdb;
+pub mod snapshot;

@@ -1,5 +1,4 @@
-//! The sections about the process and its relations: server, persistence, replication, CPU,
-//! cluster.
+//! The sections about the process and its relations: server, replication, CPU, cluster.
 
 use super::{Field, field, zero};
 use crate::config::REDIS_VERSION;
@@ -39,41 +38,6 @@ pub static SERVER: &[Field] = &[
         format!("name=tcp,{bound},port={}", view.server.config.port)
     }),
     field("rufous_version", |_| env!("CARGO_PKG_VERSION").to_owned()),
-];
-
-pub static PERSISTENCE: &[Field] = &[
-    zero("loading"),
-    zero("async_loading"),
-    zero("current_cow_peak"),
-    zero("current_cow_size"),
-    zero("current_cow_size_age"),
-    field("current_fork_perc", |_| "0.00".to_owned()),
-    zero("current_save_keys_processed"),
-    zero("current_save_keys_total"),
-    field("rdb_changes_since_last_save", |view| {
-        (view.keyspace.changes.dirty - view.server.dirty_at_save).to_string()
-    }),
-    zero("rdb_bgsave_in_progress"),
-    field("rdb_last_save_time", |view| view.server.last_save_unix_seconds.to_string()),
-    field("rdb_last_bgsave_status", |_| "ok".to_owned()),
-    field("rdb_last_bgsave_time_sec", |_| "-1".to_owned()),
-    field("rdb_current_bgsave_time_sec", |_| "-1".to_owned()),
-    zero("rdb_saves"),
-    zero("rdb_last_cow_size"),
-    zero("rdb_last_load_keys_expired"),
-    zero("rdb_last_load_keys_loaded"),
-    zero("aof_enabled"),
-    zero("aof_rewrite_in_progress"),
-    zero("aof_rewrite_scheduled"),
-    field("aof_last_rewrite_time_sec", |_| "-1".to_owned()),
-    field("aof_current_rewrite_time_sec", |_| "-1".to_owned()),
-    field("aof_last_bgrewrite_status", |_| "ok".to_owned()),
-    zero("aof_rewrites"),
-    zero("aof_rewrites_consecutive_failures"),
-    field("aof_last_write_status", |_| "ok".to_owned()),
-    zero("aof_last_cow_size"),
-    zero("module_fork_in_progress"),
-    zero("module_fork_last_cow_size"),
 ];
 
 pub static REPLICATION: &[Field] = &[
