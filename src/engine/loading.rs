@@ -72,7 +72,7 @@ impl Engine {
         let config = &self.server.config;
         Reading {
             options: LoadOptions {
-                limits: Limits,
+                limits: Limits::of(config, self.keyspace.hash_key()),
                 now_ms: self.keyspace.now_ms,
                 drops_expired: true,
                 access: self.keyspace.access.clone(),

@@ -126,6 +126,11 @@ impl Keyspace {
         Ok(())
     }
 
+    /// Adds an entry of a snapshot; yields the one that it replaced. Nobody is told.
+    pub fn insert_loaded(&mut self, db: usize, hash: u64, entry: Entry) -> Option<Entry> {
+        self.dbs[db].insert(hash, entry)
+    }
+
     /// The keyspace as a client of database `db` sees it.
     pub fn keys(&mut self, db: usize) -> Keys<'_> {
         Keys::new(self, db)
