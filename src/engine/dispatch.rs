@@ -308,9 +308,10 @@ fn command_fits_transaction(cx: &Cx<'_>, command: &'static Command) -> Result<()
 
 const SNAPSHOTS_FAIL: CommandError = CommandError::Fixed(
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
-     disk. Commands that may modify the data set are disabled, because this instance is configured \
-     to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). \
-     Please check the Redis logs for details about the RDB error.",
+     disk. Commands that may modify the data set are disabled, because this instance is \
+     configured to report errors during writes if RDB snapshotting fails \
+     (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
+     error.",
 );
 
 /// While snapshots cannot be written, nothing may change that would only be lost.
