@@ -29,7 +29,7 @@ impl Engine {
 
     /// Takes away some keys and fields whose time has come; true if more are due.
     pub fn expire_due(&mut self) -> bool {
-        if self.server.is_cron_paused {
+        if !self.may_expire() {
             return false;
         }
         self.server.clock.lap_ns();
@@ -50,16 +50,23 @@ impl Engine {
     /// hash the fields are not there in any case.
     pub(super) fn expire_few_fields(&mut self) {
         let is_due = self.keyspace.earliest_field_deadline_ms() < self.keyspace.now_ms;
-        if is_due && !self.server.is_cron_paused {
+        if is_due && self.may_expire() {
             self.keyspace.expire_due_fields(EXPIRE_FIELDS_TICK);
             dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
         }
     }
 
+    /// Whether keys may go whose time has come: not while writes are paused, when the data is to
+    /// stay as it is.
+    fn may_expire(&self) -> bool {
+        let mono_ms = self.server.clock.mono_ms();
+        !self.server.is_cron_paused && !self.server.pause.is_active(mono_ms, true)
+    }
+
     /// When, on the wall clock, the next key or field may expire.
     pub fn next_expiry_unix_ms(&self) -> Option<u64> {
         let at_ms = self.keyspace.earliest_deadline_ms();
-        let runs = self.keyspace.expires_actively && !self.server.is_cron_paused;
+        let runs = self.keyspace.expires_actively && self.may_expire();
         (runs && at_ms != u64::MAX).then_some(at_ms)
     }
 
@@ -75,6 +82,7 @@ impl Engine {
             self.wake(client);
         }
         self.serve_waits();
+        self.server.effects.push(Effect::WakeTimer);
     }
 
     /// Lets a waiting client's next request be tried.

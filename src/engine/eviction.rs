@@ -190,7 +190,9 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Ro
     let elapsed_ns = |server: &Server| (server.parts.ticks)().saturating_sub(started);
     let mut room = Room::Enough;
     let mut keys = 0;
-    while counted_bytes(space, clients, server) > limit {
+    // What has to be told of the keys that go is not there for long, and makes no more of them go.
+    let mut told = Told::from(server);
+    while counted_bytes(space, clients, server).saturating_sub(told.bytes) > limit {
         if space.evict_one(policy, samples) == Eviction::Nothing {
             room = Room::None;
             break;
@@ -199,6 +201,7 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Ro
         if keys % KEYS_BETWEEN_CLOCKS == 0 {
             // Entries that another thread frees, events and deletions are handed on in between.
             dispatch::settle(space, clients, server, None);
+            told.count(server);
             if elapsed_ns(server) > limit_ns {
                 room = Room::Making;
                 break;
@@ -209,6 +212,31 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Ro
     let elapsed_ns = elapsed_ns(server);
     server.observe_latency("eviction-cycle", elapsed_ns);
     room
+}
+
+/// The memory of the messages that wait to be sent, from a moment on.
+struct Told {
+    seen: usize,
+    bytes: u64,
+}
+
+impl Told {
+    fn from(server: &Server) -> Told {
+        Told { seen: server.effects.len(), bytes: 0 }
+    }
+
+    fn count(&mut self, server: &Server) {
+        for effect in server.effects.iter().skip(self.seen) {
+            self.bytes += match effect {
+                Effect::Push { bytes, .. } => bytes.own_memory() as u64,
+                Effect::Broadcast { clients, bytes } => {
+                    (size_of_val(&clients[..]) + bytes.capacity()) as u64
+                }
+                _ => 0,
+            };
+        }
+        self.seen = server.effects.len();
+    }
 }
 
 /// How long a slice may take: half a millisecond at 10, from there on 15 % more with each step;

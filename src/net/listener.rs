@@ -357,7 +357,8 @@ pub fn check_output_limits(net: &Net, engine: &mut Engine) {
 pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut Io) {
     let Some(session) = engine.clients.get(connection.client) else { return };
     let config = &engine.server.config;
-    let waiting = io.out.len() as u64;
+    // What CLIENT LIST shows as omem is what the limits are about.
+    let waiting = io.out.len().saturating_sub(OUTPUT_FREE_BYTES) as u64;
     let limit = match session.kind {
         ClientKind::Normal if engine.server.requires_auth(session) => {
             let unread = READ_OUTPUT_UNAUTHENTICATED_MAX;

@@ -29,10 +29,9 @@ fn run_cron(net: &Rc<Net>) {
     engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
     engine.cron();
     engine.end_waits();
-    listener::check_output_limits(net, &mut engine);
     engine.end_turn();
     turn::carry_out(net, &mut engine);
-    turn::check_slow_readers(net, &mut engine);
+    listener::check_output_limits(net, &mut engine);
 }
 
 /// Takes some expired keys away; true if more are due.

@@ -320,16 +320,6 @@ fn broadcast(net: &Rc<Net>, engine: &mut Engine, clients: &[ClientId], bytes: &S
     }
 }
 
-/// Closes clients that have left too much unread for too long, though nothing more is sent to them.
-pub fn check_slow_readers(net: &Net, engine: &mut Engine) {
-    for connection in net.connections.borrow().iter().flatten() {
-        let io = &mut *connection.io.borrow_mut();
-        if io.over_soft_limit.is_some() && !connection.is_closed.get() {
-            super::listener::check_output_limit(engine, connection, io);
-        }
-    }
-}
-
 fn flush_dirty(net: &Rc<Net>, engine: &mut Engine, share: usize) {
     let dirty = std::mem::take(&mut *net.dirty.borrow_mut());
     for connection in &dirty {
