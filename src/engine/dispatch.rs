@@ -6,7 +6,7 @@
 
 use super::session::{ClientKind, ReplyMode, Suspension};
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
-use super::{eviction, transaction};
+use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
 use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
 use crate::keyspace::{HashKey, Keyspace};
@@ -386,6 +386,7 @@ pub(super) fn call(
     let db = cx.keys.db;
     let dirty = cx.keys.space().changes.dirty;
     let start = cx.reply.buffer().mark();
+    let len_before = cx.reply.buffer().len();
 
     if !cx.in_transaction {
         cx.session_mut().last_command = Some(id);
@@ -402,6 +403,10 @@ pub(super) fn call(
     let elapsed_ns = cx.server.clock.lap_ns();
     // A command that waits counts once, when it ends.
     if cx.session().suspension != Some(Suspension::Blocked) {
+        if let Some(sample) = cx.server.hot_keys.sample(elapsed_ns) {
+            let reply_bytes = cx.reply.buffer().len().saturating_sub(len_before);
+            hot_keys::record(cx, id, &request, db, elapsed_ns, reply_bytes, sample);
+        }
         cx.server.stats.called(id, elapsed_ns, failed);
         if cx.server.config.latency_tracking {
             cx.server.stats.histograms.record(id, elapsed_ns);

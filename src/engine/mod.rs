@@ -22,6 +22,7 @@ mod delivery;
 mod dispatch;
 mod effect;
 pub mod eviction;
+pub mod hot_keys;
 pub mod pause;
 pub mod propagate;
 pub mod server;

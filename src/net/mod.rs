@@ -6,6 +6,7 @@
 //! requests are prefetched and executed as a batch ([`turn`]).
 
 mod connection;
+pub mod healthcheck;
 mod jobs;
 pub mod limits;
 mod listener;

@@ -40,6 +40,7 @@ fn turn(net: &Rc<Net>) -> bool {
     carry_out(net, &mut engine);
     let mut window = Window::default();
     let mut out_of_time = false;
+    let commands_before = engine.server.stats.commands_total;
     while !out_of_time && window.fill(net, &engine) {
         window.execute(net, &mut engine);
         out_of_time = started.elapsed() > TURN_MAX;
@@ -50,8 +51,8 @@ fn turn(net: &Rc<Net>) -> bool {
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
-    engine.server.stats.turns_total += 1;
-    engine.server.stats.turn_us_total += u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+    let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+    engine.server.stats.turn_ended(elapsed_us, commands_before);
     left
 }
 

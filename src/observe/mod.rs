@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod commands;
+pub mod hot_keys;
 pub mod info;
 pub mod latency;
 pub mod memory;

@@ -1,6 +1,7 @@
-//! INFO, MEMORY ([`memory`]), MONITOR ([`monitor`]), SLOWLOG ([`slowlog`]) and LATENCY
-//! ([`latency`]).
+//! INFO, HOTKEYS ([`hotkeys`]), LATENCY ([`latency`]), MEMORY ([`memory`]), MONITOR ([`monitor`])
+//! and SLOWLOG ([`slowlog`]).
 
+mod hotkeys;
 mod latency;
 mod memory;
 mod monitor;
@@ -10,8 +11,14 @@ use super::info::{self, View};
 use crate::command::{Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, Shape};
 use crate::engine::Cx;
 
-pub static COMMANDS: &[&Command] =
-    &[&INFO, &latency::LATENCY, &memory::MEMORY, &monitor::MONITOR, &slowlog::SLOWLOG];
+pub static COMMANDS: &[&Command] = &[
+    &hotkeys::HOTKEYS,
+    &INFO,
+    &latency::LATENCY,
+    &memory::MEMORY,
+    &monitor::MONITOR,
+    &slowlog::SLOWLOG,
+];
 
 static INFO: Command = Command {
     name: "info",

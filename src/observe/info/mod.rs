@@ -6,6 +6,7 @@
 //! exist yet print what a Redis that does not use the feature prints.
 
 mod activity;
+mod hot_keys;
 pub mod memory;
 mod server;
 
@@ -46,37 +47,80 @@ enum Lines {
     Listed(fn(&View<'_>, &mut String)),
 }
 
+/// Unless it is asked for by its name, a section is shown...
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    /// when no section is asked for, and by `all` and `everything`.
+    ByDefault,
+    /// by `all` and `everything`.
+    ByAll,
+    /// by `everything`: Redis has no such section.
+    ByEverything,
+    /// by nothing else.
+    ByName,
+}
+
 pub struct Section {
     title: &'static str,
-    /// Shown when no section is asked for.
-    is_default: bool,
+    shown: Shown,
     lines: Lines,
 }
 
 static SECTIONS: &[Section] = &[
-    Section { title: "Server", is_default: true, lines: Lines::Fields(server::SERVER) },
-    Section { title: "Clients", is_default: true, lines: Lines::Fields(activity::CLIENTS) },
-    Section { title: "Memory", is_default: true, lines: Lines::Fields(memory::MEMORY) },
-    Section { title: "Persistence", is_default: true, lines: Lines::Fields(server::PERSISTENCE) },
-    Section { title: "Stats", is_default: true, lines: Lines::Fields(activity::STATS) },
-    Section { title: "Replication", is_default: true, lines: Lines::Fields(server::REPLICATION) },
-    Section { title: "CPU", is_default: true, lines: Lines::Fields(server::CPU) },
-    Section { title: "Modules", is_default: true, lines: Lines::Fields(&[]) },
-    Section { title: "Commandstats", is_default: false, lines: Lines::Listed(activity::commands) },
-    Section { title: "Errorstats", is_default: true, lines: Lines::Listed(activity::errors) },
-    Section { title: "Latencystats", is_default: false, lines: Lines::Listed(activity::latencies) },
-    Section { title: "Cluster", is_default: true, lines: Lines::Fields(server::CLUSTER) },
-    Section { title: "Keyspace", is_default: true, lines: Lines::Listed(activity::databases) },
+    Section { title: "Server", shown: Shown::ByDefault, lines: Lines::Fields(server::SERVER) },
+    Section { title: "Clients", shown: Shown::ByDefault, lines: Lines::Fields(activity::CLIENTS) },
+    Section { title: "Memory", shown: Shown::ByDefault, lines: Lines::Fields(memory::MEMORY) },
+    Section {
+        title: "Persistence",
+        shown: Shown::ByDefault,
+        lines: Lines::Fields(server::PERSISTENCE),
+    },
+    Section { title: "Stats", shown: Shown::ByDefault, lines: Lines::Fields(activity::STATS) },
+    Section {
+        title: "Replication",
+        shown: Shown::ByDefault,
+        lines: Lines::Fields(server::REPLICATION),
+    },
+    Section { title: "CPU", shown: Shown::ByDefault, lines: Lines::Fields(server::CPU) },
+    Section { title: "Modules", shown: Shown::ByDefault, lines: Lines::Fields(&[]) },
+    Section {
+        title: "Commandstats",
+        shown: Shown::ByAll,
+        lines: Lines::Listed(activity::commands),
+    },
+    Section {
+        title: "Errorstats",
+        shown: Shown::ByDefault,
+        lines: Lines::Listed(activity::errors),
+    },
+    Section {
+        title: "Latencystats",
+        shown: Shown::ByAll,
+        lines: Lines::Listed(activity::latencies),
+    },
+    Section { title: "Cluster", shown: Shown::ByDefault, lines: Lines::Fields(server::CLUSTER) },
+    Section {
+        title: "Keyspace",
+        shown: Shown::ByDefault,
+        lines: Lines::Listed(activity::databases),
+    },
+    Section { title: "Debug", shown: Shown::ByName, lines: Lines::Fields(activity::DEBUG) },
+    Section { title: "Hotkeys", shown: Shown::ByEverything, lines: Lines::Listed(hot_keys::lines) },
 ];
 
 /// The sections that were asked for, in their own order; none means the default ones.
 pub fn report(view: &View<'_>, asked: &[&[u8]]) -> String {
     let names = |word: &str| asked.iter().any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
-    let all = names("all") || names("everything");
-    let default = asked.is_empty() || names("default");
+    let widest = if names("everything") {
+        Some(Shown::ByEverything)
+    } else if names("all") {
+        Some(Shown::ByAll)
+    } else {
+        (asked.is_empty() || names("default")).then_some(Shown::ByDefault)
+    };
     let mut text = String::with_capacity(8 * 1024);
     for section in SECTIONS {
-        if all || (default && section.is_default) || names(section.title) {
+        if widest.is_some_and(|widest| section.shown <= widest) || names(section.title) {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
