@@ -234,6 +234,7 @@ impl Wanted {
         }
         const METRICS: CommandError = CommandError::Fixed("ERR METRICS count must be 1 or 2");
         let metrics = args.integer_in(1..=2, METRICS);
+        args.check()?;
         let (mut has_time, mut has_bytes) = (false, false);
         for _ in 0..metrics {
             if !has_time && args.option("cpu") {

@@ -26,6 +26,14 @@ pub struct View<'a> {
     pub process: ProcessFigures,
 }
 
+impl<'a> View<'a> {
+    /// The state of the server, as it is now.
+    pub fn new(server: &'a Server, keyspace: &'a Keyspace, clients: &'a Clients) -> View<'a> {
+        let (memory, process) = ((server.parts.memory)(), (server.parts.process)());
+        View { server, keyspace, clients, memory, process }
+    }
+}
+
 /// One line `name:value`.
 pub struct Field {
     name: &'static str,
@@ -143,6 +151,20 @@ fn put_section(view: &View<'_>, section: &Section, text: &mut String) {
         }
         Lines::Listed(list) => list(view, text),
     }
+}
+
+/// All fields, in order, each with what computes its value.
+pub fn values(view: &View<'_>) -> impl Iterator<Item = (&'static str, impl Fn() -> String)> {
+    let fields = SECTIONS.iter().flat_map(|section| match section.lines {
+        Lines::Fields(fields) => fields,
+        Lines::Listed(_) => &[],
+    });
+    fields.map(move |field| (field.name, move || (field.value)(view)))
+}
+
+/// The value of one field.
+pub fn value(view: &View<'_>, name: &str) -> Option<String> {
+    values(view).find(|(field, _)| *field == name).map(|(_, value)| value())
 }
 
 /// Whether a pattern names some section or field: for tests that walk the registry.
