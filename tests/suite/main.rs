@@ -3,7 +3,8 @@
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
 //! and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers` what
-//! listening clients do to a server, `interop` that the public tools work, `differential` that
+//! listening clients do to a server, `exporters` what monitoring tools read, `queue` and
+//! `workers` that jobs are done once, `interop` that the public tools work, `differential` that
 //! random commands get Redis's replies, `tidy` the shape of the source itself, `compatibility`
 //! that the generated document is fresh.
 
@@ -11,6 +12,7 @@ mod answer;
 mod client;
 mod compatibility;
 mod differential;
+mod exporters;
 mod interop;
 mod laws;
 mod limits;
@@ -24,3 +26,4 @@ mod subscribers;
 mod tcp;
 mod tidy;
 mod transcript;
+mod workers;

@@ -140,7 +140,7 @@ fn hot_and_large_keys_are_shown() {
     assert!(large[0].ends_with(",key=\"large\""), "{large:?}");
     assert!(bench.info("all", "hot").is_empty() && !bench.info("everything", "hot").is_empty());
     let answer = bench.ask("HOTKEYS GET");
-    assert!(answer.starts_with("*1|*32|$15|tracking-active|:0|$12|sample-ratio|:32|"), "{answer}");
+    assert!(answer.starts_with("*1|*30|$15|tracking-active|:0|$12|sample-ratio|:32|"), "{answer}");
     assert!(answer.contains("|$12|largest-keys|*1|*4|$5|large|:0|$6|string|:"), "{answer}");
     bench.ask("SELECT 0");
     bench.ask("DEL large");
