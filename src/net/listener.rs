@@ -356,8 +356,7 @@ pub fn check_output_limits(net: &Net, engine: &mut Engine) {
 pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut Io) {
     let Some(session) = engine.clients.get(connection.client) else { return };
     let config = &engine.server.config;
-    // What CLIENT LIST shows as omem is what the limits are about.
-    let waiting = io.out.len().saturating_sub(OUTPUT_FREE_BYTES) as u64;
+    let waiting = io.out.len() as u64;
     let limit = match session.kind {
         ClientKind::Normal if engine.server.requires_auth(session) => {
             let unread = READ_OUTPUT_UNAUTHENTICATED_MAX;
@@ -369,7 +368,9 @@ pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut
         ClientKind::Primary => OutputLimit::default(),
     };
     let over_hard = limit.hard_bytes > 0 && waiting >= limit.hard_bytes;
-    let over_soft = limit.soft_bytes > 0 && waiting >= limit.soft_bytes;
+    // What CLIENT LIST shows as omem is what users watch while time passes.
+    let shown = waiting.saturating_sub(OUTPUT_FREE_BYTES as u64);
+    let over_soft = limit.soft_bytes > 0 && shown >= limit.soft_bytes;
     let mut too_long = false;
     if over_soft {
         let since = io.over_soft_limit.get_or_insert_with(Instant::now);
@@ -378,11 +379,7 @@ pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut
         io.over_soft_limit = None;
     }
     if over_hard || too_long {
-        let line = crate::observe::clients::describe(&engine.server, session);
-        tracing::warn!(
-            "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
-        );
-        engine.server.stats.output_limit_disconnections += 1;
+        engine.note_output_overrun(connection.client);
         // What it would not read is freed now, before other clients' output grows.
         io.out = crate::resp::ReplyBuf::new();
         engine.clients.count_out(connection.client);

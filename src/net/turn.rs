@@ -124,10 +124,26 @@ impl Window {
 
     fn execute(&mut self, net: &Rc<Net>, engine: &mut Engine) {
         engine.server.clock.lap_ns();
-        for (connection, count) in self.members.drain(..) {
+        let mut members = self.members.drain(..);
+        for (connection, count) in members.by_ref() {
             run_batch(net, engine, &connection, count);
+            if is_out_of_time(engine) {
+                break;
+            }
+        }
+        // Those who had no turn come first in the next one.
+        let mut ready = net.ready.borrow_mut();
+        for (connection, _) in members.rev() {
+            if !connection.is_ready.replace(true) {
+                ready.push_front(connection);
+            }
         }
     }
+}
+
+/// Whether the turn has lasted long enough, as of the end of the last command.
+fn is_out_of_time(engine: &Engine) -> bool {
+    u128::from(engine.server.clock.since_tick_ns()) > TURN_MAX.as_nanos()
 }
 
 /// Runs the prepared requests of one connection, then sees what is next for it.
@@ -138,7 +154,7 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
         session.io.read_bytes_total = connection.io.borrow().read_bytes;
     }
     let mut at = 0;
-    while at < count && !connection.is_closed.get() {
+    while at < count && !connection.is_closed.get() && !(at > 0 && is_out_of_time(engine)) {
         let verdict = run_until_effect(net, engine, connection, &mut at, count);
         carry_out(net, engine);
         match verdict {
@@ -181,7 +197,7 @@ fn run_until_effect(
             io.reader.pop_front();
             *at += 1;
         }
-        if verdict != Verdict::Done || engine.has_effects() {
+        if verdict != Verdict::Done || engine.has_effects() || is_out_of_time(engine) {
             return verdict;
         }
     }
