@@ -390,6 +390,22 @@ mod tests {
         assert_eq!(f.keys(), 10);
     }
 
+    /// Otherwise the messages about keys that went would make more of them go.
+    #[test]
+    fn what_clients_are_told_of_it_makes_no_key_go() {
+        let mut f = fixture(EvictionPolicy::AllkeysRandom);
+        f.run("HELLO 3");
+        f.run("CLIENT TRACKING on");
+        for n in 0..100 {
+            let key = format!("{n}:{}", "x".repeat(1000));
+            f.run(&format!("SET {key} v"));
+            f.run(&format!("GET {key}"));
+        }
+        USED.set(150);
+        f.run("GET nothing");
+        assert_eq!(f.keys(), 100 - KEYS_BETWEEN_CLOCKS);
+    }
+
     #[test]
     fn what_is_being_freed_makes_no_key_go() {
         let mut f = fixture(EvictionPolicy::AllkeysLru);

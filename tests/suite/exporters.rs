@@ -279,7 +279,8 @@ fn the_health_check_exits_with_what_it_found() {
             &["--pass", "wrong"],
             None,
             Some(
-                "The server answers: WRONGPASS invalid username-password pair or user is disabled.\n",
+                "The server answers: WRONGPASS invalid username-password pair or user is \
+                 disabled.\n",
             ),
         ),
     ];
