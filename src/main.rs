@@ -6,6 +6,7 @@ use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::{memory, process};
 use rufous::persist::disk::SystemDisk;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     memory::count_this_thread();
     let args: Vec<Vec<u8>> =
-        std::env::args_os().skip(1).map(std::ffi::OsString::into_encoded_bytes).collect();
+        std::env::args_os().skip(1).map(OsString::into_encoded_bytes).collect();
     match args.first().map(Vec::as_slice) {
         Some(b"-v" | b"--version") => {
             println!("{}", version_line());
@@ -28,6 +29,16 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {}
+    }
+    if net::healthcheck::is_asked_for(&args) {
+        let password = std::env::var_os("REDISCLI_AUTH").map(OsString::into_encoded_bytes);
+        return match net::healthcheck::run(&args, password) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("{reason}");
+                ExitCode::FAILURE
+            }
+        };
     }
     match start(&args) {
         Ok(code) => ExitCode::from(code),
@@ -57,6 +68,10 @@ fn help() -> String {
                 .long("DIRECTIVE")
                 .help("Any directive of redis.conf, with its values; overrules the file"),
         )
+        .arg(clap::Arg::new("healthcheck").long("healthcheck").help(
+            "Exits with 0 if a server answers PONG at --host, --port or --unixsocket (with --pass \
+             or REDISCLI_AUTH, or as the FILE says), with 1 if not",
+        ))
         .arg(clap::Arg::new("version").short('v').long("version").help("Prints the version"))
         .arg(clap::Arg::new("help").short('h').long("help").help("Prints this"))
         .after_help("A lone - reads configuration lines from standard input.");

@@ -4,6 +4,7 @@
 use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
+use super::hot_keys::Walk;
 use super::loading::{LastLoad, Loading};
 use super::pause::Pause;
 use super::propagate::Propagation;
@@ -15,6 +16,7 @@ use super::{ClientId, Effect, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
+use crate::observe::hot_keys::HotKeys;
 use crate::observe::latency::{LatencyMonitor, Spike};
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
@@ -93,6 +95,8 @@ pub struct Server {
     pub tracking: Tracking,
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
+    pub hot_keys: HotKeys,
+    pub big_key_walk: Walk,
     pub pause: Pause,
     pub eviction: EvictionState,
     /// The log has been told that clients hold too much and none may be closed.
@@ -143,6 +147,8 @@ impl Server {
             tracking: Tracking::default(),
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
+            hot_keys: HotKeys::new(Prng::seeded(prng.next_u64())),
+            big_key_walk: Walk::default(),
             pause: Pause::default(),
             eviction: EvictionState::default(),
             has_told_of_clients: false,

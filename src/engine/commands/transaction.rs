@@ -74,6 +74,8 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     cx.in_transaction = false;
     cx.server.propagation.wrap_transaction(stream_start);
+    // The end of the transaction stands in the stream already, if it is needed.
+    cx.propagate_as(&[]);
     Ok(())
 }
 
