@@ -185,8 +185,10 @@ section "Snapshots" {
     "stop-writes-on-bgsave-error" => stop_writes_on_bgsave_error: bool = true;
         YES_NO, LIVE.later(), Nothing,
         "Refuses writes while the last snapshot has failed.";
-    "rdbcompression" => rdbcompression: bool = true; YES_NO, LIVE.later(), Nothing,
+    "rdbcompression" => rdbcompression: bool = true; YES_NO, LIVE, Nothing,
         "Compresses strings in snapshots.";
+    "rdb-save-version" => rdb_save_version: u32 = 11; int(10, 12), LIVE, Nothing,
+        "Version of snapshots and of DUMP: 10 for Redis 7.0, 11 for 7.2, 12 for 7.4.";
     "rdbchecksum" => rdbchecksum: bool = true; YES_NO, FIXED.later(), Nothing,
         "Ends snapshots with a checksum, and checks it when loading.";
     "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDump = SanitizeDump::No;

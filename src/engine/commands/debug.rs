@@ -6,12 +6,14 @@
 use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
 use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
-use crate::engine::{Cx, Effect};
+use crate::engine::{Cx, Effect, transaction};
 use crate::keyspace::digest::{self, Digest};
-use crate::keyspace::{Entry, Expiry, Key, NewValue};
+use crate::keyspace::{Entry, Expiry, Garbage, Key, NewValue};
+use crate::persist::rdb;
 use crate::resp::Protocol;
 use crate::structs::glob;
 use crate::types::Encoding;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 pub static COMMANDS: &[&Command] = &[&DEBUG];
@@ -126,6 +128,13 @@ static ROWS: &[Row] = &[
         run: quicklist_packed_threshold,
     },
     Row {
+        name: "reload",
+        syntax: " [MERGE] [NOFLUSH] [NOSAVE]",
+        doc: "Saves the dataset and loads it again.",
+        args: 0..=ANY,
+        run: reload,
+    },
+    Row {
         name: "replybuffer",
         syntax: " <PEAK-RESET-TIME|RESIZING> <value>",
         doc: "Does nothing: reply buffers are lent to clients that have replies to send.",
@@ -138,6 +147,13 @@ static ROWS: &[Row] = &[
         doc: "Stops or starts taking expired keys away that nobody asks for.",
         args: 1..=1,
         run: set_active_expire,
+    },
+    Row {
+        name: "set-skip-checksum-validation",
+        syntax: " <0|1>",
+        doc: "Believes payloads and snapshots without their checksums, or no longer.",
+        args: 1..=1,
+        run: set_skip_checksum_validation,
     },
     Row {
         name: "sleep",
@@ -386,9 +402,94 @@ fn protocol(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
+fn reload(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let (mut saves, mut empties, mut merges) = (true, true, false);
+    while !args.is_empty() {
+        if args.option("merge") {
+            merges = true;
+        } else if args.option("noflush") {
+            empties = false;
+        } else if args.option("nosave") {
+            saves = false;
+        } else {
+            return Err(CommandError::Fixed(
+                "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+            ));
+        }
+    }
+    if saves {
+        let bytes = save_in_memory(cx)?;
+        cx.server.reloaded = Some(std::sync::Arc::new(bytes));
+    }
+    let bytes = cx.server.reloaded.clone();
+    if empties {
+        empty_all(cx);
+    }
+    if let Some(bytes) = bytes
+        && let Err(fault) = load_from_memory(cx, &bytes, merges)
+    {
+        tracing::warn!("{fault}");
+        return Err(CommandError::Fixed(
+            "ERR Error trying to load the RDB dump, check server logs.",
+        ));
+    }
+    tracing::info!("DB reloaded by DEBUG RELOAD");
+    cx.reply.ok();
+    Ok(())
+}
+
+fn save_in_memory(cx: &mut Cx<'_>) -> Result<Vec<u8>, CommandError> {
+    let options = rdb::SaveOptions::of(&cx.server.config, cx.keys.access());
+    let now_ms = cx.keys.now_ms();
+    let dbs = cx.keys.space().dbs().iter().map(|db| db.snapshot(now_ms)).enumerate().collect();
+    let dataset = rdb::Dataset { dbs, ..rdb::Dataset::default() };
+    let mut bytes = Vec::new();
+    rdb::write(&dataset, &options, &mut bytes, &mut |_| ControlFlow::Continue(()))
+        .map_err(|error| CommandError::err(format_args!("{error}")))?;
+    Ok(bytes)
+}
+
+fn empty_all(cx: &mut Cx<'_>) {
+    for db in 0..cx.keys.db_count() {
+        transaction::touch_watched_keys(cx, db, None);
+        let removed = cx.keys.space().take_db(db);
+        cx.keys.space().changes.garbage.push(Garbage::Db(Box::new(removed)));
+    }
+    cx.invalidate_everything();
+}
+
+fn load_from_memory(cx: &mut Cx<'_>, bytes: &[u8], merges: bool) -> Result<(), String> {
+    let mut options = rdb::LoadOptions::of(&cx.server.config, cx.keys.space());
+    options.drops_expired = true;
+    options.total_bytes = Some(bytes.len() as u64);
+    options.has_checksum &= !cx.server.skips_checksums;
+    let mut loader = rdb::Loader::new(bytes, options);
+    let mut db = 0;
+    loop {
+        match loader.next_record().map_err(|error| error.to_string())? {
+            None => return Ok(()),
+            Some(rdb::Record::SelectDb(index)) => db = index,
+            Some(rdb::Record::Entry { entry, hash }) => {
+                let replaced = cx.keys.space().insert_loaded(db, hash, entry);
+                if let Some(replaced) = replaced.filter(|_| !merges) {
+                    let key = replaced.key().escape_ascii();
+                    return Err(format!("RDB has duplicated key '{key}' in DB {db}"));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}
+
 fn set_active_expire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let is_on = args.bytes().first().is_some_and(|digit| (b'1'..=b'9').contains(digit));
     cx.keys.space().expires_actively = is_on;
+    cx.reply.ok();
+    Ok(())
+}
+
+fn set_skip_checksum_validation(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.server.skips_checksums = args.bytes().first().is_some_and(|digit| *digit != b'0');
     cx.reply.ok();
     Ok(())
 }
