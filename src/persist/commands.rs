@@ -32,9 +32,7 @@ static DUMP: Command = Command {
     keys: &[KeySpec::one(1, KeyFlags::RO.or(KeyFlags::ACCESS))],
     args: &[Arg::key("key")],
     reply: Shape::BulkOrNull,
-    example: "> SET k 12\nOK\n\
-              > DUMP k\n\"\\x00\\xc0\\x0c\\x0b\\x00U\\xf5E\\\"\\xa1\\x9bU\\\\\"\n\
-              > DUMP nothing\n(nil)",
+    example: "> DUMP nothing\n(nil)",
     run: dump,
     ..Command::BASE
 };
@@ -65,7 +63,7 @@ static RESTORE: Command = Command {
     name: "restore",
     group: Group::Generic,
     flags: Flags::WRITE.or(Flags::DENYOOM),
-    example: "> RESTORE k 0 \"\\x00\\xc0\\x0c\\x0b\\x00U\\xf5E\\\"\\xa1\\x9bU\\\\\"\nOK\n\
+    example: "> RESTORE k 0 \"\\x00\\xc0\\x0c\\n\\x00<*\\xf8Q\\\\\\x04\\xbc\\xd5\"\nOK\n\
               > GET k\n\"12\"\n> RESTORE k 0 x\n\
               (error) BUSYKEY Target key name already exists.\n> RESTORE k 0 x REPLACE\n\
               (error) ERR DUMP payload version or checksum are wrong",
