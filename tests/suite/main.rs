@@ -3,9 +3,9 @@
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
 //! and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers` what
-//! listening clients do to a server, `interop` that the public tools work, `differential` that
-//! random commands get Redis's replies, `tidy` the shape of the source itself, `compatibility`
-//! that the generated document is fresh.
+//! listening clients do to a server, `interop` that the public tools work, `rdb` that
+//! values move to a real Redis and back, `differential` that random commands get Redis's replies,
+//! `tidy` the shape of the source itself, `compatibility` that the generated document is fresh.
 
 mod answer;
 mod client;
@@ -18,6 +18,7 @@ mod local;
 mod memory;
 mod play;
 mod queue;
+mod rdb;
 mod server;
 mod shape;
 mod subscribers;
