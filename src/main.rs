@@ -6,9 +6,12 @@ use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::{memory, process};
 use rufous::persist::disk::SystemDisk;
-use std::ffi::OsString;
+use rufous::persist::rdb;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
             print!("{}", help());
             return ExitCode::SUCCESS;
         }
+        Some(b"--check-rdb") => return check_rdb(&args[1..]),
+        _ if is_called("redis-check-rdb") => return check_rdb(&args),
         _ => {}
     }
     if net::healthcheck::is_asked_for(&args) {
@@ -46,6 +51,24 @@ fn main() -> ExitCode {
             eprintln!("{message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether the program was started under that name, by a link to it.
+fn is_called(name: &str) -> bool {
+    let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    program.file_name().is_some_and(|own| own == name)
+}
+
+fn check_rdb(args: &[Vec<u8>]) -> ExitCode {
+    let [path] = args else {
+        eprintln!("Usage: rufous-server --check-rdb <rdb-file-name>");
+        return ExitCode::FAILURE;
+    };
+    let path = Path::new(OsStr::from_bytes(path));
+    match rdb::check_file(path, &mut std::io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) | Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -122,6 +122,9 @@ pub struct Server {
     pub lazy_freed_at_reset: u64,
     /// The server does nothing by itself (DEBUG PAUSE-CRON).
     pub is_cron_paused: bool,
+    /// Payloads and snapshots are believed without their checksums (DEBUG
+    /// SET-SKIP-CHECKSUM-VALIDATION).
+    pub skips_checksums: bool,
     /// List elements of so many bytes stand alone (DEBUG QUICKLIST-PACKED-THRESHOLD).
     pub large_elements_from: Option<usize>,
     last_http_warning_ms: Option<u64>,
@@ -166,6 +169,7 @@ impl Server {
             lazy_free_total: 0,
             lazy_freed_at_reset: 0,
             is_cron_paused: false,
+            skips_checksums: false,
             large_elements_from: None,
             last_http_warning_ms: None,
             collected_events: None,

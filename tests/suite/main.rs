@@ -3,10 +3,11 @@
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
 //! and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers` what
-//! listening clients do to a server, `persistence` what outlives one, `exporters` what monitoring
-//! tools read, `queue` and `workers` that jobs are done once, `interop` that the public tools work,
-//! `differential` that random commands get Redis's replies, `tidy` the shape of the source itself,
-//! `compatibility` that the generated document is fresh.
+//! listening clients do to a server, `persistence` what outlives one, `rdb` that values move to a
+//! real Redis and back, `exporters` what monitoring tools read, `queue` and `workers` that jobs are
+//! done once, `interop` that the public tools work, `differential` that random commands get Redis's
+//! replies, `tidy` the shape of the source itself, `compatibility` that the generated document is
+//! fresh.
 
 mod answer;
 mod client;
@@ -21,6 +22,7 @@ mod memory;
 mod persistence;
 mod play;
 mod queue;
+mod rdb;
 mod server;
 mod shape;
 mod subscribers;

@@ -3,6 +3,8 @@
 //! Its subcommands are not commands of their own, as in Redis: COMMAND does not list them. Each
 //! is one row here.
 
+mod reload;
+
 use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
 use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
@@ -126,6 +128,13 @@ static ROWS: &[Row] = &[
         run: quicklist_packed_threshold,
     },
     Row {
+        name: "reload",
+        syntax: " [MERGE] [NOFLUSH] [NOSAVE]",
+        doc: "Saves the dataset and loads it again.",
+        args: 0..=ANY,
+        run: reload::reload,
+    },
+    Row {
         name: "replybuffer",
         syntax: " <PEAK-RESET-TIME|RESIZING> <value>",
         doc: "Does nothing: reply buffers are lent to clients that have replies to send.",
@@ -138,6 +147,13 @@ static ROWS: &[Row] = &[
         doc: "Stops or starts taking expired keys away that nobody asks for.",
         args: 1..=1,
         run: set_active_expire,
+    },
+    Row {
+        name: "set-skip-checksum-validation",
+        syntax: " <0|1>",
+        doc: "Believes payloads and snapshots without their checksums, or no longer.",
+        args: 1..=1,
+        run: set_skip_checksum_validation,
     },
     Row {
         name: "sleep",
@@ -389,6 +405,12 @@ fn protocol(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 fn set_active_expire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let is_on = args.bytes().first().is_some_and(|digit| (b'1'..=b'9').contains(digit));
     cx.keys.space().expires_actively = is_on;
+    cx.reply.ok();
+    Ok(())
+}
+
+fn set_skip_checksum_validation(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.server.skips_checksums = args.bytes().first().is_some_and(|digit| *digit != b'0');
     cx.reply.ok();
     Ok(())
 }
