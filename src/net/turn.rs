@@ -41,6 +41,7 @@ fn turn(net: &Rc<Net>) -> bool {
     if engine.is_ending() {
         return false;
     }
+    net.let_tired_in();
     let mut window = Window::default();
     let mut out_of_time = false;
     let commands_before = engine.server.stats.commands_total;
@@ -50,7 +51,7 @@ fn turn(net: &Rc<Net>) -> bool {
     }
     engine.end_turn();
     carry_out(net, &mut engine);
-    let left = !net.ready.borrow().is_empty();
+    let left = !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
@@ -226,7 +227,11 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
         report_failure(engine, io, connection, &failure);
     }
     if runs_on && !io.is_closing && io.reader.pending() > 0 {
-        net.mark_ready(connection);
+        if is_out_of_time(engine) {
+            net.mark_tired(connection);
+        } else {
+            net.mark_ready(connection);
+        }
     } else if connection.has_paused_reading.take() {
         connection.wake();
     }

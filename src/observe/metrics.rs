@@ -2,8 +2,8 @@
 //! dashboards and alerts work without it.
 //!
 //! Most metrics are INFO fields under other names: the two tables say which, and the values come
-//! from the same functions, so a field is computed in one place. Those with labels are written by hand
-//! below.
+//! from the same functions, so a field is computed in one place. Those with labels are written by
+//! hand below.
 //!
 //! Invariant: every metric is announced once, by its HELP and TYPE lines, before its samples.
 
