@@ -12,7 +12,7 @@ use crate::persist::rdb::error::RdbError;
 const END: u8 = 0xff;
 const LONG: u8 = 0xfe;
 
-const MALFORMED: RdbError = RdbError::Corrupt("a zipmap is malformed");
+const MALFORMED: RdbError = RdbError::Corrupt("Zipmap integrity check failed.");
 
 /// Visits fields and values. When bytes turn out malformed, some have been visited.
 pub fn for_each<'z>(
