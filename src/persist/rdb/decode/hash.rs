@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use triomphe::Arc;
 
 const TWICE: RdbError = RdbError::Corrupt("Duplicate hash fields detected");
-const DOUBLES: RdbError = RdbError::Corrupt("Hash listpack with dup elements");
+const DOUBLES: RdbError = RdbError::Corrupt("Hash listpack integrity check failed: listpack with dup elements");
 const BAD_TIME: RdbError = RdbError::Corrupt("Hash field with an invalid expire time");
 const BAD_LISTPACK: &str = "Hash listpack integrity check failed.";
 const BAD_ZIPLIST: &str = "Hash ziplist integrity check failed.";

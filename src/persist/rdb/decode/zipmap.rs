@@ -32,7 +32,7 @@ pub fn for_each<'z>(
         count += 1;
     }
     let is_counted = stored_count >= LONG || usize::from(stored_count) == count;
-    if is_counted { Ok(()) } else { Err(MALFORMED) }
+    if is_counted && count > 0 { Ok(()) } else { Err(MALFORMED) }
 }
 
 /// The first field with its value, and what follows them.
