@@ -10,7 +10,7 @@ use crate::command::{
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::{AccessClock, AccessPolicy, Entry, Key};
-use crate::persist::rdb::{self, Limits, PayloadError, SaveOptions};
+use crate::persist::rdb::{self, Limits, SaveOptions};
 use crate::structs::SharedBytes;
 use crate::structs::number::{I64Buf, format_u64};
 
@@ -172,14 +172,12 @@ fn restore(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let start_ms = if options.is_absolute { 0 } else { now_ms };
     let expiry_ms = (ttl_ms > 0).then(|| ttl_ms.saturating_add(start_ms).min(i64::MAX as u64));
     let limits = Limits::of(&cx.server.config, args.hash_key());
-    let entry = rdb::verify(payload, cx.server.skips_checksums)
-        .and_then(|payload| rdb::restore(payload, key.bytes, expiry_ms, &limits))
-        .map_err(|error| match error {
-            PayloadError::BadFormat => CommandError::Fixed("ERR Bad data format"),
-            PayloadError::VersionOrChecksum => {
-                CommandError::Fixed("ERR DUMP payload version or checksum are wrong")
-            }
-        })?;
+    let payload = rdb::verify(payload, cx.server.skips_checksums)
+        .ok_or(CommandError::Fixed("ERR DUMP payload version or checksum are wrong"))?;
+    let entry = rdb::restore(payload, key.bytes, expiry_ms, &limits).map_err(|error| {
+        tracing::debug!("Internal error in RDB reading: {error}");
+        CommandError::Fixed("ERR Bad data format")
+    })?;
     let is_replacing = options.replaces && cx.keys.delete(&key);
     cx.keys.settle(&key);
     if expiry_ms.is_some_and(|at_ms| at_ms <= now_ms) {

@@ -260,7 +260,7 @@ impl<'r> Loader<'r> {
             opcode::SLOT_INFO => {
                 self.doing = Doing::ReadLen;
                 if input.len()? >= SLOTS {
-                    return Err(RdbError::Corrupt("a hint about a slot that no cluster has"));
+                    return Err(RdbError::Corrupt("Slot info of a slot that no cluster has"));
                 }
                 (input.len()?, input.len()?);
             }

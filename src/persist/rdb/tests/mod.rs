@@ -81,9 +81,9 @@ fn payload(number: u8, value: &[u8]) -> Vec<u8> {
 }
 
 /// What a payload gives a key.
-fn restored(number: u8, value: &[u8]) -> Result<Entry, PayloadError> {
+fn restored(number: u8, value: &[u8]) -> Result<Entry, RdbError> {
     let payload = payload(number, value);
-    restore(verify(&payload, false)?, b"key", None, &limits())
+    restore(verify(&payload, false).expect("it is ours"), b"key", None, &limits())
 }
 
 fn string(text: &[u8]) -> Vec<u8> {
@@ -95,18 +95,18 @@ fn string(text: &[u8]) -> Vec<u8> {
 #[test]
 fn what_follows_a_value_must_be_right() {
     let good = payload(form::STRING, &string(b"value"));
-    assert!(verify(&good, false).is_ok());
-    assert!(verify(&[], true).is_err());
-    assert!(verify(&good[..9], true).is_err());
+    assert!(verify(&good, false).is_some());
+    assert!(verify(&[], true).is_none());
+    assert!(verify(&good[..9], true).is_none());
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 1;
-        assert!(verify(&bad, false).is_err(), "{at}");
+        assert!(verify(&bad, false).is_none(), "{at}");
     }
     let mut newer = good[..good.len() - 10].to_vec();
     newer.extend_from_slice(&[VERSION_MAX as u8 + 1, 0]);
     newer.extend_from_slice(&[0; 8]);
-    assert!(verify(&newer, true).is_err());
+    assert!(verify(&newer, true).is_none());
     // Bytes after the value are none of it.
     assert!(restored(form::STRING, &[string(b"value"), vec![0]].concat()).is_err());
 }
@@ -123,10 +123,7 @@ fn heads_and_opcodes_are_looked_at() {
         (b"REDIS0011\xf6", "Pre-release function format not supported"),
         (b"REDIS0011\xf3", "Invalid object type: 243"),
         (b"REDIS0011\x08", "Invalid object type: 8"),
-        (
-            b"REDIS0011\xf4\x80\x80\x00\x00\x00\x00\x00",
-            "The RDB file is corrupt: a hint about a slot that no cluster has",
-        ),
+        (b"REDIS0011\xf4\x80\x80\x00\x00\x00\x00\x00", "Slot info of a slot that no cluster has"),
         (
             b"REDIS0011\x07\x01k\x81\x00\x00\x00\x00\x00\x00\x00\x01\x00",
             "The RDB file contains module data I can't load: no matching module type 'AAAAAAAAA'",
@@ -209,7 +206,7 @@ fn no_declared_length_reserves_memory() {
     // A string, a compressed one, and counts of elements, all of more than there is.
     let huge = b"\x81\x00\x00\x00\xff\xff\xff\xff\xff";
     for number in [form::STRING, form::LIST, form::SET, form::ZSET_2, form::HASH, form::STREAM_3] {
-        assert_eq!(restored(number, huge).err(), Some(PayloadError::BadFormat));
+        assert!(restored(number, huge).is_err());
         let mut file = b"REDIS0011".to_vec();
         file.extend_from_slice(&[number, 1, b'k']);
         file.extend_from_slice(huge);
@@ -218,5 +215,5 @@ fn no_declared_length_reserves_memory() {
         assert!(matches!(loaded(&file), Err(RdbError::Truncated | RdbError::Corrupt(_))));
     }
     let compressed = b"\xc3\x05\x81\x00\x00\x00\xff\xff\xff\xff\xff\x00a\xe0\xff\x00";
-    assert_eq!(restored(form::STRING, compressed).err(), Some(PayloadError::BadFormat));
+    assert!(restored(form::STRING, compressed).is_err());
 }

@@ -3,7 +3,7 @@
 
 use super::{limits, loaded, restored, string};
 use crate::keyspace::Entry;
-use crate::persist::rdb::{PayloadError, form};
+use crate::persist::rdb::form;
 use crate::structs::listpack::{self, Element};
 use crate::types::Encoding;
 use crate::types::Object;
@@ -103,7 +103,7 @@ fn hash_of(entry: &Entry) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn is_bad(number: u8, value: &[u8]) -> bool {
-    restored(number, value).err() == Some(PayloadError::BadFormat)
+    restored(number, value).is_err()
 }
 
 /// Every kind of entry a ziplist has, with its text.
@@ -167,6 +167,7 @@ fn lists() {
     assert_eq!(list_of(&restored(form::LIST_QUICKLIST, &nodes).expect("it is")), [b"a", b"7"]);
     assert!(is_bad(form::LIST_ZIPLIST, &string(&empty)));
     assert!(is_bad(form::LIST_QUICKLIST_2, b"\x01\x03\x01a"), "there is no such container");
+    assert!(is_bad(form::LIST_QUICKLIST_2, b"\x01\x01\x00"), "an element alone is long");
 }
 
 #[test]
