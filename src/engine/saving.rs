@@ -56,6 +56,8 @@ enum Purpose {
     Background,
     /// A client waits (SAVE).
     Client(ClientId),
+    /// A client waits for the file to be empty, and is not told if it cannot be (FLUSHALL).
+    Flush(ClientId),
     /// The server ends after it.
     Shutdown,
 }
@@ -102,6 +104,20 @@ impl Saving {
 }
 
 impl super::Server {
+    /// All keys were removed, which the file is to show at once. True if the client is to wait.
+    pub fn save_after_flush(&mut self, space: &Keyspace, client: ClientId, may_wait: bool) -> bool {
+        let is_stopping = self.saving.cancel();
+        if self.config.save.0.is_empty() || self.loading.is_some() {
+            return false;
+        }
+        if is_stopping || !may_wait {
+            self.saving.is_scheduled = true;
+            return false;
+        }
+        self.save(space, Purpose::Flush(client));
+        true
+    }
+
     /// Starts the last save.
     pub(super) fn save_before_end(&mut self, space: &Keyspace) {
         self.save(space, Purpose::Shutdown);
@@ -208,6 +224,14 @@ impl Engine {
         }
     }
 
+    fn ok_for(&self, client: ClientId) -> ReplyBuf {
+        let mut reply = ReplyBuf::new();
+        if let Some(session) = self.clients.get(client) {
+            reply.writer(session.protocol).ok();
+        }
+        reply
+    }
+
     /// A job of the saving thread ended.
     pub fn finish_save(&mut self, outcome: SaveOutcome) {
         match outcome {
@@ -243,11 +267,12 @@ impl Engine {
             }
             (Purpose::Background, Err(_)) => tracing::warn!("Background saving error"),
             (Purpose::Client(client), _) => {
-                let mut reply = ReplyBuf::new();
-                if let Some(session) = self.clients.get(client) {
-                    reply.writer(session.protocol).ok();
-                }
+                let reply = self.ok_for(client);
                 self.finish_job(client, result.map(|()| reply).map_err(|_| SAVE_FAILED));
+            }
+            (Purpose::Flush(client), _) => {
+                let reply = self.ok_for(client);
+                self.finish_job(client, Ok(reply));
             }
             (Purpose::Shutdown, outcome) => return self.end_shutdown(outcome.is_ok()),
         }

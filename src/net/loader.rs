@@ -50,7 +50,7 @@ pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
         // The process ends; what is left of the dataset does not matter.
         Err(LoadError::CalledOff) => Err(NotLoaded),
         Err(error) => {
-            tracing::warn!("{error}");
+            error.tell();
             tracing::warn!("Fatal error loading the DB, check server logs. Exiting.");
             Err(NotLoaded)
         }

@@ -54,6 +54,9 @@ pub enum LoadError {
     CalledOff,
 }
 
+const INTERNAL: &str = "Internal error in RDB reading offset";
+
+/// One line or two, as the log is to say it.
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,14 +64,16 @@ impl fmt::Display for LoadError {
                 let reason = os_reason(error);
                 write!(f, "Fatal error: can't open the RDB file {name} for reading: {reason}")
             }
-            LoadError::Rdb { error: error @ RdbError::Checksum { .. }, .. } => {
-                write!(f, "{error}. Aborting now.")
+            LoadError::Rdb { error: error @ RdbError::Checksum { .. }, offset } => {
+                writeln!(f, "{error}. Aborting now.")?;
+                write!(f, "{INTERNAL} {offset} -> RDB CRC error")
             }
-            LoadError::Rdb { error: RdbError::Truncated, .. } => {
-                f.write_str("Short read or OOM loading DB. Unrecoverable error, aborting now.")
+            LoadError::Rdb { error: error @ RdbError::Truncated, offset } => {
+                writeln!(f, "Short read or OOM loading DB. Unrecoverable error, aborting now.")?;
+                write!(f, "{INTERNAL} {offset} -> {error}")
             }
             LoadError::Rdb { error: RdbError::Corrupt(what), offset } => {
-                write!(f, "Internal error in RDB reading offset {offset} -> {what}")
+                write!(f, "{INTERNAL} {offset} -> {what}")
             }
             LoadError::Rdb { error, .. } => error.fmt(f),
             LoadError::Duplicate { key, db } => {
@@ -80,6 +85,15 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
+
+impl LoadError {
+    /// Tells the log.
+    pub fn tell(&self) {
+        for line in self.to_string().lines() {
+            tracing::warn!("{line}");
+        }
+    }
+}
 
 /// How a file is read.
 pub struct Reading {
@@ -131,7 +145,7 @@ impl Reading {
                 Some(Record::Entry { entry, hash }) => {
                     batch.entries.push((hash, entry));
                     keys += 1;
-                    self.delay.wait(keys);
+                    self.delay.wait(keys, || false);
                 }
             }
             let bytes = loader.position() - batch.bytes_read;

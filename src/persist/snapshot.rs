@@ -119,7 +119,7 @@ impl SnapshotFile {
         let mut out = Growing { file, syncs: self.syncs_incrementally, unsynced: 0 };
         let mut watch = |keys| {
             self.progress.set_keys(keys);
-            self.delay.wait(keys);
+            self.delay.wait(keys, || self.progress.is_cancelled());
             match self.progress.is_cancelled() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -175,17 +175,23 @@ impl Write for Growing<'_> {
 #[derive(Clone, Copy, Default)]
 pub struct KeyDelay(pub i32);
 
+/// Whoever calls a save off waits no longer than this.
+const DELAY_SLICE_MAX: Duration = Duration::from_millis(10);
+
 impl KeyDelay {
-    /// Waits, if it is time to, after so many keys.
-    pub fn wait(self, keys: u64) {
+    /// Waits, if it is time to, after so many keys, unless it is called off meanwhile.
+    pub fn wait(self, keys: u64, is_called_off: impl Fn() -> bool) {
         let us = match self.0 {
             0 => 0,
             us if us > 0 => u64::from(us.unsigned_abs()),
             every if keys.is_multiple_of(u64::from(every.unsigned_abs())) => 1,
             _ => 0,
         };
-        if us > 0 {
-            thread::sleep(Duration::from_micros(us));
+        let mut left = Duration::from_micros(us);
+        while !left.is_zero() && !is_called_off() {
+            let slice = left.min(DELAY_SLICE_MAX);
+            thread::sleep(slice);
+            left -= slice;
         }
     }
 }

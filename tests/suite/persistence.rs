@@ -214,3 +214,28 @@ fn a_damaged_file_keeps_the_server_from_starting() {
         "{log}"
     );
 }
+
+#[test]
+fn when_flushall_answers_the_file_is_empty_too() {
+    let server = Server::with_file("save 3600 1\n");
+    let mut client = server.connect();
+    fill(&mut client);
+    client.call(&["SAVE"]);
+    assert_eq!(client.call(&["FLUSHALL"]), Some(ok()));
+    assert_eq!(info(&mut client, "rdb_changes_since_last_save"), "0");
+    let server = server.restart();
+    let mut client = server.connect();
+    wait_for(&mut client, "loading", "0");
+    assert_eq!(client.call(&["DBSIZE"]), Some(Answer::Integer(0)));
+}
+
+#[test]
+fn flushall_calls_a_save_off() {
+    let server = Server::with_file(&format!("{NEVER_BY_ITSELF}rdb-key-save-delay 1000000\n"));
+    let mut client = server.connect();
+    client.call(&["DEBUG", "POPULATE", "1000"]);
+    text(&mut client, &["BGSAVE"]);
+    assert_eq!(client.call(&["FLUSHALL"]), Some(ok()));
+    wait_for(&mut client, "rdb_bgsave_in_progress", "0");
+    assert_ne!(info(&mut client, "rdb_changes_since_last_save"), "0");
+}

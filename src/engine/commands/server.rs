@@ -6,7 +6,7 @@ use crate::command::{
 use crate::config::ShutdownOptions;
 use crate::engine::session::Suspension;
 use crate::engine::{Cx, transaction};
-use crate::keyspace::Garbage;
+use crate::keyspace::{Db, Garbage};
 use std::ops::Range;
 
 pub static COMMANDS: &[&Command] =
@@ -58,7 +58,8 @@ static FLUSHDB: Command = Command {
 fn flushdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let lazily = flush_mode(cx, args)?;
     let db = cx.keys.db;
-    flush(cx, db..db + 1, lazily)
+    let removed = empty(cx, db..db + 1);
+    free(cx, removed, lazily)
 }
 
 static FLUSHALL: Command = Command {
@@ -81,7 +82,14 @@ static FLUSHALL: Command = Command {
 fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let lazily = flush_mode(cx, args)?;
     let all = 0..cx.keys.db_count();
-    flush(cx, all, lazily)
+    let (client, may_wait) = (cx.client, !cx.in_transaction);
+    let removed = empty(cx, all);
+    if cx.server.save_after_flush(cx.keys.space(), client, may_wait) {
+        cx.session_mut().suspension = Some(Suspension::Job);
+        free_elsewhere(cx, removed);
+        return Ok(());
+    }
+    free(cx, removed, lazily)
 }
 
 /// Whether the caller may go on before the memory is free.
@@ -100,8 +108,8 @@ fn flush_mode(cx: &Cx<'_>, args: &mut Args<'_>) -> Result<bool, CommandError> {
 /// only the caller waits.
 const FREE_INLINE_KEYS_MAX: u64 = 10_000;
 
-/// Empties databases and answers, lazily before their memory is free.
-fn flush(cx: &mut Cx<'_>, dbs: Range<usize>, lazily: bool) -> CommandResult {
+/// Empties databases; what was in them.
+fn empty(cx: &mut Cx<'_>, dbs: Range<usize>) -> Vec<Db> {
     let mut removed = Vec::new();
     for db in dbs {
         transaction::touch_watched_keys(cx, db, None);
@@ -110,12 +118,19 @@ fn flush(cx: &mut Cx<'_>, dbs: Range<usize>, lazily: bool) -> CommandResult {
     }
     cx.invalidate_everything();
     removed.retain(|db| !db.is_empty());
-    let keys: u64 = removed.iter().map(|db| db.len() as u64).sum();
-    let changes = &mut cx.keys.space().changes;
-    changes.dirty += keys.max(1);
+    cx.keys.space().changes.dirty += key_count(&removed).max(1);
+    removed
+}
+
+fn key_count(dbs: &[Db]) -> u64 {
+    dbs.iter().map(|db| db.len() as u64).sum()
+}
+
+/// Frees what was in databases and answers, lazily before the memory is free.
+fn free(cx: &mut Cx<'_>, removed: Vec<Db>, lazily: bool) -> CommandResult {
     if lazily {
-        changes.garbage.extend(removed.into_iter().map(|db| Garbage::Db(Box::new(db))));
-    } else if keys > FREE_INLINE_KEYS_MAX {
+        free_elsewhere(cx, removed);
+    } else if key_count(&removed) > FREE_INLINE_KEYS_MAX {
         return cx.answer_by(move |reply| {
             drop(removed);
             reply.ok();
@@ -124,6 +139,11 @@ fn flush(cx: &mut Cx<'_>, dbs: Range<usize>, lazily: bool) -> CommandResult {
     }
     cx.reply.ok();
     Ok(())
+}
+
+fn free_elsewhere(cx: &mut Cx<'_>, removed: Vec<Db>) {
+    let garbage = removed.into_iter().map(|db| Garbage::Db(Box::new(db)));
+    cx.keys.space().changes.garbage.extend(garbage);
 }
 
 static SWAPDB: Command = Command {

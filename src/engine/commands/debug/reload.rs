@@ -35,7 +35,7 @@ pub(super) fn reload(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         empty_all(cx);
     }
     load(cx, merges).map_err(|error| {
-        tracing::warn!("{error}");
+        error.tell();
         NOT_LOADED
     })?;
     tracing::info!("DB reloaded by DEBUG RELOAD");
