@@ -57,18 +57,7 @@ pub(super) fn hash_leading_keys(
     hash_key: HashKey,
     hashes: &mut Vec<u64>,
 ) {
-    let found = row.prefetch;
-    if found.step == 0 {
-        return;
-    }
-    let first = usize::from(found.first);
-    let last = if found.last >= 0 {
-        first + usize::from(found.last.unsigned_abs())
-    } else {
-        request.len().saturating_sub(usize::from(found.last.unsigned_abs()))
-    };
-    let last = last.min(request.len() - 1);
-    let positions = (first..=last).step_by(usize::from(found.step)).take(PREFETCH_KEYS_MAX);
+    let positions = row.prefetch.positions(request).take(PREFETCH_KEYS_MAX);
     hashes.extend(positions.map(|at| hash_key.hash(request.arg(at))));
 }
 
