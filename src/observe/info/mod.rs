@@ -59,13 +59,13 @@ enum Lines {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Shown {
     /// when no section is asked for, and by `all` and `everything`.
-    ByDefault,
+    Usually,
     /// by `all` and `everything`.
-    ByAll,
+    InAll,
     /// by `everything`: Redis has no such section.
-    ByEverything,
+    InEverything,
     /// by nothing else.
-    ByName,
+    IfNamed,
 }
 
 pub struct Section {
@@ -75,56 +75,48 @@ pub struct Section {
 }
 
 static SECTIONS: &[Section] = &[
-    Section { title: "Server", shown: Shown::ByDefault, lines: Lines::Fields(server::SERVER) },
-    Section { title: "Clients", shown: Shown::ByDefault, lines: Lines::Fields(activity::CLIENTS) },
-    Section { title: "Memory", shown: Shown::ByDefault, lines: Lines::Fields(memory::MEMORY) },
+    Section { title: "Server", shown: Shown::Usually, lines: Lines::Fields(server::SERVER) },
+    Section { title: "Clients", shown: Shown::Usually, lines: Lines::Fields(activity::CLIENTS) },
+    Section { title: "Memory", shown: Shown::Usually, lines: Lines::Fields(memory::MEMORY) },
     Section {
         title: "Persistence",
-        shown: Shown::ByDefault,
+        shown: Shown::Usually,
         lines: Lines::Fields(server::PERSISTENCE),
     },
-    Section { title: "Stats", shown: Shown::ByDefault, lines: Lines::Fields(activity::STATS) },
+    Section { title: "Stats", shown: Shown::Usually, lines: Lines::Fields(activity::STATS) },
     Section {
         title: "Replication",
-        shown: Shown::ByDefault,
+        shown: Shown::Usually,
         lines: Lines::Fields(server::REPLICATION),
     },
-    Section { title: "CPU", shown: Shown::ByDefault, lines: Lines::Fields(server::CPU) },
-    Section { title: "Modules", shown: Shown::ByDefault, lines: Lines::Fields(&[]) },
+    Section { title: "CPU", shown: Shown::Usually, lines: Lines::Fields(server::CPU) },
+    Section { title: "Modules", shown: Shown::Usually, lines: Lines::Fields(&[]) },
     Section {
         title: "Commandstats",
-        shown: Shown::ByAll,
+        shown: Shown::InAll,
         lines: Lines::Listed(activity::commands),
     },
-    Section {
-        title: "Errorstats",
-        shown: Shown::ByDefault,
-        lines: Lines::Listed(activity::errors),
-    },
+    Section { title: "Errorstats", shown: Shown::Usually, lines: Lines::Listed(activity::errors) },
     Section {
         title: "Latencystats",
-        shown: Shown::ByAll,
+        shown: Shown::InAll,
         lines: Lines::Listed(activity::latencies),
     },
-    Section { title: "Cluster", shown: Shown::ByDefault, lines: Lines::Fields(server::CLUSTER) },
-    Section {
-        title: "Keyspace",
-        shown: Shown::ByDefault,
-        lines: Lines::Listed(activity::databases),
-    },
-    Section { title: "Debug", shown: Shown::ByName, lines: Lines::Fields(activity::DEBUG) },
-    Section { title: "Hotkeys", shown: Shown::ByEverything, lines: Lines::Listed(hot_keys::lines) },
+    Section { title: "Cluster", shown: Shown::Usually, lines: Lines::Fields(server::CLUSTER) },
+    Section { title: "Keyspace", shown: Shown::Usually, lines: Lines::Listed(activity::databases) },
+    Section { title: "Debug", shown: Shown::IfNamed, lines: Lines::Fields(activity::DEBUG) },
+    Section { title: "Hotkeys", shown: Shown::InEverything, lines: Lines::Listed(hot_keys::lines) },
 ];
 
 /// The sections that were asked for, in their own order; none means the default ones.
 pub fn report(view: &View<'_>, asked: &[&[u8]]) -> String {
     let names = |word: &str| asked.iter().any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
     let widest = if names("everything") {
-        Some(Shown::ByEverything)
+        Some(Shown::InEverything)
     } else if names("all") {
-        Some(Shown::ByAll)
+        Some(Shown::InAll)
     } else {
-        (asked.is_empty() || names("default")).then_some(Shown::ByDefault)
+        (asked.is_empty() || names("default")).then_some(Shown::Usually)
     };
     let mut text = String::with_capacity(8 * 1024);
     for section in SECTIONS {
