@@ -114,9 +114,6 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
             return Ok(1);
         }
         let listening = listeners.kinds();
-        if net.serve_metrics().is_err() {
-            return Ok(1);
-        }
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
@@ -133,21 +130,6 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
 }
 
 impl Net {
-    /// Opens the endpoint for metrics, if there is to be one.
-    fn serve_metrics(self: &Rc<Self>) -> Result<(), listener::Unopened> {
-        let engine = self.engine.borrow();
-        let port = engine.server.config.metrics_port;
-        if port == 0 {
-            return Ok(());
-        }
-        let open = Rc::new(Cell::new(0));
-        for listener in listener::bind_tcp(&engine.server.config, port)? {
-            let serve = metrics::serve(Rc::clone(self), listener, Rc::clone(&open));
-            tokio::task::spawn_local(serve);
-        }
-        Ok(())
-    }
-
     /// Gives the connection's requests their turn.
     fn mark_ready(&self, connection: &Rc<Connection>) {
         if !connection.is_ready.replace(true) {
