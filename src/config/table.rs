@@ -34,7 +34,7 @@ section "Network" {
         "Turns away clients from other machines while the default user has no password.";
     "port" => port: u16 = 6379; int(0, 65535), LIVE, Listen,
         "TCP port for clients; 0 opens none.";
-    "metrics-port" => metrics_port: u16 = 0; int(0, 65535), FIXED, Nothing,
+    "metrics-port" => metrics_port: u16 = 0; int(0, 65535), LIVE, Listen,
         "TCP port of a Prometheus endpoint, /metrics, on the addresses of bind; 0 opens none.";
     "tcp-backlog" => tcp_backlog: i32 = 511; int(0, INT_MAX), FIXED, Nothing,
         "Connections the kernel may queue before they are accepted.";

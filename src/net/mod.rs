@@ -36,7 +36,9 @@ pub struct Net {
     ready: RefCell<VecDeque<Rc<Connection>>>,
     /// Connections that have used up a turn and have more to run.
     tired: RefCell<VecDeque<Rc<Connection>>>,
-    /// A turn has passed in which they were not served.
+    /// Connections that have used up a turn and may read on when new input has been looked for.
+    resting: RefCell<Vec<Rc<Connection>>>,
+    /// A turn has passed in which the tired were not served.
     tired_have_waited: Cell<bool>,
     /// Connections with output to write at the end of the turn.
     dirty: RefCell<Vec<Rc<Connection>>>,
@@ -81,24 +83,18 @@ fn limits(engine: &Engine, client: ClientId) -> Limits {
     }
 }
 
-/// Tasks that run before the runtime looks for new input though others are ready. A connection with
-/// long commands and the executor take turns; with tokio's 61 thirty of these commands ran before
-/// anybody else was heard.
-const TASKS_BETWEEN_POLLS: u32 = 4;
-
 /// Serves until a shutdown; the process's exit code.
 pub fn serve(engine: Engine) -> std::io::Result<i32> {
     let options = tokio::runtime::LocalOptions::default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .event_interval(TASKS_BETWEEN_POLLS)
-        .enable_all()
-        .build_local(options)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
     let (jobs, finished) = jobs::Threads::start()?;
     let net = Rc::new(Net {
         engine: RefCell::new(engine),
         connections: RefCell::default(),
         ready: RefCell::default(),
         tired: RefCell::default(),
+        resting: RefCell::default(),
         tired_have_waited: Cell::new(false),
         dirty: RefCell::default(),
         buffers: pool::BufferPool::default(),
@@ -119,9 +115,6 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
             return Ok(1);
         }
         let listening = listeners.kinds();
-        if net.serve_metrics().is_err() {
-            return Ok(1);
-        }
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
@@ -141,21 +134,6 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
 }
 
 impl Net {
-    /// Opens the endpoint for metrics, if there is to be one.
-    fn serve_metrics(self: &Rc<Self>) -> Result<(), listener::Unopened> {
-        let engine = self.engine.borrow();
-        let port = engine.server.config.metrics_port;
-        if port == 0 {
-            return Ok(());
-        }
-        let open = Rc::new(Cell::new(0));
-        for listener in listener::bind_tcp(&engine.server.config, port)? {
-            let serve = metrics::serve(Rc::clone(self), listener, Rc::clone(&open));
-            tokio::task::spawn_local(serve);
-        }
-        Ok(())
-    }
-
     /// Gives the connection's requests their turn.
     fn mark_ready(&self, connection: &Rc<Connection>) {
         if !connection.is_ready.replace(true) {

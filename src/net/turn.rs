@@ -24,8 +24,21 @@ const TURN_MAX: Duration = Duration::from_millis(1);
 pub async fn executor(net: Rc<Net>) {
     loop {
         net.executor.notified().await;
-        while turn(&net) {
+        loop {
+            let is_left = turn(&net);
+            if !is_left && net.resting.borrow().is_empty() {
+                break;
+            }
+            // The runtime looks for new input before it comes back here. Otherwise it would do so
+            // only once in sixty tasks, as long as a connection with long commands and this task
+            // make each other ready.
             tokio::task::yield_now().await;
+            for connection in net.resting.borrow_mut().drain(..) {
+                connection.wake();
+            }
+            if !is_left {
+                break;
+            }
         }
     }
 }
@@ -233,7 +246,11 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
             net.mark_ready(connection);
         }
     } else if connection.has_paused_reading.take() {
-        connection.wake();
+        if is_out_of_time(engine) {
+            net.resting.borrow_mut().push(Rc::clone(connection));
+        } else {
+            connection.wake();
+        }
     }
     if !io.out.is_empty() || io.is_closing {
         net.mark_dirty(connection);
