@@ -5,10 +5,11 @@ use rufous::config::{self, Config, LoadError};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::{memory, process};
+use rufous::persist::disk::SystemDisk;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -94,6 +95,7 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         config_path: loaded.path,
         executable: executable(),
         process_id: std::process::id(),
+        disk: Arc::new(SystemDisk),
     };
     ticks_ns();
     let seed = seed().map_err(|error| format!("Can't read randomness: {error}"))?;

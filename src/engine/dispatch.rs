@@ -230,8 +230,6 @@ fn run_gates(
         }
         Ok(Admission::Postpone) => {
             cx.session_mut().suspension = Some(Suspension::Paused);
-            let client = cx.client;
-            cx.server.pause.postpone(client);
             Verdict::Postponed
         }
         Ok(Admission::Queue) => {
@@ -262,12 +260,22 @@ fn admit(
     client_is_authenticated(cx, command)?;
     command_fits_transaction(cx, command)?;
     eviction::there_is_room(cx, flags)?;
+    log_takes_writes(cx, flags)?;
     command_fits_subscriber(cx, id, command)?;
+    dataset_is_loaded(cx, flags)?;
     if is_paused_for(cx, flags) {
+        let client = cx.client;
+        cx.server.pause.postpone(client);
         return Ok(Admission::Postpone);
     }
-    let queues = cx.session().transaction.is_some() && !transaction::runs_at_once(command);
-    Ok(if queues { Admission::Queue } else { Admission::Run })
+    if cx.session().transaction.is_some() && !transaction::runs_at_once(command) {
+        return Ok(Admission::Queue);
+    }
+    let client = cx.client;
+    if flags.has(Flags::WRITE) && cx.server.aof.is_syncing() && cx.server.log_delays(client) {
+        return Ok(Admission::Postpone);
+    }
+    Ok(Admission::Run)
 }
 
 /// A command's flags; EXEC counts as all that it would run.
@@ -302,6 +310,20 @@ fn command_fits_transaction(cx: &Cx<'_>, command: &'static Command) -> Result<()
         return Err(CommandError::Fixed("ERR Command not allowed inside a transaction"));
     }
     Ok(())
+}
+
+/// What the append-only log cannot take must not happen.
+fn log_takes_writes(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    if flags.has(Flags::WRITE) && cx.server.aof.has_fault() {
+        return cx.server.log_takes_writes();
+    }
+    Ok(())
+}
+
+/// While the dataset is being loaded only those commands run that do not look at it.
+fn dataset_is_loaded(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    let may = cx.server.loading.is_none() || flags.has(Flags::LOADING);
+    if may { Ok(()) } else { Err(CommandError::Loading) }
 }
 
 /// A RESP2 client that listens could not tell replies from messages.
@@ -386,6 +408,7 @@ pub(super) fn call(
     let db = cx.keys.db;
     let dirty = cx.keys.space().changes.dirty;
     let start = cx.reply.buffer().mark();
+    let stream_start = cx.server.propagation.position();
 
     if !cx.in_transaction {
         cx.session_mut().last_command = Some(id);
@@ -416,6 +439,9 @@ pub(super) fn call(
     }
 
     settle_changes(cx, db, dirty, &request);
+    if !cx.in_transaction {
+        cx.server.propagation.wrap_transaction(stream_start);
+    }
     if !cx.is_retry {
         cx.show_to_monitors(command, &request);
     }
@@ -434,6 +460,18 @@ fn remember_slow(cx: &mut Cx<'_>, command: &Command, elapsed_ns: u64, request: &
         client_name: session.name.clone(),
     };
     cx.server.slow_log.add(entry, cx.server.config.slowlog_max_len);
+}
+
+/// Runs a command of a log: no gate, no count, no reply that anybody reads, nothing recorded.
+pub(super) fn replay(cx: &mut Cx<'_>, id: CommandId, request: Request<'_>) {
+    let row = cx.server.table.row(id);
+    let name_words = if row.parent.is_some() { 2 } else { 1 };
+    let run = row.command.run;
+    let hash_key = cx.keys.space().hash_key();
+    let mut args = Args::new(request, name_words, hash_key, Hashed::default());
+    // A log may hold commands that failed, and still do.
+    let _ = run(cx, &mut args);
+    settle(cx.keys.space(), cx.clients, cx.server, None);
 }
 
 /// Tells the world what the command did to the keyspace.

@@ -10,6 +10,7 @@
 //! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`],
 //! [`eviction`], [`cron`].
 
+pub mod append;
 pub mod blocking;
 mod client_eviction;
 pub mod clients;
@@ -22,8 +23,10 @@ mod delivery;
 mod dispatch;
 mod effect;
 pub mod eviction;
+pub mod loading;
 pub mod pause;
 pub mod propagate;
+mod replay;
 pub mod server;
 pub mod session;
 #[cfg(test)]
@@ -35,7 +38,8 @@ pub use clients::{ClientId, Clients};
 pub use clock::{Clock, Now};
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
-pub use effect::{Effect, Job, JobReply, ListenChange};
+pub use effect::{Effect, Job, JobReply, ListenChange, SaveJob, SaveOutcome};
+pub use replay::{Replay, ReplayEnd, ReplayStep};
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
 
@@ -225,6 +229,7 @@ impl Engine {
     /// A turn ends: what is told once a turn is told now.
     pub fn end_turn(&mut self) {
         self.server.tell_prefixes(&mut self.clients);
+        self.hand_over_log();
     }
 
     /// The effects since the last call, in order.

@@ -1,9 +1,11 @@
 //! The state that belongs to no client and no key: configuration, the command table, counters,
 //! pending effects.
 
+use super::append::{self, Rewrites};
 use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
+use super::loading::Loading;
 use super::pause::Pause;
 use super::propagate::Propagation;
 use super::tracking::Tracking;
@@ -17,10 +19,13 @@ use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
+use crate::persist::aof::{AppendLog, Place};
+use crate::persist::disk::{Disk, SystemDisk};
 use crate::pubsub::{Registry, notify};
 use crate::structs::prng::Prng;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What the engine is told of the process it runs in.
 #[derive(Clone)]
@@ -48,6 +53,8 @@ pub struct ServerParts {
     pub config_path: Option<PathBuf>,
     pub executable: String,
     pub process_id: u32,
+    /// Where the files of the dataset are.
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Default for ServerParts {
@@ -66,6 +73,7 @@ impl Default for ServerParts {
             config_path: None,
             executable: String::new(),
             process_id: 0,
+            disk: Arc::new(SystemDisk),
         }
     }
 }
@@ -77,6 +85,11 @@ pub struct Server {
     pub effects: Vec<Effect>,
     pub clock: Clock,
     pub propagation: Propagation,
+    /// The append-only file.
+    pub aof: AppendLog,
+    pub rewrites: Rewrites,
+    /// The dataset is being loaded.
+    pub loading: Option<Loading>,
     pub watched: WatchTable,
     pub waits: WaitTable,
     pub pubsub: Registry<ClientId>,
@@ -116,6 +129,11 @@ impl Server {
     pub fn new(config: Config, parts: ServerParts, prng: &mut Prng) -> Server {
         let table = Table::new();
         let used = (parts.used_memory)();
+        let place = Place {
+            directory: config.appenddirname.as_path().to_owned(),
+            prefix: config.appendfilename.to_string_lossy().into_owned(),
+        };
+        let aof = AppendLog::new(Arc::clone(&parts.disk), place);
         Server {
             stats: Stats::new(table.len()),
             table,
@@ -123,6 +141,9 @@ impl Server {
             effects: Vec::new(),
             clock: Clock::new(parts.ticks),
             propagation: Propagation::default(),
+            aof,
+            rewrites: Rewrites::default(),
+            loading: None,
             watched: WatchTable::default(),
             waits: WaitTable::default(),
             pubsub: Registry::default(),
@@ -215,6 +236,7 @@ impl Server {
         access.lfu_log_factor = config.lfu_log_factor;
         access.lfu_decay_minutes = config.lfu_decay_time;
         space.changes.observers.events = notify::collected(config.notify_keyspace_events);
+        self.aof.options = append::options(config);
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 

@@ -4,4 +4,6 @@
 //! Nothing here forks or stops the executor: files are written from snapshots of the keyspace, on
 //! threads of their own. [`disk`] is the only way to the files.
 
+pub mod aof;
+pub mod crc64;
 pub mod disk;

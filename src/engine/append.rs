@@ -1,0 +1,402 @@
+//! The append-only log as part of the engine: what a turn hands over, rewrites, the gates.
+//!
+//! The log itself is a state machine of the room for persistence; here it meets the write stream,
+//! the configuration and the keyspace. A turn's bytes are appended and written when the turn
+//! ends; the dataset is photographed between turns, so that a base and the increment behind it
+//! meet at a command's end. What takes long leaves as effects: syncs, and the two jobs of a
+//! rewrite (open the next increment; write the base), whose outcomes come back by
+//! [`Engine::finish_sync`] and [`Engine::finish_save`].
+
+use super::{ClientId, Effect, Engine, SaveOutcome, Server};
+use crate::command::CommandError;
+use crate::config::Config;
+use crate::keyspace::{Keyspace, Snapshot};
+use crate::persist::aof::rewrite::{self, BaseJob};
+use crate::persist::aof::{BaseForm, Mode, Moment, Options, SyncOutcome, commands};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// So many rewrites in a row may fail before the next one has to wait.
+const FAILURES_MAX: u64 = 3;
+const DELAY_MINUTES_MAX: u64 = 60;
+/// A rewrite without which no write is taken is tried again after this.
+const URGENT_DELAY_US: u64 = 1_000_000;
+
+/// Rewrites of the log: what is planned, what runs, how the last ones went.
+pub struct Rewrites {
+    pub is_scheduled: bool,
+    started_us: Option<u64>,
+    pub last_seconds: Option<u64>,
+    pub last_failed: bool,
+    pub total: u64,
+    pub consecutive_failures: u64,
+    delay_minutes: u64,
+    next_try_us: Option<u64>,
+    /// The log's size after the last rewrite, or at the start.
+    pub base_size_bytes: u64,
+    is_cancelled: Arc<AtomicBool>,
+    /// The dataset of the base that is about to be written.
+    snapshots: Option<Vec<(usize, Snapshot)>>,
+    /// Clients whose writes wait for a slow disk.
+    delayed: Vec<ClientId>,
+}
+
+impl Default for Rewrites {
+    fn default() -> Self {
+        Rewrites {
+            is_scheduled: false,
+            started_us: None,
+            last_seconds: None,
+            last_failed: false,
+            total: 0,
+            consecutive_failures: 0,
+            delay_minutes: 0,
+            next_try_us: None,
+            base_size_bytes: 0,
+            is_cancelled: Arc::default(),
+            snapshots: None,
+            delayed: Vec::new(),
+        }
+    }
+}
+
+/// What the directives ask of the log.
+pub fn options(config: &Config) -> Options {
+    Options {
+        policy: config.appendfsync,
+        timestamps: config.aof_timestamp_enabled,
+        checksums: config.aof_checksum,
+        keeps_history: config.aof_disable_auto_gc,
+        base_form: base_form(config),
+        syncs_in_steps: config.aof_rewrite_incremental_fsync,
+        no_sync_during_saves: config.no_appendfsync_on_rewrite,
+    }
+}
+
+fn base_form(_config: &Config) -> BaseForm {
+    BaseForm::Commands
+}
+
+impl Server {
+    pub fn moment(&self) -> Moment {
+        let now = self.clock.now();
+        Moment { mono_us: now.mono_us, unix_seconds: now.unix_us / 1_000_000 }
+    }
+
+    /// Begins to record what commands change, or stops, as somebody replays it or nobody does.
+    pub fn follow_readers(&mut self, space: &mut Keyspace) {
+        let is_read = self.aof.is_on();
+        if self.propagation.is_active() != is_read {
+            self.propagation.set_active(is_read);
+            space.changes.observers.propagation = is_read;
+        }
+    }
+
+    /// Switches the log on or off, as the configuration says now. Switched on, it begins with a
+    /// rewrite; `may_begin` says whether that may be at once.
+    pub fn switch_log(&mut self, space: &mut Keyspace, may_begin: bool) {
+        if self.config.appendonly == self.aof.is_on() {
+            return;
+        }
+        if self.config.appendonly {
+            self.aof.wait_for_base();
+            if !may_begin || self.aof.is_saving {
+                self.rewrites.is_scheduled = true;
+                let what = if may_begin { "by another background operation" } else { "in a MULTI" };
+                tracing::info!("AOF was enabled {what}. An AOF background was scheduled.");
+            } else {
+                self.begin_rewrite();
+            }
+        } else {
+            self.rewrites.is_scheduled = false;
+            self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
+            self.rewrites.snapshots = None;
+            let now = self.moment();
+            if let Some(request) = self.aof.stop(now) {
+                self.effects.push(Effect::Sync(request));
+            }
+        }
+        self.follow_readers(space);
+    }
+
+    /// Starts a rewrite of the log; false if it cannot be now.
+    pub fn begin_rewrite(&mut self) -> bool {
+        let Some(kind) = self.aof.begin_rewrite() else { return false };
+        let now = self.moment();
+        self.rewrites.is_scheduled = false;
+        self.rewrites.started_us = Some(now.mono_us);
+        self.rewrites.total += 1;
+        self.rewrites.is_cancelled = Arc::default();
+        self.aof.is_saving = true;
+        let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
+        let manifest = self.aof.manifest.clone();
+        let job = move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind));
+        self.effects.push(Effect::Save(Box::new(job)));
+        tracing::info!(
+            "Background append only file rewriting started by pid {}",
+            self.parts.process_id
+        );
+        true
+    }
+
+    /// Ends a running rewrite as soon as it notices (FLUSHALL, shutdown).
+    pub fn cancel_rewrite(&mut self) {
+        self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
+    }
+
+    fn end_rewrite(&mut self, failed: bool) {
+        let now = self.moment();
+        let rewrites = &mut self.rewrites;
+        let started_us = rewrites.started_us.take().unwrap_or(now.mono_us);
+        rewrites.last_seconds = Some((now.mono_us - started_us) / 1_000_000);
+        rewrites.last_failed = failed;
+        rewrites.snapshots = None;
+        self.aof.is_saving = false;
+        if failed {
+            rewrites.consecutive_failures += 1;
+            rewrites.next_try_us = Some(now.mono_us + URGENT_DELAY_US);
+            tracing::warn!("Background AOF rewrite terminated with error");
+        } else {
+            rewrites.consecutive_failures = 0;
+            rewrites.delay_minutes = 0;
+            rewrites.next_try_us = None;
+        }
+    }
+
+    /// How long the running rewrite has been running.
+    pub fn rewrite_seconds(&self) -> Option<u64> {
+        let now_us = self.clock.now().mono_us;
+        self.rewrites.started_us.map(|at| now_us.saturating_sub(at) / 1_000_000)
+    }
+
+    /// Whether rewrites that nobody waits for must wait, because too many have failed.
+    fn is_rewrite_limited(&mut self) -> bool {
+        let now_us = self.clock.now().mono_us;
+        let rewrites = &mut self.rewrites;
+        if rewrites.consecutive_failures < FAILURES_MAX {
+            rewrites.delay_minutes = 0;
+            return false;
+        }
+        match rewrites.next_try_us {
+            Some(at) if rewrites.delay_minutes > 0 => {
+                if now_us >= at {
+                    rewrites.next_try_us = None;
+                }
+                now_us < at
+            }
+            _ => {
+                let minutes = (rewrites.delay_minutes * 2).clamp(1, DELAY_MINUTES_MAX);
+                rewrites.delay_minutes = minutes;
+                rewrites.next_try_us = Some(now_us + minutes * 60_000_000);
+                tracing::warn!(
+                    "Background AOF rewrite has repeatedly failed and triggered the limit, will \
+                     retry in {minutes} minutes"
+                );
+                true
+            }
+        }
+    }
+
+    /// Growth in percent since the last rewrite, if the log is so big that it matters.
+    fn log_growth(&self) -> Option<u64> {
+        let size = self.aof.size_bytes();
+        let percentage = u64::from(self.config.auto_aof_rewrite_percentage);
+        if percentage == 0 || size <= self.config.auto_aof_rewrite_min_size {
+            return None;
+        }
+        let base = self.rewrites.base_size_bytes.max(1);
+        let growth = size.saturating_mul(100) / base;
+        growth.checked_sub(100).filter(|growth| *growth >= percentage)
+    }
+
+    /// Starts the rewrite that is due.
+    fn begin_due_rewrite(&mut self) {
+        if self.aof.is_saving || self.aof.is_rewriting() {
+            return;
+        }
+        if self.aof.wants_rewrite() {
+            let now_us = self.clock.now().mono_us;
+            if self.rewrites.next_try_us.is_none_or(|at| now_us >= at) {
+                self.begin_rewrite();
+            }
+        } else if self.rewrites.is_scheduled {
+            if !self.is_rewrite_limited() {
+                self.begin_rewrite();
+            }
+        } else if self.aof.mode() == Mode::On
+            && let Some(growth) = self.log_growth()
+            && !self.is_rewrite_limited()
+        {
+            tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
+            self.begin_rewrite();
+        }
+    }
+
+    /// The gate for writes: refused while the log cannot take them.
+    pub fn log_takes_writes(&self) -> Result<(), CommandError> {
+        match self.aof.refusal() {
+            None => Ok(()),
+            Some(reason) => {
+                let text = format!("MISCONF Errors writing to the AOF file: {reason}");
+                Err(CommandError::Bytes(text.into_bytes().into_boxed_slice()))
+            }
+        }
+    }
+
+    /// The gate for writes: they wait while the disk is two seconds behind.
+    pub fn log_delays(&mut self, client: ClientId) -> bool {
+        let now = self.moment();
+        let delays = self.aof.delays_writes(now);
+        if delays {
+            self.rewrites.delayed.push(client);
+        }
+        delays
+    }
+}
+
+impl Engine {
+    /// A turn ends: its writes go to the log.
+    pub fn hand_over_log(&mut self) {
+        if self.server.aof.is_on() {
+            let now = self.server.moment();
+            let server = &mut self.server;
+            let had_deadline = server.aof.next_sync_us().is_some();
+            server.aof.append(server.propagation.bytes_mut(), now);
+            if !had_deadline && server.aof.next_sync_us().is_some() {
+                server.effects.push(Effect::WakeTimer);
+            }
+            self.advance_log();
+        }
+    }
+
+    /// Does what the state of the log allows now.
+    fn advance_log(&mut self) {
+        let now = self.server.moment();
+        let server = &mut self.server;
+        server.aof.write(now);
+        if server.aof.reaches_snapshot(now) {
+            server.propagation.forget_db();
+            let dbs = self.keyspace.dbs().iter().enumerate().filter(|(_, db)| !db.is_empty());
+            let now_ms = self.keyspace.now_ms;
+            server.rewrites.snapshots =
+                Some(dbs.map(|(index, db)| (index, db.snapshot(now_ms))).collect());
+        }
+        if server.aof.may_write_base().is_some() && server.rewrites.snapshots.is_some() {
+            self.write_base();
+        }
+        if let Some(request) = self.server.aof.due_sync(now) {
+            self.server.effects.push(Effect::Sync(request));
+        }
+    }
+
+    fn write_base(&mut self) {
+        let server = &mut self.server;
+        let Some(kind) = server.aof.may_write_base() else { return };
+        let Some(snapshots) = server.rewrites.snapshots.take() else { return };
+        let options = server.aof.options;
+        let dataset = commands::Dataset {
+            dbs: snapshots,
+            timestamp: options.timestamps.then(|| server.clock.unix_seconds()),
+            key_delay_us: u64::try_from(server.config.rdb_key_save_delay).unwrap_or(0),
+        };
+        let job = BaseJob {
+            disk: Arc::clone(&server.aof.disk),
+            place: server.aof.place.clone(),
+            manifest: server.aof.manifest.clone(),
+            kind,
+            form: options.base_form,
+            process_id: server.parts.process_id,
+            syncs_in_steps: options.syncs_in_steps,
+            keeps_history: options.keeps_history,
+            write: Box::new(move |out, watch| commands::write(&dataset, out, watch)),
+            is_cancelled: Arc::clone(&server.rewrites.is_cancelled),
+        };
+        server.effects.push(Effect::Save(Box::new(move || SaveOutcome::LogRewritten(job.run()))));
+    }
+
+    /// A sync of the log ended.
+    pub fn finish_sync(&mut self, outcome: SyncOutcome) {
+        let now = self.server.moment();
+        self.server.aof.finish_sync(outcome, now);
+        self.server.begin_due_rewrite();
+        self.advance_log();
+        self.wake_delayed();
+    }
+
+    /// Lets those try again whose writes waited for the disk.
+    fn wake_delayed(&mut self) {
+        let now = self.server.moment();
+        if self.server.rewrites.delayed.is_empty() || self.server.aof.delays_writes(now) {
+            return;
+        }
+        for client in std::mem::take(&mut self.server.rewrites.delayed) {
+            self.wake(client);
+        }
+    }
+
+    /// A job of the saver ended.
+    pub fn finish_save(&mut self, outcome: SaveOutcome) {
+        match outcome {
+            SaveOutcome::LogOpened(Ok(opened)) => {
+                if !self.server.aof.finish_opening(opened) {
+                    self.server.end_rewrite(true);
+                }
+            }
+            SaveOutcome::LogOpened(Err(error)) => self.fail_rewrite(&error),
+            SaveOutcome::LogRewritten(Ok(rewritten)) => {
+                let was_waiting = self.server.aof.mode() == Mode::Waiting;
+                let was_broken = self.server.aof.has_fault();
+                if self.server.aof.finish_rewrite(rewritten) {
+                    tracing::info!("Background AOF rewrite terminated with success");
+                    self.server.end_rewrite(false);
+                    self.server.rewrites.base_size_bytes = self.server.aof.size_bytes();
+                    tracing::info!("Background AOF rewrite finished successfully");
+                    if was_broken && !was_waiting {
+                        tracing::warn!("The append only file is whole again: writes are taken.");
+                    }
+                } else {
+                    self.server.end_rewrite(true);
+                }
+            }
+            SaveOutcome::LogRewritten(Err(error)) => self.fail_rewrite(&error),
+        }
+        self.server.begin_due_rewrite();
+        self.advance_log();
+    }
+
+    fn fail_rewrite(&mut self, error: &std::io::Error) {
+        tracing::warn!("Write error writing append only file on disk: {error}");
+        self.server.aof.fail_rewrite();
+        self.server.end_rewrite(true);
+    }
+
+    /// What the log needs without a request: the next try of a write, a sync that is due, a
+    /// rewrite.
+    pub(super) fn log_cron(&mut self) {
+        if self.server.aof.is_on() || self.server.rewrites.is_scheduled {
+            self.server.begin_due_rewrite();
+        }
+        if self.server.aof.is_on() {
+            self.advance_log();
+            self.wake_delayed();
+        }
+    }
+
+    /// The process ends: all that was recorded is written and synced.
+    pub fn close_log(&mut self) {
+        if !self.server.aof.is_on() {
+            return;
+        }
+        self.hand_over_log();
+        tracing::info!("Calling fsync() on the AOF file.");
+        let now = self.server.moment();
+        if let Err(error) = self.server.aof.close(now) {
+            tracing::warn!("Fail to fsync the AOF file: {}", crate::config::os_reason(&error));
+        }
+    }
+
+    /// When the log has something to do, on the monotonic clock.
+    pub fn next_sync_us(&self) -> Option<u64> {
+        self.server.aof.next_sync_us()
+    }
+}

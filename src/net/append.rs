@@ -1,0 +1,287 @@
+//! The append-only log in the world: the thread that syncs, the thread that saves, loading at the
+//! start, and replies that wait until what they promise is on disk.
+//!
+//! A reply is held by marks: up to this place of the output it may leave when the log has come to
+//! that offset. A mark is set at the end of a turn for a connection with new output, and one mark
+//! stands for all of a turn, so a client that pipelines holds a few. Whoever did not write is held
+//! only under `always`, where a reply must not tell of a write that a loss of power would undo,
+//! and not while the disk fails: reads go on.
+
+use super::connection::{Connection, Io};
+use super::{Net, turn};
+use crate::engine::{Engine, Replay, ReplayStep, SaveJob, SaveOutcome};
+use crate::observe::memory;
+use crate::persist::aof::{Manifest, SyncOutcome, SyncRequest, manifest::LoadError, start};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use tokio::sync::mpsc as async_mpsc;
+
+/// A connection has at most so many marks; more are joined with the last.
+const MARKS_MAX: usize = 16;
+
+/// The output up to `end` may leave when the log has come to `offset`.
+struct Mark {
+    offset: u64,
+    end: u64,
+    /// Some of it answers writes.
+    has_writes: bool,
+}
+
+/// What of a connection's output must wait.
+#[derive(Default)]
+pub struct Holds {
+    marks: VecDeque<Mark>,
+    /// Where the output ended when it was last marked.
+    marked_end: u64,
+    /// Output before this is free, if there are marks.
+    free_end: u64,
+}
+
+impl Holds {
+    /// How many bytes may leave now, given that `written` have.
+    pub fn free(&mut self, written: u64, release: Release) -> usize {
+        while let Some(mark) = self.marks.pop_front_if(|mark| release.frees(mark)) {
+            self.free_end = mark.end;
+        }
+        if self.marks.is_empty() {
+            return usize::MAX;
+        }
+        usize::try_from(self.free_end.saturating_sub(written)).unwrap_or(usize::MAX)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    fn may_go_on(&self, release: Release) -> bool {
+        self.marks.front().is_none_or(|mark| release.frees(mark))
+    }
+
+    fn add(&mut self, offset: u64, written: u64, end: u64, has_writes: bool) {
+        if self.marks.is_empty() {
+            self.free_end = written;
+        }
+        let is_full = self.marks.len() >= MARKS_MAX;
+        match self.marks.back_mut() {
+            Some(last) if last.offset == offset => {
+                last.end = end;
+                last.has_writes |= has_writes;
+            }
+            Some(last) if is_full => {
+                *last = Mark { offset, end, has_writes: last.has_writes || has_writes };
+            }
+            _ => self.marks.push_back(Mark { offset, end, has_writes }),
+        }
+    }
+}
+
+/// What the log releases now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    upto: u64,
+    /// The disk fails: only writers wait.
+    fails: bool,
+}
+
+impl Release {
+    pub fn of(engine: &Engine) -> Release {
+        let aof = &engine.server.aof;
+        Release { upto: aof.released(), fails: aof.has_fault() }
+    }
+
+    fn frees(self, mark: &Mark) -> bool {
+        mark.offset <= self.upto || (self.fails && !mark.has_writes)
+    }
+}
+
+/// Marks the output that came in this turn, if it must wait for the log.
+pub fn mark_output(net: &Net, engine: &Engine) {
+    let release = Release::of(engine);
+    let offset = engine.server.aof.progress().appended;
+    let holds_all = engine.server.aof.syncs_always() && !release.fails;
+    let is_behind = offset > release.upto;
+    for connection in net.dirty.borrow().iter() {
+        let has_writes = connection.has_written.take();
+        let io = &mut *connection.io.borrow_mut();
+        let end = io.written_bytes + io.out.len() as u64;
+        if is_behind && end > io.holds.marked_end && (has_writes || holds_all) {
+            io.holds.add(offset, io.written_bytes, end, has_writes);
+        }
+        io.holds.marked_end = end;
+    }
+}
+
+/// Has the output written of the connections whose first mark has been reached.
+pub fn release_held(net: &Net, engine: &Engine) {
+    let release = Release::of(engine);
+    if net.released.replace(Some(release)) == Some(release) || net.held.borrow().is_empty() {
+        return;
+    }
+    let mut held = net.held.borrow_mut();
+    held.retain(|connection| {
+        if !connection.io.borrow().holds.may_go_on(release) {
+            return true;
+        }
+        connection.is_held.set(false);
+        net.mark_dirty(connection);
+        false
+    });
+}
+
+/// Keeps in mind that a connection has output that waits for the log.
+pub fn hold(net: &Net, connection: &Rc<Connection>) {
+    if !connection.is_held.replace(true) {
+        net.held.borrow_mut().push(Rc::clone(connection));
+    }
+}
+
+/// Drops what a closed connection waited with.
+pub fn let_go(net: &Net, connection: &Rc<Connection>) {
+    if connection.is_held.take() {
+        net.held.borrow_mut().retain(|held| !Rc::ptr_eq(held, connection));
+    }
+}
+
+/// How much of a connection's output may leave now.
+pub fn free_output(engine: &Engine, io: &mut Io) -> usize {
+    if io.holds.is_empty() {
+        return usize::MAX;
+    }
+    io.holds.free(io.written_bytes, Release::of(engine))
+}
+
+/// The two threads that work on files.
+pub struct FileThreads {
+    syncs: mpsc::Sender<SyncRequest>,
+    saves: mpsc::Sender<SaveJob>,
+}
+
+/// What comes back from them.
+pub enum FileWork {
+    Synced(SyncOutcome),
+    Saved(SaveOutcome),
+}
+
+impl FileThreads {
+    /// Starts the threads; they end with the process.
+    pub fn start() -> io::Result<(FileThreads, async_mpsc::UnboundedReceiver<FileWork>)> {
+        let (syncs, sync_queue) = mpsc::channel::<SyncRequest>();
+        let (saves, save_queue) = mpsc::channel::<SaveJob>();
+        let (done, outcomes) = async_mpsc::unbounded_channel();
+        let synced = done.clone();
+        thread::Builder::new().name("syncer".into()).spawn(move || {
+            for request in sync_queue {
+                // Nobody is left to hear of it when the executor is gone.
+                let _ = synced.send(FileWork::Synced(request.run()));
+            }
+        })?;
+        thread::Builder::new().name("saver".into()).spawn(move || {
+            memory::count_this_thread();
+            for job in save_queue {
+                let _ = done.send(FileWork::Saved(job()));
+            }
+        })?;
+        Ok((FileThreads { syncs, saves }, outcomes))
+    }
+
+    pub fn sync(&self, request: SyncRequest) {
+        self.syncs.send(request).expect("the syncing thread lives as long as the process");
+    }
+
+    pub fn save(&self, job: SaveJob) {
+        self.saves.send(job).expect("the saving thread lives as long as the process");
+    }
+}
+
+/// Hands the outcomes of work on files to the engine.
+pub async fn collect(net: Rc<Net>, mut outcomes: async_mpsc::UnboundedReceiver<FileWork>) {
+    while let Some(outcome) = outcomes.recv().await {
+        {
+            let mut engine = net.engine.borrow_mut();
+            engine.tick(net.now());
+            match outcome {
+                FileWork::Synced(outcome) => engine.finish_sync(outcome),
+                FileWork::Saved(outcome) => engine.finish_save(outcome),
+            }
+            turn::carry_out(&net, &mut engine);
+        }
+        net.executor.notify_one();
+    }
+}
+
+/// The log cannot be loaded or opened; the reason has been logged.
+pub struct Unloadable;
+
+/// Loads the append-only log, if it is switched on, while clients are answered that they have to
+/// wait, and opens it.
+pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
+    if !net.engine.borrow().server.config.appendonly {
+        return Ok(());
+    }
+    let mut end = Default::default();
+    let begun = begin(&mut net.engine.borrow_mut())?;
+    if let Some(mut replay) = begun {
+        loop {
+            let step = {
+                let mut engine = net.engine.borrow_mut();
+                engine.tick(net.now());
+                let step = engine.step_replay(&mut replay);
+                turn::carry_out(net, &mut engine);
+                step
+            };
+            match step {
+                _ if net.exit_code.get().is_some() => return Err(Unloadable),
+                ReplayStep::More => tokio::task::yield_now().await,
+                ReplayStep::Failed => return Err(Unloadable),
+                ReplayStep::Done(done) => {
+                    end = done;
+                    break;
+                }
+            }
+        }
+    }
+    let mut engine = net.engine.borrow_mut();
+    engine.tick(net.now());
+    engine.open_log(&end).map_err(|error| {
+        tracing::warn!("Can't open the append-only file: {}", crate::config::os_reason(&error));
+        Unloadable
+    })
+}
+
+/// Reads the manifest; the replay of what it names, if it names anything.
+fn begin(engine: &mut Engine) -> Result<Option<Replay>, Unloadable> {
+    let aof = &mut engine.server.aof;
+    let (disk, place) = (Arc::clone(&aof.disk), aof.place.clone());
+    let mut manifest = match Manifest::load(&*disk, &place) {
+        Ok(manifest) => manifest.unwrap_or_default(),
+        Err(LoadError::Unreadable(path, error)) => {
+            tracing::warn!(
+                "Fatal error: can't open the AOF manifest file {} for reading: {}",
+                path.display(),
+                crate::config::os_reason(&error)
+            );
+            return Err(Unloadable);
+        }
+        Err(LoadError::Malformed(error)) => {
+            tracing::warn!("*** FATAL AOF MANIFEST FILE ERROR ***");
+            if let Some((number, line)) = &error.line {
+                tracing::warn!("Reading the manifest file, at line {number}");
+                tracing::warn!(">>> '{line}'");
+            }
+            tracing::warn!("{error}");
+            return Err(Unloadable);
+        }
+    };
+    start::upgrade(&*disk, &place, &mut manifest).map_err(|error| {
+        tracing::warn!("Can't take over the old AOF file: {}", crate::config::os_reason(&error));
+        Unloadable
+    })?;
+    aof.manifest = manifest;
+    if aof.manifest.is_empty() {
+        return Ok(None);
+    }
+    engine.begin_replay().map(Some).ok_or(Unloadable)
+}
