@@ -211,6 +211,10 @@ impl Server {
 
     /// Starts the rewrite that is due.
     fn begin_due_rewrite(&mut self) {
+        if self.rewrites.started_us.is_some() && !self.aof.is_rewriting() {
+            // The log gave it up between two jobs.
+            self.end_rewrite(true);
+        }
         if self.aof.is_saving || self.aof.is_rewriting() {
             return;
         }

@@ -39,7 +39,7 @@ pub use clock::{Clock, Now};
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
 pub use effect::{Effect, Job, JobReply, ListenChange, SaveJob, SaveOutcome};
-pub use replay::{Replay, ReplayEnd, ReplayStep};
+pub use replay::{Replay, ReplayEnd, ReplayStep, Unloadable};
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
 

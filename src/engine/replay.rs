@@ -14,8 +14,9 @@
 use super::{ClientId, Cx, Engine, Peer, Session, dispatch};
 use crate::command::Lookup;
 use crate::config::os_reason;
-use crate::persist::aof::manifest::{LogFile, Role, write_all};
+use crate::persist::aof::manifest::{LoadError, LogFile, Manifest, Role, write_all};
 use crate::persist::aof::reader::{self, CommandReader, Item, ReadError};
+use crate::persist::aof::start;
 use crate::persist::crc64::Crc64;
 use crate::resp::{OwnedRequest, ReplyBuf};
 use std::collections::VecDeque;
@@ -74,9 +75,36 @@ enum FileEnd {
     Again,
 }
 
+/// The log cannot be loaded; the reason has been logged.
+#[derive(Debug)]
+pub struct Unloadable;
+
 impl Engine {
+    /// Finds the log: what its manifest names, or the single file of an older server. None if
+    /// there is none yet.
+    pub fn find_log(&mut self) -> Result<Option<Replay>, Unloadable> {
+        let aof = &mut self.server.aof;
+        let (disk, place) = (Arc::clone(&aof.disk), aof.place.clone());
+        let mut manifest = match Manifest::load(&*disk, &place) {
+            Ok(manifest) => manifest.unwrap_or_default(),
+            Err(error) => {
+                tell_of_manifest(&error);
+                return Err(Unloadable);
+            }
+        };
+        start::upgrade(&*disk, &place, &mut manifest).map_err(|error| {
+            tracing::warn!("Can't take over the old AOF file: {}", os_reason(&error));
+            Unloadable
+        })?;
+        aof.manifest = manifest;
+        if aof.manifest.is_empty() {
+            return Ok(None);
+        }
+        self.begin_replay().map(Some).ok_or(Unloadable)
+    }
+
     /// Begins to load the files of the log's manifest; false if one of them is missing.
-    pub fn begin_replay(&mut self) -> Option<Replay> {
+    fn begin_replay(&mut self) -> Option<Replay> {
         let aof = &self.server.aof;
         let all: Vec<LogFile> = aof.manifest.files().cloned().collect();
         let mut total = 0;
@@ -185,7 +213,7 @@ impl Engine {
                 }
                 Ok(Item::Time(_)) => {}
                 Ok(Item::End) => match &open.transaction {
-                    None => return FileEnd::Ended,
+                    None => return self.end_or_cut(replay),
                     Some((start, _)) => {
                         let (start, name) = (*start, &open.file.name);
                         tracing::warn!(
@@ -333,6 +361,9 @@ impl Engine {
             ReadError::Io(_) => return FileEnd::Failed,
         };
         if is_torn && found.durable <= start {
+            if let Some(good) = self.torn_from(replay) {
+                return self.cut(replay, good, true);
+            }
             let again = matches!(error, ReadError::Checksum { .. });
             return self.cut(replay, in_transaction.unwrap_or(start), again);
         }
@@ -348,6 +379,24 @@ impl Engine {
             }
         );
         FileEnd::Failed
+    }
+
+    /// At the end of a file: what follows the last checksum is cut off if it holds a page of zeros,
+    /// since a turn with so long a word ends with a checksum.
+    fn end_or_cut(&mut self, replay: &mut Replay) -> FileEnd {
+        match self.torn_from(replay) {
+            Some(good) => self.cut(replay, good, true),
+            None => FileEnd::Ended,
+        }
+    }
+
+    fn torn_from(&self, replay: &Replay) -> Option<u64> {
+        let open = replay.open.as_ref()?;
+        let good = open.reader.unvouched_from()?;
+        let end = open.reader.offset();
+        let is_last = replay.files.is_empty();
+        let source = self.reader_at(open, good).ok().filter(|_| is_last)?;
+        reader::has_hole(source, good, end).is_ok_and(|has_hole| has_hole).then_some(good)
     }
 
     fn reader_at(&self, open: &OpenFile, offset: u64) -> io::Result<Box<dyn Read + Send>> {
@@ -437,7 +486,7 @@ impl Engine {
         let place = server.aof.place.clone();
         let options = super::append::options(&server.config);
         let mut manifest = server.aof.manifest.clone();
-        let opened = crate::persist::aof::start::open(&*disk, &place, &mut manifest, &options)?;
+        let opened = start::open(&*disk, &place, &mut manifest, &options)?;
         if !options.keeps_history {
             crate::persist::aof::rewrite::delete_history(&*disk, &place, &mut manifest);
         }
@@ -450,5 +499,23 @@ impl Engine {
         server.rewrites.base_size_bytes = end.base_bytes;
         server.follow_readers(&mut self.keyspace);
         Ok(())
+    }
+}
+
+fn tell_of_manifest(error: &LoadError) {
+    match error {
+        LoadError::Unreadable(path, error) => tracing::warn!(
+            "Fatal error: can't open the AOF manifest file {} for reading: {}",
+            path.display(),
+            os_reason(error)
+        ),
+        LoadError::Malformed(error) => {
+            tracing::warn!("*** FATAL AOF MANIFEST FILE ERROR ***");
+            if let Some((number, line)) = &error.line {
+                tracing::warn!("Reading the manifest file, at line {number}");
+                tracing::warn!(">>> '{line}'");
+            }
+            tracing::warn!("{error}");
+        }
     }
 }

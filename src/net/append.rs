@@ -9,13 +9,13 @@
 
 use super::connection::{Connection, Io};
 use super::{Net, turn};
-use crate::engine::{Engine, Replay, ReplayStep, SaveJob, SaveOutcome};
+use crate::engine::{Engine, ReplayStep, SaveJob, SaveOutcome, Unloadable};
 use crate::observe::memory;
-use crate::persist::aof::{Manifest, SyncOutcome, SyncRequest, manifest::LoadError, start};
+use crate::persist::aof::{SyncOutcome, SyncRequest};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use tokio::sync::mpsc as async_mpsc;
 
@@ -212,9 +212,6 @@ pub async fn collect(net: Rc<Net>, mut outcomes: async_mpsc::UnboundedReceiver<F
     }
 }
 
-/// The log cannot be loaded or opened; the reason has been logged.
-pub struct Unloadable;
-
 /// Loads the append-only log, if it is switched on, while clients are answered that they have to
 /// wait, and opens it.
 pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
@@ -222,7 +219,7 @@ pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
         return Ok(());
     }
     let mut end = Default::default();
-    let begun = begin(&mut net.engine.borrow_mut())?;
+    let begun = net.engine.borrow_mut().find_log()?;
     if let Some(mut replay) = begun {
         loop {
             let step = {
@@ -249,39 +246,4 @@ pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
         tracing::warn!("Can't open the append-only file: {}", crate::config::os_reason(&error));
         Unloadable
     })
-}
-
-/// Reads the manifest; the replay of what it names, if it names anything.
-fn begin(engine: &mut Engine) -> Result<Option<Replay>, Unloadable> {
-    let aof = &mut engine.server.aof;
-    let (disk, place) = (Arc::clone(&aof.disk), aof.place.clone());
-    let mut manifest = match Manifest::load(&*disk, &place) {
-        Ok(manifest) => manifest.unwrap_or_default(),
-        Err(LoadError::Unreadable(path, error)) => {
-            tracing::warn!(
-                "Fatal error: can't open the AOF manifest file {} for reading: {}",
-                path.display(),
-                crate::config::os_reason(&error)
-            );
-            return Err(Unloadable);
-        }
-        Err(LoadError::Malformed(error)) => {
-            tracing::warn!("*** FATAL AOF MANIFEST FILE ERROR ***");
-            if let Some((number, line)) = &error.line {
-                tracing::warn!("Reading the manifest file, at line {number}");
-                tracing::warn!(">>> '{line}'");
-            }
-            tracing::warn!("{error}");
-            return Err(Unloadable);
-        }
-    };
-    start::upgrade(&*disk, &place, &mut manifest).map_err(|error| {
-        tracing::warn!("Can't take over the old AOF file: {}", crate::config::os_reason(&error));
-        Unloadable
-    })?;
-    aof.manifest = manifest;
-    if aof.manifest.is_empty() {
-        return Ok(None);
-    }
-    engine.begin_replay().map(Some).ok_or(Unloadable)
 }

@@ -169,6 +169,11 @@ impl Local {
                 let reply = job();
                 self.engine.finish_job(client, reply);
             }
+            Effect::Sync(request) => self.engine.finish_sync(request.run()),
+            Effect::Save(job) => {
+                let outcome = job();
+                self.engine.finish_save(outcome);
+            }
             Effect::Wake { client } => {
                 if let Some(connection) = self.clients.get_mut(&client) {
                     connection.is_suspended = false;

@@ -5,11 +5,13 @@
 //! and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers` what
 //! listening clients do to a server, `interop` that the public tools work, `differential` that
 //! random commands get Redis's replies, `tidy` the shape of the source itself, `compatibility`
-//! that the generated document is fresh.
+//! that the generated document is fresh, `crash` that no fault of the disk (`sim_disk`) breaks what
+//! the append-only log promises.
 
 mod answer;
 mod client;
 mod compatibility;
+mod crash;
 mod differential;
 mod interop;
 mod laws;
@@ -20,6 +22,7 @@ mod play;
 mod queue;
 mod server;
 mod shape;
+mod sim_disk;
 mod subscribers;
 mod tcp;
 mod tidy;

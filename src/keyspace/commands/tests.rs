@@ -426,7 +426,8 @@ fn a_target_whose_time_has_come_is_no_target() {
         let gone =
             if line.starts_with("MOVE") { ("expired a@1", "a") } else { ("expired b@0", "b") };
         assert_eq!(f.events(), [gone.0]);
-        assert_eq!(f.stream(), [format!("DEL {}", gone.1), line.to_owned()]);
+        let gone = format!("DEL {}", gone.1);
+        assert_eq!(f.stream(), ["MULTI", &gone, line, "EXEC"]);
     }
 }
 
@@ -440,7 +441,7 @@ fn expired_keys_go_in_the_order_in_which_they_were_met() {
     f.stream();
     f.advance(2);
     f.expect("EXISTS b c a b", ":0");
-    assert_eq!(f.stream(), ["DEL b", "DEL c", "DEL a"]);
+    assert_eq!(f.stream(), ["MULTI", "DEL b", "DEL c", "DEL a", "EXEC"]);
 }
 
 #[test]

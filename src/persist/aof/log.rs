@@ -132,11 +132,19 @@ struct Notes {
     uncovered: u64,
     uncovered_since_us: u64,
     second: u64,
+    /// A checksum was written since the file was opened.
+    has_checksum: bool,
 }
 
 impl Notes {
     fn new() -> Notes {
-        Notes { crc: Crc64::new(), uncovered: 0, uncovered_since_us: 0, second: 0 }
+        Notes {
+            crc: Crc64::new(),
+            uncovered: 0,
+            uncovered_since_us: 0,
+            second: 0,
+            has_checksum: false,
+        }
     }
 }
 
@@ -316,6 +324,10 @@ impl AppendLog {
             self.note(&format!("#TS:{}\r\n", now.unix_seconds));
         }
         if self.options.checksums {
+            if !self.notes.has_checksum && turn.len() as u64 >= CHECKSUM_BYTES {
+                // Whoever reads the file must know that a checksum has to follow.
+                self.note_checksum();
+            }
             if self.notes.uncovered == 0 {
                 self.notes.uncovered_since_us = now.mono_us;
             }
@@ -341,6 +353,7 @@ impl AppendLog {
         let durable = current.map_or(0, |own| i128::from(self.tail.synced) - own.origin).max(0);
         self.note(&format!("#CRC:{:016x}:{durable}\r\n", self.notes.crc.value()));
         self.notes.uncovered = 0;
+        self.notes.has_checksum = true;
     }
 
     /// Appends a line that loaders skip.

@@ -49,7 +49,8 @@ pub fn open(
         tracing::warn!("Can't open the append-only file {name}: {reason}");
     })?;
     if kind == Kind::Following {
-        // ORDER: the name of the file is durable before, and with, the manifest that names it.
+        // ORDER: the name of the file is durable before the manifest that names it.
+        disk.sync_directory(&place.directory)?;
         manifest.store(disk, place)?;
         tracing::info!("Creating AOF incr file {name} on background rewrite");
     }

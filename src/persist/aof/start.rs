@@ -90,6 +90,8 @@ pub fn open(
         tracing::warn!("Can't open the append-only file {name}: {}", os_reason(error));
     })?;
     if *manifest != before {
+        // ORDER: names are durable before the manifest that names them.
+        disk.sync_directory(&place.directory)?;
         manifest.store(disk, place)?;
     }
     let verb = if is_new { "Creating" } else { "Opening" };

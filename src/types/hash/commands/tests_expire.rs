@@ -112,8 +112,8 @@ fn expired_fields_in_the_way_are_told_of_first() {
     bench.told();
     let cases: [(&str, &str, &[&str], &str); 9] = [
         ("HGET h a", "$-1|", &[], ""),
-        ("HINCRBY h a 4", ":4|", &["hexpired", "hincrby"], "HDEL h a;HINCRBY h a 4"),
-        ("HDEL h b stays", ":1|", &["hexpired", "hdel"], "HDEL h b;HDEL h b stays"),
+        ("HINCRBY h a 4", ":4|", &["hexpired", "hincrby"], "MULTI;HDEL h a;HINCRBY h a 4;EXEC"),
+        ("HDEL h b stays", ":1|", &["hexpired", "hdel"], "MULTI;HDEL h b;HDEL h b stays;EXEC"),
         ("HGETDEL h FIELDS 1 c", "*1|$-1|", &["hexpired"], "HDEL h c"),
         ("HPEXPIRE h 0 FIELDS 2 a d", "*2|:2|:-2|", &["hdel"], "HDEL h a"),
         ("HLEN h", ":0|", &[], ""),

@@ -302,7 +302,7 @@ fn expired_keys_are_gone_before_a_write_and_told_of_first() {
         bench.advance(6);
         bench.forget();
         bench.expect(&[(line, reply)]);
-        assert_eq!(bench.replayed(), ["DEL k", replayed], "{line}");
+        assert_eq!(bench.replayed(), ["MULTI", "DEL k", replayed, "EXEC"], "{line}");
         assert_eq!(bench.events()[0], "x expired k", "{line}");
         assert_eq!(bench.expiry_ms(b"k"), None, "{line}");
     }
