@@ -16,6 +16,7 @@ mod keys;
 mod many_pop;
 mod spec;
 pub mod table;
+mod time;
 
 pub use args::{Args, Hashed};
 pub use error::{CommandError, CommandResult};
@@ -24,3 +25,4 @@ pub use keys::{Begin, Find, FoundKey, KeyFlags, KeySpec, find_keys};
 pub use many_pop::ManyPop;
 pub use spec::{Arg, ArgKind, Arity, Command, Deprecated, Group, Handler, KeyFinder, Shape};
 pub use table::{CommandId, Lookup, Table};
+pub use time::{Condition, Expiration, TimeForm};

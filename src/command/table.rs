@@ -20,6 +20,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::engine::commands::transaction::COMMANDS,
     crate::keyspace::commands::COMMANDS,
     crate::observe::commands::COMMANDS,
+    crate::persist::commands::COMMANDS,
     crate::pubsub::commands::COMMANDS,
     crate::types::bitmap::COMMANDS,
     crate::types::geo::COMMANDS,

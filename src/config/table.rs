@@ -180,26 +180,28 @@ section "General" {
 }
 
 section "Snapshots" {
-    "save" => save: SavePoints = SavePoints::default(); OWN_FORM, LIVE.later(), Save,
+    "save" => save: SavePoints = SavePoints::default(); OWN_FORM, LIVE, Save,
         "Takes a snapshot once so many seconds have brought so many changes; \"\" never does.";
     "stop-writes-on-bgsave-error" => stop_writes_on_bgsave_error: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Refuses writes while the last snapshot has failed.";
-    "rdbcompression" => rdbcompression: bool = true; YES_NO, LIVE.later(), Nothing,
+    "rdbcompression" => rdbcompression: bool = true; YES_NO, LIVE, Nothing,
         "Compresses strings in snapshots.";
-    "rdbchecksum" => rdbchecksum: bool = true; YES_NO, FIXED.later(), Nothing,
+    "rdbchecksum" => rdbchecksum: bool = true; YES_NO, FIXED, Nothing,
         "Ends snapshots with a checksum, and checks it when loading.";
     "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDump = SanitizeDump::No;
-        ONE_WORD, LIVE.debug().later(), Nothing,
+        ONE_WORD, LIVE.debug(), Nothing,
         "When to check every element of loaded values; Rufous always checks what could harm it.";
     "dbfilename" => dbfilename: Text = "dump.rdb".into();
-        checked(check::rdb_file_name), LIVE.protected().later(), Nothing,
+        checked(check::rdb_file_name), LIVE.protected(), Nothing,
         "Name of the snapshot file, within the working directory.";
     "rdb-del-sync-files" => rdb_del_sync_files: bool = false; YES_NO, LIVE.later(), Nothing,
         "Deletes snapshot files made for replication, if nothing else is persisted.";
     "rdb-save-incremental-fsync" => rdb_save_incremental_fsync: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Syncs snapshot files to disk while they grow.";
+    "rdb-save-version" => rdb_save_version: u16 = 11; int(10, 12), LIVE, Nothing,
+        "Version of the snapshot files: 10 is for Redis 7.0, 12 keeps the times of hash fields.";
     "dir" => dir: WorkingDirectory = WorkingDirectory::default();
         OWN_FORM, LIVE.protected().not_loading(), Directory,
         "The working directory: where data files are kept.";
@@ -593,10 +595,10 @@ section "Testing" {
     "use-exit-on-panic" => use_exit_on_panic: bool = false; YES_NO, LIVE.hidden(), Nothing,
         "Exits instead of aborting after an internal error.";
     "rdb-key-save-delay" => rdb_key_save_delay: i32 = 0;
-        int(INT_MIN, INT_MAX), LIVE.hidden().later(), Nothing,
+        int(INT_MIN, INT_MAX), LIVE.hidden(), Nothing,
         "Microseconds to wait before each key of a snapshot; negative numbers wait more rarely.";
     "key-load-delay" => key_load_delay: i32 = 0;
-        int(INT_MIN, INT_MAX), LIVE.hidden().later(), Nothing,
+        int(INT_MIN, INT_MAX), LIVE.hidden(), Nothing,
         "Microseconds to wait after each key that is loaded; negative numbers wait more rarely.";
     "loading-process-events-interval-bytes" => loading_process_events_interval_bytes: u32 = 2 << 20;
         int(1024, INT_MAX), LIVE.hidden().later(), Nothing,

@@ -7,12 +7,16 @@
 //! rewrite (open the next increment; write the base), whose outcomes come back by
 //! [`Engine::finish_sync`] and [`Engine::finish_save`].
 
-use super::{ClientId, Effect, Engine, SaveOutcome, Server};
+use super::saving::SaveOutcome;
+use super::{ClientId, Effect, Engine, Server};
 use crate::command::CommandError;
 use crate::config::Config;
-use crate::keyspace::{Keyspace, Snapshot};
-use crate::persist::aof::rewrite::{self, BaseJob};
+use crate::keyspace::Keyspace;
+use crate::persist::aof::rewrite::{self, BaseJob, Opened, Rewritten, WriteBase};
 use crate::persist::aof::{BaseForm, Mode, Moment, Options, SyncOutcome, commands};
+use crate::persist::rdb::{self, SaveError};
+use crate::persist::snapshot::KeyDelay;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,8 +39,8 @@ pub struct Rewrites {
     /// The log's size after the last rewrite, or at the start.
     pub base_size_bytes: u64,
     is_cancelled: Arc<AtomicBool>,
-    /// The dataset of the base that is about to be written.
-    snapshots: Option<Vec<(usize, Snapshot)>>,
+    /// What will write the base of the moment at which the next increment began.
+    base: Option<WriteBase>,
     /// Clients whose writes wait for a slow disk.
     delayed: Vec<ClientId>,
 }
@@ -54,7 +58,7 @@ impl Default for Rewrites {
             next_try_us: None,
             base_size_bytes: 0,
             is_cancelled: Arc::default(),
-            snapshots: None,
+            base: None,
             delayed: Vec::new(),
         }
     }
@@ -73,8 +77,8 @@ pub fn options(config: &Config) -> Options {
     }
 }
 
-fn base_form(_config: &Config) -> BaseForm {
-    BaseForm::Commands
+fn base_form(config: &Config) -> BaseForm {
+    if config.aof_use_rdb_preamble { BaseForm::Rdb } else { BaseForm::Commands }
 }
 
 impl Server {
@@ -100,7 +104,7 @@ impl Server {
         }
         if self.config.appendonly {
             self.aof.wait_for_base();
-            if !may_begin || self.aof.is_saving {
+            if !may_begin || self.is_writing_files() {
                 self.rewrites.is_scheduled = true;
                 let what = if may_begin { "by another background operation" } else { "in a MULTI" };
                 tracing::info!("AOF was enabled {what}. An AOF background was scheduled.");
@@ -110,7 +114,7 @@ impl Server {
         } else {
             self.rewrites.is_scheduled = false;
             self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
-            self.rewrites.snapshots = None;
+            self.rewrites.base = None;
             let now = self.moment();
             if let Some(request) = self.aof.stop(now) {
                 self.effects.push(Effect::Sync(request));
@@ -127,7 +131,6 @@ impl Server {
         self.rewrites.started_us = Some(now.mono_us);
         self.rewrites.total += 1;
         self.rewrites.is_cancelled = Arc::default();
-        self.aof.is_saving = true;
         let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
         let manifest = self.aof.manifest.clone();
         let job = move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind));
@@ -137,6 +140,62 @@ impl Server {
             self.parts.process_id
         );
         true
+    }
+
+    /// What writes the dataset as it is now, in the form of the next base.
+    pub fn base_of(&self, space: &Keyspace) -> WriteBase {
+        let mut dataset = self.dataset(space);
+        let delay = KeyDelay(self.config.rdb_key_save_delay);
+        if self.aof.options.base_form == BaseForm::Commands {
+            let dataset = commands::Dataset {
+                dbs: dataset.dbs,
+                timestamp: self.aof.options.timestamps.then(|| self.clock.unix_seconds()),
+                delay,
+            };
+            return Box::new(move |out, watch| commands::write(&dataset, out, watch));
+        }
+        for (name, value) in &mut dataset.aux {
+            if &**name == "aof-base" {
+                *value = b"1".to_vec();
+            }
+        }
+        let options = self.save_options(space);
+        Box::new(move |out, watch| {
+            let mut watch = |keys| {
+                delay.wait(keys);
+                watch(keys)
+            };
+            match rdb::write(&dataset, &options, out, &mut watch) {
+                Ok(_) => Ok(()),
+                Err(SaveError::Io(error)) => Err(error),
+                Err(SaveError::CalledOff) => Err(io::Error::other("cancelled")),
+            }
+        })
+    }
+
+    /// Has the base written for which the old increment is durable.
+    fn write_base(&mut self) {
+        let Some(kind) = self.aof.may_write_base() else { return };
+        let Some(write) = self.rewrites.base.take() else { return };
+        let options = self.aof.options;
+        let job = BaseJob {
+            disk: Arc::clone(&self.aof.disk),
+            place: self.aof.place.clone(),
+            manifest: self.aof.manifest.clone(),
+            kind,
+            form: options.base_form,
+            process_id: self.parts.process_id,
+            syncs_in_steps: options.syncs_in_steps,
+            keeps_history: options.keeps_history,
+            write,
+            is_cancelled: Arc::clone(&self.rewrites.is_cancelled),
+        };
+        self.effects.push(Effect::Save(Box::new(move || SaveOutcome::LogRewritten(job.run()))));
+    }
+
+    /// Whether the thread that saves has something to do.
+    pub fn is_writing_files(&self) -> bool {
+        self.saving.is_running() || self.rewrites.started_us.is_some()
     }
 
     /// Ends a running rewrite as soon as it notices (FLUSHALL, shutdown).
@@ -150,8 +209,7 @@ impl Server {
         let started_us = rewrites.started_us.take().unwrap_or(now.mono_us);
         rewrites.last_seconds = Some((now.mono_us - started_us) / 1_000_000);
         rewrites.last_failed = failed;
-        rewrites.snapshots = None;
-        self.aof.is_saving = false;
+        rewrites.base = None;
         if failed {
             rewrites.consecutive_failures += 1;
             rewrites.next_try_us = Some(now.mono_us + URGENT_DELAY_US);
@@ -215,7 +273,7 @@ impl Server {
             // The log gave it up between two jobs.
             self.end_rewrite(true);
         }
-        if self.aof.is_saving || self.aof.is_rewriting() {
+        if self.is_writing_files() || self.aof.is_rewriting() || self.shutdown.is_some() {
             return;
         }
         if self.aof.wants_rewrite() {
@@ -277,45 +335,18 @@ impl Engine {
     fn advance_log(&mut self) {
         let now = self.server.moment();
         let server = &mut self.server;
+        server.aof.is_saving = server.is_writing_files();
         server.aof.write(now);
         if server.aof.reaches_snapshot(now) {
             server.propagation.forget_db();
-            let dbs = self.keyspace.dbs().iter().enumerate().filter(|(_, db)| !db.is_empty());
-            let now_ms = self.keyspace.now_ms;
-            server.rewrites.snapshots =
-                Some(dbs.map(|(index, db)| (index, db.snapshot(now_ms))).collect());
+            server.rewrites.base = Some(server.base_of(&self.keyspace));
         }
-        if server.aof.may_write_base().is_some() && server.rewrites.snapshots.is_some() {
-            self.write_base();
+        if server.aof.may_write_base().is_some() && server.rewrites.base.is_some() {
+            server.write_base();
         }
         if let Some(request) = self.server.aof.due_sync(now) {
             self.server.effects.push(Effect::Sync(request));
         }
-    }
-
-    fn write_base(&mut self) {
-        let server = &mut self.server;
-        let Some(kind) = server.aof.may_write_base() else { return };
-        let Some(snapshots) = server.rewrites.snapshots.take() else { return };
-        let options = server.aof.options;
-        let dataset = commands::Dataset {
-            dbs: snapshots,
-            timestamp: options.timestamps.then(|| server.clock.unix_seconds()),
-            key_delay_us: u64::try_from(server.config.rdb_key_save_delay).unwrap_or(0),
-        };
-        let job = BaseJob {
-            disk: Arc::clone(&server.aof.disk),
-            place: server.aof.place.clone(),
-            manifest: server.aof.manifest.clone(),
-            kind,
-            form: options.base_form,
-            process_id: server.parts.process_id,
-            syncs_in_steps: options.syncs_in_steps,
-            keeps_history: options.keeps_history,
-            write: Box::new(move |out, watch| commands::write(&dataset, out, watch)),
-            is_cancelled: Arc::clone(&server.rewrites.is_cancelled),
-        };
-        server.effects.push(Effect::Save(Box::new(move || SaveOutcome::LogRewritten(job.run()))));
     }
 
     /// A sync of the log ended.
@@ -338,37 +369,45 @@ impl Engine {
         }
     }
 
-    /// A job of the saver ended.
-    pub fn finish_save(&mut self, outcome: SaveOutcome) {
-        match outcome {
-            SaveOutcome::LogOpened(Ok(opened)) => {
+    /// The next increment was opened, or not.
+    pub(super) fn finish_opening_log(&mut self, result: io::Result<Opened>) {
+        match result {
+            Ok(opened) => {
                 if !self.server.aof.finish_opening(opened) {
                     self.server.end_rewrite(true);
                 }
             }
-            SaveOutcome::LogOpened(Err(error)) => self.fail_rewrite(&error),
-            SaveOutcome::LogRewritten(Ok(rewritten)) => {
-                let was_waiting = self.server.aof.mode() == Mode::Waiting;
-                let was_broken = self.server.aof.has_fault();
-                if self.server.aof.finish_rewrite(rewritten) {
-                    tracing::info!("Background AOF rewrite terminated with success");
-                    self.server.end_rewrite(false);
-                    self.server.rewrites.base_size_bytes = self.server.aof.size_bytes();
-                    tracing::info!("Background AOF rewrite finished successfully");
-                    if was_broken && !was_waiting {
-                        tracing::warn!("The append only file is whole again: writes are taken.");
-                    }
-                } else {
-                    self.server.end_rewrite(true);
-                }
-            }
-            SaveOutcome::LogRewritten(Err(error)) => self.fail_rewrite(&error),
+            Err(error) => self.fail_rewrite(&error),
         }
         self.server.begin_due_rewrite();
         self.advance_log();
     }
 
-    fn fail_rewrite(&mut self, error: &std::io::Error) {
+    /// The new base is on disk, or not.
+    pub(super) fn finish_rewriting_log(&mut self, result: io::Result<Rewritten>) {
+        match result {
+            Ok(rewritten) => self.adopt_base(rewritten),
+            Err(error) => self.fail_rewrite(&error),
+        }
+        self.server.begin_due_rewrite();
+        self.advance_log();
+    }
+
+    fn adopt_base(&mut self, rewritten: Rewritten) {
+        let was_broken = self.server.aof.has_fault();
+        if !self.server.aof.finish_rewrite(rewritten) {
+            return self.server.end_rewrite(true);
+        }
+        tracing::info!("Background AOF rewrite terminated with success");
+        self.server.end_rewrite(false);
+        self.server.rewrites.base_size_bytes = self.server.aof.size_bytes();
+        tracing::info!("Background AOF rewrite finished successfully");
+        if was_broken {
+            tracing::warn!("The append only file is whole again: writes are taken.");
+        }
+    }
+
+    fn fail_rewrite(&mut self, error: &io::Error) {
         tracing::warn!("Write error writing append only file on disk: {error}");
         self.server.aof.fail_rewrite();
         self.server.end_rewrite(true);

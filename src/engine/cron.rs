@@ -23,6 +23,7 @@ impl Engine {
         self.server.memory_peak = self.server.memory_peak.max(used);
         self.close_idle_clients(mono_ms);
         self.server.limit_tracked_keys(&mut self.clients);
+        self.save_if_due();
         if self.server.pause.until_ms().is_some_and(|until_ms| mono_ms >= until_ms) {
             self.end_pause();
         }
@@ -62,12 +63,6 @@ impl Engine {
         let at_ms = self.keyspace.earliest_deadline_ms();
         let runs = self.keyspace.expires_actively && !self.server.is_cron_paused;
         (runs && at_ms != u64::MAX).then_some(at_ms)
-    }
-
-    /// SIGTERM or SIGINT came: ends the process in good order.
-    pub fn shut_down_by_signal(&mut self) {
-        let unsaved = self.keyspace.changes.dirty;
-        self.server.shut_down(unsaved);
     }
 
     /// Ends CLIENT PAUSE and lets the waiting clients try again.

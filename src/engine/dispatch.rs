@@ -260,9 +260,10 @@ fn admit(
     client_is_authenticated(cx, command)?;
     command_fits_transaction(cx, command)?;
     eviction::there_is_room(cx, flags)?;
+    writes_are_saved(cx, flags)?;
     log_takes_writes(cx, flags)?;
     command_fits_subscriber(cx, id, command)?;
-    dataset_is_loaded(cx, flags)?;
+    dataset_is_there(cx, flags)?;
     if is_paused_for(cx, flags) {
         let client = cx.client;
         cx.server.pause.postpone(client);
@@ -320,10 +321,28 @@ fn log_takes_writes(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// While the dataset is being loaded only those commands run that do not look at it.
-fn dataset_is_loaded(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
-    let may = cx.server.loading.is_none() || flags.has(Flags::LOADING);
-    if may { Ok(()) } else { Err(CommandError::Loading) }
+const SNAPSHOTS_FAIL: CommandError = CommandError::Fixed(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+     disk. Commands that may modify the data set are disabled, because this instance is \
+     configured to report errors during writes if RDB snapshotting fails \
+     (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
+     error.",
+);
+
+/// While snapshots cannot be written, nothing may change that would only be lost.
+fn writes_are_saved(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    let server = &cx.server;
+    let is_refused = !server.saving.last_succeeded
+        && flags.has(Flags::WRITE)
+        && server.config.stop_writes_on_bgsave_error
+        && !server.config.save.0.is_empty();
+    if is_refused { Err(SNAPSHOTS_FAIL) } else { Ok(()) }
+}
+
+/// While the dataset is being read, only commands run that can do without it.
+fn dataset_is_there(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    let is_refused = cx.server.loading.is_some() && !flags.has(Flags::LOADING);
+    if is_refused { Err(CommandError::Loading) } else { Ok(()) }
 }
 
 /// A RESP2 client that listens could not tell replies from messages.

@@ -4,14 +4,13 @@
 //! driver carries them out in order, after the command that left them and before the next one.
 
 use super::ClientId;
+use super::saving::SaveJob;
 use crate::command::CommandError;
 use crate::config::{Config, Directive};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
-use crate::persist::aof::rewrite::{Opened, Rewritten};
 use crate::resp::{Protocol, ReplyBuf};
 use crate::structs::SharedBytes;
-use std::io;
 use std::time::Duration;
 
 /// Work that would stall the executor; it runs on another thread over data of its own (a
@@ -20,17 +19,6 @@ pub type Job = Box<dyn FnOnce() -> JobReply + Send>;
 
 /// What a job answers its client: a whole reply, encoded for the client's protocol.
 pub type JobReply = Result<ReplyBuf, CommandError>;
-
-/// Work of the thread that saves: it writes files from snapshots.
-pub type SaveJob = Box<dyn FnOnce() -> SaveOutcome + Send>;
-
-/// What became of a job of the thread that saves.
-pub enum SaveOutcome {
-    /// The append-only log's next increment.
-    LogOpened(io::Result<Opened>),
-    /// The append-only log's new base.
-    LogRewritten(io::Result<Rewritten>),
-}
 
 /// A change of the listening addresses that waits for the driver.
 pub struct ListenChange {
@@ -56,7 +44,8 @@ pub enum Effect {
     Run { client: ClientId, job: Job },
     /// Sync a file on another thread; the outcome goes to `Engine::finish_sync`.
     Sync(SyncRequest),
-    /// Run a job on the thread that saves; the outcome goes to `Engine::finish_save`.
+    /// Run a job that writes files, when those before it have ended; its outcome is handed to
+    /// `Engine::finish_save`.
     Save(SaveJob),
     /// Free something big elsewhere.
     Free(Garbage),

@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
 //! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`],
-//! [`eviction`], [`cron`].
+//! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
 pub mod append;
 pub mod blocking;
@@ -27,8 +27,10 @@ pub mod loading;
 pub mod pause;
 pub mod propagate;
 mod replay;
+pub mod saving;
 pub mod server;
 pub mod session;
+mod shutdown;
 #[cfg(test)]
 pub mod testing;
 pub mod tracking;
@@ -38,8 +40,9 @@ pub use clients::{ClientId, Clients};
 pub use clock::{Clock, Now};
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
-pub use effect::{Effect, Job, JobReply, ListenChange, SaveJob, SaveOutcome};
+pub use effect::{Effect, Job, JobReply, ListenChange};
 pub use replay::{Replay, ReplayEnd, ReplayStep, Unloadable};
+pub use saving::{SaveJob, SaveOutcome};
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
 
@@ -93,6 +96,10 @@ impl Engine {
         self.server.clock.tick(now);
         self.keyspace.now_ms = now.unix_us / 1000;
         self.keyspace.access.set_now(self.keyspace.now_ms);
+        if self.server.saving.last_save_unix_seconds == 0 {
+            // What is there at the start counts as saved.
+            self.server.saving.last_save_unix_seconds = self.keyspace.now_ms / 1000;
+        }
         self.expire_few_fields();
     }
 

@@ -14,13 +14,18 @@
 use super::{ClientId, Cx, Engine, Peer, Session, dispatch};
 use crate::command::Lookup;
 use crate::config::os_reason;
+use crate::keyspace::{HashKey, Keyspace};
 use crate::persist::aof::manifest::{LoadError, LogFile, Manifest, Role, write_all};
 use crate::persist::aof::reader::{self, CommandReader, Item, ReadError};
 use crate::persist::aof::start;
-use crate::persist::crc64::Crc64;
+use crate::persist::crc64::Sum;
+use crate::persist::load::Reading;
 use crate::resp::{OwnedRequest, ReplyBuf};
+use crate::structs::prng::Prng;
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Commands that one step runs at most.
@@ -29,6 +34,9 @@ const STEP_COMMANDS: usize = 1024;
 /// What one step came to.
 pub enum ReplayStep {
     More,
+    /// The next file is a snapshot, or begins with one: it is to be read and its batches loaded,
+    /// then [`Engine::finish_snapshot_of`] goes on.
+    Snapshot(PathBuf),
     Done(ReplayEnd),
     /// The log cannot be loaded; the reason has been logged.
     Failed,
@@ -38,7 +46,7 @@ pub enum ReplayStep {
 #[derive(Clone, Default)]
 pub struct ReplayEnd {
     pub len: u64,
-    pub crc: Crc64,
+    pub crc: Sum,
     pub base_bytes: u64,
 }
 
@@ -48,6 +56,8 @@ pub struct Replay {
     /// The files from the first on, for another try.
     all: Vec<LogFile>,
     open: Option<OpenFile>,
+    /// The file that is being read as a snapshot.
+    snapshot: Option<LogFile>,
     client: ClientId,
     command: OwnedRequest,
     end: ReplayEnd,
@@ -127,12 +137,13 @@ impl Engine {
         self.server.loading = Some(super::loading::Loading {
             started_unix_seconds: self.server.clock.unix_seconds(),
             total_bytes: total,
-            loaded_bytes: 0,
+            ..super::loading::Loading::default()
         });
         Some(Replay {
             files: all.iter().cloned().collect(),
             all,
             open: None,
+            snapshot: None,
             client,
             command: OwnedRequest::default(),
             end: ReplayEnd::default(),
@@ -151,7 +162,20 @@ impl Engine {
     pub fn step_replay(&mut self, replay: &mut Replay) -> ReplayStep {
         if replay.open.is_none() {
             let Some(file) = replay.files.pop_front() else { return self.end_replay(replay) };
-            match self.open_replayed(file) {
+            if self.begins_with_snapshot(&file) {
+                let is_old = file.name == self.server.aof.place.prefix;
+                tracing::info!(
+                    "{}",
+                    match is_old {
+                        true => "Reading RDB preamble from AOF file...",
+                        false => "Reading RDB base file on AOF loading...",
+                    }
+                );
+                let path = self.server.aof.place.path(&file.name);
+                replay.snapshot = Some(file);
+                return ReplayStep::Snapshot(path);
+            }
+            match self.open_replayed(file, 0) {
                 Some(open) => replay.open = Some(open),
                 None => return ReplayStep::Failed,
             }
@@ -177,10 +201,57 @@ impl Engine {
         }
     }
 
-    fn open_replayed(&mut self, file: LogFile) -> Option<OpenFile> {
+    fn begins_with_snapshot(&self, file: &LogFile) -> bool {
+        let aof = &self.server.aof;
+        let mut magic = Vec::new();
+        let source = aof.disk.read(&aof.place.path(&file.name));
+        let read = source.and_then(|source| source.take(5).read_to_end(&mut magic));
+        read.is_ok() && magic == b"REDIS"
+    }
+
+    /// How the snapshot at the front of a log is read: nothing in it has expired yet.
+    pub fn reading_of_log(&self) -> Reading {
+        let mut reading = self.reading();
+        reading.options.drops_expired = false;
+        reading
+    }
+
+    /// A snapshot of so many bytes was loaded: the commands behind it are next. False if they
+    /// cannot be read.
+    pub fn finish_snapshot_of(&mut self, replay: &mut Replay, bytes: u64) -> bool {
+        let Some(file) = replay.snapshot.take() else { return false };
+        replay.open = self.open_replayed(file, bytes);
+        replay.open.is_some()
+    }
+
+    /// Reads a snapshot and loads it, on this thread: how many bytes it has.
+    pub fn load_snapshot_of_log(
+        &mut self,
+        path: &Path,
+    ) -> Result<u64, crate::persist::load::LoadError> {
+        let disk = Arc::clone(&self.server.aof.disk);
+        let mut bytes = 0;
+        let mut batches = Vec::new();
+        self.reading_of_log().read_file(&*disk, path, &mut |batch| {
+            batches.push(batch);
+            ControlFlow::Continue(())
+        })?;
+        for batch in batches {
+            bytes = batch.bytes_read;
+            self.load(batch)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Opens a file to read its commands from `offset` on.
+    fn open_replayed(&mut self, file: LogFile, offset: u64) -> Option<OpenFile> {
         let aof = &self.server.aof;
         let path = aof.place.path(&file.name);
-        let opened = aof.disk.len(&path).and_then(|len| Ok((len, aof.disk.read(&path)?)));
+        let opened = aof.disk.len(&path).and_then(|len| {
+            let mut source = aof.disk.read(&path)?;
+            io::copy(&mut (&mut source).take(offset), &mut io::sink())?;
+            Ok((len, source))
+        });
         let (len, source) = opened
             .inspect_err(|error| {
                 tracing::warn!(
@@ -190,13 +261,13 @@ impl Engine {
                 );
             })
             .ok()?;
-        let crc = self.server.config.aof_checksum.then(Crc64::new);
-        let reader = CommandReader::new(source, len, 0, crc);
+        let sums = self.server.config.aof_checksum && offset == 0;
+        let reader = CommandReader::new(source, len, offset, sums.then(Sum::default));
         if let Some(session) = self.clients.iter_mut().find(|s| s.peer.fd == -1) {
             session.db = 0;
         }
         let started_us = self.server.clock.now().mono_us;
-        Some(OpenFile { file, len, reader, transaction: None, started_us, told: 0 })
+        Some(OpenFile { file, len, reader, transaction: None, started_us, told: offset })
     }
 
     /// Runs some commands of the open file.
@@ -323,9 +394,8 @@ impl Engine {
     /// The dataset is there, or never will be.
     fn leave_replay(&mut self, replay: &Replay) {
         self.clients.remove(replay.client);
-        self.server.loading = None;
         self.keyspace.changes.dirty = 0;
-        self.server.dirty_at_save = 0;
+        self.end_loading();
     }
 
     /// Decides what to do about a file that cannot be read on.
@@ -441,7 +511,7 @@ impl Engine {
             return FileEnd::Again;
         }
         // The checksum is to go on from what is left.
-        let crc = self.server.config.aof_checksum.then(Crc64::new);
+        let crc = self.server.config.aof_checksum.then(Sum::default);
         let Ok(source) = self.reader_at(open, 0) else { return FileEnd::Failed };
         let mut rest = CommandReader::new(source, start, 0, crc);
         let mut skipped = OwnedRequest::default();
@@ -486,7 +556,11 @@ impl Engine {
         let place = server.aof.place.clone();
         let options = super::append::options(&server.config);
         let mut manifest = server.aof.manifest.clone();
-        let opened = start::open(&*disk, &place, &mut manifest, &options)?;
+        let mut empty_base = Vec::new();
+        server.aof.options = options;
+        let write = server.base_of(&Keyspace::new(0, HashKey::new([0; 16]), Prng::seeded(0)));
+        write(&mut empty_base, &mut |_| ControlFlow::Continue(()))?;
+        let opened = start::open(&*disk, &place, &mut manifest, &options, &empty_base)?;
         if !options.keeps_history {
             crate::persist::aof::rewrite::delete_history(&*disk, &place, &mut manifest);
         }

@@ -5,9 +5,11 @@ use super::append::{self, Rewrites};
 use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
-use super::loading::Loading;
+use super::loading::{LastLoad, Loading};
 use super::pause::Pause;
 use super::propagate::Propagation;
+use super::saving::Saving;
+use super::shutdown::Shutdown;
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
 use super::{ClientId, Effect, Session};
@@ -20,7 +22,7 @@ use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
 use crate::persist::aof::{AppendLog, Place};
-use crate::persist::disk::{Disk, SystemDisk};
+use crate::persist::disk::{Disk, MemoryDisk};
 use crate::pubsub::{Registry, notify};
 use crate::structs::prng::Prng;
 use std::io;
@@ -49,12 +51,12 @@ pub struct ServerParts {
     /// Makes room for so many clients, and says how many there is room for (CONFIG SET
     /// maxclients).
     pub room_for_clients: fn(u32) -> u32,
+    /// Where data files are kept.
+    pub disk: Arc<dyn Disk>,
     /// The configuration file, for CONFIG REWRITE and INFO.
     pub config_path: Option<PathBuf>,
     pub executable: String,
     pub process_id: u32,
-    /// Where the files of the dataset are.
-    pub disk: Arc<dyn Disk>,
 }
 
 impl Default for ServerParts {
@@ -70,10 +72,10 @@ impl Default for ServerParts {
             purge_in_background: |_| {},
             change_directory: |path| Ok(path.to_owned()),
             room_for_clients: |wanted| wanted,
+            disk: Arc::new(MemoryDisk::default()),
             config_path: None,
             executable: String::new(),
             process_id: 0,
-            disk: Arc::new(SystemDisk),
         }
     }
 }
@@ -88,8 +90,6 @@ pub struct Server {
     /// The append-only file.
     pub aof: AppendLog,
     pub rewrites: Rewrites,
-    /// The dataset is being loaded.
-    pub loading: Option<Loading>,
     pub watched: WatchTable,
     pub waits: WaitTable,
     pub pubsub: Registry<ClientId>,
@@ -109,9 +109,14 @@ pub struct Server {
     pub replication_id: String,
     pub memory_at_start: usize,
     pub memory_peak: usize,
-    pub last_save_unix_seconds: u64,
-    /// The dirty count at the last save.
-    pub dirty_at_save: u64,
+    pub saving: Saving,
+    /// The dataset is being read.
+    pub loading: Option<Loading>,
+    pub last_load: LastLoad,
+    /// The server is about to end.
+    pub shutdown: Option<Shutdown>,
+    /// Function libraries of the dataset that was loaded, kept as they are.
+    pub function_libraries: Vec<Vec<u8>>,
     /// Objects handed to the freeing thread so far.
     pub lazy_free_total: u64,
     /// Objects that thread had freed at the last CONFIG RESETSTAT.
@@ -143,7 +148,6 @@ impl Server {
             propagation: Propagation::default(),
             aof,
             rewrites: Rewrites::default(),
-            loading: None,
             watched: WatchTable::default(),
             waits: WaitTable::default(),
             pubsub: Registry::default(),
@@ -160,8 +164,11 @@ impl Server {
             parts,
             memory_at_start: used,
             memory_peak: used,
-            last_save_unix_seconds: 0,
-            dirty_at_save: 0,
+            saving: Saving::default(),
+            loading: None,
+            last_load: LastLoad::default(),
+            shutdown: None,
+            function_libraries: Vec::new(),
             lazy_free_total: 0,
             lazy_freed_at_reset: 0,
             is_cron_paused: false,
@@ -215,16 +222,6 @@ impl Server {
         self.eviction.reset();
         self.lazy_freed_at_reset = self.stats.lazy_freed_objects;
         self.memory_peak = (self.parts.used_memory)();
-    }
-
-    /// Ends the process in good order; `unsaved` changes are lost.
-    pub fn shut_down(&mut self, unsaved: u64) {
-        tracing::warn!("User requested shutdown...");
-        if unsaved > 0 {
-            tracing::warn!("{unsaved} changes were not saved: this version keeps no files.");
-        }
-        tracing::warn!("Redis is now ready to exit, bye bye...");
-        self.effects.push(Effect::Exit(0));
     }
 
     /// Brings what depends on a directive in line with the configuration.

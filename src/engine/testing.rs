@@ -17,6 +17,10 @@ pub fn run_to_end(engine: &mut Engine, client: ClientId, words: &[&[u8]]) -> (Ve
                         jobs += 1;
                         engine.finish_job(client, job());
                     }
+                    Effect::Save(job) => {
+                        jobs += 1;
+                        engine.finish_save(job());
+                    }
                     Effect::Push { bytes, .. } => out.append(bytes),
                     _ => {}
                 }

@@ -20,6 +20,7 @@ const LFU_INIT: u8 = 5;
 const LRU_MASK: u32 = (1 << 24) - 1;
 
 /// The clock that entries are stamped with.
+#[derive(Clone)]
 pub struct AccessClock {
     pub policy: AccessPolicy,
     pub lfu_log_factor: u32,

@@ -14,6 +14,10 @@ use triomphe::Arc;
 pub struct Snapshot {
     pub entries: Trie<Entry>,
     pub now_ms: u64,
+    /// How many keys have an expiry.
+    pub expiring: u64,
+    /// How many hashes have fields that expire.
+    pub hashes_with_deadlines: usize,
 }
 
 impl Snapshot {
@@ -140,7 +144,12 @@ impl Db {
     }
 
     pub fn snapshot(&self, now_ms: u64) -> Snapshot {
-        Snapshot { entries: self.entries.clone(), now_ms }
+        Snapshot {
+            entries: self.entries.clone(),
+            now_ms,
+            expiring: self.expiring,
+            hashes_with_deadlines: self.field_deadlines.len(),
+        }
     }
 
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<&Entry> {

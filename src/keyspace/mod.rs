@@ -30,6 +30,7 @@ pub use keys::{Expiry, Key, Keys};
 
 use crate::config::EventClasses;
 use crate::structs::prng::Prng;
+use smallvec::SmallVec;
 use std::cell::Cell;
 
 /// What looking after one hash costs, in fields: its table, its key and its place in the index go
@@ -104,6 +105,30 @@ impl Keyspace {
     /// Replaces a database by an empty one and yields what was in it.
     pub fn take_db(&mut self, index: usize) -> Db {
         std::mem::replace(&mut self.dbs[index], Db::new(self.hash_key))
+    }
+
+    /// Puts entries in that have been read from a file, each with the hash of its key. The key
+    /// of one that is there already is an error.
+    pub fn load(&mut self, db: usize, entries: Vec<(u64, Entry)>) -> Result<(), Box<[u8]>> {
+        const WINDOW: usize = 64;
+        let db = &mut self.dbs[db];
+        let mut entries = entries.into_iter();
+        while !entries.as_slice().is_empty() {
+            let ahead = entries.as_slice().iter().take(WINDOW);
+            let hashes: SmallVec<[u64; WINDOW]> = ahead.map(|(hash, _)| *hash).collect();
+            db.prefetch(&hashes);
+            for (hash, entry) in entries.by_ref().take(WINDOW) {
+                if let Some(replaced) = db.insert(hash, entry) {
+                    return Err(replaced.key().into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an entry of a snapshot; yields the one that it replaced. Nobody is told.
+    pub fn insert_loaded(&mut self, db: usize, hash: u64, entry: Entry) -> Option<Entry> {
+        self.dbs[db].insert(hash, entry)
     }
 
     /// The keyspace as a client of database `db` sees it.

@@ -8,12 +8,14 @@
 //! and not while the disk fails: reads go on.
 
 use super::connection::{Connection, Io};
+use super::loader::Source;
 use super::{Net, turn};
-use crate::engine::{Engine, ReplayStep, SaveJob, SaveOutcome, Unloadable};
-use crate::observe::memory;
+use crate::engine::{Engine, Replay, ReplayStep, Unloadable};
 use crate::persist::aof::{SyncOutcome, SyncRequest};
+use crate::persist::load::LoadError;
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
@@ -153,59 +155,35 @@ pub fn free_output(engine: &Engine, io: &mut Io) -> usize {
     io.holds.free(io.written_bytes, Release::of(engine))
 }
 
-/// The two threads that work on files.
-pub struct FileThreads {
-    syncs: mpsc::Sender<SyncRequest>,
-    saves: mpsc::Sender<SaveJob>,
-}
+/// The thread that syncs the log.
+pub struct Syncer(mpsc::Sender<SyncRequest>);
 
-/// What comes back from them.
-pub enum FileWork {
-    Synced(SyncOutcome),
-    Saved(SaveOutcome),
-}
-
-impl FileThreads {
-    /// Starts the threads; they end with the process.
-    pub fn start() -> io::Result<(FileThreads, async_mpsc::UnboundedReceiver<FileWork>)> {
-        let (syncs, sync_queue) = mpsc::channel::<SyncRequest>();
-        let (saves, save_queue) = mpsc::channel::<SaveJob>();
+impl Syncer {
+    /// Starts the thread; it ends with the process.
+    pub fn start() -> io::Result<(Syncer, async_mpsc::UnboundedReceiver<SyncOutcome>)> {
+        let (requests, queue) = mpsc::channel::<SyncRequest>();
         let (done, outcomes) = async_mpsc::unbounded_channel();
-        let synced = done.clone();
         thread::Builder::new().name("syncer".into()).spawn(move || {
-            for request in sync_queue {
+            for request in queue {
                 // Nobody is left to hear of it when the executor is gone.
-                let _ = synced.send(FileWork::Synced(request.run()));
+                let _ = done.send(request.run());
             }
         })?;
-        thread::Builder::new().name("saver".into()).spawn(move || {
-            memory::count_this_thread();
-            for job in save_queue {
-                let _ = done.send(FileWork::Saved(job()));
-            }
-        })?;
-        Ok((FileThreads { syncs, saves }, outcomes))
+        Ok((Syncer(requests), outcomes))
     }
 
     pub fn sync(&self, request: SyncRequest) {
-        self.syncs.send(request).expect("the syncing thread lives as long as the process");
-    }
-
-    pub fn save(&self, job: SaveJob) {
-        self.saves.send(job).expect("the saving thread lives as long as the process");
+        self.0.send(request).expect("the syncing thread lives as long as the process");
     }
 }
 
-/// Hands the outcomes of work on files to the engine.
-pub async fn collect(net: Rc<Net>, mut outcomes: async_mpsc::UnboundedReceiver<FileWork>) {
+/// Tells the engine which syncs have ended.
+pub async fn collect(net: Rc<Net>, mut outcomes: async_mpsc::UnboundedReceiver<SyncOutcome>) {
     while let Some(outcome) = outcomes.recv().await {
         {
             let mut engine = net.engine.borrow_mut();
             engine.tick(net.now());
-            match outcome {
-                FileWork::Synced(outcome) => engine.finish_sync(outcome),
-                FileWork::Saved(outcome) => engine.finish_save(outcome),
-            }
+            engine.finish_sync(outcome);
             turn::carry_out(&net, &mut engine);
         }
         net.executor.notify_one();
@@ -232,6 +210,7 @@ pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
             match step {
                 _ if net.exit_code.get().is_some() => return Err(Unloadable),
                 ReplayStep::More => tokio::task::yield_now().await,
+                ReplayStep::Snapshot(path) => load_snapshot(net, &mut replay, path).await?,
                 ReplayStep::Failed => return Err(Unloadable),
                 ReplayStep::Done(done) => {
                     end = done;
@@ -246,4 +225,26 @@ pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
         tracing::warn!("Can't open the append-only file: {}", crate::config::os_reason(&error));
         Unloadable
     })
+}
+
+/// Loads the snapshot at the front of the log.
+async fn load_snapshot(
+    net: &Rc<Net>,
+    replay: &mut Replay,
+    path: PathBuf,
+) -> Result<(), Unloadable> {
+    let name = path.file_name().unwrap_or_default().display().to_string();
+    let source = {
+        let engine = net.engine.borrow();
+        Source::open(&engine, engine.reading_of_log(), path).ok_or(Unloadable)?
+    };
+    match source.load(net).await {
+        Ok(bytes) if net.engine.borrow_mut().finish_snapshot_of(replay, bytes) => Ok(()),
+        Ok(_) | Err(LoadError::CalledOff) => Err(Unloadable),
+        Err(error) => {
+            tracing::warn!("{error}");
+            tracing::warn!("Error reading the RDB base file {name}, AOF loading aborted");
+            Err(Unloadable)
+        }
+    }
 }

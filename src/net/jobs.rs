@@ -1,11 +1,11 @@
 //! The plain threads beside the executor: one runs jobs (long reads over snapshots, file writes),
-//! one frees what is big.
+//! one saves, one frees what is big.
 //!
 //! They share nothing with the engine. What a job answers comes back through a channel that a
 //! task of the executor's thread drains.
 
 use super::Net;
-use crate::engine::{ClientId, Job, JobReply};
+use crate::engine::{ClientId, Job, JobReply, SaveJob, SaveOutcome};
 use crate::keyspace::Garbage;
 use crate::observe::memory;
 use std::io;
@@ -15,14 +15,15 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use tokio::sync::mpsc as async_mpsc;
 
-/// A job's answer on its way back.
-pub struct Finished {
-    client: ClientId,
-    reply: JobReply,
+/// What a thread has done, on its way back.
+pub enum Finished {
+    Job { client: ClientId, reply: JobReply },
+    Save(SaveOutcome),
 }
 
 pub struct Threads {
     jobs: mpsc::Sender<(ClientId, Job)>,
+    saves: mpsc::Sender<SaveJob>,
     garbage: mpsc::Sender<Garbage>,
     freed_objects: Arc<AtomicU64>,
     freed_bytes: Arc<AtomicU64>,
@@ -32,16 +33,24 @@ impl Threads {
     /// Starts the threads; they end with the process.
     pub fn start() -> io::Result<(Threads, async_mpsc::UnboundedReceiver<Finished>)> {
         let (jobs, job_queue) = mpsc::channel::<(ClientId, Job)>();
+        let (saves, save_queue) = mpsc::channel::<SaveJob>();
         let (garbage, garbage_queue) = mpsc::channel::<Garbage>();
         let (finished, answers) = async_mpsc::unbounded_channel();
         let freed_objects = Arc::new(AtomicU64::new(0));
         let freed_bytes = Arc::new(AtomicU64::new(0));
+        let saved = finished.clone();
         let freed = (Arc::clone(&freed_objects), Arc::clone(&freed_bytes));
         thread::Builder::new().name("reader".into()).spawn(move || {
             memory::count_this_thread();
             for (client, job) in job_queue {
                 // Nobody is left to answer when the executor is gone.
-                let _ = finished.send(Finished { client, reply: job() });
+                let _ = finished.send(Finished::Job { client, reply: job() });
+            }
+        })?;
+        thread::Builder::new().name("saver".into()).spawn(move || {
+            memory::count_this_thread();
+            for job in save_queue {
+                let _ = saved.send(Finished::Save(job()));
             }
         })?;
         thread::Builder::new().name("reaper".into()).spawn(move || {
@@ -53,11 +62,15 @@ impl Threads {
                 freed.1.fetch_add(bytes, Ordering::Relaxed);
             }
         })?;
-        Ok((Threads { jobs, garbage, freed_objects, freed_bytes }, answers))
+        Ok((Threads { jobs, saves, garbage, freed_objects, freed_bytes }, answers))
     }
 
     pub fn run(&self, client: ClientId, job: Job) {
         self.jobs.send((client, job)).expect("the job thread lives as long as the process");
+    }
+
+    pub fn save(&self, job: SaveJob) {
+        self.saves.send(job).expect("the saving thread lives as long as the process");
     }
 
     pub fn free(&self, garbage: Garbage) {
@@ -75,10 +88,15 @@ impl Threads {
     }
 }
 
-/// Hands finished jobs' answers to their clients.
+/// Tells the engine what the threads have done.
 pub async fn collect(net: Rc<Net>, mut answers: async_mpsc::UnboundedReceiver<Finished>) {
-    while let Some(Finished { client, reply }) = answers.recv().await {
-        net.engine.borrow_mut().finish_job(client, reply);
+    while let Some(finished) = answers.recv().await {
+        let mut engine = net.engine.borrow_mut();
+        engine.tick(net.now());
+        match finished {
+            Finished::Job { client, reply } => engine.finish_job(client, reply),
+            Finished::Save(outcome) => engine.finish_save(outcome),
+        }
         net.executor.notify_one();
     }
 }

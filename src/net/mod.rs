@@ -10,6 +10,7 @@ mod connection;
 mod jobs;
 pub mod limits;
 mod listener;
+mod loader;
 pub mod logging;
 mod pool;
 mod signals;
@@ -45,7 +46,7 @@ pub struct Net {
     /// The timer's next moment may have come closer.
     deadline_moved: Notify,
     jobs: jobs::Threads,
-    files: append::FileThreads,
+    syncer: append::Syncer,
     started: Instant,
     exit_code: Cell<Option<i32>>,
     exit: Notify,
@@ -86,7 +87,7 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
     let (jobs, finished) = jobs::Threads::start()?;
-    let (files, file_work) = append::FileThreads::start()?;
+    let (syncer, syncs) = append::Syncer::start()?;
     let net = Rc::new(Net {
         engine: RefCell::new(engine),
         connections: RefCell::default(),
@@ -100,7 +101,7 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         listen_changes: RefCell::default(),
         deadline_moved: Notify::new(),
         jobs,
-        files,
+        syncer,
         started: Instant::now(),
         exit_code: Cell::new(None),
         exit: Notify::new(),
@@ -116,11 +117,16 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
-        tokio::task::spawn_local(append::collect(Rc::clone(&net), file_work));
+        tokio::task::spawn_local(append::collect(Rc::clone(&net), syncs));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
-        if append::load(&net).await.is_err() {
+        let loads_log = net.engine.borrow().server.config.appendonly;
+        let is_loaded = match loads_log {
+            true => append::load(&net).await.is_ok(),
+            false => loader::load(&net).await.is_ok(),
+        };
+        if !is_loaded {
             return Ok(net.exit_code.get().unwrap_or(1));
         }
         for kind in listening {

@@ -20,10 +20,20 @@ pub fn watch(net: &Rc<Net>) -> io::Result<()> {
                     tracing::warn!("You insist... exiting now.");
                     std::process::exit(1);
                 }
-                tracing::warn!("Received {name} scheduling shutdown...");
                 let mut engine = net.engine.borrow_mut();
+                match engine.server.loading {
+                    None => tracing::warn!("Received {name} scheduling shutdown..."),
+                    Some(_) => tracing::warn!(
+                        "Received shutdown signal during loading, scheduling shutdown."
+                    ),
+                }
                 engine.tick(net.now());
-                engine.shut_down_by_signal();
+                let config = &engine.server.config;
+                let options = match is_interrupt {
+                    true => config.shutdown_on_sigint,
+                    false => config.shutdown_on_sigterm,
+                };
+                engine.shut_down_by_signal(options);
                 turn::carry_out(&net, &mut engine);
             }
         });

@@ -38,6 +38,9 @@ fn turn(net: &Rc<Net>) -> bool {
     engine.server.eviction.freed_garbage_bytes = net.jobs.freed_bytes();
     engine.evict_clients();
     carry_out(net, &mut engine);
+    if engine.is_ending() {
+        return false;
+    }
     let mut window = Window::default();
     let mut out_of_time = false;
     while !out_of_time && window.fill(net, &engine) {
@@ -288,8 +291,8 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
         }
         Effect::WakeTimer => net.deadline_moved.notify_one(),
         Effect::Run { client, job } => net.jobs.run(client, job),
-        Effect::Sync(request) => net.files.sync(request),
-        Effect::Save(job) => net.files.save(job),
+        Effect::Sync(request) => net.syncer.sync(request),
+        Effect::Save(job) => net.jobs.save(job),
         Effect::Free(garbage) => net.jobs.free(garbage),
         Effect::Sleep(duration) => {
             std::thread::sleep(duration);

@@ -1,36 +1,35 @@
-//! The 64-bit checksum of Redis's files.
+//! The checksum at the end of RDB files and DUMP payloads: the CRC-64 of Jones.
 //!
-//! The table-driven crate is used as it is: it checks about two gigabytes a second, which is more
-//! than a disk brings. The algorithm starts from zero and inverts nothing at the end, so that the
-//! sum of a file is also the state to go on from.
+//! The crate `crc` computes it with sixteen tables, about 2 GB/s: a tenth of what decoding costs.
+//! Carry-less multiplication would be ten times as fast, for a crate full of unsafe code.
 
 use crc::{CRC_64_REDIS, Crc, Digest, Table};
 
-static ALGORITHM: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
+static JONES: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
 
-/// A running checksum.
+/// The sum of what was added so far.
 #[derive(Clone)]
-pub struct Crc64(Digest<'static, u64, Table<16>>);
+pub struct Sum(Digest<'static, u64, Table<16>>);
 
-impl Crc64 {
-    pub fn new() -> Crc64 {
-        Crc64(ALGORITHM.digest())
+impl Default for Sum {
+    fn default() -> Sum {
+        Sum(JONES.digest())
     }
+}
 
-    pub fn update(&mut self, bytes: &[u8]) {
+impl Sum {
+    pub fn add(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The checksum of everything so far.
     pub fn value(&self) -> u64 {
         self.0.clone().finalize()
     }
 }
 
-impl Default for Crc64 {
-    fn default() -> Self {
-        Self::new()
-    }
+/// The sum of some bytes.
+pub fn of(bytes: &[u8]) -> u64 {
+    JONES.checksum(bytes)
 }
 
 #[cfg(test)]
@@ -38,11 +37,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sum_of_digits_is_the_known_one() {
-        let mut crc = Crc64::new();
-        assert_eq!(crc.value(), 0);
-        crc.update(b"1234");
-        crc.update(b"56789");
-        assert_eq!(crc.value(), 0xe9c6_d914_c4b8_d9ca);
+    fn the_sum_is_that_of_the_format_page() {
+        assert_eq!(of(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+        assert_eq!(of(b""), 0);
+        let mut sum = Sum::default();
+        sum.add(b"1234");
+        assert_eq!(sum.value(), of(b"1234"));
+        sum.add(b"56789");
+        assert_eq!(sum.value(), of(b"123456789"));
     }
 }

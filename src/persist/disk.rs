@@ -5,6 +5,10 @@
 //! between any two. What is appended or renamed is durable only after the sync that covers it: of
 //! a file's bytes [`DiskFile::sync`], of names [`Disk::sync_directory`].
 
+mod memory;
+
+pub use memory::MemoryDisk;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;

@@ -2,8 +2,14 @@
 //! a write counts as durable.
 //!
 //! Nothing here forks or stops the executor: files are written from snapshots of the keyspace, on
-//! threads of their own. [`disk`] is the only way to the files.
+//! threads of their own. [`disk`] is the only way to the files; [`rdb`] knows the snapshot format
+//! and works over any reader or writer.
 
 pub mod aof;
+pub mod commands;
 pub mod crc64;
 pub mod disk;
+pub mod load;
+pub mod lzf;
+pub mod rdb;
+pub mod snapshot;

@@ -59,6 +59,12 @@ fn start(disk: &SimDisk, policy: AppendFsync, now_us: u64) -> Option<Engine> {
             engine.take_effects();
             match step {
                 ReplayStep::More => {}
+                ReplayStep::Snapshot(path) => {
+                    let bytes = engine.load_snapshot_of_log(&path).ok()?;
+                    if !engine.finish_snapshot_of(&mut replay, bytes) {
+                        return None;
+                    }
+                }
                 ReplayStep::Failed => return None,
                 ReplayStep::Done(done) => {
                     end = done;

@@ -3,10 +3,10 @@
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
 //! and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers` what
-//! listening clients do to a server, `interop` that the public tools work, `differential` that
-//! random commands get Redis's replies, `tidy` the shape of the source itself, `compatibility`
-//! that the generated document is fresh, `crash` that no fault of the disk (`sim_disk`) breaks what
-//! the append-only log promises.
+//! listening clients do to a server, `persistence` what outlives one, `interop` that the public
+//! tools work, `differential` that random commands get Redis's replies, `tidy` the shape of the
+//! source itself, `compatibility` that the generated document is fresh, `crash` that no
+//! fault of the disk (`sim_disk`) breaks what the append-only log promises.
 
 mod answer;
 mod client;
@@ -18,6 +18,7 @@ mod laws;
 mod limits;
 mod local;
 mod memory;
+mod persistence;
 mod play;
 mod queue;
 mod server;

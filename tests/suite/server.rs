@@ -30,6 +30,8 @@ fn place() -> (u16, PathBuf) {
     let port = listener.local_addr().expect("it is bound").port();
     drop(listener);
     let directory = std::env::temp_dir().join(format!("rufous-suite-{port}"));
+    // Whoever had the port before may have left files that would be loaded.
+    let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
     (port, directory)
 }
@@ -66,6 +68,52 @@ impl Server {
         let _ = self.process.wait();
         let directory = std::mem::take(&mut self.directory);
         Server::from_file(self.port, directory).expect("the server starts again")
+    }
+
+    /// The same with more lines in the file.
+    pub fn restart_with(self, lines: &str) -> Server {
+        let text = format!("{}{lines}", self.config_file());
+        std::fs::write(self.directory.join(CONFIG_FILE), text).expect("the directory is ours");
+        self.restart()
+    }
+
+    /// Ends the server, changes one of its files and tries to start it: the exit code, and what
+    /// it says.
+    pub fn restart_expecting_failure(
+        mut self,
+        name: &str,
+        damage: impl FnOnce(&mut Vec<u8>),
+    ) -> (Option<i32>, String) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let path = self.directory.join(name);
+        let mut bytes = std::fs::read(&path).expect("the server has written it");
+        damage(&mut bytes);
+        std::fs::write(&path, bytes).expect("the directory is ours");
+        let mut command = Command::new(RUFOUS);
+        command.current_dir(&self.directory).arg(CONFIG_FILE).stdin(Stdio::null());
+        let output = command.output().expect("the binary can be run");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The names of the files in the server's directory.
+    pub fn names(&self) -> Vec<String> {
+        let names = std::fs::read_dir(&self.directory).expect("the directory is there");
+        let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        names.map(|entry| name(entry.expect("it can be read"))).collect()
+    }
+
+    /// Gives the directory another name, so that the server finds no place for its files.
+    pub fn hide_directory(&self) {
+        std::fs::rename(&self.directory, self.hidden()).expect("the directory is ours");
+    }
+
+    pub fn show_directory(&self) {
+        std::fs::rename(self.hidden(), &self.directory).expect("the directory is ours");
+    }
+
+    fn hidden(&self) -> PathBuf {
+        self.directory.with_extension("hidden")
     }
 
     /// A file of the server's directory.

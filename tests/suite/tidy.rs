@@ -60,6 +60,7 @@ const ARROW_EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/observe/info/activity.rs", "engine", "it prints the engine's counters"),
     ("src/observe/info/memory.rs", "engine", "it prints what the engine counts of memory"),
     ("src/observe/info/mod.rs", "engine", "it prints the engine's state"),
+    ("src/observe/info/persistence.rs", "engine", "it prints how far loading has come"),
 ];
 
 struct Source {

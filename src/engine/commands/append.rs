@@ -24,7 +24,7 @@ fn bgrewriteaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             "ERR Background append only file rewriting already in progress",
         ));
     }
-    if cx.server.aof.is_saving || cx.in_transaction {
+    if cx.server.is_writing_files() || cx.in_transaction {
         cx.server.rewrites.is_scheduled = true;
         cx.server.rewrites.consecutive_failures = 0;
         tracing::info!("Background append only file rewriting scheduled.");

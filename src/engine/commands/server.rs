@@ -3,6 +3,8 @@
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
 };
+use crate::config::ShutdownOptions;
+use crate::engine::session::Suspension;
 use crate::engine::{Cx, transaction};
 use crate::keyspace::Garbage;
 use std::ops::Range;
@@ -218,32 +220,34 @@ static SHUTDOWN: Command = Command {
 };
 
 fn shutdown(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let (mut saves, mut drops, mut other, mut aborts) = (false, false, false, false);
+    let mut options = ShutdownOptions::default();
+    let mut aborts = false;
     while !args.is_empty() {
         if args.option("save") {
-            saves = true;
+            options.save = true;
         } else if args.option("nosave") {
-            drops = true;
-        } else if args.option("now") || args.option("force") {
-            other = true;
+            options.nosave = true;
+        } else if args.option("now") {
+            options.now = true;
+        } else if args.option("force") {
+            options.force = true;
         } else if args.option("abort") {
             aborts = true;
         } else {
             return Err(CommandError::Syntax);
         }
     }
-    if (saves && drops) || (aborts && (saves || drops || other)) {
+    let is_plain = options == ShutdownOptions::default();
+    if (options.save && options.nosave) || (aborts && !is_plain) {
         return Err(CommandError::Syntax);
     }
     if aborts {
+        // A shutdown that has begun lets no command in.
         return Err(CommandError::Fixed("ERR No shutdown in progress."));
     }
-    if saves {
-        tracing::warn!("Saving is not supported yet, can't exit with SAVE.");
-        return Err(CommandError::Fixed("ERR Errors trying to SHUTDOWN. Check logs."));
-    }
-    let unsaved = cx.keys.space().changes.dirty;
-    cx.server.shut_down(unsaved);
+    let client = cx.client;
+    cx.session_mut().suspension = Some(Suspension::Job);
+    cx.server.begin_shutdown(cx.keys.space(), options, Some(client));
     Ok(())
 }
 

@@ -6,23 +6,13 @@
 //! expiry find it, would let a reader in the same transaction see the key.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
-    KeySpec, Shape,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Condition, Flags, Group,
+    KeyFlags, KeySpec, Shape, TimeForm,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::Key;
 use crate::structs::number::{I64Buf, format_i64, parse_i64};
-
-/// How a command writes a time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Form {
-    /// Milliseconds in its unit.
-    unit_ms: i64,
-    /// From now on, not since 1970.
-    relative: bool,
-    name: &'static str,
-}
 
 /// What the four have in common.
 const COMMON: Command = Command {
@@ -36,12 +26,7 @@ const COMMON: Command = Command {
     ..Command::BASE
 };
 
-const CONDITION: Arg = Arg::one_of(
-    "condition",
-    &[Arg::flag("nx", "NX"), Arg::flag("xx", "XX"), Arg::flag("gt", "GT"), Arg::flag("lt", "LT")],
-)
-.optional()
-.since("7.0.0");
+const CONDITION: Arg = Condition::ARG.since("7.0.0");
 
 pub(super) static EXPIRE: Command = Command {
     name: "expire",
@@ -54,7 +39,7 @@ pub(super) static EXPIRE: Command = Command {
 };
 
 fn expire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    set_expiry(cx, args, Form { unit_ms: 1000, relative: true, name: "expire" })
+    set_expiry(cx, args, TimeForm::Seconds, "expire")
 }
 
 pub(super) static EXPIREAT: Command = Command {
@@ -68,7 +53,7 @@ pub(super) static EXPIREAT: Command = Command {
 };
 
 fn expireat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    set_expiry(cx, args, Form { unit_ms: 1000, relative: false, name: "expireat" })
+    set_expiry(cx, args, TimeForm::UnixSeconds, "expireat")
 }
 
 pub(super) static PEXPIRE: Command = Command {
@@ -82,7 +67,7 @@ pub(super) static PEXPIRE: Command = Command {
 };
 
 fn pexpire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    set_expiry(cx, args, Form { unit_ms: 1, relative: true, name: "pexpire" })
+    set_expiry(cx, args, TimeForm::Milliseconds, "pexpire")
 }
 
 pub(super) static PEXPIREAT: Command = Command {
@@ -97,15 +82,21 @@ pub(super) static PEXPIREAT: Command = Command {
 };
 
 fn pexpireat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    set_expiry(cx, args, Form { unit_ms: 1, relative: false, name: "pexpireat" })
+    set_expiry(cx, args, TimeForm::UnixMilliseconds, "pexpireat")
 }
 
-fn set_expiry(cx: &mut Cx<'_>, args: &mut Args<'_>, form: Form) -> CommandResult {
+fn set_expiry(
+    cx: &mut Cx<'_>,
+    args: &mut Args<'_>,
+    form: TimeForm,
+    command: &'static str,
+) -> CommandResult {
     let key = args.key();
     let time = args.bytes();
     // What is wrong with the options is told before what is wrong with the time.
-    let condition = Condition::read(args)?;
-    let at_ms = unix_ms(time, form, cx.keys.now_ms())?;
+    let condition = read_conditions(args)?;
+    let time = parse_i64(time).ok_or(CommandError::NotInteger)?;
+    let at_ms = form.unix_ms(time, cx.keys.now_ms(), command)?;
     let Some(entry) = cx.keys.peek(&key) else {
         cx.reply.integer(0);
         return Ok(());
@@ -126,14 +117,6 @@ fn set_expiry(cx: &mut Cx<'_>, args: &mut Args<'_>, form: Form) -> CommandResult
     Ok(())
 }
 
-/// The Unix time in milliseconds that a command's argument means.
-fn unix_ms(time: &[u8], form: Form, now_ms: u64) -> Result<i64, CommandError> {
-    let time = parse_i64(time).ok_or(CommandError::NotInteger)?;
-    let base_ms = if form.relative { now_ms.cast_signed() } else { 0 };
-    let at_ms = time.checked_mul(form.unit_ms).and_then(|ms| ms.checked_add(base_ms));
-    at_ms.ok_or(CommandError::InvalidExpire(form.name))
-}
-
 fn delete_at_once(cx: &mut Cx<'_>, key: &Key<'_>) {
     cx.keys.delete(key);
     if cx.is_propagating() {
@@ -144,9 +127,8 @@ fn delete_at_once(cx: &mut Cx<'_>, key: &Key<'_>) {
 }
 
 /// Tells the write stream the absolute time, with the condition as it was given.
-fn propagate(cx: &mut Cx<'_>, args: &Args<'_>, at_ms: i64, form: Form) {
-    let is_told_already = form == Form { unit_ms: 1, relative: false, name: form.name };
-    if is_told_already || !cx.is_propagating() {
+fn propagate(cx: &mut Cx<'_>, args: &Args<'_>, at_ms: i64, form: TimeForm) {
+    if form == TimeForm::UnixMilliseconds || !cx.is_propagating() {
         return;
     }
     let mut digits = I64Buf::new();
@@ -157,55 +139,24 @@ fn propagate(cx: &mut Cx<'_>, args: &Args<'_>, at_ms: i64, form: Form) {
     cx.propagate_as(&words);
 }
 
-/// Which expiries may be replaced.
-#[derive(Clone, Copy, Default)]
-struct Condition {
-    none: bool,
-    some: bool,
-    earlier: bool,
-    later: bool,
-}
-
-impl Condition {
-    fn read(args: &mut Args<'_>) -> Result<Condition, CommandError> {
-        let mut condition = Condition::default();
-        while let Some(option) = args.peek() {
-            if args.option("nx") {
-                condition.none = true;
-            } else if args.option("xx") {
-                condition.some = true;
-            } else if args.option("gt") {
-                condition.earlier = true;
-            } else if args.option("lt") {
-                condition.later = true;
-            } else {
-                return Err(unsupported(option));
-            }
-        }
-        if condition.none && (condition.some || condition.earlier || condition.later) {
-            return Err(CommandError::Fixed(
-                "ERR NX and XX, GT or LT options at the same time are not compatible",
-            ));
-        }
-        if condition.earlier && condition.later {
-            return Err(CommandError::Fixed(
-                "ERR GT and LT options at the same time are not compatible",
-            ));
-        }
-        Ok(condition)
-    }
-
-    /// Whether `at_ms` may replace the expiry that is there. No expiry is later than any.
-    fn allows(self, current_ms: Option<u64>, at_ms: i64) -> bool {
-        let current_ms = current_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
-        match current_ms {
-            None => !self.some && !self.earlier,
-            Some(_) if self.none => false,
-            Some(current_ms) => {
-                (!self.earlier || at_ms > current_ms) && (!self.later || at_ms < current_ms)
-            }
+fn read_conditions(args: &mut Args<'_>) -> Result<Condition, CommandError> {
+    let mut condition = Condition::default();
+    while let Some(option) = args.peek() {
+        if !condition.option(args) {
+            return Err(unsupported(option));
         }
     }
+    if condition.none && (condition.some || condition.earlier || condition.later) {
+        return Err(CommandError::Fixed(
+            "ERR NX and XX, GT or LT options at the same time are not compatible",
+        ));
+    }
+    if condition.earlier && condition.later {
+        return Err(CommandError::Fixed(
+            "ERR GT and LT options at the same time are not compatible",
+        ));
+    }
+    Ok(condition)
 }
 
 /// Names the option up to its first NUL byte, where Redis's text ends.

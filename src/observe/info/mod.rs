@@ -7,6 +7,7 @@
 
 mod activity;
 pub mod memory;
+mod persistence;
 mod server;
 
 use super::memory::MemoryFigures;
@@ -28,16 +29,37 @@ pub struct View<'a> {
 /// One line `name:value`.
 pub struct Field {
     name: &'static str,
-    value: fn(&View<'_>) -> String,
+    value: Value,
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    Always(fn(&View<'_>) -> String),
+    /// The line is only there when there is something to tell.
+    Sometimes(fn(&View<'_>) -> Option<String>),
+}
+
+impl Field {
+    fn print(&self, view: &View<'_>) -> Option<String> {
+        match self.value {
+            Value::Always(value) => Some(value(view)),
+            Value::Sometimes(value) => value(view),
+        }
+    }
 }
 
 const fn field(name: &'static str, value: fn(&View<'_>) -> String) -> Field {
-    Field { name, value }
+    Field { name, value: Value::Always(value) }
+}
+
+/// A field that is not always there.
+const fn optional(name: &'static str, value: fn(&View<'_>) -> Option<String>) -> Field {
+    Field { name, value: Value::Sometimes(value) }
 }
 
 /// A field that is zero until its feature exists.
 const fn zero(name: &'static str) -> Field {
-    Field { name, value: |_| "0".to_owned() }
+    field(name, |_| "0".to_owned())
 }
 
 enum Lines {
@@ -57,7 +79,11 @@ static SECTIONS: &[Section] = &[
     Section { title: "Server", is_default: true, lines: Lines::Fields(server::SERVER) },
     Section { title: "Clients", is_default: true, lines: Lines::Fields(activity::CLIENTS) },
     Section { title: "Memory", is_default: true, lines: Lines::Fields(memory::MEMORY) },
-    Section { title: "Persistence", is_default: true, lines: Lines::Fields(server::PERSISTENCE) },
+    Section {
+        title: "Persistence",
+        is_default: true,
+        lines: Lines::Fields(persistence::PERSISTENCE),
+    },
     Section { title: "Stats", is_default: true, lines: Lines::Fields(activity::STATS) },
     Section { title: "Replication", is_default: true, lines: Lines::Fields(server::REPLICATION) },
     Section { title: "CPU", is_default: true, lines: Lines::Fields(server::CPU) },
@@ -94,7 +120,9 @@ fn put_section(view: &View<'_>, section: &Section, text: &mut String) {
     match section.lines {
         Lines::Fields(fields) => {
             for field in fields {
-                put(format_args!("{}:{}\r\n", field.name, (field.value)(view)));
+                if let Some(value) = field.print(view) {
+                    put(format_args!("{}:{value}\r\n", field.name));
+                }
             }
         }
         Lines::Listed(list) => list(view, text),

@@ -1,5 +1,4 @@
-//! The sections about the process and its relations: server, persistence, replication, CPU,
-//! cluster.
+//! The sections about the process and its relations: server, replication, CPU, cluster.
 
 use super::{Field, field, zero};
 use crate::config::REDIS_VERSION;
@@ -40,66 +39,6 @@ pub static SERVER: &[Field] = &[
     }),
     field("rufous_version", |_| env!("CARGO_PKG_VERSION").to_owned()),
 ];
-
-pub static PERSISTENCE: &[Field] = &[
-    field("loading", |view| flag(view.server.loading.is_some())),
-    zero("async_loading"),
-    zero("current_cow_peak"),
-    zero("current_cow_size"),
-    zero("current_cow_size_age"),
-    field("current_fork_perc", |_| "0.00".to_owned()),
-    zero("current_save_keys_processed"),
-    zero("current_save_keys_total"),
-    field("rdb_changes_since_last_save", |view| {
-        (view.keyspace.changes.dirty - view.server.dirty_at_save).to_string()
-    }),
-    zero("rdb_bgsave_in_progress"),
-    field("rdb_last_save_time", |view| view.server.last_save_unix_seconds.to_string()),
-    field("rdb_last_bgsave_status", |_| "ok".to_owned()),
-    field("rdb_last_bgsave_time_sec", |_| "-1".to_owned()),
-    field("rdb_current_bgsave_time_sec", |_| "-1".to_owned()),
-    zero("rdb_saves"),
-    zero("rdb_last_cow_size"),
-    zero("rdb_last_load_keys_expired"),
-    zero("rdb_last_load_keys_loaded"),
-    field("aof_enabled", |view| flag(view.server.aof.is_on())),
-    field("aof_rewrite_in_progress", |view| flag(view.server.aof.is_rewriting())),
-    field("aof_rewrite_scheduled", |view| flag(view.server.rewrites.is_scheduled)),
-    field("aof_last_rewrite_time_sec", |view| maybe(view.server.rewrites.last_seconds)),
-    field("aof_current_rewrite_time_sec", |view| maybe(view.server.rewrite_seconds())),
-    field("aof_last_bgrewrite_status", |view| status(!view.server.rewrites.last_failed)),
-    field("aof_rewrites", |view| view.server.rewrites.total.to_string()),
-    field("aof_rewrites_consecutive_failures", |view| {
-        view.server.rewrites.consecutive_failures.to_string()
-    }),
-    field("aof_last_write_status", |view| status(!view.server.aof.has_fault())),
-    zero("aof_last_cow_size"),
-    zero("module_fork_in_progress"),
-    zero("module_fork_last_cow_size"),
-    field("aof_current_size", |view| view.server.aof.size_bytes().to_string()),
-    field("aof_base_size", |view| view.server.rewrites.base_size_bytes.to_string()),
-    field("aof_pending_rewrite", |view| flag(view.server.rewrites.is_scheduled)),
-    field("aof_buffer_length", |view| view.server.aof.buffered_bytes().to_string()),
-    field("aof_pending_bio_fsync", |view| flag(view.server.aof.is_syncing())),
-    field("aof_delayed_fsync", |view| view.server.aof.delayed_syncs.to_string()),
-    // Ours: how much a loss of power would cost now.
-    field("aof_unsynced_ms", |view| {
-        (view.server.aof.unsynced_us(view.server.moment()) / 1000).to_string()
-    }),
-];
-
-fn flag(is_set: bool) -> String {
-    u8::from(is_set).to_string()
-}
-
-fn status(is_good: bool) -> String {
-    if is_good { "ok" } else { "err" }.to_owned()
-}
-
-/// Seconds, or what Redis prints where there are none.
-fn maybe(seconds: Option<u64>) -> String {
-    seconds.map_or_else(|| "-1".to_owned(), |seconds| seconds.to_string())
-}
 
 pub static REPLICATION: &[Field] = &[
     field("role", |_| "master".to_owned()),

@@ -5,6 +5,7 @@
 //! its groups and what they have not acknowledged, as Redis writes it.
 
 use crate::keyspace::{Entry, Snapshot};
+use crate::persist::snapshot::KeyDelay;
 use crate::resp::command::{put, put_bulk, put_header};
 use crate::structs::listpack::Listpack;
 use crate::structs::number::{F64Buf, I64Buf, format_f64, format_i64};
@@ -16,7 +17,6 @@ use crate::types::zset::ZSetRef;
 use crate::types::{Kind, Object};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 /// What a base is written from.
 pub struct Dataset {
@@ -25,7 +25,7 @@ pub struct Dataset {
     /// The time to note in front, if times are noted.
     pub timestamp: Option<u64>,
     /// A rest after each key (a directive for tests).
-    pub key_delay_us: u64,
+    pub delay: KeyDelay,
 }
 
 /// Items of one command.
@@ -49,9 +49,7 @@ pub fn write(
         for entry in snapshot.live() {
             put_entry(&mut block, entry, snapshot.now_ms);
             keys += 1;
-            if dataset.key_delay_us > 0 {
-                rest(dataset.key_delay_us, keys, watch)?;
-            }
+            dataset.delay.wait(keys);
             if block.len() >= BLOCK_BYTES {
                 out.write_all(&block)?;
                 block.clear();
@@ -68,21 +66,6 @@ fn go_on(flow: ControlFlow<()>) -> io::Result<()> {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(io::Error::other("cancelled")),
     }
-}
-
-/// Rests, but notices when it is to stop.
-fn rest(
-    mut left_us: u64,
-    keys: u64,
-    watch: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> io::Result<()> {
-    const STEP_US: u64 = 10_000;
-    while left_us > 0 {
-        go_on(watch(keys))?;
-        std::thread::sleep(Duration::from_micros(left_us.min(STEP_US)));
-        left_us = left_us.saturating_sub(STEP_US);
-    }
-    Ok(())
 }
 
 /// Appends the commands that make one key.

@@ -17,7 +17,7 @@
 use super::manifest::{BaseForm, Manifest, Place};
 use super::rewrite::{Opened, Rewritten};
 use crate::config::AppendFsync;
-use crate::persist::crc64::Crc64;
+use crate::persist::crc64::Sum;
 use crate::persist::disk::{Disk, DiskFile};
 use std::io;
 use std::sync::Arc;
@@ -127,7 +127,7 @@ struct Current {
 
 /// What the lines between commands need: they belong to the file that `pending` goes to.
 struct Notes {
-    crc: Crc64,
+    crc: Sum,
     /// Bytes behind the last checksum line, and when the first of them came.
     uncovered: u64,
     uncovered_since_us: u64,
@@ -139,7 +139,7 @@ struct Notes {
 impl Notes {
     fn new() -> Notes {
         Notes {
-            crc: Crc64::new(),
+            crc: Sum::default(),
             uncovered: 0,
             uncovered_since_us: 0,
             second: 0,
@@ -261,7 +261,7 @@ impl AppendLog {
     }
 
     /// Begins to append to a file that holds `len` bytes, whose checksum is `crc`.
-    pub fn start(&mut self, file: Arc<dyn DiskFile>, len: u64, crc: Crc64) {
+    pub fn start(&mut self, file: Arc<dyn DiskFile>, len: u64, crc: Sum) {
         self.mode = Mode::On;
         self.enter(file, len);
         self.fault = None;
@@ -332,7 +332,7 @@ impl AppendLog {
                 self.notes.uncovered_since_us = now.mono_us;
             }
             self.notes.uncovered += turn.len() as u64;
-            self.notes.crc.update(turn);
+            self.notes.crc.add(turn);
         }
         if self.pending.is_empty() {
             std::mem::swap(&mut self.pending, turn);
@@ -359,7 +359,7 @@ impl AppendLog {
     /// Appends a line that loaders skip.
     fn note(&mut self, line: &str) {
         self.tail.appended += line.len() as u64;
-        self.notes.crc.update(line.as_bytes());
+        self.notes.crc.add(line.as_bytes());
         self.pending.extend_from_slice(line.as_bytes());
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Invariant: memory grows with what was read, never with what a length announces.
 
-use crate::persist::crc64::Crc64;
+use crate::persist::crc64::Sum;
 use crate::resp::OwnedRequest;
 use crate::resp::request::SHARED_LEN_MIN;
 use crate::structs::SharedBytes;
@@ -75,7 +75,7 @@ pub struct CommandReader<R> {
     /// The file's offset of the buffer's first byte.
     origin: u64,
     at_end: bool,
-    crc: Crc64,
+    crc: Sum,
     /// The part of the buffer that the checksum does not cover yet begins here.
     summed: usize,
     checks: bool,
@@ -102,7 +102,7 @@ enum Stop {
 impl<R: Read> CommandReader<R> {
     /// A reader of a file of `len` bytes from `offset` on, where `source` stands. Checksums are
     /// verified if `crc` is that of the bytes before.
-    pub fn new(source: R, len: u64, offset: u64, crc: Option<Crc64>) -> CommandReader<R> {
+    pub fn new(source: R, len: u64, offset: u64, crc: Option<Sum>) -> CommandReader<R> {
         CommandReader {
             source,
             len,
@@ -138,7 +138,7 @@ impl<R: Read> CommandReader<R> {
     }
 
     /// The checksum of all that was read.
-    pub fn checksum(&mut self) -> Crc64 {
+    pub fn checksum(&mut self) -> Sum {
         self.sum_up();
         self.crc.clone()
     }
@@ -189,7 +189,7 @@ impl<R: Read> CommandReader<R> {
 
     fn sum_up(&mut self) {
         if self.checks {
-            self.crc.update(&self.buffer[self.summed..self.at]);
+            self.crc.add(&self.buffer[self.summed..self.at]);
         }
         self.summed = self.at;
     }
@@ -368,7 +368,7 @@ mod tests {
     use crate::resp::command;
 
     fn read_all(bytes: &[u8], checks: bool) -> (Vec<String>, Option<ReadError>, u64) {
-        let crc = checks.then(Crc64::new);
+        let crc = checks.then(Sum::default);
         let mut reader = CommandReader::new(bytes, bytes.len() as u64, 0, crc);
         let mut command = OwnedRequest::default();
         let mut found = Vec::new();
@@ -392,8 +392,8 @@ mod tests {
         command::put(&mut bytes, [&b"SELECT"[..], b"0"].into_iter());
         bytes.extend(b"#TS:17\r\n");
         command::put(&mut bytes, [&b"SET"[..], b"k", b"v"].into_iter());
-        let mut crc = Crc64::new();
-        crc.update(&bytes);
+        let mut crc = Sum::default();
+        crc.add(&bytes);
         bytes.extend(format!("#CRC:{:016x}:9\r\n", crc.value()).into_bytes());
         command::put(&mut bytes, [&b"DEL"[..], b"k"].into_iter());
         bytes

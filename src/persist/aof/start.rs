@@ -1,7 +1,7 @@
 //! Before the first command: finding the log of an older server, and opening the last increment.
 
 use super::log::Options;
-use super::manifest::{BaseForm, LogFile, Manifest, Place, Role, remove_temporaries, write_all};
+use super::manifest::{LogFile, Manifest, Place, Role, remove_temporaries, write_all};
 use crate::config::os_reason;
 use crate::persist::disk::{Disk, DiskFile};
 use std::io;
@@ -58,12 +58,14 @@ pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::R
     Ok(())
 }
 
-/// Opens the last increment to append to it, and makes what is missing of the log.
+/// Opens the last increment to append to it, and makes what is missing of the log; the bytes are
+/// those of a base without keys.
 pub fn open(
     disk: &dyn Disk,
     place: &Place,
     manifest: &mut Manifest,
     options: &Options,
+    empty_base: &[u8],
 ) -> io::Result<LastIncrement> {
     disk.create_directory(&place.directory).inspect_err(|error| {
         let directory = place.directory.display();
@@ -75,7 +77,7 @@ pub fn open(
     if manifest.is_empty() {
         let name = manifest.replace_base(place, options.base_form, 0).name.clone();
         let file = disk.create(&place.path(&name))?;
-        write_all(&*file, &empty_base(options.base_form))?;
+        write_all(&*file, empty_base)?;
         file.sync()?;
         tracing::info!("Creating AOF base file {name} on server start");
     }
@@ -97,11 +99,4 @@ pub fn open(
     let verb = if is_new { "Creating" } else { "Opening" };
     tracing::info!("{verb} AOF incr file {name} on server start");
     Ok(LastIncrement { file, is_new })
-}
-
-/// The base of an empty dataset.
-fn empty_base(form: BaseForm) -> Vec<u8> {
-    match form {
-        BaseForm::Rdb | BaseForm::Commands => Vec::new(),
-    }
 }

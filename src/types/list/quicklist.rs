@@ -116,6 +116,15 @@ impl Leaf for Node {
     }
 }
 
+/// A leaf, for those who write lists out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeafRef<'a> {
+    /// A listpack.
+    Packed(&'a [u8]),
+    /// A single element.
+    Plain(&'a [u8]),
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Quicklist {
     pub(super) tree: CountedTree<Node>,
@@ -124,10 +133,27 @@ pub struct Quicklist {
 impl Quicklist {
     pub fn of_listpack(bytes: Vec<u8>) -> Quicklist {
         let mut list = Quicklist::default();
-        if !Listpack::trusted(&bytes).is_empty() {
-            list.tree.push_back(Node::Packed(Gapped::new(bytes)));
-        }
+        list.push_packed(bytes);
         list
+    }
+
+    /// Adds a leaf of a well-formed listpack behind the others; an empty one is passed over.
+    pub fn push_packed(&mut self, bytes: Vec<u8>) {
+        if !Listpack::trusted(&bytes).is_empty() {
+            self.tree.push_back(Node::Packed(Gapped::new(bytes)));
+        }
+    }
+
+    /// Adds a leaf of a single element behind the others.
+    pub fn push_plain(&mut self, bytes: SharedBytes) {
+        self.tree.push_back(Node::Plain(bytes));
+    }
+
+    pub fn leaves(&self) -> impl Iterator<Item = LeafRef<'_>> {
+        self.tree.leaves(0..self.tree.leaf_count()).map(|node| match node {
+            Node::Packed(packed) => LeafRef::Packed(packed.as_bytes()),
+            Node::Plain(bytes) => LeafRef::Plain(bytes),
+        })
     }
 
     pub fn len(&self) -> usize {
@@ -144,6 +170,17 @@ impl Quicklist {
 
     pub fn memory_bytes(&self) -> usize {
         self.tree.bytes()
+    }
+
+    /// The listpack that the list is, if it need not be a tree.
+    pub fn only_listpack(&self, limit: NodeLimit) -> Option<&[u8]> {
+        match self.tree.first()? {
+            Node::Packed(packed) if self.tree.leaf_count() == 1 => {
+                let bytes = packed.as_bytes();
+                (!limit.is_exceeded(bytes.len(), self.len())).then_some(bytes)
+            }
+            _ => None,
+        }
     }
 
     /// The listpack that the list has shrunk to.

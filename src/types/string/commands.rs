@@ -8,7 +8,6 @@
 mod arithmetic;
 mod edit;
 mod exchange;
-mod expiration;
 mod lcs;
 mod read;
 mod set;

@@ -19,4 +19,4 @@ pub use commands::COMMANDS;
 pub(crate) use commands::{changed, edit_or_make, edit_zset, limits, read, store, zset_of};
 pub use order::{Member, compare};
 pub use table::ZSetTable;
-pub use value::{Limits, ZSetMut, ZSetRef, pair_of};
+pub use value::{Limits, ZSetMut, ZSetRef, pack, pair_of};

@@ -6,7 +6,7 @@ use triomphe::Arc;
 
 use super::ZSetTable;
 use super::order::{Member, Members, compare};
-use crate::structs::listpack::{self, Element, Listpack};
+use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::{F64Buf, I64Buf, format_f64, parse_f64};
 use crate::structs::prng::Prng;
 use crate::structs::trie::HashKey;
@@ -286,6 +286,21 @@ fn remove_packed(bytes: &mut Vec<u8>, member: &[u8]) -> bool {
     true
 }
 
+/// A listpack of members that come in order.
+pub fn pack<'m>(members: impl Iterator<Item = (&'m [u8], f64)>) -> Result<Vec<u8>, TooLong> {
+    let mut bytes = listpack::new_empty();
+    for (member, score) in members {
+        listpack::append(&mut bytes, member)?;
+        listpack::append(&mut bytes, packed_score(score, &mut F64Buf::new()))?;
+    }
+    Ok(bytes)
+}
+
+/// A score as a listpack holds it. There is no negative zero in one, in Redis either.
+fn packed_score(score: f64, buffer: &mut F64Buf) -> &[u8] {
+    if score == 0.0 { b"0" } else { format_f64(score, buffer) }
+}
+
 /// Puts a member that is not there in its place; false if the listpack would be too long.
 fn insert_packed(bytes: &mut Vec<u8>, member: &[u8], score: f64) -> bool {
     let listpack = Listpack::trusted(bytes);
@@ -298,10 +313,7 @@ fn insert_packed(bytes: &mut Vec<u8>, member: &[u8], score: f64) -> bool {
         }
         position = listpack.next(score_at);
     }
-    let mut buffer = F64Buf::new();
-    // A listpack has no negative zero, in Redis either.
-    let text = if score == 0.0 { b"0" } else { format_f64(score, &mut buffer) };
-    if listpack::insert(bytes, position, text).is_err() {
+    if listpack::insert(bytes, position, packed_score(score, &mut F64Buf::new())).is_err() {
         return false;
     }
     let inserted = listpack::insert(bytes, position, member);

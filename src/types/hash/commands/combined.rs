@@ -8,7 +8,7 @@ use super::read::write_or_null;
 use super::{edit_hash, edit_or_make, limits, read_hash};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
-    KeySpec, Shape,
+    KeySpec, Shape, TimeForm,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
@@ -195,16 +195,10 @@ fn read_lifetime(
     if args.option(if name == "hsetex" { "keepttl" } else { "persist" }) {
         return Ok(Some(Lifetime::Word));
     }
-    let now_ms = now_ms.cast_signed();
-    let forms = [("ex", 1000, now_ms), ("px", 1, now_ms), ("exat", 1000, 0), ("pxat", 1, 0)];
-    let Some((_, unit_ms, base_ms)) = forms.into_iter().find(|form| args.option(form.0)) else {
-        return Ok(None);
-    };
+    let Some(form) = TimeForm::option(args) else { return Ok(None) };
     let time = args.integer();
     args.check()?;
-    let at_ms = time.checked_mul(unit_ms).and_then(|ms| ms.checked_add(base_ms));
-    let at_ms = at_ms.filter(|_| time > 0).ok_or(CommandError::InvalidExpire(name))?;
-    Ok(Some(Lifetime::At(at_ms.cast_unsigned())))
+    Ok(Some(Lifetime::At(form.later_unix_ms(time, now_ms, name)?)))
 }
 
 pub(super) static HSETEX: Command = Command {

@@ -6,8 +6,8 @@
 
 use super::{edit_hash, limits};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
-    KeySpec, Shape,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Condition, Flags, Group,
+    KeyFlags, KeySpec, Shape, TimeForm,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
@@ -23,21 +23,6 @@ const REMOVED: i64 = 2;
 pub(super) const FIELDS: Arg =
     Arg::block("fields", &[Arg::integer("numfields"), Arg::string("field").multiple()])
         .token("FIELDS");
-
-const CONDITION: Arg = Arg::one_of(
-    "condition",
-    &[Arg::flag("nx", "NX"), Arg::flag("xx", "XX"), Arg::flag("gt", "GT"), Arg::flag("lt", "LT")],
-)
-.optional();
-
-/// How a command writes a time.
-#[derive(Clone, Copy)]
-struct Form {
-    unit_ms: i64,
-    /// From now on, not since 1970.
-    relative: bool,
-    name: &'static str,
-}
 
 /// What the four have in common.
 const COMMON: Command = Command {
@@ -55,7 +40,7 @@ const COMMON: Command = Command {
 pub(super) static HEXPIRE: Command = Command {
     name: "hexpire",
     summary: "Lets fields live for so many seconds more.",
-    args: &[Arg::key("key"), Arg::integer("seconds"), CONDITION, FIELDS],
+    args: &[Arg::key("key"), Arg::integer("seconds"), Condition::ARG, FIELDS],
     example: "> HSET h a 1\n(integer) 1\n> HEXPIRE h 10 FIELDS 2 a b\n\
               1) (integer) 1\n2) (integer) -2\n> HEXPIRE h 20 NX FIELDS 1 a\n1) (integer) 0\n\
               > HEXPIRE h 0 FIELDS 1 a\n1) (integer) 2",
@@ -64,39 +49,39 @@ pub(super) static HEXPIRE: Command = Command {
 };
 
 fn hexpire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    set_expiry(cx, args, Form { unit_ms: 1000, relative: true, name: "hexpire" })
+    set_expiry(cx, args, TimeForm::Seconds, "hexpire")
 }
 
 pub(super) static HEXPIREAT: Command = Command {
     name: "hexpireat",
     summary: "Lets fields live until a Unix time in seconds.",
-    args: &[Arg::key("key"), Arg::unix_time("unix-time-seconds"), CONDITION, FIELDS],
+    args: &[Arg::key("key"), Arg::unix_time("unix-time-seconds"), Condition::ARG, FIELDS],
     example: "> HSET h a 1\n(integer) 1\n> HEXPIREAT h 33177117420 FIELDS 1 a\n1) (integer) 1",
     run: hexpireat,
     ..COMMON
 };
 
 fn hexpireat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    set_expiry(cx, args, Form { unit_ms: 1000, relative: false, name: "hexpireat" })
+    set_expiry(cx, args, TimeForm::UnixSeconds, "hexpireat")
 }
 
 pub(super) static HPEXPIRE: Command = Command {
     name: "hpexpire",
     summary: "Lets fields live for so many milliseconds more.",
-    args: &[Arg::key("key"), Arg::integer("milliseconds"), CONDITION, FIELDS],
+    args: &[Arg::key("key"), Arg::integer("milliseconds"), Condition::ARG, FIELDS],
     example: "> HSET h a 1\n(integer) 1\n> HPEXPIRE h 99999 FIELDS 1 a\n1) (integer) 1",
     run: hpexpire,
     ..COMMON
 };
 
 fn hpexpire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    set_expiry(cx, args, Form { unit_ms: 1, relative: true, name: "hpexpire" })
+    set_expiry(cx, args, TimeForm::Milliseconds, "hpexpire")
 }
 
 pub(super) static HPEXPIREAT: Command = Command {
     name: "hpexpireat",
     summary: "Lets fields live until a Unix time in milliseconds.",
-    args: &[Arg::key("key"), Arg::unix_time("unix-time-milliseconds"), CONDITION, FIELDS],
+    args: &[Arg::key("key"), Arg::unix_time("unix-time-milliseconds"), Condition::ARG, FIELDS],
     example: "> HSET h a 1\n(integer) 1\n> HPEXPIREAT h 33177117420000 FIELDS 1 a\n\
               1) (integer) 1\n> HPEXPIRETIME h FIELDS 1 a\n1) (integer) 33177117420000",
     run: hpexpireat,
@@ -104,10 +89,15 @@ pub(super) static HPEXPIREAT: Command = Command {
 };
 
 fn hpexpireat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    set_expiry(cx, args, Form { unit_ms: 1, relative: false, name: "hpexpireat" })
+    set_expiry(cx, args, TimeForm::UnixMilliseconds, "hpexpireat")
 }
 
-fn set_expiry(cx: &mut Cx<'_>, args: &mut Args<'_>, form: Form) -> CommandResult {
+fn set_expiry(
+    cx: &mut Cx<'_>,
+    args: &mut Args<'_>,
+    form: TimeForm,
+    command: &'static str,
+) -> CommandResult {
     let key = args.key();
     let time = args.integer();
     args.check()?;
@@ -115,10 +105,9 @@ fn set_expiry(cx: &mut Cx<'_>, args: &mut Args<'_>, form: Form) -> CommandResult
         return Err(CommandError::Fixed("ERR invalid expire time, must be >= 0"));
     }
     let now_ms = cx.keys.now_ms();
-    let base_ms = if form.relative { now_ms.cast_signed() } else { 0 };
-    let at_ms = time.checked_mul(form.unit_ms).and_then(|ms| ms.checked_add(base_ms));
-    let at_ms = at_ms.ok_or(CommandError::InvalidExpire(form.name))?.cast_unsigned();
-    let condition = Condition::read(args);
+    let at_ms = form.unix_ms(time, now_ms, command)?;
+    let mut condition = Condition::default();
+    condition.option(args);
     let names = read_names(args)?;
     let limits = limits(cx);
     let mut told = Told::default();
@@ -128,7 +117,7 @@ fn set_expiry(cx: &mut Cx<'_>, args: &mut Args<'_>, form: Form) -> CommandResult
             if !condition.allows(current_ms, at_ms) {
                 return Some(NOT_ALLOWED);
             }
-            Some(told.expire(hash, name, at_ms, now_ms, &limits))
+            Some(told.expire(hash, name, at_ms.cast_unsigned(), now_ms, &limits))
         };
         let answers = names.iter().copied().map(apply);
         answers.map(|answer| answer.unwrap_or(NO_FIELD)).collect::<Vec<i64>>()
@@ -137,7 +126,7 @@ fn set_expiry(cx: &mut Cx<'_>, args: &mut Args<'_>, form: Form) -> CommandResult
     for answer in answers.unwrap_or_else(|| vec![NO_FIELD; names.len()]) {
         cx.reply.integer(answer);
     }
-    told.tell(cx, &key, at_ms);
+    told.tell(cx, &key, at_ms.cast_unsigned());
     Ok(())
 }
 
@@ -238,39 +227,5 @@ fn tell_some(
         let mut digits = I64Buf::new();
         let count = format_i64(names.len() as i64, &mut digits);
         cx.propagate_as(&[words, &[b"FIELDS", count], names].concat());
-    }
-}
-
-/// Which expiries may be replaced.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Always,
-    IfNone,
-    IfSome,
-    IfLater,
-    IfEarlier,
-}
-
-impl Condition {
-    fn read(args: &mut Args<'_>) -> Condition {
-        let words = [
-            ("nx", Condition::IfNone),
-            ("xx", Condition::IfSome),
-            ("gt", Condition::IfLater),
-            ("lt", Condition::IfEarlier),
-        ];
-        let given = words.into_iter().find(|(word, _)| args.option(word));
-        given.map_or(Condition::Always, |(_, condition)| condition)
-    }
-
-    /// Whether `at_ms` may replace the expiry that is there. No expiry is later than any.
-    fn allows(self, current_ms: Option<u64>, at_ms: u64) -> bool {
-        match self {
-            Condition::Always => true,
-            Condition::IfNone => current_ms.is_none(),
-            Condition::IfSome => current_ms.is_some(),
-            Condition::IfLater => current_ms.is_some_and(|current_ms| at_ms > current_ms),
-            Condition::IfEarlier => current_ms.is_none_or(|current_ms| at_ms < current_ms),
-        }
     }
 }

@@ -3,11 +3,10 @@
 //! Each answers as GET does, then changes the key. None is replayed by its own words: what is
 //! replayed is the change alone, with absolute times.
 
-use super::expiration::Expiration;
 use super::{UPDATES, store, write_string, write_value};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
-    KeyFlags, KeySpec, Shape,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Expiration,
+    Flags, Group, KeyFlags, KeySpec, Shape,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;

@@ -5,11 +5,10 @@
 //! that has passed is stored all the same, and the key is gone for whoever looks: so replicas and
 //! the append-only file, which must not decide by their own clocks, take the same way.
 
-use super::expiration::{Expiration, TimeForm};
 use super::{INSERTS, OVERWRITES, UPDATES, ValueArg, store, write_value};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags,
-    FoundKey, Group, KeyFlags, KeySpec, Shape,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Expiration,
+    Flags, FoundKey, Group, KeyFlags, KeySpec, Shape, TimeForm,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;

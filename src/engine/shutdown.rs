@@ -1,0 +1,96 @@
+//! The end of the server in good order.
+//!
+//! While it is under way no command runs: what a client were told now would not be in the last
+//! snapshot. A save that was running is stopped first; then the last one is made, if one is wanted.
+//! If that fails the server lives on, unless it was to end by force.
+
+use super::{ClientId, Effect, Engine, Server};
+use crate::command::CommandError;
+use crate::config::ShutdownOptions;
+use crate::keyspace::Keyspace;
+
+/// A shutdown that is under way.
+pub struct Shutdown {
+    options: ShutdownOptions,
+    /// Who gave the command.
+    waiting: Vec<ClientId>,
+}
+
+const FAILED: CommandError = CommandError::Fixed("ERR Errors trying to SHUTDOWN. Check logs.");
+
+impl Server {
+    /// Ends the process when all is done that has to be done before.
+    pub fn begin_shutdown(
+        &mut self,
+        space: &Keyspace,
+        options: ShutdownOptions,
+        client: Option<ClientId>,
+    ) {
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.waiting.extend(client);
+            return;
+        }
+        tracing::warn!("User requested shutdown...");
+        self.shutdown = Some(Shutdown { options, waiting: client.into_iter().collect() });
+        if self.saving.cancel() {
+            tracing::warn!("There is a child saving an .rdb. Killing it!");
+        } else {
+            self.go_on_with_shutdown(space);
+        }
+    }
+
+    /// Nothing is being written any more: makes the last snapshot, if it is wanted.
+    pub(super) fn go_on_with_shutdown(&mut self, space: &Keyspace) {
+        let Some(shutdown) = &self.shutdown else { return };
+        let options = &shutdown.options;
+        let has_points = !self.config.save.0.is_empty();
+        // What has been read so far must not replace the file it is read from.
+        let saves = self.loading.is_none() && (options.save || (has_points && !options.nosave));
+        if saves {
+            tracing::info!("Saving the final RDB snapshot before exiting.");
+            return self.save_before_end(space);
+        }
+        let unsaved = space.changes.dirty - self.saving.dirty_at_save;
+        if !has_points && !options.nosave && unsaved > 0 {
+            tracing::warn!("{unsaved} changes are not saved: no save points are configured.");
+        }
+        self.exit();
+    }
+
+    fn exit(&mut self) {
+        tracing::warn!("Redis is now ready to exit, bye bye...");
+        self.effects.push(Effect::Exit(0));
+    }
+}
+
+impl Engine {
+    /// True if no command is to run, for the server is about to end.
+    pub fn is_ending(&self) -> bool {
+        self.server.shutdown.is_some()
+    }
+
+    /// SIGTERM or SIGINT came.
+    pub fn shut_down_by_signal(&mut self, options: ShutdownOptions) {
+        self.server.begin_shutdown(&self.keyspace, options, None);
+    }
+
+    /// The last snapshot was made, or could not be.
+    pub(super) fn end_shutdown(&mut self, is_saved: bool) {
+        let Some(shutdown) = &self.server.shutdown else { return };
+        if is_saved {
+            return self.server.exit();
+        }
+        if shutdown.options.force {
+            tracing::warn!("Error trying to save the DB. Exit anyway.");
+            return self.server.exit();
+        }
+        tracing::warn!("Error trying to save the DB, can't exit.");
+        tracing::warn!(
+            "Errors trying to shut down the server. Check the logs for more information."
+        );
+        let shutdown = self.server.shutdown.take();
+        for client in shutdown.into_iter().flat_map(|shutdown| shutdown.waiting) {
+            self.finish_job(client, Err(FAILED));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Loading at the start: a thread reads and decodes, the executor's thread puts in and goes on
+//! answering its clients.
+
+use super::Net;
+use crate::engine::Engine;
+use crate::observe::memory;
+use crate::persist::load::{Batch, LoadError, Reading};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Batches that may wait for the executor: enough to keep the other thread busy.
+const BATCHES_AHEAD: usize = 16;
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Loading failed; the log has been told why.
+pub struct NotLoaded;
+
+/// Loads what the data directory holds, if it holds anything.
+pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
+    let started = Instant::now();
+    let Some(source) = begin(&mut net.engine.borrow_mut()) else { return Ok(()) };
+    let outcome = source.load(net).await;
+    let mut engine = net.engine.borrow_mut();
+    match outcome {
+        Ok(_) => {
+            engine.tick(net.now());
+            engine.end_loading();
+            let seconds = started.elapsed().as_secs_f64();
+            tracing::info!("DB loaded from disk: {seconds:.3} seconds");
+            Ok(())
+        }
+        // The process ends; what is left of the dataset does not matter.
+        Err(LoadError::CalledOff) => Err(NotLoaded),
+        Err(error) => {
+            tracing::warn!("{error}");
+            tracing::warn!("Fatal error loading the DB, check server logs. Exiting.");
+            Err(NotLoaded)
+        }
+    }
+}
+
+/// A file that is being read.
+pub struct Source {
+    batches: mpsc::Receiver<Batch>,
+    reader: thread::JoinHandle<Result<(), LoadError>>,
+}
+
+impl Source {
+    /// Starts reading a file on a thread of its own.
+    pub fn open(engine: &Engine, reading: Reading, path: PathBuf) -> Option<Source> {
+        let disk = Arc::clone(&engine.server.parts.disk);
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let reader = thread::Builder::new().name("loader".into()).spawn(move || {
+            memory::count_this_thread();
+            reading.read_file(&*disk, &path, &mut |batch| match sender.blocking_send(batch) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            })
+        });
+        Some(Source { batches, reader: reader.ok()? })
+    }
+
+    /// Puts in what is read; how many bytes it was.
+    pub async fn load(mut self, net: &Rc<Net>) -> Result<u64, LoadError> {
+        let mut progress = ProgressLine { told: Instant::now() };
+        let mut outcome = Ok(());
+        let mut bytes = 0;
+        while let Some(batch) = self.batches.recv().await {
+            let mut engine = net.engine.borrow_mut();
+            engine.tick(net.now());
+            bytes = batch.bytes_read;
+            outcome = engine.load(batch);
+            if outcome.is_err() || net.exit_code.get().is_some() {
+                break;
+            }
+            progress.tell(&engine);
+            drop(engine);
+            tokio::task::yield_now().await;
+        }
+        drop(self.batches);
+        let read = self.reader.join().unwrap_or(Err(LoadError::CalledOff));
+        outcome.and(read).map(|()| bytes)
+    }
+}
+
+/// Starts reading the snapshot file, unless there is none.
+fn begin(engine: &mut Engine) -> Option<Source> {
+    let path = engine.server.snapshot_path();
+    let disk = Arc::clone(&engine.server.parts.disk);
+    let len = disk.len(&path).ok()?;
+    engine.begin_loading(len);
+    Source::open(engine, engine.reading(), path)
+}
+
+/// The line that says how far loading has come.
+struct ProgressLine {
+    told: Instant,
+}
+
+impl ProgressLine {
+    fn tell(&mut self, engine: &Engine) {
+        let Some(loading) = &engine.server.loading else { return };
+        if self.told.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.told = Instant::now();
+        let seconds = engine.server.clock.unix_seconds() - loading.started_unix_seconds;
+        let keys = engine.server.last_load.keys_loaded;
+        tracing::info!(
+            "Loading: {:.1}% of {} bytes, {keys} keys, {} keys per second",
+            loading.percent(),
+            loading.total_bytes,
+            keys / seconds.max(1),
+        );
+    }
+}

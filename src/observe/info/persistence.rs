@@ -1,0 +1,100 @@
+//! The section about files: loading, snapshots, the append-only file.
+
+use super::{Field, View, field, optional, zero};
+use crate::engine::loading::Loading;
+use crate::persist::aof::AppendLog;
+
+pub static PERSISTENCE: &[Field] = &[
+    field("loading", |view| u8::from(view.server.loading.is_some()).to_string()),
+    zero("async_loading"),
+    zero("current_cow_peak"),
+    zero("current_cow_size"),
+    zero("current_cow_size_age"),
+    field("current_fork_perc", |view| {
+        let (done, total) = view.server.saving.keys();
+        format!("{:.2}", done as f64 * 100.0 / total.max(1) as f64)
+    }),
+    field("current_save_keys_processed", |view| view.server.saving.keys().0.to_string()),
+    field("current_save_keys_total", |view| view.server.saving.keys().1.to_string()),
+    field("rdb_changes_since_last_save", |view| {
+        (view.keyspace.changes.dirty - view.server.saving.dirty_at_save).to_string()
+    }),
+    field("rdb_bgsave_in_progress", |view| u8::from(view.server.saving.is_running()).to_string()),
+    field("rdb_last_save_time", |view| view.server.saving.last_save_unix_seconds.to_string()),
+    field("rdb_last_bgsave_status", |view| status(view.server.saving.last_succeeded)),
+    field("rdb_last_bgsave_time_sec", |view| {
+        or_minus_one(view.server.saving.last_duration_seconds)
+    }),
+    field("rdb_current_bgsave_time_sec", |view| {
+        or_minus_one(view.server.saving.current_seconds(view.server.clock.unix_seconds()))
+    }),
+    field("rdb_saves", |view| view.server.saving.saves_total.to_string()),
+    zero("rdb_last_cow_size"),
+    field("rdb_last_load_keys_expired", |view| view.server.last_load.keys_expired.to_string()),
+    field("rdb_last_load_keys_loaded", |view| view.server.last_load.keys_loaded.to_string()),
+    field("aof_enabled", |view| flag(view.server.aof.is_on())),
+    field("aof_rewrite_in_progress", |view| flag(view.server.aof.is_rewriting())),
+    field("aof_rewrite_scheduled", |view| flag(view.server.rewrites.is_scheduled)),
+    field("aof_last_rewrite_time_sec", |view| or_minus_one(view.server.rewrites.last_seconds)),
+    field("aof_current_rewrite_time_sec", |view| or_minus_one(view.server.rewrite_seconds())),
+    field("aof_last_bgrewrite_status", |view| status(!view.server.rewrites.last_failed)),
+    field("aof_rewrites", |view| view.server.rewrites.total.to_string()),
+    field("aof_rewrites_consecutive_failures", |view| {
+        view.server.rewrites.consecutive_failures.to_string()
+    }),
+    field("aof_last_write_status", |view| status(!view.server.aof.has_fault())),
+    zero("aof_last_cow_size"),
+    zero("module_fork_in_progress"),
+    zero("module_fork_last_cow_size"),
+    optional("aof_current_size", |view| if_on(view, |aof| aof.size_bytes())),
+    optional("aof_base_size", |view| if_on(view, |_| view.server.rewrites.base_size_bytes)),
+    optional("aof_pending_rewrite", |view| {
+        if_on(view, |_| u64::from(view.server.rewrites.is_scheduled))
+    }),
+    optional("aof_buffer_length", |view| if_on(view, |aof| aof.buffered_bytes() as u64)),
+    optional("aof_pending_bio_fsync", |view| if_on(view, |aof| u64::from(aof.is_syncing()))),
+    optional("aof_delayed_fsync", |view| if_on(view, |aof| aof.delayed_syncs)),
+    // Ours: how much a loss of power would cost now.
+    optional("aof_unsynced_ms", |view| {
+        if_on(view, |aof| aof.unsynced_us(view.server.moment()) / 1000)
+    }),
+    optional("loading_start_time", |view| {
+        loading(view, |loading| loading.started_unix_seconds.to_string())
+    }),
+    optional("loading_total_bytes", |view| {
+        loading(view, |loading| loading.total_bytes.to_string())
+    }),
+    optional("loading_rdb_used_mem", |view| {
+        loading(view, |loading| loading.used_memory_then.to_string())
+    }),
+    optional("loading_loaded_bytes", |view| {
+        loading(view, |loading| loading.loaded_bytes.to_string())
+    }),
+    optional("loading_loaded_perc", |view| {
+        loading(view, |loading| format!("{:.2}", loading.percent()))
+    }),
+    optional("loading_eta_seconds", |view| {
+        let now = view.server.clock.unix_seconds();
+        loading(view, |loading| loading.eta_seconds(now).to_string())
+    }),
+];
+
+fn flag(is_set: bool) -> String {
+    u8::from(is_set).to_string()
+}
+
+fn if_on(view: &View<'_>, print: impl Fn(&AppendLog) -> u64) -> Option<String> {
+    view.server.aof.is_on().then(|| print(&view.server.aof).to_string())
+}
+
+fn status(is_good: bool) -> String {
+    if is_good { "ok" } else { "err" }.to_owned()
+}
+
+fn or_minus_one(seconds: Option<u64>) -> String {
+    seconds.map_or_else(|| "-1".to_owned(), |seconds| seconds.to_string())
+}
+
+fn loading(view: &View<'_>, print: impl Fn(&Loading) -> String) -> Option<String> {
+    view.server.loading.as_ref().map(print)
+}

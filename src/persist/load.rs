@@ -1,0 +1,214 @@
+//! Reading a snapshot file in batches of finished entries, on whatever thread has the time.
+//!
+//! Whoever reads only decodes: entries are made, hashed and handed on in batches, and who owns the
+//! keyspace puts them in. So decoding and inserting keep two cores busy, and the executor looks at
+//! its clients between batches.
+
+use super::disk::Disk;
+use super::rdb::{LoadOptions, Loader, RdbError, Record};
+use super::snapshot::KeyDelay;
+use crate::config::os_reason;
+use crate::keyspace::Entry;
+use std::fmt;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Entries of a batch: enough that handing one over costs nothing, few enough that putting them in
+/// is a short turn.
+const BATCH_LEN: usize = 1024;
+/// A batch of long values ends after so many bytes of the file.
+const BATCH_BYTES: u64 = 1 << 20;
+
+/// Some of the dataset.
+#[derive(Default)]
+pub struct Batch {
+    pub db: usize,
+    /// Entries with the hashes of their keys.
+    pub entries: Vec<(u64, Entry)>,
+    pub functions: Vec<Vec<u8>>,
+    /// How far the file has been read.
+    pub bytes_read: u64,
+    /// Keys left out so far because their time had come.
+    pub keys_expired: u64,
+    /// The memory that the file's server used when it wrote it.
+    pub used_memory_then: u64,
+}
+
+#[derive(Debug)]
+pub enum LoadError {
+    Open {
+        name: String,
+        error: io::Error,
+    },
+    /// What is wrong, and after how many bytes.
+    Rdb {
+        error: RdbError,
+        offset: u64,
+    },
+    Duplicate {
+        key: Box<[u8]>,
+        db: usize,
+    },
+    /// Whoever takes the batches wants no more.
+    CalledOff,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Open { name, error } => {
+                let reason = os_reason(error);
+                write!(f, "Fatal error: can't open the RDB file {name} for reading: {reason}")
+            }
+            LoadError::Rdb { error: error @ RdbError::Checksum { .. }, .. } => {
+                write!(f, "{error}. Aborting now.")
+            }
+            LoadError::Rdb { error: RdbError::Truncated, .. } => {
+                f.write_str("Short read or OOM loading DB. Unrecoverable error, aborting now.")
+            }
+            LoadError::Rdb { error: RdbError::Corrupt(what), offset } => {
+                write!(f, "Internal error in RDB reading offset {offset} -> {what}")
+            }
+            LoadError::Rdb { error, .. } => error.fmt(f),
+            LoadError::Duplicate { key, db } => {
+                write!(f, "RDB has duplicated key '{}' in DB {db}", key.escape_ascii())
+            }
+            LoadError::CalledOff => f.write_str("Loading was called off"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// How a file is read.
+pub struct Reading {
+    pub options: LoadOptions,
+    pub delay: KeyDelay,
+}
+
+impl Reading {
+    /// Reads a file to its end, or until `take` wants no more of it.
+    pub fn read_file(
+        mut self,
+        disk: &dyn Disk,
+        path: &Path,
+        take: &mut dyn FnMut(Batch) -> ControlFlow<()>,
+    ) -> Result<(), LoadError> {
+        let file = disk.read(path).map_err(|error| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            LoadError::Open { name, error }
+        })?;
+        self.options.total_bytes = disk.len(path).ok();
+        self.read(file, take)
+    }
+
+    /// The same with a stream.
+    pub fn read(
+        self,
+        stream: impl Read + Send,
+        take: &mut dyn FnMut(Batch) -> ControlFlow<()>,
+    ) -> Result<(), LoadError> {
+        let now_unix_seconds = self.options.now_ms / 1000;
+        let mut loader = Loader::new(stream, self.options);
+        let mut batch = Batch::default();
+        let mut keys = 0;
+        loop {
+            let record = loader.next_record();
+            let record =
+                record.map_err(|error| LoadError::Rdb { error, offset: loader.position() })?;
+            match record {
+                None => break,
+                Some(Record::Aux { name, value }) => {
+                    note(&name, &value, now_unix_seconds, &mut batch);
+                }
+                Some(Record::SelectDb(db)) => {
+                    hand_over(&mut batch, &loader, take)?;
+                    batch.db = db;
+                }
+                Some(Record::Resize { .. } | Record::ModuleAux(_)) => {}
+                Some(Record::Function(source)) => batch.functions.push(source),
+                Some(Record::Entry { entry, hash }) => {
+                    batch.entries.push((hash, entry));
+                    keys += 1;
+                    self.delay.wait(keys);
+                }
+            }
+            let bytes = loader.position() - batch.bytes_read;
+            if batch.entries.len() >= BATCH_LEN || bytes >= BATCH_BYTES {
+                hand_over(&mut batch, &loader, take)?;
+            }
+        }
+        hand_over(&mut batch, &loader, take)?;
+        tell(&loader);
+        Ok(())
+    }
+}
+
+/// Tells the log what the file says of itself.
+fn note(name: &[u8], value: &[u8], now_unix_seconds: u64, batch: &mut Batch) {
+    let text = String::from_utf8_lossy(value);
+    let number = text.parse::<u64>().unwrap_or(0);
+    match name {
+        b"redis-ver" => tracing::info!("Loading RDB produced by Redis version {text}"),
+        b"valkey-ver" => tracing::info!("Loading RDB produced by valkey version {text}"),
+        b"ctime" => {
+            let age = now_unix_seconds.saturating_sub(number);
+            tracing::info!("RDB age {age} seconds");
+        }
+        b"used-mem" => {
+            batch.used_memory_then = number;
+            let megabytes = number as f64 / f64::from(1 << 20);
+            tracing::info!("RDB memory usage when created {megabytes:.2} Mb");
+        }
+        b"aof-preamble" if number > 0 => tracing::info!("RDB has an AOF tail"),
+        b"aof-base" if number > 0 => tracing::info!("RDB is base AOF"),
+        b"aof-preamble" | b"aof-base" | b"redis-bits" | b"repl-stream-db" | b"repl-id"
+        | b"repl-offset" | b"lua" => {}
+        _ => {
+            let name = String::from_utf8_lossy(name);
+            if name.starts_with('%') {
+                tracing::info!("RDB '{name}': {text}");
+            } else {
+                tracing::debug!("Unrecognized RDB AUX field: '{name}'");
+            }
+        }
+    }
+}
+
+/// Tells the log what became of the keys.
+fn tell(loader: &Loader<'_>) {
+    let counts = loader.counts();
+    let (loaded, expired, empty) = (counts.loaded, counts.expired, counts.empty);
+    if loader.lacks_checksum() {
+        tracing::info!("RDB file was saved with checksum disabled: no check performed.");
+    }
+    if empty == 0 {
+        tracing::info!("Done loading RDB, keys loaded: {loaded}, keys expired: {expired}.");
+    } else {
+        tracing::info!(
+            "Done loading RDB, keys loaded: {loaded}, keys expired: {expired}, empty keys \
+             skipped: {empty}."
+        );
+    }
+}
+
+/// Hands a batch on and begins the next one.
+fn hand_over(
+    batch: &mut Batch,
+    loader: &Loader<'_>,
+    take: &mut dyn FnMut(Batch) -> ControlFlow<()>,
+) -> Result<(), LoadError> {
+    batch.bytes_read = loader.position();
+    batch.keys_expired = loader.counts().expired;
+    let next = Batch {
+        db: batch.db,
+        bytes_read: batch.bytes_read,
+        used_memory_then: batch.used_memory_then,
+        ..Batch::default()
+    };
+    match take(std::mem::replace(batch, next)) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(LoadError::CalledOff),
+    }
+}

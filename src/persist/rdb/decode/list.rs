@@ -1,0 +1,82 @@
+//! Lists: single elements, one ziplist, or the nodes of a quicklist.
+
+use super::{Decoder, Label, check_listpack, ziplist};
+use crate::keyspace::Entry;
+use crate::persist::rdb::container;
+use crate::persist::rdb::error::RdbError;
+use crate::structs::SharedBytes;
+use crate::structs::listpack;
+use crate::structs::number::I64Buf;
+use crate::types::list::{End, NodeLimit, Quicklist};
+use crate::types::{Encoding, Kind, Object};
+use std::borrow::Cow;
+use triomphe::Arc;
+
+impl Decoder<'_> {
+    pub(super) fn list(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
+        let limit = self.limits.list;
+        let mut list = Quicklist::default();
+        for _ in 0..self.input.count(1)? {
+            let text = self.input.string(&mut self.scratch)?;
+            list.push(End::Right, &text, None, limit);
+        }
+        Ok(entry_of(list, limit, label))
+    }
+
+    pub(super) fn list_of_ziplist(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
+        let limit = self.limits.list;
+        let bytes = self.input.string(&mut self.scratch)?;
+        let mut list = Quicklist::default();
+        ziplist::for_each(&bytes, |element| {
+            list.push(End::Right, element.bytes(&mut I64Buf::new()), None, limit);
+        })?;
+        Ok(entry_of(list, limit, label))
+    }
+
+    pub(super) fn quicklist(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
+        let mut list = Quicklist::default();
+        for _ in 0..self.input.count(1)? {
+            let bytes = self.input.string(&mut self.scratch)?;
+            list.push_packed(ziplist::to_listpack(&bytes)?);
+        }
+        Ok(entry_of(list, self.limits.list, label))
+    }
+
+    pub(super) fn quicklist_2(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
+        let limit = self.limits.list;
+        let nodes = self.input.count(2)?;
+        let mut list = Quicklist::default();
+        for _ in 0..nodes {
+            let container = self.input.len()?;
+            let bytes = self.input.string(&mut self.scratch)?;
+            match container {
+                container::PLAIN => list.push_plain(SharedBytes::new(bytes.into_owned())),
+                container::PACKED => {
+                    check_listpack(&bytes)?;
+                    let is_whole_list = nodes == 1 && !is_exceeded(&bytes, limit);
+                    if is_whole_list && !listpack::Listpack::trusted(&bytes).is_empty() {
+                        return Ok(Some(label.packed(Kind::List, Encoding::Listpack, bytes)));
+                    }
+                    list.push_packed(bytes.into_owned());
+                }
+                _ => return Err(RdbError::Corrupt("a list has a node of an unknown container")),
+            }
+        }
+        Ok(entry_of(list, limit, label))
+    }
+}
+
+fn is_exceeded(bytes: &[u8], limit: NodeLimit) -> bool {
+    limit.is_exceeded(bytes.len(), listpack::Listpack::trusted(bytes).len())
+}
+
+/// The entry of a list, which is packed if it is one listpack within the limit.
+fn entry_of(list: Quicklist, limit: NodeLimit, label: Label<'_>) -> Option<Entry> {
+    if list.is_empty() {
+        return None;
+    }
+    if let Some(bytes) = list.only_listpack(limit) {
+        return Some(label.packed(Kind::List, Encoding::Listpack, Cow::Borrowed(bytes)));
+    }
+    Some(label.object(Kind::List, Encoding::Quicklist, Object::List(Arc::new(list))))
+}

@@ -1,0 +1,192 @@
+//! Values out of bytes: each form is read by one function, which checks what it reads.
+//!
+//! Collections come in the encodings that the limits of this server give them, whatever limits the
+//! writer had, by the rules by which Redis converts when it loads. What is within the limits and
+//! packed in today's form is taken as it lies, after a walk through all of it; the packed forms of
+//! old versions are taken apart.
+
+mod distinct;
+mod hash;
+mod list;
+mod module;
+mod set;
+mod stream;
+mod ziplist;
+mod zipmap;
+mod zset;
+
+use std::borrow::Cow;
+
+use super::error::RdbError;
+use super::form;
+use super::input::{Input, OWNED_FROM};
+use crate::keyspace::{Entry, NewValue};
+use crate::structs::SharedBytes;
+use crate::structs::listpack;
+use crate::structs::trie::HashKey;
+use crate::types::list::NodeLimit;
+use crate::types::{Encoding, Kind, Object, hash as hashes, set as sets, zset as zsets};
+
+use distinct::Distinct;
+
+/// What the packed encodings may hold here.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub hash: hashes::Limits,
+    pub set: sets::Rules,
+    pub zset: zsets::Limits,
+    pub list: NodeLimit,
+}
+
+impl Limits {
+    /// The limits that a configuration sets.
+    pub fn of(config: &crate::config::Config, hash_key: HashKey) -> Limits {
+        Limits {
+            hash: hashes::Limits {
+                max_listpack_entries: config.hash_max_listpack_entries,
+                max_listpack_value: config.hash_max_listpack_value,
+                hash_key,
+            },
+            set: sets::Rules {
+                max_intset_entries: config.set_max_intset_entries,
+                max_listpack_entries: config.set_max_listpack_entries,
+                max_listpack_value: config.set_max_listpack_value,
+                hash_key,
+            },
+            zset: zsets::Limits {
+                max_listpack_entries: config.zset_max_listpack_entries,
+                max_listpack_value: config.zset_max_listpack_value,
+                hash_key,
+            },
+            list: NodeLimit::of(config.list_max_listpack_size),
+        }
+    }
+}
+
+/// Who wrote the file: the numbers of forms are not the same for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Redis,
+    Valkey,
+}
+
+pub struct Decoder<'r> {
+    pub input: Input<'r>,
+    pub dialect: Dialect,
+    limits: Limits,
+    /// Where short strings are put that do not lie in the input as they are.
+    scratch: Vec<u8>,
+    /// The first string of a pair while the second one is read.
+    first: Vec<u8>,
+    distinct: Distinct,
+}
+
+/// A key's name and expiry, which all forms pass on.
+#[derive(Clone, Copy)]
+struct Label<'k> {
+    key: &'k [u8],
+    expiry_ms: Option<u64>,
+}
+
+/// Vectors that are kept for the next value hold no more than this.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+impl<'r> Decoder<'r> {
+    pub fn new(input: Input<'r>, limits: Limits) -> Decoder<'r> {
+        Decoder {
+            input,
+            dialect: Dialect::Redis,
+            limits,
+            scratch: Vec::new(),
+            first: Vec::new(),
+            distinct: Distinct::new(limits.hash.hash_key),
+        }
+    }
+
+    /// Reads a value in a form and makes it the entry of a key; `None` if it is a collection
+    /// without elements.
+    #[inline]
+    pub fn value(
+        &mut self,
+        number: u8,
+        key: &[u8],
+        expiry_ms: Option<u64>,
+    ) -> Result<Option<Entry>, RdbError> {
+        let label = Label { key, expiry_ms };
+        if number == form::STRING {
+            return self.string(label).map(Some);
+        }
+        let entry = self.collection(number, label);
+        for kept in [&mut self.scratch, &mut self.first] {
+            if kept.capacity() > KEPT_BYTES_MAX {
+                *kept = Vec::new();
+            }
+        }
+        entry
+    }
+
+    fn collection(&mut self, number: u8, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
+        match number {
+            form::LIST => self.list(label),
+            form::LIST_ZIPLIST => self.list_of_ziplist(label),
+            form::LIST_QUICKLIST => self.quicklist(label),
+            form::LIST_QUICKLIST_2 => self.quicklist_2(label),
+            form::SET => self.set(label),
+            form::SET_INTSET => self.intset(label),
+            form::SET_LISTPACK => self.set_listpack(label),
+            form::ZSET | form::ZSET_2 => self.zset(label, number == form::ZSET_2),
+            form::ZSET_LISTPACK => self.zset_listpack(label),
+            form::ZSET_ZIPLIST => self.zset_ziplist(label),
+            form::HASH => self.hash(label),
+            form::HASH_LISTPACK => self.hash_listpack(label),
+            form::HASH_ZIPLIST => self.hash_ziplist(label),
+            form::HASH_ZIPMAP => self.hash_zipmap(label),
+            form::HASH_TIMED_PRE_RELEASE => self.hash_timed_early(label),
+            form::HASH_TIMED => self.hash_timed(label),
+            form::HASH_LISTPACK_TIMED_PRE_RELEASE => self.hash_listpack_timed(label, false),
+            form::HASH_LISTPACK_TIMED => self.hash_listpack_timed(label, true),
+            form::STREAM => self.stream(label, stream::Layout::V1).map(Some),
+            form::STREAM_2 => self.stream(label, stream::Layout::V2).map(Some),
+            form::STREAM_3 => self.stream(label, stream::Layout::V3).map(Some),
+            form::MODULE => Err(RdbError::ModuleValue(self.module_name()?)),
+            form::MODULE_PRE_RELEASE => Err(RdbError::ModuleValue("of a release candidate".into())),
+            _ => Err(RdbError::UnknownType(number)),
+        }
+    }
+
+    #[inline]
+    fn string(&mut self, label: Label<'_>) -> Result<Entry, RdbError> {
+        let text = self.input.string(&mut self.scratch)?;
+        let encoding = Encoding::of_whole(&text);
+        let value = match text {
+            Cow::Borrowed(bytes) => NewValue::Bytes(bytes),
+            Cow::Owned(bytes) => NewValue::Shared(SharedBytes::new(bytes)),
+        };
+        Ok(Entry::new(label.key, value, encoding, label.expiry_ms))
+    }
+}
+
+impl Label<'_> {
+    fn packed(self, kind: Kind, encoding: Encoding, bytes: Cow<'_, [u8]>) -> Entry {
+        let value = match bytes {
+            Cow::Owned(bytes) if bytes.len() >= OWNED_FROM => {
+                NewValue::Object(kind, Object::Bytes(SharedBytes::new(bytes)))
+            }
+            Cow::Owned(ref bytes) => NewValue::Packed(kind, bytes),
+            Cow::Borrowed(bytes) => NewValue::Packed(kind, bytes),
+        };
+        Entry::new(self.key, value, encoding, self.expiry_ms)
+    }
+
+    fn object(self, kind: Kind, encoding: Encoding, object: Object) -> Entry {
+        Entry::new(self.key, NewValue::Object(kind, object), encoding, self.expiry_ms)
+    }
+}
+
+fn check_listpack(bytes: &[u8]) -> Result<(), RdbError> {
+    if listpack::validate(bytes, true) {
+        Ok(())
+    } else {
+        Err(RdbError::Corrupt("a listpack is malformed"))
+    }
+}

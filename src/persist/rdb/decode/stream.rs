@@ -1,0 +1,156 @@
+//! Streams: nodes, what has happened to the entries, and the groups.
+//!
+//! An ID is pending with exactly one consumer. The file lists the group's pending IDs first and
+//! then those of each consumer, so both lists are checked against each other before the group is
+//! made: an ID that two consumers have, or one has twice, or none has, is refused.
+
+use super::{Decoder, Label};
+use crate::keyspace::Entry;
+use crate::persist::rdb::error::RdbError;
+use crate::types::stream::{ConsumerId, Group, Log, Pending, Stream, StreamId};
+use crate::types::{Encoding, Kind, Object};
+use triomphe::Arc;
+
+/// What the form holds besides entries and groups.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layout {
+    V1,
+    /// Also what was ever added and deleted, and what groups have read.
+    V2,
+    /// Also when consumers were active.
+    V3,
+}
+
+const NO_NODE: RdbError = RdbError::Corrupt("a node of a stream is malformed or out of order");
+
+/// A pending entry whose consumer is found later.
+struct Unowned {
+    id: StreamId,
+    owner: Option<ConsumerId>,
+    delivered_ms: i64,
+    deliveries: u64,
+}
+
+impl Decoder<'_> {
+    pub(super) fn stream(&mut self, label: Label<'_>, layout: Layout) -> Result<Entry, RdbError> {
+        let mut stream = Stream { log: self.log(layout)?, ..Stream::default() };
+        for _ in 0..self.input.count(5)? {
+            let (name, group) = self.group(&stream.log, layout)?;
+            if !stream.groups.add(&name, group) {
+                return Err(RdbError::Corrupt("a stream has a group twice"));
+            }
+        }
+        let stream = Object::Stream(Arc::new(stream));
+        Ok(label.object(Kind::Stream, Encoding::Stream, stream))
+    }
+
+    fn log(&mut self, layout: Layout) -> Result<Log, RdbError> {
+        let mut log = Log::default();
+        for _ in 0..self.input.count(2)? {
+            self.input.string_to(&mut self.first)?;
+            let master = self.first.as_slice().try_into().map_err(|_| NO_NODE)?;
+            let bytes = self.input.string(&mut self.scratch)?;
+            if !log.push_node(id_of(master), bytes.into_owned()) {
+                return Err(NO_NODE);
+            }
+        }
+        let len = self.input.len()?;
+        log.last_id = self.id()?;
+        log.entries_added = len;
+        if layout >= Layout::V2 {
+            // The first ID is asked of the nodes.
+            self.id()?;
+            log.max_deleted_id = self.id()?;
+            log.entries_added = self.input.len()?;
+        }
+        if len != log.len() as u64 {
+            return Err(RdbError::Corrupt("a stream's length is not that of its nodes"));
+        }
+        if log.last_live_id().is_some_and(|last| last > log.last_id) {
+            return Err(RdbError::Corrupt("a stream has an entry beyond its last ID"));
+        }
+        Ok(log)
+    }
+
+    fn group(&mut self, log: &Log, layout: Layout) -> Result<(Vec<u8>, Group), RdbError> {
+        let mut name = Vec::new();
+        self.input.string_to(&mut name)?;
+        let last_id = self.id()?;
+        let entries_read = match layout {
+            Layout::V1 => log.entries_up_to(last_id),
+            _ => Some(self.input.len()?.cast_signed()).filter(|read| *read >= 0),
+        };
+        let mut group = Group::new(last_id, entries_read);
+        let mut pending = self.pending()?;
+        for _ in 0..self.input.count(10)? {
+            self.consumer(&mut group, &mut pending, layout)?;
+        }
+        for entry in pending {
+            let Some(consumer) = entry.owner else {
+                return Err(RdbError::Corrupt("a pending entry is with no consumer"));
+            };
+            let Unowned { id, delivered_ms, deliveries, .. } = entry;
+            group.assign(id, Pending { consumer, delivered_ms, deliveries });
+        }
+        Ok((name, group))
+    }
+
+    /// What is pending in a group, by ascending IDs.
+    fn pending(&mut self) -> Result<Vec<Unowned>, RdbError> {
+        let mut pending: Vec<Unowned> = Vec::new();
+        for _ in 0..self.input.count(25)? {
+            let id = id_of(&self.input.array()?);
+            let delivered_ms = i64::from_le_bytes(self.input.array()?);
+            let deliveries = self.input.len()?;
+            pending.push(Unowned { id, owner: None, delivered_ms, deliveries });
+        }
+        if !pending.is_sorted_by_key(|entry| entry.id) {
+            pending.sort_unstable_by_key(|entry| entry.id);
+        }
+        if pending.windows(2).any(|pair| pair[0].id == pair[1].id) {
+            return Err(RdbError::Corrupt("an entry is pending in a group twice"));
+        }
+        Ok(pending)
+    }
+
+    fn consumer(
+        &mut self,
+        group: &mut Group,
+        pending: &mut [Unowned],
+        layout: Layout,
+    ) -> Result<(), RdbError> {
+        self.input.string_to(&mut self.first)?;
+        let seen_ms = i64::from_le_bytes(self.input.array()?);
+        let active_ms = match layout {
+            Layout::V3 => Some(i64::from_le_bytes(self.input.array()?)).filter(|at| *at != -1),
+            _ => Some(seen_ms),
+        };
+        let (number, is_new) = group.find_or_make(&self.first, seen_ms);
+        if !is_new {
+            return Err(RdbError::Corrupt("a group has a consumer twice"));
+        }
+        group.consumer_mut(number).active_ms = active_ms;
+        for _ in 0..self.input.count(16)? {
+            let id = id_of(&self.input.array()?);
+            let place = pending.binary_search_by_key(&id, |entry| entry.id);
+            let entry = place.ok().map(|place| &mut pending[place]);
+            let Some(entry) = entry.filter(|entry| entry.owner.is_none()) else {
+                return Err(RdbError::Corrupt(
+                    "an entry is pending with two consumers, or with one and not in its group",
+                ));
+            };
+            entry.owner = Some(number);
+        }
+        Ok(())
+    }
+
+    fn id(&mut self) -> Result<StreamId, RdbError> {
+        Ok(StreamId::new(self.input.len()?, self.input.len()?))
+    }
+}
+
+/// An ID in the form of a radix tree's key.
+fn id_of(bytes: &[u8; 16]) -> StreamId {
+    let number = u128::from_be_bytes(*bytes);
+    StreamId::new((number >> 64) as u64, number as u64)
+}

@@ -1,0 +1,137 @@
+//! The RDB format: snapshots of the dataset, and the payloads of DUMP and RESTORE.
+//!
+//! [`write`] writes a [`Dataset`] of keyspace snapshots, [`Loader`] reads a file record by record,
+//! [`dump`] and [`restore`] do it with one value. Writing goes through a [`Sink`], reading through
+//! an [`Input`]: both keep the checksum and move bytes in large pieces.
+//!
+//! A loader believes nothing. Each value is checked completely by the code that reads it, so that
+//! there is no second opinion that a crafted payload could slip through, and no length reserves
+//! memory before its bytes have come. What the bytes can hold but Redis never writes (a field
+//! twice, an empty hash) is refused or passed over as Redis does with `sanitize-dump-payload yes`.
+//!
+//! docs/formats.md describes what is written, read and refused.
+
+mod check;
+mod decode;
+mod encode;
+mod error;
+mod input;
+mod load;
+mod payload;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use check::check_file;
+pub use decode::Limits;
+pub use error::RdbError;
+pub use input::Input;
+pub use load::{Counts, LoadOptions, Loader, Record};
+pub use payload::{PayloadError, Verified, dump, restore, verify};
+pub use sink::Sink;
+pub use write::{Dataset, SaveError, SaveOptions, SaveVersion, Written, write};
+
+/// The newest version there is to read.
+pub const VERSION_MAX: u16 = 12;
+
+/// The first version of Valkey's own, which has a magic of its own.
+const VALKEY_VERSION: u16 = 80;
+
+/// What stands before the records.
+mod opcode {
+    pub const SLOT_INFO: u8 = 0xf4;
+    pub const FUNCTION: u8 = 0xf5;
+    pub const FUNCTION_PRE_RELEASE: u8 = 0xf6;
+    pub const MODULE_AUX: u8 = 0xf7;
+    pub const IDLE: u8 = 0xf8;
+    pub const FREQUENCY: u8 = 0xf9;
+    pub const AUX: u8 = 0xfa;
+    pub const RESIZE_DB: u8 = 0xfb;
+    pub const EXPIRE_MS: u8 = 0xfc;
+    pub const EXPIRE_SECONDS: u8 = 0xfd;
+    pub const SELECT_DB: u8 = 0xfe;
+    pub const END: u8 = 0xff;
+}
+
+/// How a value is laid out.
+mod form {
+    pub const STRING: u8 = 0;
+    pub const LIST: u8 = 1;
+    pub const SET: u8 = 2;
+    pub const ZSET: u8 = 3;
+    pub const HASH: u8 = 4;
+    pub const ZSET_2: u8 = 5;
+    pub const MODULE_PRE_RELEASE: u8 = 6;
+    pub const MODULE: u8 = 7;
+    pub const HASH_ZIPMAP: u8 = 9;
+    pub const LIST_ZIPLIST: u8 = 10;
+    pub const SET_INTSET: u8 = 11;
+    pub const ZSET_ZIPLIST: u8 = 12;
+    pub const HASH_ZIPLIST: u8 = 13;
+    pub const LIST_QUICKLIST: u8 = 14;
+    pub const STREAM: u8 = 15;
+    pub const HASH_LISTPACK: u8 = 16;
+    pub const ZSET_LISTPACK: u8 = 17;
+    pub const LIST_QUICKLIST_2: u8 = 18;
+    pub const STREAM_2: u8 = 19;
+    pub const SET_LISTPACK: u8 = 20;
+    pub const STREAM_3: u8 = 21;
+    pub const HASH_TIMED_PRE_RELEASE: u8 = 22;
+    pub const HASH_LISTPACK_TIMED_PRE_RELEASE: u8 = 23;
+    pub const HASH_TIMED: u8 = 24;
+    pub const HASH_LISTPACK_TIMED: u8 = 25;
+
+    /// The names under which a check tells the forms.
+    pub fn name(form: u8) -> &'static str {
+        const NAMES: [&str; 26] = [
+            "string",
+            "list-linked",
+            "set-hashtable",
+            "zset-v1",
+            "hash-hashtable",
+            "zset-v2",
+            "module-pre-release",
+            "module-value",
+            "",
+            "hash-zipmap",
+            "list-ziplist",
+            "set-intset",
+            "zset-ziplist",
+            "hash-ziplist",
+            "quicklist",
+            "stream",
+            "hash-listpack",
+            "zset-listpack",
+            "quicklist-v2",
+            "stream-v2",
+            "set-listpack",
+            "stream-v3",
+            "hash-hashtable-md-pre-release",
+            "hash-listpack-md-pre-release",
+            "hash-hashtable-md",
+            "hash-listpack-md",
+        ];
+        NAMES.get(usize::from(form)).copied().unwrap_or("unknown")
+    }
+}
+
+/// The first two bits of a length, and what stands for longer ones.
+mod length {
+    pub const LEN_14: u8 = 0x40;
+    pub const LEN_32: u8 = 0x80;
+    pub const LEN_64: u8 = 0x81;
+    /// Not a length: the string has the encoding in the lower six bits.
+    pub const SPECIAL: u8 = 0xc0;
+
+    pub const INT_8: u8 = 0;
+    pub const INT_16: u8 = 1;
+    pub const INT_32: u8 = 2;
+    pub const LZF: u8 = 3;
+}
+
+/// In what container a node of a list comes.
+mod container {
+    pub const PLAIN: u64 = 1;
+    pub const PACKED: u64 = 2;
+}

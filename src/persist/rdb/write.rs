@@ -1,0 +1,184 @@
+//! Writing a dataset: the frame of a file around the records of its keys.
+//!
+//! Keys whose time has come are written too: who loads the file decides, since on a replica only
+//! the primary's word ends a key.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use super::encode::{self, Form};
+use super::opcode;
+use super::sink::Sink;
+use crate::keyspace::{AccessClock, AccessPolicy, Entry, Snapshot};
+
+/// For which servers a snapshot is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SaveVersion {
+    /// Redis 7.0. Fields of hashes lose their expiry.
+    V10,
+    /// Redis 7.2 and all Valkeys. What has hashes with fields that expire is written as the next
+    /// version: no server of this one knows such fields.
+    #[default]
+    V11,
+    /// Redis 7.4.
+    V12,
+}
+
+impl SaveVersion {
+    pub fn number(self) -> u16 {
+        match self {
+            SaveVersion::V10 => 10,
+            SaveVersion::V11 => 11,
+            SaveVersion::V12 => 12,
+        }
+    }
+
+    /// The version in which something is written that has fields that expire, or has not.
+    pub(super) fn for_fields(self, expire: bool) -> SaveVersion {
+        match self {
+            SaveVersion::V11 if expire => SaveVersion::V12,
+            version => version,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct SaveOptions {
+    pub version: SaveVersion,
+    pub compresses: bool,
+    pub has_checksum: bool,
+    /// The clock by which the access stamps of entries are written, in the terms of its policy;
+    /// `None` writes none.
+    pub access: Option<AccessClock>,
+}
+
+impl Default for SaveOptions {
+    fn default() -> SaveOptions {
+        SaveOptions {
+            version: SaveVersion::default(),
+            compresses: true,
+            has_checksum: true,
+            access: None,
+        }
+    }
+}
+
+/// What goes into a snapshot file.
+#[derive(Clone, Default)]
+pub struct Dataset {
+    /// Databases with their indexes; empty ones are left out.
+    pub dbs: Vec<(usize, Snapshot)>,
+    /// Fields that describe the file.
+    pub aux: Vec<(Box<str>, Vec<u8>)>,
+    /// The sources of function libraries.
+    pub functions: Vec<Vec<u8>>,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub keys: u64,
+    pub bytes: u64,
+    /// Hashes of which the version cannot say when their fields expire.
+    pub hashes_without_expiry: u64,
+}
+
+#[derive(Debug)]
+pub enum SaveError {
+    Io(io::Error),
+    /// The watcher wanted no more.
+    CalledOff,
+}
+
+impl fmt::Display for SaveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SaveError::Io(error) => error.fmt(f),
+            SaveError::CalledOff => f.write_str("the save was called off"),
+        }
+    }
+}
+
+impl std::error::Error for SaveError {}
+
+impl From<io::Error> for SaveError {
+    fn from(error: io::Error) -> SaveError {
+        SaveError::Io(error)
+    }
+}
+
+/// Writes a snapshot file. `watch` is told before each key how many were written, and may end it.
+pub fn write(
+    dataset: &Dataset,
+    options: &SaveOptions,
+    out: &mut dyn Write,
+    watch: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Written, SaveError> {
+    let fields_expire = dataset.dbs.iter().any(|(_, db)| db.hashes_with_deadlines > 0);
+    let version = options.version.for_fields(fields_expire);
+    let mut sink = Sink::new(out, options.compresses, options.has_checksum);
+    sink.bytes(format!("REDIS{:04}", version.number()).as_bytes());
+    for (name, value) in &dataset.aux {
+        sink.byte(opcode::AUX);
+        sink.string(name.as_bytes());
+        sink.string(value);
+    }
+    for source in &dataset.functions {
+        sink.byte(opcode::FUNCTION);
+        sink.string(source);
+    }
+    let mut written = Written::default();
+    for (index, db) in dataset.dbs.iter().filter(|(_, db)| !db.entries.is_empty()) {
+        sink.byte(opcode::SELECT_DB);
+        sink.len(*index as u64);
+        sink.byte(opcode::RESIZE_DB);
+        sink.len(db.entries.len() as u64);
+        sink.len(db.expiring);
+        for entry in db.entries.iter() {
+            if watch(written.keys).is_break() {
+                return Err(SaveError::CalledOff);
+            }
+            written.hashes_without_expiry +=
+                u64::from(write_record(entry, version, options.access.as_ref(), &mut sink));
+            written.keys += 1;
+            sink.check()?;
+        }
+    }
+    sink.byte(opcode::END);
+    let sum = sink.finish()?;
+    sink.bytes(&sum.to_le_bytes());
+    sink.finish()?;
+    written.bytes = sink.written();
+    Ok(written)
+}
+
+/// Writes a key with its value; whether the expiry of fields was lost.
+fn write_record(
+    entry: &Entry,
+    version: SaveVersion,
+    access: Option<&AccessClock>,
+    sink: &mut Sink<'_>,
+) -> bool {
+    if let Some(at_ms) = entry.expiry_ms() {
+        sink.byte(opcode::EXPIRE_MS);
+        sink.bytes(&at_ms.to_le_bytes());
+    }
+    if let Some(access) = access {
+        match access.policy {
+            AccessPolicy::Recency => {
+                sink.byte(opcode::IDLE);
+                sink.len(access.idle_seconds(entry.clock()));
+            }
+            AccessPolicy::Frequency => {
+                sink.byte(opcode::FREQUENCY);
+                sink.byte(access.frequency(entry.clock()));
+            }
+        }
+    }
+    let Form { number, loses_expiry } = encode::form_of(entry, version);
+    sink.byte(number);
+    sink.string(entry.key());
+    encode::write_value(entry, number, sink);
+    loses_expiry
+}

@@ -1,0 +1,191 @@
+//! A snapshot file: written beside the old one under another name, synced, then put in its place.
+//!
+//! Whatever fails on the way, the file that was there stays as it was and the other one is removed.
+//! The name is durable when the directory has been synced, and only then is the snapshot a success.
+//! The work runs on a thread of its own over a dataset that nobody changes any more.
+
+use super::disk::{Disk, DiskFile};
+use super::rdb::{self, Dataset, SaveError, SaveOptions, Written};
+use crate::config::os_reason;
+use std::fmt;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// With incremental syncing, the file is synced each time that it has grown by so much: a single
+/// sync at the end would keep the disk from everybody else for as long as it takes.
+const SYNC_EVERY_BYTES: u64 = 4 << 20;
+
+/// How far a save has come, and the wish that it should stop; both threads hold it.
+#[derive(Default)]
+pub struct Progress {
+    keys: AtomicU64,
+    is_cancelled: AtomicBool,
+}
+
+impl Progress {
+    pub fn keys(&self) -> u64 {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    pub fn set_keys(&self, keys: u64) {
+        self.keys.store(keys, Ordering::Relaxed);
+    }
+
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// Why there is no new snapshot file.
+#[derive(Debug)]
+pub enum SnapshotError {
+    Cancelled,
+    /// A step failed; the text names it, as the log is to say it.
+    Failed(String),
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotError::Cancelled => f.write_str("the save was cancelled"),
+            SnapshotError::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+/// One snapshot to be written.
+pub struct SnapshotFile {
+    pub disk: Arc<dyn Disk>,
+    pub directory: PathBuf,
+    pub name: String,
+    /// The name under which it is written.
+    pub temporary_name: String,
+    pub dataset: Dataset,
+    pub options: SaveOptions,
+    pub progress: Arc<Progress>,
+    pub syncs_incrementally: bool,
+    pub delay: KeyDelay,
+}
+
+impl SnapshotFile {
+    pub fn write(self) -> Result<(), SnapshotError> {
+        let temporary = self.directory.join(&self.temporary_name);
+        let written = self.write_to(&temporary);
+        if written.is_err() {
+            // If it cannot be removed either, the next save overwrites it.
+            let _ = self.disk.remove(&temporary);
+        }
+        written
+    }
+
+    fn write_to(&self, temporary: &Path) -> Result<(), SnapshotError> {
+        let root = self.directory.display();
+        let file = self.disk.create(temporary).map_err(|error| {
+            SnapshotError::Failed(format!(
+                "Failed opening the temp RDB file {} (in server root dir {root}) for saving: {}",
+                self.temporary_name,
+                os_reason(&error)
+            ))
+        })?;
+        self.fill(&*file)?;
+        let target = self.directory.join(&self.name);
+        self.disk.rename(temporary, &target).map_err(|error| {
+            SnapshotError::Failed(format!(
+                "Error moving temp DB file {} on the final destination {} (in server root dir \
+                 {root}): {}",
+                self.temporary_name,
+                self.name,
+                os_reason(&error)
+            ))
+        })?;
+        self.disk.sync_directory(&self.directory).map_err(|error| {
+            let reason = os_reason(&error);
+            SnapshotError::Failed(format!("Failed to fsync directory while saving DB: {reason}"))
+        })
+    }
+
+    fn fill(&self, file: &dyn DiskFile) -> Result<(), SnapshotError> {
+        let mut out = Growing { file, syncs: self.syncs_incrementally, unsynced: 0 };
+        let mut watch = |keys| {
+            self.progress.set_keys(keys);
+            self.delay.wait(keys);
+            match self.progress.is_cancelled() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        let step = |name| move |error| SnapshotError::Failed(write_error(name, &error));
+        match rdb::write(&self.dataset, &self.options, &mut out, &mut watch) {
+            Ok(written) => tell_losses(&written),
+            Err(SaveError::CalledOff) => return Err(SnapshotError::Cancelled),
+            Err(SaveError::Io(error)) => return Err(step("rdbSaveRio")(error)),
+        }
+        file.sync().map_err(step("fsync"))
+    }
+}
+
+/// What the file's version cannot hold is missed by whoever loads it.
+fn tell_losses(written: &Written) {
+    let hashes = written.hashes_without_expiry;
+    if hashes > 0 {
+        tracing::warn!("The fields of {hashes} hashes were saved without their expiry");
+    }
+}
+
+fn write_error(step: &str, error: &io::Error) -> String {
+    format!("Write error while saving DB to the disk({step}): {}", os_reason(error))
+}
+
+/// A file that is written to its end, and synced now and then.
+struct Growing<'a> {
+    file: &'a dyn DiskFile,
+    syncs: bool,
+    unsynced: u64,
+}
+
+impl Write for Growing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.append(bytes)?;
+        self.unsynced += written as u64;
+        if self.syncs && self.unsynced >= SYNC_EVERY_BYTES {
+            self.file.sync()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A pause that tests ask for, so that a save or a load lasts: so many microseconds for each key,
+/// or, if negative, one microsecond for each so many keys.
+#[derive(Clone, Copy, Default)]
+pub struct KeyDelay(pub i32);
+
+impl KeyDelay {
+    /// Waits, if it is time to, after so many keys.
+    pub fn wait(self, keys: u64) {
+        let us = match self.0 {
+            0 => 0,
+            us if us > 0 => u64::from(us.unsigned_abs()),
+            every if keys.is_multiple_of(u64::from(every.unsigned_abs())) => 1,
+            _ => 0,
+        };
+        if us > 0 {
+            thread::sleep(Duration::from_micros(us));
+        }
+    }
+}
