@@ -5,6 +5,7 @@ use rufous::config::{self, Config, LoadError};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::{memory, process};
+use rufous::persist::aof::check::{self, Console, Repair};
 use rufous::persist::disk::SystemDisk;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -27,12 +28,53 @@ fn main() -> ExitCode {
             print!("{}", help());
             return ExitCode::SUCCESS;
         }
+        Some(b"--check-aof") => return check_log(&args[1..]),
         _ => {}
     }
     match start(&args) {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const CHECK_USAGE: &str = "Usage: rufous-server --check-aof [--fix|--truncate-to-timestamp $timestamp] \
+     <file.manifest|file.aof>";
+
+/// Checks an append-only file, or all files of a manifest.
+fn check_log(args: &[Vec<u8>]) -> ExitCode {
+    let mut path = None;
+    let mut repair = Repair::None;
+    let mut words = args.iter().map(|word| String::from_utf8_lossy(word).into_owned());
+    while let Some(word) = words.next() {
+        match &*word {
+            "--fix" if repair == Repair::None => repair = Repair::Fix,
+            "--truncate-to-timestamp" if repair == Repair::None => {
+                let Some(Ok(seconds)) = words.next().map(|text| text.parse()) else {
+                    println!("Invalid timestamp, aborting...");
+                    return ExitCode::FAILURE;
+                };
+                repair = Repair::TruncateTo(seconds);
+            }
+            _ if path.is_none() && !word.starts_with("--") => path = Some(word),
+            _ => {
+                println!("{CHECK_USAGE}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let Some(path) = path else {
+        println!("{CHECK_USAGE}");
+        return ExitCode::FAILURE;
+    };
+    let mut console = Console { input: &mut std::io::stdin().lock(), out: &mut std::io::stdout() };
+    match check::check_log(path.as_ref(), repair, &mut console) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("{error}");
             ExitCode::FAILURE
         }
     }

@@ -112,7 +112,15 @@ impl Server {
                 self.begin_rewrite();
             }
         } else {
-            self.rewrites.is_scheduled = false;
+            if std::mem::take(&mut self.rewrites.is_scheduled) {
+                tracing::info!(
+                    "AOF was disabled but there is a scheduled AOF background, cancel it."
+                );
+            }
+            if self.aof.is_rewriting() {
+                let pid = self.parts.process_id;
+                tracing::info!("Killing running AOF rewrite child: {pid}");
+            }
             self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
             self.rewrites.base = None;
             let now = self.moment();
@@ -144,15 +152,22 @@ impl Server {
 
     /// What writes the dataset as it is now, in the form of the next base.
     pub fn base_of(&self, space: &Keyspace) -> WriteBase {
+        let is_cancelled = Arc::clone(&self.rewrites.is_cancelled);
+        let is_to_stop = move || is_cancelled.load(Ordering::Relaxed);
         let mut dataset = self.dataset(space);
         let delay = KeyDelay(self.config.rdb_key_save_delay);
         if self.aof.options.base_form == BaseForm::Commands {
             let dataset = commands::Dataset {
                 dbs: dataset.dbs,
                 timestamp: self.aof.options.timestamps.then(|| self.clock.unix_seconds()),
-                delay,
             };
-            return Box::new(move |out, watch| commands::write(&dataset, out, watch));
+            return Box::new(move |out, watch| {
+                let mut watch = |keys| {
+                    delay.wait_unless(keys, &is_to_stop);
+                    watch(keys)
+                };
+                commands::write(&dataset, out, &mut watch)
+            });
         }
         for (name, value) in &mut dataset.aux {
             if &**name == "aof-base" {
@@ -162,7 +177,7 @@ impl Server {
         let options = self.save_options(space);
         Box::new(move |out, watch| {
             let mut watch = |keys| {
-                delay.wait(keys);
+                delay.wait_unless(keys, &is_to_stop);
                 watch(keys)
             };
             match rdb::write(&dataset, &options, out, &mut watch) {
@@ -198,8 +213,11 @@ impl Server {
         self.saving.is_running() || self.rewrites.started_us.is_some()
     }
 
-    /// Ends a running rewrite as soon as it notices (FLUSHALL, shutdown).
+    /// Ends a running rewrite as soon as it notices: the server ends.
     pub fn cancel_rewrite(&mut self) {
+        if self.aof.is_rewriting() {
+            tracing::warn!("There is a child rewriting the AOF. Killing it!");
+        }
         self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
     }
 
@@ -328,6 +346,8 @@ impl Engine {
                 server.effects.push(Effect::WakeTimer);
             }
             self.advance_log();
+        } else if self.server.rewrites.started_us.is_some() {
+            self.advance_log();
         }
     }
 
@@ -416,10 +436,12 @@ impl Engine {
     /// What the log needs without a request: the next try of a write, a sync that is due, a
     /// rewrite.
     pub(super) fn log_cron(&mut self) {
-        if self.server.aof.is_on() || self.server.rewrites.is_scheduled {
+        let is_rewriting = self.server.rewrites.started_us.is_some();
+        let is_on = self.server.aof.is_on() && self.server.loading.is_none();
+        if is_on || is_rewriting || self.server.rewrites.is_scheduled {
             self.server.begin_due_rewrite();
         }
-        if self.server.aof.is_on() {
+        if is_on || is_rewriting {
             self.advance_log();
             self.wake_delayed();
         }

@@ -12,7 +12,7 @@
 //! page of zeros, or a line that says that the place was durable.
 
 use super::{ClientId, Cx, Engine, Peer, Session, dispatch};
-use crate::command::Lookup;
+use crate::command::{CommandError, Lookup};
 use crate::config::os_reason;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::persist::aof::manifest::{LoadError, LogFile, Manifest, Role, write_all};
@@ -20,7 +20,7 @@ use crate::persist::aof::reader::{self, CommandReader, Item, ReadError};
 use crate::persist::aof::start;
 use crate::persist::crc64::Sum;
 use crate::persist::load::Reading;
-use crate::resp::{OwnedRequest, ReplyBuf};
+use crate::resp::{OwnedRequest, Protocol, ReplyBuf};
 use crate::structs::prng::Prng;
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -547,6 +547,53 @@ impl Engine {
         let file = aof.disk.open(&path)?;
         file.truncate(start)?;
         file.sync()
+    }
+
+    /// Loads the log anew, in place of the dataset, while everybody waits: for tests.
+    pub fn reload_log(&mut self, client: ClientId) {
+        self.hand_over_log();
+        for index in 0..self.keyspace.db_count() {
+            self.keyspace.take_db(index);
+        }
+        self.server.propagation.set_active(false);
+        self.keyspace.changes.observers.propagation = false;
+        let loaded = self.load_log_here();
+        self.server.loading = None;
+        self.server.follow_readers(&mut self.keyspace);
+        self.finish_job(
+            client,
+            match loaded {
+                Ok(_) => {
+                    let mut reply = ReplyBuf::new();
+                    reply.writer(Protocol::Resp2).ok();
+                    Ok(reply)
+                }
+                Err(Unloadable) => Err(CommandError::Fixed(
+                    "ERR Error trying to load the AOF files, check server logs.",
+                )),
+            },
+        );
+    }
+
+    /// Loads the log on this thread, in one go.
+    pub fn load_log_here(&mut self) -> Result<ReplayEnd, Unloadable> {
+        let Some(mut replay) = self.find_log()? else { return Ok(ReplayEnd::default()) };
+        loop {
+            match self.step_replay(&mut replay) {
+                ReplayStep::More => {}
+                ReplayStep::Failed => return Err(Unloadable),
+                ReplayStep::Done(end) => return Ok(end),
+                ReplayStep::Snapshot(path) => {
+                    let bytes = self.load_snapshot_of_log(&path).map_err(|error| {
+                        tracing::warn!("{error}");
+                        Unloadable
+                    })?;
+                    if !self.finish_snapshot_of(&mut replay, bytes) {
+                        return Err(Unloadable);
+                    }
+                }
+            }
+        }
     }
 
     /// Opens the log for appending, when the dataset is loaded; makes its files if there are none.

@@ -291,6 +291,7 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
         }
         Effect::WakeTimer => net.deadline_moved.notify_one(),
         Effect::Run { client, job } => net.jobs.run(client, job),
+        Effect::ReloadLog { client } => engine.reload_log(client),
         Effect::Sync(request) => net.syncer.sync(request),
         Effect::Save(job) => net.jobs.save(job),
         Effect::Free(garbage) => net.jobs.free(garbage),

@@ -119,7 +119,7 @@ impl SnapshotFile {
         let mut out = Growing { file, syncs: self.syncs_incrementally, unsynced: 0 };
         let mut watch = |keys| {
             self.progress.set_keys(keys);
-            self.delay.wait(keys);
+            self.delay.wait_unless(keys, || self.progress.is_cancelled());
             match self.progress.is_cancelled() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -176,6 +176,19 @@ impl Write for Growing<'_> {
 pub struct KeyDelay(pub i32);
 
 impl KeyDelay {
+    /// The same, but no longer than until it is to stop.
+    pub fn wait_unless(self, keys: u64, is_to_stop: impl Fn() -> bool) {
+        const STEP_US: i32 = 10_000;
+        let mut left = self.0;
+        while left > STEP_US && !is_to_stop() {
+            KeyDelay(STEP_US).wait(keys);
+            left -= STEP_US;
+        }
+        if left <= STEP_US {
+            KeyDelay(left).wait(keys);
+        }
+    }
+
     /// Waits, if it is time to, after so many keys.
     pub fn wait(self, keys: u64) {
         let us = match self.0 {

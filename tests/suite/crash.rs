@@ -10,7 +10,7 @@
 use crate::sim_disk::{Mishap, SimDisk, libc_error};
 use rufous::config::{AppendFsync, Config};
 use rufous::engine::{
-    ClientId, Effect, Engine, Now, Peer, ReplayStep, SaveJob, SaveOutcome, Seed, ServerParts,
+    ClientId, Effect, Engine, Now, Peer, SaveJob, SaveOutcome, Seed, ServerParts,
 };
 use rufous::keyspace::digest;
 use rufous::persist::aof::{SyncOutcome, SyncRequest};
@@ -52,27 +52,8 @@ fn engine_on(disk: &SimDisk, policy: AppendFsync) -> Engine {
 fn start(disk: &SimDisk, policy: AppendFsync, now_us: u64) -> Option<Engine> {
     let mut engine = engine_on(disk, policy);
     engine.tick(Now { unix_us: START_US + now_us, mono_us: now_us });
-    let mut end = Default::default();
-    if let Some(mut replay) = engine.find_log().ok()? {
-        loop {
-            let step = engine.step_replay(&mut replay);
-            engine.take_effects();
-            match step {
-                ReplayStep::More => {}
-                ReplayStep::Snapshot(path) => {
-                    let bytes = engine.load_snapshot_of_log(&path).ok()?;
-                    if !engine.finish_snapshot_of(&mut replay, bytes) {
-                        return None;
-                    }
-                }
-                ReplayStep::Failed => return None,
-                ReplayStep::Done(done) => {
-                    end = done;
-                    break;
-                }
-            }
-        }
-    }
+    let end = engine.load_log_here().ok()?;
+    engine.take_effects();
     engine.open_log(&end).ok()?;
     Some(engine)
 }

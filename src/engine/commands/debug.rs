@@ -6,6 +6,7 @@
 use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
 use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
+use crate::engine::session::Suspension;
 use crate::engine::{Cx, Effect};
 use crate::keyspace::digest::{self, Digest};
 use crate::keyspace::{Entry, Expiry, Key, NewValue};
@@ -47,6 +48,13 @@ const ANY: usize = usize::MAX;
 
 static ROWS: &[Row] = &[
     Row {
+        name: "aof-flush-sleep",
+        syntax: " <microsec>",
+        doc: "Rests before each write of the append-only file.",
+        args: 1..=1,
+        run: aof_flush_sleep,
+    },
+    Row {
         name: "change-repl-id",
         syntax: "",
         doc: "Takes another replication id.",
@@ -87,6 +95,13 @@ static ROWS: &[Row] = &[
         doc: "Is there for clients that know it from a Redis on Java; does nothing.",
         args: 0..=0,
         run: nothing,
+    },
+    Row {
+        name: "loadaof",
+        syntax: "",
+        doc: "Loads the append-only file anew, in place of the dataset.",
+        args: 0..=0,
+        run: loadaof,
     },
     Row { name: "log", syntax: " <text>", doc: "Writes a line to the log.", args: 1..=1, run: log },
     Row {
@@ -390,6 +405,25 @@ fn set_active_expire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let is_on = args.bytes().first().is_some_and(|digit| (b'1'..=b'9').contains(digit));
     cx.keys.space().expires_actively = is_on;
     cx.reply.ok();
+    Ok(())
+}
+
+fn aof_flush_sleep(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let us = args.integer();
+    args.done()?;
+    cx.server.aof.write_delay = Duration::from_micros(u64::try_from(us).unwrap_or(0));
+    cx.reply.ok();
+    Ok(())
+}
+
+fn loadaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    if cx.in_transaction {
+        return Err(CommandError::Fixed("ERR DEBUG LOADAOF is not for transactions"));
+    }
+    let client = cx.client;
+    cx.session_mut().suspension = Some(Suspension::Job);
+    cx.effect(Effect::ReloadLog { client });
     Ok(())
 }
 

@@ -5,7 +5,6 @@
 //! its groups and what they have not acknowledged, as Redis writes it.
 
 use crate::keyspace::{Entry, Snapshot};
-use crate::persist::snapshot::KeyDelay;
 use crate::resp::command::{put, put_bulk, put_header};
 use crate::structs::listpack::Listpack;
 use crate::structs::number::{F64Buf, I64Buf, format_f64, format_i64};
@@ -24,8 +23,6 @@ pub struct Dataset {
     pub dbs: Vec<(usize, Snapshot)>,
     /// The time to note in front, if times are noted.
     pub timestamp: Option<u64>,
-    /// A rest after each key (a directive for tests).
-    pub delay: KeyDelay,
 }
 
 /// Items of one command.
@@ -49,12 +46,11 @@ pub fn write(
         for entry in snapshot.live() {
             put_entry(&mut block, entry, snapshot.now_ms);
             keys += 1;
-            dataset.delay.wait(keys);
             if block.len() >= BLOCK_BYTES {
                 out.write_all(&block)?;
                 block.clear();
-                go_on(watch(keys))?;
             }
+            go_on(watch(keys))?;
         }
     }
     out.write_all(&block)?;

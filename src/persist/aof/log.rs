@@ -21,6 +21,7 @@ use crate::persist::crc64::Sum;
 use crate::persist::disk::{Disk, DiskFile};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The age at which the oldest unsynced write has a sync requested: early enough that it is
 /// durable within a second if a sync takes up to half a second.
@@ -186,6 +187,8 @@ pub enum Kind {
     Following,
     /// The increment is listed together with its base: what lies before it is of no use.
     Fresh,
+    /// The log is off: there is a base and no increment.
+    Detached,
 }
 
 pub struct AppendLog {
@@ -216,6 +219,8 @@ pub struct AppendLog {
     /// Writes have waited for a sync since it began.
     has_told_of_delay: bool,
     pub delayed_syncs: u64,
+    /// A pause before each write, which tests ask for (DEBUG AOF-FLUSH-SLEEP).
+    pub write_delay: Duration,
     /// Length of the base and of the closed increments.
     pub closed_bytes: u64,
 }
@@ -243,6 +248,7 @@ impl AppendLog {
             is_saving: false,
             has_told_of_delay: false,
             delayed_syncs: 0,
+            write_delay: Duration::ZERO,
             closed_bytes: 0,
         }
     }
@@ -367,6 +373,9 @@ impl AppendLog {
     pub fn write(&mut self, now: Moment) {
         if self.pending.is_empty() || matches!(self.rewrite, Rewrite::Turning { .. }) {
             return;
+        }
+        if !self.write_delay.is_zero() {
+            std::thread::sleep(self.write_delay);
         }
         let Some(current) = self.current.as_mut() else { return self.pass_over() };
         let Err((error, written)) = write_pieces(&*current.file, &self.pending) else {
@@ -513,7 +522,9 @@ impl AppendLog {
         };
         let notes = std::mem::replace(&mut self.notes, Notes::new());
         self.closed_bytes += self.current.as_ref().map_or(0, |current| current.len);
-        self.enter(opened.file, 0);
+        if let Some(file) = opened.file {
+            self.enter(file, 0);
+        }
         self.notes = notes;
         self.manifest = opened.manifest;
         self.rewrite = Rewrite::Writing(Kind::Following);
@@ -610,6 +621,7 @@ impl AppendLog {
             _ if self.is_rewriting() => return None,
             (Mode::On, None) => Kind::Following,
             (Mode::On, Some(Fault::Write(_))) => return None,
+            (Mode::Off, _) => Kind::Detached,
             _ => Kind::Fresh,
         };
         self.rewrite = Rewrite::Opening;
@@ -664,13 +676,16 @@ impl AppendLog {
                     self.turn(now);
                 }
             }
+            Kind::Detached => self.rewrite = Rewrite::Writing(Kind::Detached),
             Kind::Fresh => {
                 // Bytes that the old file would not take are part of the base.
                 self.pass_over();
                 self.in_flight = None;
                 self.oldest_us = None;
                 self.closed_bytes = 0;
-                self.enter(opened.file, 0);
+                if let Some(file) = opened.file {
+                    self.enter(file, 0);
+                }
                 self.tail.synced = self.tail.appended;
                 self.rewrite = Rewrite::Writing(Kind::Fresh);
             }

@@ -5,6 +5,7 @@
 //! [`commands`] turns a dataset into commands for a base in that form; [`reader`] reads commands
 //! back and knows damage when it sees it. Threads, turns and replies are the engine's and net's.
 
+pub mod check;
 pub mod commands;
 pub mod log;
 pub mod manifest;

@@ -85,6 +85,7 @@ pub struct CommandReader<R> {
     has_checksums: bool,
     /// How much of the file was durable once, by its own account.
     durable: u64,
+    note: u64,
     /// The places of the words of the command that is being read.
     words: Vec<(usize, usize)>,
 }
@@ -116,6 +117,7 @@ impl<R: Read> CommandReader<R> {
             good: offset,
             has_checksums: false,
             durable: 0,
+            note: 0,
             words: Vec::new(),
         }
     }
@@ -123,6 +125,11 @@ impl<R: Read> CommandReader<R> {
     /// Where the next item begins.
     pub fn offset(&self) -> u64 {
         self.origin + self.at as u64
+    }
+
+    /// Where the last line between commands began.
+    pub fn note_offset(&self) -> u64 {
+        self.note
     }
 
     /// How much of the file was durable once, as the lines say that were read.
@@ -218,6 +225,7 @@ impl<R: Read> CommandReader<R> {
             self.has_checksums = true;
             self.durable = self.durable.max(durable);
         }
+        self.note = self.offset();
         self.at += end + 1;
         Ok(Ok(seconds))
     }

@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The increment that is to be appended to next.
 pub struct Opened {
     pub kind: Kind,
-    pub file: Arc<dyn DiskFile>,
+    /// None if the log is off.
+    pub file: Option<Arc<dyn DiskFile>>,
     pub manifest: Manifest,
 }
 
@@ -43,6 +44,7 @@ pub fn open(
     let name = match kind {
         Kind::Following => manifest.add_increment(place).name.clone(),
         Kind::Fresh => place.temporary_increment_name(),
+        Kind::Detached => return Ok(Opened { kind, file: None, manifest }),
     };
     let file = disk.create(&place.path(&name)).inspect_err(|error| {
         let reason = crate::config::os_reason(error);
@@ -54,7 +56,7 @@ pub fn open(
         manifest.store(disk, place)?;
         tracing::info!("Creating AOF incr file {name} on background rewrite");
     }
-    Ok(Opened { kind, file, manifest })
+    Ok(Opened { kind, file: Some(file), manifest })
 }
 
 /// Writes the content of a base; the callback is told of progress and may have it stop.
@@ -118,7 +120,8 @@ impl BaseJob {
         if self.kind == Kind::Fresh {
             increment = Some(manifest.add_increment(place).name.clone());
         }
-        let base = manifest.replace_base(place, self.form, 1).name.clone();
+        let kept = usize::from(self.kind != Kind::Detached);
+        let base = manifest.replace_base(place, self.form, kept).name.clone();
         disk.rename(temporary, &place.path(&base))?;
         if let Some(increment) = increment {
             disk.rename(&place.path(&place.temporary_increment_name()), &place.path(&increment))?;
