@@ -106,8 +106,14 @@ impl Server {
             self.aof.wait_for_base();
             if !may_begin || self.is_writing_files() {
                 self.rewrites.is_scheduled = true;
-                let what = if may_begin { "by another background operation" } else { "in a MULTI" };
-                tracing::info!("AOF was enabled {what}. An AOF background was scheduled.");
+                let when = match may_begin {
+                    true => "but there is already another background operation",
+                    false => "during a transaction",
+                };
+                tracing::info!(
+                    "AOF was enabled {when}. An AOF background was scheduled to start when \
+                     possible."
+                );
             } else {
                 self.begin_rewrite();
             }

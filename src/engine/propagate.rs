@@ -195,3 +195,69 @@ impl Propagation {
         commands
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<&[u8]> {
+        text.split(' ').map(str::as_bytes).collect()
+    }
+
+    fn finish(stream: &mut Propagation, db: usize, changed: bool, text: &str) {
+        stream.finish(db, changed, words(text).into_iter());
+    }
+
+    fn lines(stream: &mut Propagation) -> Vec<String> {
+        let drained = stream.drain();
+        let line = |command: Propagated| {
+            let words: Vec<_> = command.words.iter().map(|w| String::from_utf8_lossy(w)).collect();
+            format!("{} {}", command.db, words.join(" "))
+        };
+        drained.into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_database_is_told_when_it_changes() {
+        let mut stream = Propagation::default();
+        finish(&mut stream, 0, true, "SET a 1");
+        assert!(stream.bytes().is_empty(), "nobody reads it");
+        stream.set_active(true);
+        finish(&mut stream, 3, true, "SET a 1");
+        finish(&mut stream, 3, false, "GET a");
+        finish(&mut stream, 0, true, "DEL b");
+        let expected =
+            b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n\
+            *2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n";
+        assert_eq!(stream.bytes(), expected);
+        assert_eq!(lines(&mut stream), ["3 SET a 1", "0 DEL b"]);
+    }
+
+    #[test]
+    fn other_words_stand_for_the_commands_own() {
+        let mut stream = Propagation::default();
+        stream.set_active(true);
+        stream.replace(0, &words("SET a 2"));
+        stream.replace(1, &words("SET b 2"));
+        stream.deletion(0, b"old", false);
+        finish(&mut stream, 0, true, "INCR a");
+        stream.replace(0, &[]);
+        finish(&mut stream, 0, true, "XREADGROUP");
+        assert_eq!(lines(&mut stream), ["0 DEL old", "0 SET a 2", "1 SET b 2"]);
+    }
+
+    #[test]
+    fn what_belongs_together_is_a_transaction_in_the_database_of_its_first_command() {
+        let mut stream = Propagation::default();
+        stream.set_active(true);
+        let start = stream.position();
+        finish(&mut stream, 2, true, "SET a 1");
+        stream.wrap_transaction(start);
+        let start = stream.position();
+        finish(&mut stream, 1, true, "SET b 1");
+        finish(&mut stream, 4, true, "SET c 1");
+        stream.wrap_transaction(start);
+        let expected = ["2 SET a 1", "1 MULTI", "1 SET b 1", "4 SET c 1", "4 EXEC"];
+        assert_eq!(lines(&mut stream), expected);
+    }
+}

@@ -93,15 +93,10 @@ impl Engine {
     /// Finds the log: what its manifest names, or the single file of an older server. None if
     /// there is none yet.
     pub fn find_log(&mut self) -> Result<Option<Replay>, Unloadable> {
+        self.find_manifest()?;
         let aof = &mut self.server.aof;
         let (disk, place) = (Arc::clone(&aof.disk), aof.place.clone());
-        let mut manifest = match Manifest::load(&*disk, &place) {
-            Ok(manifest) => manifest.unwrap_or_default(),
-            Err(error) => {
-                tell_of_manifest(&error);
-                return Err(Unloadable);
-            }
-        };
+        let mut manifest = aof.manifest.clone();
         start::upgrade(&*disk, &place, &mut manifest).map_err(|error| {
             tracing::warn!("Can't take over the old AOF file: {}", os_reason(&error));
             Unloadable
@@ -114,6 +109,19 @@ impl Engine {
     }
 
     /// Begins to load the files of the log's manifest; false if one of them is missing.
+    /// Reads the manifest, so that what is written next gets names that are free.
+    pub fn find_manifest(&mut self) -> Result<(), Unloadable> {
+        let aof = &mut self.server.aof;
+        aof.manifest = match Manifest::load(&*aof.disk, &aof.place) {
+            Ok(manifest) => manifest.unwrap_or_default(),
+            Err(error) => {
+                tell_of_manifest(&error);
+                return Err(Unloadable);
+            }
+        };
+        Ok(())
+    }
+
     fn begin_replay(&mut self) -> Option<Replay> {
         let aof = &self.server.aof;
         let all: Vec<LogFile> = aof.manifest.files().cloned().collect();
@@ -611,13 +619,14 @@ impl Engine {
         if !options.keeps_history {
             crate::persist::aof::rewrite::delete_history(&*disk, &place, &mut manifest);
         }
+        let base_bytes = end.base_bytes;
         let end = if opened.is_new { ReplayEnd::default() } else { end.clone() };
         let closed = manifest.files().map(|file| disk.len(&place.path(&file.name)).unwrap_or(0));
         server.aof.closed_bytes = closed.sum::<u64>() - end.len;
         server.aof.manifest = manifest;
         server.aof.options = options;
         server.aof.start(opened.file, end.len, end.crc.clone());
-        server.rewrites.base_size_bytes = end.base_bytes;
+        server.rewrites.base_size_bytes = base_bytes;
         server.follow_readers(&mut self.keyspace);
         Ok(())
     }

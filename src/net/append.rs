@@ -190,12 +190,9 @@ pub async fn collect(net: Rc<Net>, mut outcomes: async_mpsc::UnboundedReceiver<S
     }
 }
 
-/// Loads the append-only log, if it is switched on, while clients are answered that they have to
+/// Loads the append-only log, while clients are answered that they have to
 /// wait, and opens it.
 pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
-    if !net.engine.borrow().server.config.appendonly {
-        return Ok(());
-    }
     let mut end = Default::default();
     let begun = net.engine.borrow_mut().find_log()?;
     if let Some(mut replay) = begun {
@@ -246,5 +243,55 @@ async fn load_snapshot(
             tracing::warn!("Error reading the RDB base file {name}, AOF loading aborted");
             Err(Unloadable)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERYTHING: usize = usize::MAX;
+
+    fn upto(upto: u64) -> Release {
+        Release { upto, fails: false }
+    }
+
+    #[test]
+    fn output_leaves_as_far_as_the_log_has_come() {
+        let mut holds = Holds::default();
+        assert_eq!(holds.free(0, upto(0)), EVERYTHING);
+        holds.add(10, 100, 150, true);
+        holds.add(20, 100, 180, true);
+        holds.add(20, 100, 190, false);
+        assert_eq!(holds.free(100, upto(9)), 0);
+        assert_eq!(holds.free(100, upto(19)), 50);
+        assert_eq!(holds.free(120, upto(19)), 30, "some of it has left");
+        assert_eq!(holds.free(120, upto(20)), EVERYTHING);
+        assert!(holds.is_empty());
+    }
+
+    #[test]
+    fn many_marks_become_few_and_hold_no_less() {
+        let mut holds = Holds::default();
+        for turn in 1..=100 {
+            holds.add(turn * 10, 0, turn, true);
+        }
+        assert_eq!(holds.marks.len(), MARKS_MAX);
+        assert_eq!(holds.free(0, upto(20)), 2);
+        assert_eq!(holds.free(0, upto(999)), 15);
+        assert_eq!(holds.free(0, upto(1000)), EVERYTHING);
+    }
+
+    #[test]
+    fn readers_do_not_wait_for_a_disk_that_fails() {
+        let fails = Release { upto: 0, fails: true };
+        let mut reader = Holds::default();
+        reader.add(10, 0, 5, false);
+        assert_eq!(reader.free(0, upto(0)), 0);
+        assert_eq!(reader.free(0, fails), EVERYTHING);
+        let mut writer = Holds::default();
+        writer.add(10, 0, 5, true);
+        writer.add(20, 0, 9, false);
+        assert_eq!(writer.free(0, fails), 0, "replies keep their order");
     }
 }

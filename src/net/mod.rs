@@ -124,7 +124,10 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         let loads_log = net.engine.borrow().server.config.appendonly;
         let is_loaded = match loads_log {
             true => append::load(&net).await.is_ok(),
-            false => loader::load(&net).await.is_ok(),
+            false => {
+                let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();
+                has_manifest && loader::load(&net).await.is_ok()
+            }
         };
         if !is_loaded {
             return Ok(net.exit_code.get().unwrap_or(1));

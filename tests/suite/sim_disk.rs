@@ -168,12 +168,6 @@ impl SimDisk {
         state.full_from = is_full.then_some(state.calls);
     }
 
-    /// A file as it would be read now.
-    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
-        let state = self.state();
-        state.names.get(path).map(|number| state.files[*number].live.clone())
-    }
-
     pub fn names(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
     }

@@ -43,7 +43,12 @@ pub fn open(
     })?;
     let name = match kind {
         Kind::Following => manifest.add_increment(place).name.clone(),
-        Kind::Fresh => place.temporary_increment_name(),
+        Kind::Fresh => {
+            let name = place.temporary_increment_name();
+            // A file of this name may still be appended to by a rewrite that has failed.
+            let _ = disk.remove(&place.path(&name));
+            name
+        }
         Kind::Detached => return Ok(Opened { kind, file: None, manifest }),
     };
     let file = disk.create(&place.path(&name)).inspect_err(|error| {
