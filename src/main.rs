@@ -7,8 +7,12 @@ use rufous::net;
 use rufous::observe::{memory, process};
 use rufous::persist::aof::check::{self, Console, Repair};
 use rufous::persist::disk::SystemDisk;
+use rufous::persist::rdb;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +22,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     memory::count_this_thread();
     let args: Vec<Vec<u8>> =
-        std::env::args_os().skip(1).map(std::ffi::OsString::into_encoded_bytes).collect();
+        std::env::args_os().skip(1).map(OsString::into_encoded_bytes).collect();
     match args.first().map(Vec::as_slice) {
         Some(b"-v" | b"--version") => {
             println!("{}", version_line());
@@ -29,7 +33,20 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(b"--check-aof") => return check_log(&args[1..]),
+        _ if is_called("redis-check-aof") => return check_log(&args),
+        Some(b"--check-rdb") => return check_rdb(&args[1..]),
+        _ if is_called("redis-check-rdb") => return check_rdb(&args),
         _ => {}
+    }
+    if net::healthcheck::is_asked_for(&args) {
+        let password = std::env::var_os("REDISCLI_AUTH").map(OsString::into_encoded_bytes);
+        return match net::healthcheck::run(&args, password) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("{reason}");
+                ExitCode::FAILURE
+            }
+        };
     }
     match start(&args) {
         Ok(code) => ExitCode::from(code),
@@ -80,6 +97,24 @@ fn check_log(args: &[Vec<u8>]) -> ExitCode {
     }
 }
 
+/// Whether the program was started under that name, by a link to it.
+fn is_called(name: &str) -> bool {
+    let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    program.file_name().is_some_and(|own| own == name)
+}
+
+fn check_rdb(args: &[Vec<u8>]) -> ExitCode {
+    let [path] = args else {
+        eprintln!("Usage: rufous-server --check-rdb <rdb-file-name>");
+        return ExitCode::FAILURE;
+    };
+    let path = Path::new(OsStr::from_bytes(path));
+    match rdb::check_file(path, &mut std::io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
 fn version_line() -> String {
     format!(
         "Redis server v={} sha=00000000:0 malloc=jemalloc-5.3.1 bits=64 build=rufous-{}",
@@ -99,6 +134,10 @@ fn help() -> String {
                 .long("DIRECTIVE")
                 .help("Any directive of redis.conf, with its values; overrules the file"),
         )
+        .arg(clap::Arg::new("healthcheck").long("healthcheck").help(
+            "Exits with 0 if a server answers PONG at --host, --port or --unixsocket (with --pass \
+             or REDISCLI_AUTH, or as the FILE says), with 1 if not",
+        ))
         .arg(clap::Arg::new("version").short('v').long("version").help("Prints the version"))
         .arg(clap::Arg::new("help").short('h').long("help").help("Prints this"))
         .after_help("A lone - reads configuration lines from standard input.");

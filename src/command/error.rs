@@ -37,6 +37,8 @@ pub enum CommandError {
     Loading,
     OutOfMemory,
     NoClusterSupport,
+    /// Longer than the limit of the client's output: who waits for it is closed.
+    OutputTooLong,
     /// A text with its code that only one command can give.
     Fixed(&'static str),
     /// A text with its code that names what the client sent.
@@ -102,6 +104,7 @@ impl CommandError {
             }
             CommandError::Loading => "LOADING Redis is loading the dataset in memory",
             CommandError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
+            CommandError::OutputTooLong => "ERR the reply is longer than the output buffer limit",
             CommandError::NoClusterSupport => "ERR This instance has cluster support disabled",
             CommandError::WrongArity(command) => {
                 let text = format!("ERR wrong number of arguments for '{command}' command");

@@ -34,6 +34,8 @@ section "Network" {
         "Turns away clients from other machines while the default user has no password.";
     "port" => port: u16 = 6379; int(0, 65535), LIVE, Listen,
         "TCP port for clients; 0 opens none.";
+    "metrics-port" => metrics_port: u16 = 0; int(0, 65535), FIXED, Nothing,
+        "TCP port of a Prometheus endpoint, /metrics, on the addresses of bind; 0 opens none.";
     "tcp-backlog" => tcp_backlog: i32 = 511; int(0, INT_MAX), FIXED, Nothing,
         "Connections the kernel may queue before they are accepted.";
     "unixsocket" => unixsocket: Option<Text> = None; ANY_TEXT, FIXED, Nothing,
@@ -200,8 +202,8 @@ section "Snapshots" {
     "rdb-save-incremental-fsync" => rdb_save_incremental_fsync: bool = true;
         YES_NO, LIVE, Nothing,
         "Syncs snapshot files to disk while they grow.";
-    "rdb-save-version" => rdb_save_version: u16 = 11; int(10, 12), LIVE, Nothing,
-        "Version of the snapshot files: 10 is for Redis 7.0, 12 keeps the times of hash fields.";
+    "rdb-save-version" => rdb_save_version: u32 = 11; int(10, 12), LIVE, Nothing,
+        "Version of snapshots and of DUMP: 10 for Redis 7.0, 11 for 7.2, 12 for 7.4.";
     "dir" => dir: WorkingDirectory = WorkingDirectory::default();
         OWN_FORM, LIVE.protected().not_loading(), Directory,
         "The working directory: where data files are kept.";

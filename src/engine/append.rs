@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::persist::aof::rewrite::{self, BaseJob, Opened, Rewritten, WriteBase};
 use crate::persist::aof::{BaseForm, Mode, Moment, Options, SyncOutcome, commands};
-use crate::persist::rdb::{self, SaveError};
+use crate::persist::rdb::{self, SaveError, SaveOptions};
 use crate::persist::snapshot::KeyDelay;
 use std::io;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub struct Rewrites {
     /// The log's size after the last rewrite, or at the start.
     pub base_size_bytes: u64,
     is_cancelled: Arc<AtomicBool>,
+    /// The form of the running rewrite's base.
+    form: BaseForm,
     /// What will write the base of the moment at which the next increment began.
     base: Option<WriteBase>,
     /// Clients whose writes wait for a slow disk.
@@ -58,6 +60,7 @@ impl Default for Rewrites {
             next_try_us: None,
             base_size_bytes: 0,
             is_cancelled: Arc::default(),
+            form: BaseForm::Rdb,
             base: None,
             delayed: Vec::new(),
         }
@@ -137,6 +140,14 @@ impl Server {
         self.follow_readers(space);
     }
 
+    /// Deletes the history that had been kept, when it is not to be kept any more.
+    pub fn drop_history(&mut self) {
+        if !self.config.aof_disable_auto_gc && !self.is_writing_files() {
+            let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
+            rewrite::delete_history(&*disk, &place, &mut self.aof.manifest);
+        }
+    }
+
     /// Starts a rewrite of the log; false if it cannot be now.
     pub fn begin_rewrite(&mut self) -> bool {
         let Some(kind) = self.aof.begin_rewrite() else { return false };
@@ -145,6 +156,7 @@ impl Server {
         self.rewrites.started_us = Some(now.mono_us);
         self.rewrites.total += 1;
         self.rewrites.is_cancelled = Arc::default();
+        self.rewrites.form = self.aof.options.base_form;
         let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
         let manifest = self.aof.manifest.clone();
         let job = move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind));
@@ -157,12 +169,12 @@ impl Server {
     }
 
     /// What writes the dataset as it is now, in the form of the next base.
-    pub fn base_of(&self, space: &Keyspace) -> WriteBase {
+    pub fn base_of(&self, space: &Keyspace, form: BaseForm) -> WriteBase {
         let is_cancelled = Arc::clone(&self.rewrites.is_cancelled);
         let is_to_stop = move || is_cancelled.load(Ordering::Relaxed);
         let mut dataset = self.dataset(space);
         let delay = KeyDelay(self.config.rdb_key_save_delay);
-        if self.aof.options.base_form == BaseForm::Commands {
+        if form == BaseForm::Commands {
             let dataset = commands::Dataset {
                 dbs: dataset.dbs,
                 timestamp: self.aof.options.timestamps.then(|| self.clock.unix_seconds()),
@@ -180,7 +192,7 @@ impl Server {
                 *value = b"1".to_vec();
             }
         }
-        let options = self.save_options(space);
+        let options = SaveOptions::of(&self.config, &space.access);
         Box::new(move |out, watch| {
             let mut watch = |keys| {
                 delay.wait_unless(keys, &is_to_stop);
@@ -204,7 +216,7 @@ impl Server {
             place: self.aof.place.clone(),
             manifest: self.aof.manifest.clone(),
             kind,
-            form: options.base_form,
+            form: self.rewrites.form,
             process_id: self.parts.process_id,
             syncs_in_steps: options.syncs_in_steps,
             keeps_history: options.keeps_history,
@@ -365,7 +377,7 @@ impl Engine {
         server.aof.write(now);
         if server.aof.reaches_snapshot(now) {
             server.propagation.forget_db();
-            server.rewrites.base = Some(server.base_of(&self.keyspace));
+            server.rewrites.base = Some(server.base_of(&self.keyspace, server.rewrites.form));
         }
         if server.aof.may_write_base().is_some() && server.rewrites.base.is_some() {
             server.write_base();

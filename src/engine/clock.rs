@@ -82,6 +82,12 @@ impl Clock {
         lap.saturating_add(std::mem::take(&mut self.charged_ns))
     }
 
+    /// Nanoseconds from the last tick to the last lap.
+    #[inline]
+    pub fn since_tick_ns(&self) -> u64 {
+        self.last_ticks.saturating_sub(self.base_ticks)
+    }
+
     /// Counts, with the running command, a time that the driver is going to spend for it.
     pub fn charge_ns(&mut self, ns: u64) {
         self.charged_ns = ns;

@@ -24,6 +24,7 @@ impl Engine {
         self.close_idle_clients(mono_ms);
         self.server.limit_tracked_keys(&mut self.clients);
         self.save_if_due();
+        self.keep_hot_keys(mono_ms);
         if self.server.pause.until_ms().is_some_and(|until_ms| mono_ms >= until_ms) {
             self.end_pause();
         }
@@ -31,7 +32,7 @@ impl Engine {
 
     /// Takes away some keys and fields whose time has come; true if more are due.
     pub fn expire_due(&mut self) -> bool {
-        if self.server.is_cron_paused {
+        if !self.may_expire() {
             return false;
         }
         self.server.clock.lap_ns();
@@ -52,16 +53,23 @@ impl Engine {
     /// hash the fields are not there in any case.
     pub(super) fn expire_few_fields(&mut self) {
         let is_due = self.keyspace.earliest_field_deadline_ms() < self.keyspace.now_ms;
-        if is_due && !self.server.is_cron_paused {
+        if is_due && self.may_expire() {
             self.keyspace.expire_due_fields(EXPIRE_FIELDS_TICK);
             dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
         }
     }
 
+    /// Whether keys may go whose time has come: not while writes are paused, when the data is to
+    /// stay as it is.
+    fn may_expire(&self) -> bool {
+        let mono_ms = self.server.clock.mono_ms();
+        !self.server.is_cron_paused && !self.server.pause.is_active(mono_ms, true)
+    }
+
     /// When, on the wall clock, the next key or field may expire.
     pub fn next_expiry_unix_ms(&self) -> Option<u64> {
         let at_ms = self.keyspace.earliest_deadline_ms();
-        let runs = self.keyspace.expires_actively && !self.server.is_cron_paused;
+        let runs = self.keyspace.expires_actively && self.may_expire();
         (runs && at_ms != u64::MAX).then_some(at_ms)
     }
 
@@ -71,6 +79,7 @@ impl Engine {
             self.wake(client);
         }
         self.serve_waits();
+        self.server.effects.push(Effect::WakeTimer);
     }
 
     /// Lets a waiting client's next request be tried.
@@ -95,5 +104,40 @@ impl Engine {
             tracing::debug!("Closing idle client");
             self.server.effects.push(Effect::Close { client });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts, testing::run_to_end};
+
+    fn ask(engine: &mut Engine, client: ClientId, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        String::from_utf8_lossy(&run_to_end(engine, client, &words).0).trim_end().to_owned()
+    }
+
+    #[test]
+    fn expired_keys_stay_while_writes_are_paused() {
+        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
+        let tick = |engine: &mut Engine, ms: u64| {
+            engine
+                .tick(Now { unix_us: 1_700_000_000_000_000 + ms * 1000, mono_us: (1 + ms) * 1000 });
+        };
+        tick(&mut engine, 0);
+        let client = engine.connect(Peer::internal());
+        for line in ["SET a 1 PX 5", "SET b 1 PX 5", "CLIENT PAUSE 1000 WRITE"] {
+            assert_eq!(ask(&mut engine, client, line), "+OK");
+        }
+        tick(&mut engine, 100);
+        assert_eq!(engine.next_expiry_unix_ms(), None, "the timer is not to spin");
+        assert!(!engine.expire_due());
+        assert_eq!(ask(&mut engine, client, "GET a"), "$-1", "readers see that its time has come");
+        assert_eq!((engine.keyspace.stats.expired, engine.keyspace.db(0).len()), (0, 2));
+        ask(&mut engine, client, "CLIENT UNPAUSE");
+        assert_eq!(ask(&mut engine, client, "GET a"), "$-1");
+        assert!(engine.next_expiry_unix_ms().is_some());
+        engine.expire_due();
+        assert_eq!((engine.keyspace.stats.expired, engine.keyspace.db(0).len()), (2, 0));
     }
 }

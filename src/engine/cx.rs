@@ -3,7 +3,8 @@
 //! The fields are apart so that a handler can write a reply straight from a borrowed value:
 //! `cx.keys` is the keyspace seen from the client's database, `cx.reply` the reply being written.
 
-use super::{ClientId, session::Suspension};
+use super::ClientId;
+use super::session::{ClientKind, Suspension};
 use super::{Clients, Effect, Engine, Job, ListenChange, Server, Session};
 use crate::command::CommandResult;
 use crate::config::{Config, Directive};
@@ -77,6 +78,19 @@ impl<'a> Cx<'a> {
         self.session_mut().suspension = Some(Suspension::Job);
         self.effect(Effect::Run { client, job });
         Ok(())
+    }
+
+    /// How long the client's output may become before it is closed for it.
+    pub fn output_bytes_max(&self) -> usize {
+        let limits = &self.server.config.client_output_buffer_limit;
+        let limit = match self.session().kind {
+            ClientKind::Normal => limits.normal,
+            ClientKind::Pubsub => limits.pubsub,
+            ClientKind::Replica => limits.replica,
+            ClientKind::Primary => return usize::MAX,
+        };
+        let hard = usize::try_from(limit.hard_bytes).unwrap_or(usize::MAX);
+        if hard == 0 { usize::MAX } else { hard }
     }
 
     /// Has the driver open the changed listening addresses and answer the client by the outcome.

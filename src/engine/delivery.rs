@@ -89,7 +89,9 @@ impl Server {
                     if clients.len() < count {
                         out.append_shared(&bytes);
                     }
-                    self.effects.push(Effect::Broadcast { clients, bytes });
+                    if !clients.is_empty() {
+                        self.effects.push(Effect::Broadcast { clients, bytes });
+                    }
                 }
                 other => self.effects.push(other),
             }

@@ -6,7 +6,7 @@
 
 use super::session::{ClientKind, ReplyMode, Suspension};
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
-use super::{eviction, transaction};
+use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
 use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
 use crate::keyspace::{HashKey, Keyspace};
@@ -427,7 +427,7 @@ pub(super) fn call(
     let db = cx.keys.db;
     let dirty = cx.keys.space().changes.dirty;
     let start = cx.reply.buffer().mark();
-    let stream_start = cx.server.propagation.position();
+    let len_before = cx.reply.buffer().len();
 
     if !cx.in_transaction {
         cx.session_mut().last_command = Some(id);
@@ -444,6 +444,10 @@ pub(super) fn call(
     let elapsed_ns = cx.server.clock.lap_ns();
     // A command that waits counts once, when it ends.
     if cx.session().suspension != Some(Suspension::Blocked) {
+        if let Some(sample) = cx.server.hot_keys.sample(elapsed_ns) {
+            let reply_bytes = cx.reply.buffer().len().saturating_sub(len_before);
+            hot_keys::record(cx, id, &request, db, elapsed_ns, reply_bytes, sample);
+        }
         cx.server.stats.called(id, elapsed_ns, failed);
         if cx.server.config.latency_tracking {
             cx.server.stats.histograms.record(id, elapsed_ns);
@@ -457,10 +461,7 @@ pub(super) fn call(
         }
     }
 
-    settle_changes(cx, db, dirty, &request);
-    if !cx.in_transaction {
-        cx.server.propagation.wrap_transaction(stream_start);
-    }
+    settle_changes(cx, command, db, dirty, &request);
     if !cx.is_retry {
         cx.show_to_monitors(command, &request);
     }
@@ -471,7 +472,6 @@ pub(super) fn call(
 fn remember_slow(cx: &mut Cx<'_>, command: &Command, elapsed_ns: u64, request: &Request<'_>) {
     let session = cx.session();
     let entry = SlowEntry {
-        id: 0,
         unix_seconds: cx.server.clock.unix_seconds(),
         elapsed_us: elapsed_ns / 1000,
         words: slow_log::kept_words(request, |place| (command.secrets)(request, place)),
@@ -494,14 +494,31 @@ pub(super) fn replay(cx: &mut Cx<'_>, id: CommandId, request: Request<'_>) {
 }
 
 /// Tells the world what the command did to the keyspace.
-fn settle_changes(cx: &mut Cx<'_>, db: usize, dirty_before: u64, request: &Request<'_>) {
+fn settle_changes(
+    cx: &mut Cx<'_>,
+    command: &Command,
+    db: usize,
+    dirty_before: u64,
+    request: &Request<'_>,
+) {
+    let mono_ms = cx.server.clock.mono_ms();
     let space = cx.keys.space();
     if space.changes.has_found_expired() {
-        space.reap_found_expired();
+        // While writes are paused nothing is taken away by the way.
+        if cx.server.pause.is_active(mono_ms, true) {
+            space.changes.forget_found_expired();
+        } else {
+            space.reap_found_expired();
+        }
     }
     let changed = space.changes.dirty != dirty_before;
+    let start = cx.server.propagation.position();
     settle(space, cx.clients, cx.server, Some(cx.client));
     cx.server.propagation.finish(db, changed, request.iter());
+    if !cx.in_transaction && !command.flags.has(Flags::TOUCHES_ARBITRARY_KEYS) {
+        // What one command did, whoever replays it is to see as a whole.
+        cx.server.propagation.wrap_transaction(start);
+    }
 }
 
 /// Hands what happened to the keyspace to those whom it concerns: deleted expired keys go into

@@ -5,7 +5,7 @@
 
 use super::Engine;
 use crate::persist::load::{Batch, LoadError, Reading};
-use crate::persist::rdb::{Limits, LoadOptions};
+use crate::persist::rdb::LoadOptions;
 use crate::persist::snapshot::KeyDelay;
 
 /// How far a load has come.
@@ -71,16 +71,7 @@ impl Engine {
     pub fn reading(&self) -> Reading {
         let config = &self.server.config;
         Reading {
-            options: LoadOptions {
-                limits: Limits::of(config, self.keyspace.hash_key()),
-                now_ms: self.keyspace.now_ms,
-                drops_expired: true,
-                access: self.keyspace.access.clone(),
-                has_checksum: config.rdbchecksum,
-                databases: self.keyspace.db_count(),
-                total_bytes: None,
-                skips_modules: false,
-            },
+            options: LoadOptions { drops_expired: true, ..LoadOptions::of(config, &self.keyspace) },
             delay: KeyDelay(config.key_load_delay),
         }
     }

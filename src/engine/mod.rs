@@ -23,6 +23,7 @@ mod delivery;
 mod dispatch;
 mod effect;
 pub mod eviction;
+pub mod hot_keys;
 pub mod loading;
 pub mod pause;
 pub mod propagate;
@@ -189,8 +190,23 @@ impl Engine {
 
     /// A client's job ended: the client gets its answer, if it wants one, and may go on.
     pub fn finish_job(&mut self, client: ClientId, reply: JobReply) {
+        if matches!(reply, Err(CommandError::OutputTooLong)) {
+            self.note_output_overrun(client);
+            return self.server.effects.push(Effect::Close { client });
+        }
         let bytes = reply.unwrap_or_else(|error| self.refusal(client, &error));
         self.answer_late(client, bytes);
+    }
+
+    /// A client is closed because more waits for it than its limit allows.
+    pub fn note_output_overrun(&mut self, client: ClientId) {
+        if let Some(session) = self.clients.get(client) {
+            let line = crate::observe::clients::describe(&self.server, session);
+            tracing::warn!(
+                "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
+            );
+            self.server.stats.output_limit_disconnections += 1;
+        }
     }
 
     /// The reply of a job that failed, which counts as the failure of its command.

@@ -613,7 +613,8 @@ impl Engine {
         let mut manifest = server.aof.manifest.clone();
         let mut empty_base = Vec::new();
         server.aof.options = options;
-        let write = server.base_of(&Keyspace::new(0, HashKey::new([0; 16]), Prng::seeded(0)));
+        let nothing = Keyspace::new(0, HashKey::new([0; 16]), Prng::seeded(0));
+        let write = server.base_of(&nothing, options.base_form);
         write(&mut empty_base, &mut |_| ControlFlow::Continue(()))?;
         let opened = start::open(&*disk, &place, &mut manifest, &options, &empty_base)?;
         if !options.keeps_history {

@@ -8,7 +8,7 @@ use super::{ClientId, Effect, Engine};
 use crate::command::CommandError;
 use crate::keyspace::Keyspace;
 use crate::persist::aof::rewrite::{Opened, Rewritten};
-use crate::persist::rdb::{Dataset, SaveOptions, SaveVersion};
+use crate::persist::rdb::{Dataset, SaveOptions};
 use crate::persist::snapshot::{KeyDelay, Progress, SnapshotError, SnapshotFile};
 use crate::resp::ReplyBuf;
 use std::io;
@@ -160,24 +160,10 @@ impl super::Server {
             name: self.config.dbfilename.to_string_lossy().into_owned(),
             temporary_name: format!("temp-{}.rdb", self.parts.process_id),
             dataset,
-            options: self.save_options(space),
+            options: SaveOptions::of(&self.config, &space.access),
             progress,
             syncs_incrementally: self.config.rdb_save_incremental_fsync,
             delay: KeyDelay(self.config.rdb_key_save_delay),
-        }
-    }
-
-    pub fn save_options(&self, space: &Keyspace) -> SaveOptions {
-        let policy = self.config.maxmemory_policy;
-        SaveOptions {
-            version: match self.config.rdb_save_version {
-                10 => SaveVersion::V10,
-                12 => SaveVersion::V12,
-                _ => SaveVersion::V11,
-            },
-            compresses: self.config.rdbcompression,
-            has_checksum: self.config.rdbchecksum,
-            access: (policy.is_lru() || policy.is_lfu()).then(|| space.access.clone()),
         }
     }
 

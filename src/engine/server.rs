@@ -5,6 +5,7 @@ use super::append::{self, Rewrites};
 use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
+use super::hot_keys::Walk;
 use super::loading::{LastLoad, Loading};
 use super::pause::Pause;
 use super::propagate::Propagation;
@@ -16,6 +17,7 @@ use super::{ClientId, Effect, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
+use crate::observe::hot_keys::HotKeys;
 use crate::observe::latency::{LatencyMonitor, Spike};
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
@@ -98,6 +100,8 @@ pub struct Server {
     pub tracking: Tracking,
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
+    pub hot_keys: HotKeys,
+    pub big_key_walk: Walk,
     pub pause: Pause,
     pub eviction: EvictionState,
     /// The log has been told that clients hold too much and none may be closed.
@@ -123,6 +127,9 @@ pub struct Server {
     pub lazy_freed_at_reset: u64,
     /// The server does nothing by itself (DEBUG PAUSE-CRON).
     pub is_cron_paused: bool,
+    /// Payloads and snapshots are believed without their checksums (DEBUG
+    /// SET-SKIP-CHECKSUM-VALIDATION).
+    pub skips_checksums: bool,
     /// List elements of so many bytes stand alone (DEBUG QUICKLIST-PACKED-THRESHOLD).
     pub large_elements_from: Option<usize>,
     last_http_warning_ms: Option<u64>,
@@ -155,6 +162,8 @@ impl Server {
             tracking: Tracking::default(),
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
+            hot_keys: HotKeys::new(Prng::seeded(prng.next_u64())),
+            big_key_walk: Walk::default(),
             pause: Pause::default(),
             eviction: EvictionState::default(),
             has_told_of_clients: false,
@@ -172,6 +181,7 @@ impl Server {
             lazy_free_total: 0,
             lazy_freed_at_reset: 0,
             is_cron_paused: false,
+            skips_checksums: false,
             large_elements_from: None,
             last_http_warning_ms: None,
             collected_events: None,

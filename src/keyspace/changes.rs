@@ -214,6 +214,11 @@ impl Changes {
         self.found_expired.borrow_mut().push((db, key.into()));
     }
 
+    /// What was found expired stays as it is.
+    pub fn forget_found_expired(&mut self) {
+        self.found_expired.get_mut().clear();
+    }
+
     pub(super) fn take_found_expired(&mut self) -> Vec<(usize, Box<[u8]>)> {
         std::mem::take(self.found_expired.get_mut())
     }

@@ -126,7 +126,7 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Adds an entry of a snapshot; yields the one that it replaced. Nobody is told.
+    /// Adds an entry that has been read from a file; yields the one whose place it took.
     pub fn insert_loaded(&mut self, db: usize, hash: u64, entry: Entry) -> Option<Entry> {
         self.dbs[db].insert(hash, entry)
     }

@@ -46,7 +46,7 @@ impl Listeners {
         let engine = net.engine.borrow();
         let config = &engine.server.config;
         if config.port != 0 {
-            for listener in bind_tcp(config)? {
+            for listener in bind_tcp(config, config.port)? {
                 let task = tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener));
                 listeners.tasks.push(task);
             }
@@ -132,7 +132,7 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
 
 /// Opens the TCP sockets of a configuration. An address with a dash may be missing here, and an
 /// address family may be missing anyway.
-fn bind_tcp(config: &Config) -> Result<Vec<TcpListener>, Unopened> {
+pub fn bind_tcp(config: &Config, port: u16) -> Result<Vec<TcpListener>, Unopened> {
     const NO_FAMILY: &[i32] = &[
         libc::EAFNOSUPPORT,
         libc::EPFNOSUPPORT,
@@ -140,7 +140,6 @@ fn bind_tcp(config: &Config) -> Result<Vec<TcpListener>, Unopened> {
         libc::ESOCKTNOSUPPORT,
         libc::ENOPROTOOPT,
     ];
-    let port = config.port;
     let mut opened = Vec::new();
     for text in &config.bind.0 {
         let text = text.to_string_lossy();
@@ -278,7 +277,7 @@ fn unix_path(stream: &UnixStream) -> String {
 }
 
 /// One failed accept concerns one client; only a lack of descriptors is worth a pause.
-async fn back_off(error: &io::Error) {
+pub async fn back_off(error: &io::Error) {
     let is_exhausted = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     tracing::warn!("Accepting client connection: {error}");
     if is_exhausted {
@@ -369,7 +368,9 @@ pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut
         ClientKind::Primary => OutputLimit::default(),
     };
     let over_hard = limit.hard_bytes > 0 && waiting >= limit.hard_bytes;
-    let over_soft = limit.soft_bytes > 0 && waiting >= limit.soft_bytes;
+    // What CLIENT LIST shows as omem is what users watch while time passes.
+    let shown = waiting.saturating_sub(OUTPUT_FREE_BYTES as u64);
+    let over_soft = limit.soft_bytes > 0 && shown >= limit.soft_bytes;
     let mut too_long = false;
     if over_soft {
         let since = io.over_soft_limit.get_or_insert_with(Instant::now);
@@ -378,11 +379,7 @@ pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut
         io.over_soft_limit = None;
     }
     if over_hard || too_long {
-        let line = crate::observe::clients::describe(&engine.server, session);
-        tracing::warn!(
-            "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
-        );
-        engine.server.stats.output_limit_disconnections += 1;
+        engine.note_output_overrun(connection.client);
         // What it would not read is freed now, before other clients' output grows.
         io.out = crate::resp::ReplyBuf::new();
         engine.clients.count_out(connection.client);

@@ -7,11 +7,13 @@
 
 mod append;
 mod connection;
+pub mod healthcheck;
 mod jobs;
 pub mod limits;
 mod listener;
 mod loader;
 pub mod logging;
+mod metrics;
 mod pool;
 mod signals;
 mod stream;
@@ -33,6 +35,10 @@ pub struct Net {
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
     /// Connections with parsed requests, in the order in which they came.
     ready: RefCell<VecDeque<Rc<Connection>>>,
+    /// Connections that have used up a turn and have more to run.
+    tired: RefCell<VecDeque<Rc<Connection>>>,
+    /// A turn has passed in which they were not served.
+    tired_have_waited: Cell<bool>,
     /// Connections with output to write at the end of the turn.
     dirty: RefCell<Vec<Rc<Connection>>>,
     /// Connections with output that waits for the log.
@@ -81,17 +87,26 @@ fn limits(engine: &Engine, client: ClientId) -> Limits {
     }
 }
 
+/// Tasks that run before the runtime looks for new input though others are ready. A connection with
+/// long commands and the executor take turns; with tokio's 61 thirty of these commands ran before
+/// anybody else was heard.
+const TASKS_BETWEEN_POLLS: u32 = 4;
+
 /// Serves until a shutdown; the process's exit code.
 pub fn serve(engine: Engine) -> std::io::Result<i32> {
     let options = tokio::runtime::LocalOptions::default();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .event_interval(TASKS_BETWEEN_POLLS)
+        .enable_all()
+        .build_local(options)?;
     let (jobs, finished) = jobs::Threads::start()?;
     let (syncer, syncs) = append::Syncer::start()?;
     let net = Rc::new(Net {
         engine: RefCell::new(engine),
         connections: RefCell::default(),
         ready: RefCell::default(),
+        tired: RefCell::default(),
+        tired_have_waited: Cell::new(false),
         dirty: RefCell::default(),
         held: RefCell::default(),
         released: Cell::new(None),
@@ -114,6 +129,9 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
             return Ok(1);
         }
         let listening = listeners.kinds();
+        if net.serve_metrics().is_err() {
+            return Ok(1);
+        }
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
@@ -143,11 +161,45 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
 }
 
 impl Net {
+    /// Opens the endpoint for metrics, if there is to be one.
+    fn serve_metrics(self: &Rc<Self>) -> Result<(), listener::Unopened> {
+        let engine = self.engine.borrow();
+        let port = engine.server.config.metrics_port;
+        if port == 0 {
+            return Ok(());
+        }
+        let open = Rc::new(Cell::new(0));
+        for listener in listener::bind_tcp(&engine.server.config, port)? {
+            let serve = metrics::serve(Rc::clone(self), listener, Rc::clone(&open));
+            tokio::task::spawn_local(serve);
+        }
+        Ok(())
+    }
+
     /// Gives the connection's requests their turn.
     fn mark_ready(&self, connection: &Rc<Connection>) {
         if !connection.is_ready.replace(true) {
             self.ready.borrow_mut().push_back(Rc::clone(connection));
             self.executor.notify_one();
+        }
+    }
+
+    /// The same for one that has used up a turn: those who have come meanwhile go first.
+    fn mark_tired(&self, connection: &Rc<Connection>) {
+        if !connection.is_ready.replace(true) {
+            self.tired.borrow_mut().push_back(Rc::clone(connection));
+        }
+    }
+
+    /// Lets those in again who have used up a turn, unless others are there and were not served
+    /// before them: these are answered at once, and not behind the next long command.
+    fn let_tired_in(&self) {
+        let mut ready = self.ready.borrow_mut();
+        let mut tired = self.tired.borrow_mut();
+        let must_wait = !ready.is_empty() && !self.tired_have_waited.get();
+        self.tired_have_waited.set(must_wait && !tired.is_empty());
+        if !must_wait {
+            ready.append(&mut tired);
         }
     }
 

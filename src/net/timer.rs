@@ -24,15 +24,17 @@ pub async fn run(net: Rc<Net>) {
 }
 
 fn run_cron(net: &Rc<Net>) {
+    let started = Instant::now();
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
     engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
     engine.cron();
     engine.end_waits();
-    listener::check_output_limits(net, &mut engine);
     engine.end_turn();
     turn::carry_out(net, &mut engine);
-    turn::check_slow_readers(net, &mut engine);
+    listener::check_output_limits(net, &mut engine);
+    let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+    engine.server.stats.cron_us_total += elapsed_us;
 }
 
 /// Takes some expired keys away; true if more are due.

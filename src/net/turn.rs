@@ -41,22 +41,24 @@ fn turn(net: &Rc<Net>) -> bool {
     if engine.is_ending() {
         return false;
     }
+    net.let_tired_in();
     let mut window = Window::default();
     let mut out_of_time = false;
+    let commands_before = engine.server.stats.commands_total;
     while !out_of_time && window.fill(net, &engine) {
         window.execute(net, &mut engine);
         out_of_time = started.elapsed() > TURN_MAX;
     }
     engine.end_turn();
     carry_out(net, &mut engine);
-    let left = !net.ready.borrow().is_empty();
+    let left = !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
     append::mark_output(net, &engine);
     append::release_held(net, &engine);
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
-    engine.server.stats.turns_total += 1;
-    engine.server.stats.turn_us_total += u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+    let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+    engine.server.stats.turn_ended(elapsed_us, commands_before);
     left
 }
 
@@ -128,10 +130,26 @@ impl Window {
 
     fn execute(&mut self, net: &Rc<Net>, engine: &mut Engine) {
         engine.server.clock.lap_ns();
-        for (connection, count) in self.members.drain(..) {
+        let mut members = self.members.drain(..);
+        for (connection, count) in members.by_ref() {
             run_batch(net, engine, &connection, count);
+            if is_out_of_time(engine) {
+                break;
+            }
+        }
+        // Those who had no turn come first in the next one.
+        let mut ready = net.ready.borrow_mut();
+        for (connection, _) in members.rev() {
+            if !connection.is_ready.replace(true) {
+                ready.push_front(connection);
+            }
         }
     }
+}
+
+/// Whether the turn has lasted long enough, as of the end of the last command.
+fn is_out_of_time(engine: &Engine) -> bool {
+    u128::from(engine.server.clock.since_tick_ns()) > TURN_MAX.as_nanos()
 }
 
 /// Runs the prepared requests of one connection, then sees what is next for it.
@@ -143,7 +161,7 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
     }
     let recorded = engine.server.propagation.position();
     let mut at = 0;
-    while at < count && !connection.is_closed.get() {
+    while at < count && !connection.is_closed.get() && !(at > 0 && is_out_of_time(engine)) {
         let verdict = run_until_effect(net, engine, connection, &mut at, count);
         carry_out(net, engine);
         match verdict {
@@ -189,7 +207,7 @@ fn run_until_effect(
             io.reader.pop_front();
             *at += 1;
         }
-        if verdict != Verdict::Done || engine.has_effects() {
+        if verdict != Verdict::Done || engine.has_effects() || is_out_of_time(engine) {
             return verdict;
         }
     }
@@ -215,7 +233,11 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
         report_failure(engine, io, connection, &failure);
     }
     if runs_on && !io.is_closing && io.reader.pending() > 0 {
-        net.mark_ready(connection);
+        if is_out_of_time(engine) {
+            net.mark_tired(connection);
+        } else {
+            net.mark_ready(connection);
+        }
     } else if connection.has_paused_reading.take() {
         connection.wake();
     }
@@ -333,16 +355,6 @@ fn broadcast(net: &Rc<Net>, engine: &mut Engine, clients: &[ClientId], bytes: &S
             super::listener::check_output_limit(engine, connection, io);
         }
         net.mark_dirty(connection);
-    }
-}
-
-/// Closes clients that have left too much unread for too long, though nothing more is sent to them.
-pub fn check_slow_readers(net: &Net, engine: &mut Engine) {
-    for connection in net.connections.borrow().iter().flatten() {
-        let io = &mut *connection.io.borrow_mut();
-        if io.over_soft_limit.is_some() && !connection.is_closed.get() {
-            super::listener::check_output_limit(engine, connection, io);
-        }
     }
 }
 

@@ -5,9 +5,11 @@
 
 pub mod clients;
 pub mod commands;
+pub mod hot_keys;
 pub mod info;
 pub mod latency;
 pub mod memory;
+pub mod metrics;
 pub mod process;
 pub mod slow_log;
 pub mod stats;

@@ -13,8 +13,13 @@ const WORDS_MAX: usize = 32;
 /// So many bytes of a word are kept.
 const WORD_BYTES_MAX: usize = 128;
 
-pub struct SlowEntry {
+/// An entry as it is found in the log.
+pub struct Numbered {
     pub id: u64,
+    pub entry: SlowEntry,
+}
+
+pub struct SlowEntry {
     pub unix_seconds: u64,
     pub elapsed_us: u64,
     pub words: Vec<Box<[u8]>>,
@@ -25,7 +30,7 @@ pub struct SlowEntry {
 #[derive(Default)]
 pub struct SlowLog {
     /// The newest first.
-    entries: VecDeque<SlowEntry>,
+    entries: VecDeque<Numbered>,
     next_id: u64,
 }
 
@@ -39,7 +44,7 @@ impl SlowLog {
     }
 
     /// The entries, the newest first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &SlowEntry> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Numbered> {
         self.entries.iter()
     }
 
@@ -48,7 +53,7 @@ impl SlowLog {
         if max_len == 0 {
             return self.clear();
         }
-        self.entries.push_front(SlowEntry { id: self.next_id, ..entry });
+        self.entries.push_front(Numbered { id: self.next_id, entry });
         self.next_id += 1;
         self.entries.truncate(usize::try_from(max_len).unwrap_or(usize::MAX));
     }

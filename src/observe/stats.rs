@@ -72,6 +72,9 @@ pub struct Stats {
     pub turns_total: u64,
     pub turn_us_total: u64,
     pub command_ns_total: u64,
+    pub cron_us_total: u64,
+    pub turn_us_max: u64,
+    pub turn_commands_max: u64,
     pub operations: Rate,
     pub input: Rate,
     pub output: Rate,
@@ -129,6 +132,16 @@ impl Stats {
         let mut all: Vec<_> = self.errors.iter().map(|(code, n)| (&**code, *n)).collect();
         all.sort_unstable();
         all
+    }
+
+    /// A turn ended that took so long; `commands_before` had run before it.
+    pub fn turn_ended(&mut self, elapsed_us: u64, commands_before: u64) {
+        self.turns_total += 1;
+        self.turn_us_total += elapsed_us;
+        self.turn_us_max = self.turn_us_max.max(elapsed_us);
+        // CONFIG RESETSTAT may have been among them.
+        let commands = self.commands_total.saturating_sub(commands_before);
+        self.turn_commands_max = self.turn_commands_max.max(commands);
     }
 
     /// Takes the samples from which the rates are computed.

@@ -8,6 +8,7 @@
 
 pub mod commands;
 pub mod message;
+mod names;
 pub mod notify;
 mod registry;
 

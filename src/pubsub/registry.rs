@@ -10,10 +10,9 @@
 //! Invariant: a client is among a topic's listeners, under some number, if and only if the topic is
 //! among its subscriptions under that number; no list of listeners is empty.
 
+use super::names::Names;
 use crate::structs::glob;
-use hashbrown::HashMap;
 use std::collections::BTreeMap;
-use std::hash::RandomState;
 use std::rc::Rc;
 
 /// What can be listened to.
@@ -43,9 +42,6 @@ impl TopicCounts {
         }
     }
 }
-
-/// The names come from strangers, hence the keyed hasher.
-type Names<V> = HashMap<Rc<[u8]>, V, RandomState>;
 
 /// What one client listens to, each with the number of the subscription.
 #[derive(Default)]
@@ -119,7 +115,7 @@ impl<C: Copy> Registry<C> {
 
     /// All names of this kind, in no order.
     pub fn names(&self, topic: Topic) -> impl Iterator<Item = &[u8]> {
-        self.names[topic as usize].keys().map(|name| &**name)
+        self.names[topic as usize].iter().map(|(name, _)| &**name)
     }
 
     pub fn listener_count(&self, topic: Topic, name: &[u8]) -> usize {
@@ -150,13 +146,13 @@ impl<C: Copy> Registry<C> {
         name: &[u8],
         client: C,
     ) -> bool {
-        if own.names[topic as usize].contains_key(name) {
+        if own.names[topic as usize].contains(name) {
             return false;
         }
         let number = self.next_number;
         self.next_number += 1;
         let names = &mut self.names[topic as usize];
-        let shared = match names.get_key_value_mut(name) {
+        let shared = match names.find_mut(name) {
             Some((shared, found)) => {
                 found.clients.push((number, client));
                 Rc::clone(shared)
@@ -186,7 +182,7 @@ impl<C: Copy> Registry<C> {
     pub fn forget(&mut self, own: Subscriptions) {
         let topics = [Topic::Channel, Topic::Pattern, Topic::ShardChannel];
         for (topic, names) in topics.into_iter().zip(own.names) {
-            for (name, number) in names {
+            for (name, number) in names.into_entries() {
                 self.take_out(topic, &name, number);
             }
         }
@@ -200,16 +196,7 @@ impl<C: Copy> Registry<C> {
         if found.clients.is_empty() {
             self.patterns.remove(&found.born).filter(|_| topic == Topic::Pattern);
             names.remove(name);
-            shrink_if_sparse(names);
         }
-    }
-}
-
-/// Gives memory back when a table that was once big is nearly empty.
-fn shrink_if_sparse<V>(names: &mut Names<V>) {
-    const KEPT: usize = 1024;
-    if names.capacity() > KEPT && names.len() < names.capacity() / 8 {
-        names.shrink_to(names.len() * 2);
     }
 }
 

@@ -145,7 +145,6 @@ pub enum Object {
 const PREFETCHED_LEN_MIN: usize = 4096;
 
 impl Object {
-    /// The memory of the value, shared or not, without the size of the pointer to it.
     /// Under what a member of a table is looked up, if the table is so big that it is worth
     /// fetching what that will read ahead of time.
     pub fn prefetch_hash(&self, member: &[u8]) -> Option<u64> {
@@ -167,6 +166,7 @@ impl Object {
         }
     }
 
+    /// The memory of the value, shared or not, without the size of the pointer to it.
     pub fn memory_bytes(&self) -> usize {
         match self {
             Object::Bytes(bytes) => size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),

@@ -126,6 +126,11 @@ impl Server {
         std::fs::read_to_string(self.directory.join(name)).expect("the server has written it")
     }
 
+    /// Where a file of the server's directory is.
+    pub fn path(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
     pub fn config_file(&self) -> String {
         let path = self.directory.join(CONFIG_FILE);
         std::fs::read_to_string(path).expect("the server was started with it")

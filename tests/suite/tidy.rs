@@ -81,7 +81,9 @@ impl Source {
 
     /// The same, up to where the tests of a file begin.
     fn code_without_tests(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test = self.path.starts_with("tests/") || self.path.ends_with("/tests.rs");
+        let is_test = self.path.starts_with("tests/")
+            || self.path.contains("/tests/")
+            || self.path.ends_with("/tests.rs");
         self.code().take_while(move |(_, line)| !is_test && *line != "#[cfg(test)]")
     }
 

@@ -634,6 +634,8 @@ fn unpause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             cx.server.effects.push(Effect::Wake { client });
         }
     }
+    // What expired meanwhile may go.
+    cx.effect(Effect::WakeTimer);
     cx.reply.ok();
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! Its subcommands are not commands of their own, as in Redis: COMMAND does not list them. Each
 //! is one row here.
 
+mod reload;
+
 use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
 use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
@@ -141,6 +143,13 @@ static ROWS: &[Row] = &[
         run: quicklist_packed_threshold,
     },
     Row {
+        name: "reload",
+        syntax: " [MERGE] [NOFLUSH] [NOSAVE]",
+        doc: "Saves the dataset and loads it again.",
+        args: 0..=ANY,
+        run: reload::reload,
+    },
+    Row {
         name: "replybuffer",
         syntax: " <PEAK-RESET-TIME|RESIZING> <value>",
         doc: "Does nothing: reply buffers are lent to clients that have replies to send.",
@@ -153,6 +162,13 @@ static ROWS: &[Row] = &[
         doc: "Stops or starts taking expired keys away that nobody asks for.",
         args: 1..=1,
         run: set_active_expire,
+    },
+    Row {
+        name: "set-skip-checksum-validation",
+        syntax: " <0|1>",
+        doc: "Believes payloads and snapshots without their checksums, or no longer.",
+        args: 1..=1,
+        run: set_skip_checksum_validation,
     },
     Row {
         name: "sleep",
@@ -412,6 +428,12 @@ fn aof_flush_sleep(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let us = args.integer();
     args.done()?;
     cx.server.aof.write_delay = Duration::from_micros(u64::try_from(us).unwrap_or(0));
+    cx.reply.ok();
+    Ok(())
+}
+
+fn set_skip_checksum_validation(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    cx.server.skips_checksums = args.bytes().first().is_some_and(|digit| *digit != b'0');
     cx.reply.ok();
     Ok(())
 }

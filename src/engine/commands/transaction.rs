@@ -65,6 +65,7 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Ok(());
     }
     let queued = pending.into_queued();
+    let stream_start = cx.server.propagation.position();
     cx.reply.array(queued.len());
     cx.in_transaction = true;
     for command in &queued {
@@ -72,7 +73,8 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         dispatch::call(cx, command.id, record, command.request.as_request(), Hashed::default());
     }
     cx.in_transaction = false;
-    // What the commands recorded stands for EXEC; the dispatcher wraps it.
+    cx.server.propagation.wrap_transaction(stream_start);
+    // The end of the transaction stands in the stream already, if it is needed.
     cx.propagate_as(&[]);
     Ok(())
 }

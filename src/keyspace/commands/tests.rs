@@ -427,7 +427,7 @@ fn a_target_whose_time_has_come_is_no_target() {
             if line.starts_with("MOVE") { ("expired a@1", "a") } else { ("expired b@0", "b") };
         assert_eq!(f.events(), [gone.0]);
         let gone = format!("DEL {}", gone.1);
-        assert_eq!(f.stream(), ["MULTI", &gone, line, "EXEC"]);
+        assert_eq!(f.stream(), ["MULTI", gone.as_str(), line, "EXEC"]);
     }
 }
 

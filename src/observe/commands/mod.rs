@@ -1,17 +1,26 @@
-//! INFO, MEMORY ([`memory`]), MONITOR ([`monitor`]), SLOWLOG ([`slowlog`]) and LATENCY
-//! ([`latency`]).
+//! INFO, HOTKEYS ([`hotkeys`]), LATENCY ([`latency`]), MEMORY ([`memory`]), MONITOR ([`monitor`])
+//! and SLOWLOG ([`slowlog`]).
 
+mod hotkeys;
 mod latency;
 mod memory;
 mod monitor;
 mod slowlog;
+#[cfg(test)]
+mod tests;
 
 use super::info::{self, View};
 use crate::command::{Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, Shape};
 use crate::engine::Cx;
 
-pub static COMMANDS: &[&Command] =
-    &[&INFO, &latency::LATENCY, &memory::MEMORY, &monitor::MONITOR, &slowlog::SLOWLOG];
+pub static COMMANDS: &[&Command] = &[
+    &hotkeys::HOTKEYS,
+    &INFO,
+    &latency::LATENCY,
+    &memory::MEMORY,
+    &monitor::MONITOR,
+    &slowlog::SLOWLOG,
+];
 
 static INFO: Command = Command {
     name: "info",
@@ -40,11 +49,5 @@ fn info(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 /// The state of the server, as it is now.
 fn view<'v>(cx: &'v mut Cx<'_>) -> View<'v> {
-    View {
-        memory: (cx.server.parts.memory)(),
-        process: (cx.server.parts.process)(),
-        server: cx.server,
-        keyspace: cx.keys.space(),
-        clients: cx.clients,
-    }
+    View::new(cx.server, cx.keys.space(), cx.clients)
 }

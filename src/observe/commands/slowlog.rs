@@ -4,6 +4,7 @@ use crate::command::{
     Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape, help,
 };
 use crate::engine::Cx;
+use crate::observe::slow_log::Numbered;
 
 const COUNT_DEFAULT: i64 = 10;
 
@@ -53,9 +54,9 @@ fn get(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let shown = usize::try_from(count).unwrap_or(usize::MAX).min(log.len());
     let reply = &mut cx.reply;
     reply.array(shown);
-    for entry in log.iter().take(shown) {
+    for Numbered { id, entry } in log.iter().take(shown) {
         reply.array(6);
-        reply.integer(entry.id.cast_signed());
+        reply.integer(id.cast_signed());
         reply.integer(entry.unix_seconds.cast_signed());
         reply.integer(entry.elapsed_us.cast_signed());
         reply.array(entry.words.len());

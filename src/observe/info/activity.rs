@@ -141,6 +141,14 @@ pub static STATS: &[Field] = &[
     zero("acl_access_denied_channel"),
 ];
 
+/// What tells developers where a turn's time goes.
+pub static DEBUG: &[Field] = &[
+    zero("eventloop_duration_aof_sum"),
+    field("eventloop_duration_cron_sum", |view| view.server.stats.cron_us_total.to_string()),
+    field("eventloop_duration_max", |view| view.server.stats.turn_us_max.to_string()),
+    field("eventloop_cmd_per_cycle_max", |view| view.server.stats.turn_commands_max.to_string()),
+];
+
 fn kilobytes(bytes: u64) -> String {
     format!("{:.2}", bytes as f64 / 1024.0)
 }

@@ -6,6 +6,7 @@
 //! exist yet print what a Redis that does not use the feature prints.
 
 mod activity;
+mod hot_keys;
 pub mod memory;
 mod persistence;
 mod server;
@@ -24,6 +25,14 @@ pub struct View<'a> {
     pub clients: &'a Clients,
     pub memory: MemoryFigures,
     pub process: ProcessFigures,
+}
+
+impl<'a> View<'a> {
+    /// The state of the server, as it is now.
+    pub fn new(server: &'a Server, keyspace: &'a Keyspace, clients: &'a Clients) -> View<'a> {
+        let (memory, process) = ((server.parts.memory)(), (server.parts.process)());
+        View { server, keyspace, clients, memory, process }
+    }
 }
 
 /// One line `name:value`.
@@ -68,41 +77,60 @@ enum Lines {
     Listed(fn(&View<'_>, &mut String)),
 }
 
+/// Unless it is asked for by its name, a section is shown...
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    /// when no section is asked for, and by `all` and `everything`.
+    ByDefault,
+    /// by `all` and `everything`.
+    ByAll,
+    /// by `everything`: Redis has no such section.
+    ByEverything,
+    /// by nothing else.
+    ByName,
+}
+
 pub struct Section {
     title: &'static str,
-    /// Shown when no section is asked for.
-    is_default: bool,
+    shown: Shown,
     lines: Lines,
 }
 
+const fn section(title: &'static str, shown: Shown, lines: Lines) -> Section {
+    Section { title, shown, lines }
+}
+
 static SECTIONS: &[Section] = &[
-    Section { title: "Server", is_default: true, lines: Lines::Fields(server::SERVER) },
-    Section { title: "Clients", is_default: true, lines: Lines::Fields(activity::CLIENTS) },
-    Section { title: "Memory", is_default: true, lines: Lines::Fields(memory::MEMORY) },
-    Section {
-        title: "Persistence",
-        is_default: true,
-        lines: Lines::Fields(persistence::PERSISTENCE),
-    },
-    Section { title: "Stats", is_default: true, lines: Lines::Fields(activity::STATS) },
-    Section { title: "Replication", is_default: true, lines: Lines::Fields(server::REPLICATION) },
-    Section { title: "CPU", is_default: true, lines: Lines::Fields(server::CPU) },
-    Section { title: "Modules", is_default: true, lines: Lines::Fields(&[]) },
-    Section { title: "Commandstats", is_default: false, lines: Lines::Listed(activity::commands) },
-    Section { title: "Errorstats", is_default: true, lines: Lines::Listed(activity::errors) },
-    Section { title: "Latencystats", is_default: false, lines: Lines::Listed(activity::latencies) },
-    Section { title: "Cluster", is_default: true, lines: Lines::Fields(server::CLUSTER) },
-    Section { title: "Keyspace", is_default: true, lines: Lines::Listed(activity::databases) },
+    section("Server", Shown::ByDefault, Lines::Fields(server::SERVER)),
+    section("Clients", Shown::ByDefault, Lines::Fields(activity::CLIENTS)),
+    section("Memory", Shown::ByDefault, Lines::Fields(memory::MEMORY)),
+    section("Persistence", Shown::ByDefault, Lines::Fields(persistence::PERSISTENCE)),
+    section("Stats", Shown::ByDefault, Lines::Fields(activity::STATS)),
+    section("Replication", Shown::ByDefault, Lines::Fields(server::REPLICATION)),
+    section("CPU", Shown::ByDefault, Lines::Fields(server::CPU)),
+    section("Modules", Shown::ByDefault, Lines::Fields(&[])),
+    section("Commandstats", Shown::ByAll, Lines::Listed(activity::commands)),
+    section("Errorstats", Shown::ByDefault, Lines::Listed(activity::errors)),
+    section("Latencystats", Shown::ByAll, Lines::Listed(activity::latencies)),
+    section("Cluster", Shown::ByDefault, Lines::Fields(server::CLUSTER)),
+    section("Keyspace", Shown::ByDefault, Lines::Listed(activity::databases)),
+    section("Debug", Shown::ByName, Lines::Fields(activity::DEBUG)),
+    section("Hotkeys", Shown::ByEverything, Lines::Listed(hot_keys::lines)),
 ];
 
 /// The sections that were asked for, in their own order; none means the default ones.
 pub fn report(view: &View<'_>, asked: &[&[u8]]) -> String {
     let names = |word: &str| asked.iter().any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
-    let all = names("all") || names("everything");
-    let default = asked.is_empty() || names("default");
+    let widest = if names("everything") {
+        Some(Shown::ByEverything)
+    } else if names("all") {
+        Some(Shown::ByAll)
+    } else {
+        (asked.is_empty() || names("default")).then_some(Shown::ByDefault)
+    };
     let mut text = String::with_capacity(8 * 1024);
     for section in SECTIONS {
-        if all || (default && section.is_default) || names(section.title) {
+        if widest.is_some_and(|widest| section.shown <= widest) || names(section.title) {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
@@ -127,6 +155,22 @@ fn put_section(view: &View<'_>, section: &Section, text: &mut String) {
         }
         Lines::Listed(list) => list(view, text),
     }
+}
+
+/// All fields, in order, each with what computes its value if it has one now.
+pub fn values(
+    view: &View<'_>,
+) -> impl Iterator<Item = (&'static str, impl Fn() -> Option<String>)> {
+    let fields = SECTIONS.iter().flat_map(|section| match section.lines {
+        Lines::Fields(fields) => fields,
+        Lines::Listed(_) => &[],
+    });
+    fields.map(move |field| (field.name, move || field.print(view)))
+}
+
+/// The value of one field.
+pub fn value(view: &View<'_>, name: &str) -> Option<String> {
+    values(view).find(|(field, _)| *field == name).and_then(|(_, value)| value())
 }
 
 /// Whether a pattern names some section or field: for tests that walk the registry.

@@ -1,5 +1,5 @@
-//! Why a snapshot cannot be read. The texts of the common cases are Redis's, which monitoring
-//! looks for in logs.
+//! Why a snapshot or a payload cannot be read. Where Redis logs a reason, the text is Redis's:
+//! monitoring looks for it.
 
 use std::fmt;
 use std::io;
@@ -66,7 +66,7 @@ impl fmt::Display for RdbError {
             RdbError::Checksum { stored, computed } => {
                 write!(f, "Wrong RDB checksum expected: ({stored:x}) but got ({computed:x})")
             }
-            RdbError::Corrupt(what) => write!(f, "The RDB file is corrupt: {what}"),
+            RdbError::Corrupt(what) => f.write_str(what),
         }
     }
 }

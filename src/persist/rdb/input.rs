@@ -117,7 +117,7 @@ impl<'r> Input<'r> {
     pub fn len(&mut self) -> Result<u64, RdbError> {
         match self.head()? {
             Head::Len(len) => Ok(len),
-            Head::Special(_) => Err(RdbError::Corrupt("a length is the encoding of a string")),
+            Head::Special(_) => Err(RdbError::Corrupt("Unknown length encoding in rdbLoadLen()")),
         }
     }
 
@@ -172,7 +172,7 @@ impl<'r> Input<'r> {
             length::LEN_32 => Head::Len(u64::from(u32::from_be_bytes(self.array()?))),
             length::LEN_64 => Head::Len(u64::from_be_bytes(self.array()?)),
             length::SPECIAL.. => Head::Special(first & 0x3f),
-            _ => return Err(RdbError::Corrupt("a length of an unknown form")),
+            _ => return Err(RdbError::Corrupt("Unknown length encoding in rdbLoadLen()")),
         })
     }
 
@@ -187,7 +187,7 @@ impl<'r> Input<'r> {
             length::INT_16 => i64::from(i16::from_le_bytes(self.array()?)),
             length::INT_32 => i64::from(i32::from_le_bytes(self.array()?)),
             length::LZF => return self.compressed(scratch),
-            _ => return Err(RdbError::Corrupt("a string of an unknown encoding")),
+            _ => return Err(RdbError::Corrupt("Unknown RDB string encoding type")),
         };
         scratch.clear();
         scratch.extend_from_slice(format_i64(value, &mut I64Buf::new()));
@@ -195,7 +195,7 @@ impl<'r> Input<'r> {
     }
 
     fn compressed<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Result<Cow<'s, [u8]>, RdbError> {
-        const BAD: RdbError = RdbError::Corrupt("a compressed string does not fit its length");
+        const BAD: RdbError = RdbError::Corrupt("Invalid LZF compressed string");
         let (compressed_len, len) = (self.len()?, self.len()?);
         let len = usize::try_from(len).ok().filter(|len| *len > 0).ok_or(BAD)?;
         let long;

@@ -8,7 +8,8 @@ use super::decode::{Decoder, Dialect, Limits};
 use super::error::RdbError;
 use super::input::Input;
 use super::{VALKEY_VERSION, VERSION_MAX, form, opcode};
-use crate::keyspace::{AccessClock, AccessPolicy, Entry, HashKey};
+use crate::config::Config;
+use crate::keyspace::{AccessClock, AccessPolicy, Entry, HashKey, Keyspace};
 use std::io::Read;
 
 /// So many empty keys are named in the log.
@@ -36,6 +37,18 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
+    /// What a configuration says, for loading into a keyspace now. Expired keys are kept.
+    pub fn of(config: &Config, space: &Keyspace) -> LoadOptions {
+        LoadOptions {
+            now_ms: space.now_ms,
+            access: space.access.clone(),
+            has_checksum: config.rdbchecksum,
+            databases: space.db_count(),
+            ..LoadOptions::new(Limits::of(config, space.hash_key()))
+        }
+    }
+
+    /// What is loaded from a source without a configuration.
     pub fn new(limits: Limits) -> LoadOptions {
         LoadOptions {
             limits,
@@ -247,7 +260,7 @@ impl<'r> Loader<'r> {
             opcode::SLOT_INFO => {
                 self.doing = Doing::ReadLen;
                 if input.len()? >= SLOTS {
-                    return Err(RdbError::Corrupt("a hint about a slot that no cluster has"));
+                    return Err(RdbError::Corrupt("Slot info of a slot that no cluster has"));
                 }
                 (input.len()?, input.len()?);
             }

@@ -28,7 +28,7 @@ pub use decode::Limits;
 pub use error::RdbError;
 pub use input::Input;
 pub use load::{Counts, LoadOptions, Loader, Record};
-pub use payload::{PayloadError, Verified, dump, restore, verify};
+pub use payload::{Verified, dump, restore, verify};
 pub use sink::Sink;
 pub use write::{Dataset, SaveError, SaveOptions, SaveVersion, Written, write};
 

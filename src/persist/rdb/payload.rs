@@ -6,6 +6,7 @@
 
 use super::decode::{Decoder, Dialect, Limits};
 use super::encode::{self, Form};
+use super::error::RdbError;
 use super::input::Input;
 use super::sink::Sink;
 use super::{SaveVersion, VALKEY_VERSION, VERSION_MAX};
@@ -14,14 +15,6 @@ use crate::persist::crc64;
 
 const VERSION_WIDTH: usize = 2;
 const SUM_WIDTH: usize = 8;
-
-/// Why a payload cannot be restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayloadError {
-    /// It is no payload, or one of a newer server.
-    VersionOrChecksum,
-    BadFormat,
-}
 
 /// The payload of an entry's value.
 pub fn dump(entry: &Entry, version: SaveVersion, compresses: bool) -> Vec<u8> {
@@ -44,12 +37,9 @@ pub struct Verified<'p> {
     dialect: Dialect,
 }
 
-/// Looks at what follows the value. Tests that care for the value alone skip the checksum.
-pub fn verify(payload: &[u8], skips_checksum: bool) -> Result<Verified<'_>, PayloadError> {
-    verified(payload, skips_checksum).ok_or(PayloadError::VersionOrChecksum)
-}
-
-fn verified(payload: &[u8], skips_checksum: bool) -> Option<Verified<'_>> {
+/// Looks at what follows the value; `None` if it is no payload, or one of a newer server. Tests
+/// that care for the value alone skip the checksum.
+pub fn verify(payload: &[u8], skips_checksum: bool) -> Option<Verified<'_>> {
     let (summed, sum) = payload.split_last_chunk::<SUM_WIDTH>()?;
     let (body, version) = summed.split_last_chunk::<VERSION_WIDTH>()?;
     let dialect = match u16::from_le_bytes(*version) {
@@ -67,17 +57,15 @@ pub fn restore(
     key: &[u8],
     expiry_ms: Option<u64>,
     limits: &Limits,
-) -> Result<Entry, PayloadError> {
+) -> Result<Entry, RdbError> {
     let mut decoder = Decoder::new(Input::of_bytes(payload.body), *limits);
     decoder.dialect = payload.dialect;
-    let entry = decoder
-        .input
-        .byte()
-        .and_then(|number| decoder.value(number, key, expiry_ms))
-        .map_err(|_| PayloadError::BadFormat)?
-        .ok_or(PayloadError::BadFormat)?;
-    match decoder.input.is_at_end() {
-        Ok(true) => Ok(entry),
-        _ => Err(PayloadError::BadFormat),
+    let number = decoder.input.byte()?;
+    let entry = decoder.value(number, key, expiry_ms)?;
+    let entry = entry.ok_or(RdbError::Corrupt("Collection without elements"))?;
+    if decoder.input.is_at_end()? {
+        Ok(entry)
+    } else {
+        Err(RdbError::Corrupt("Bytes after the value"))
     }
 }

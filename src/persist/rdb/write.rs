@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use super::encode::{self, Form};
 use super::opcode;
 use super::sink::Sink;
+use crate::config::Config;
 use crate::keyspace::{AccessClock, AccessPolicy, Entry, Snapshot};
 
 /// For which servers a snapshot is written.
@@ -51,6 +52,23 @@ pub struct SaveOptions {
     /// The clock by which the access stamps of entries are written, in the terms of its policy;
     /// `None` writes none.
     pub access: Option<AccessClock>,
+}
+
+impl SaveOptions {
+    /// What a configuration says; the clock is the keyspace's.
+    pub fn of(config: &Config, access: &AccessClock) -> SaveOptions {
+        let policy = config.maxmemory_policy;
+        SaveOptions {
+            version: match config.rdb_save_version {
+                ..=10 => SaveVersion::V10,
+                11 => SaveVersion::V11,
+                12.. => SaveVersion::V12,
+            },
+            compresses: config.rdbcompression,
+            has_checksum: config.rdbchecksum,
+            access: (policy.is_lru() || policy.is_lfu()).then(|| access.clone()),
+        }
+    }
 }
 
 impl Default for SaveOptions {

@@ -171,14 +171,6 @@ fn no_group(key: &Key<'_>, group: &[u8]) -> CommandError {
     named_error(&[b"NOGROUP No such consumer group '", group, middle, key.bytes, b"'"])
 }
 
-fn wrong_subcommand(container: &str, args: &Args<'_>) -> CommandError {
-    let name = args.request().arg(1);
-    let name = &name[..name.len().min(128)];
-    let tail = format!("'. Try {container} HELP.");
-    let head = b"ERR unknown subcommand or wrong number of arguments for '";
-    named_error(&[head, name, tail.as_bytes()])
-}
-
 fn write_id(reply: &mut Reply<'_>, id: StreamId) {
     reply.bulk(id.write(&mut IdBuf::new()));
 }

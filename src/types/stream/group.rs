@@ -46,6 +46,9 @@ impl Consumer {
     }
 }
 
+/// A consumer that has more than this part of all that is pending is not taken out entry by entry.
+const REBUILT_PART: usize = 16;
+
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     /// The last entry that was delivered to anybody.
@@ -123,10 +126,22 @@ impl Group {
     pub fn delete_consumer(&mut self, number: ConsumerId) -> usize {
         let consumer = self.consumers[number.0 as usize].take().expect("it is there");
         Arc::make_mut(&mut self.numbers).remove(&consumer.name);
-        for (id, ()) in consumer.pending.iter() {
-            self.pending.remove(id);
+        let (own, all) = (consumer.pending.len(), self.pending.len());
+        if own == all {
+            self.pending = IdMap::default();
+        } else if own > all / REBUILT_PART {
+            // What stays is copied in order, which is cheaper than so many removals.
+            let mut rest = IdMap::default();
+            for (id, record) in self.pending.iter().filter(|(_, own)| own.consumer != number) {
+                rest.insert(id, record);
+            }
+            self.pending = rest;
+        } else {
+            for (id, ()) in consumer.pending.iter() {
+                self.pending.remove(id);
+            }
         }
-        consumer.pending.len()
+        own
     }
 
     /// Makes an entry pending as this record says, whoever had it before.

@@ -6,6 +6,7 @@
 
 use super::is_long;
 use crate::command::{Args, CommandError, CommandResult};
+use crate::engine::Cx;
 use crate::resp::Reply;
 use crate::structs::listpack::Element;
 use crate::structs::prng::Prng;
@@ -38,11 +39,12 @@ pub trait Source<'a>: Copy {
 pub struct Draw {
     count: usize,
     repeats: bool,
+    bytes_max: usize,
 }
 
 impl Draw {
     /// Reads the count.
-    pub fn read(args: &mut Args<'_>) -> Result<Draw, CommandError> {
+    pub fn read(cx: &Cx<'_>, args: &mut Args<'_>) -> Result<Draw, CommandError> {
         const RANGE: CommandError = CommandError::Fixed(
             "ERR value is out of range, value must between -9223372036854775807 and \
              9223372036854775807",
@@ -50,7 +52,8 @@ impl Draw {
         let count = args.integer_in(-i64::MAX..=i64::MAX, RANGE);
         args.check()?;
         let (count, repeats) = (count.unsigned_abs(), count < 0);
-        Ok(Draw { count: usize::try_from(count).unwrap_or(usize::MAX), repeats })
+        let bytes_max = cx.output_bytes_max().min(DRAWN_BYTES_MAX);
+        Ok(Draw { count: usize::try_from(count).unwrap_or(usize::MAX), repeats, bytes_max })
     }
 
     /// Refuses a count of which twice as much would not be an integer.
@@ -85,8 +88,10 @@ impl Draw {
             let before = reply.buffer().len();
             for _ in 0..self.count {
                 write(reply, random());
-                if reply.buffer().len() - before > DRAWN_BYTES_MAX {
-                    return Err(CommandError::OutOfRange);
+                if reply.buffer().len() - before > self.bytes_max {
+                    let is_own = self.bytes_max == DRAWN_BYTES_MAX;
+                    let error = (CommandError::OutOfRange, CommandError::OutputTooLong);
+                    return Err(if is_own { error.0 } else { error.1 });
                 }
             }
             return Ok(());

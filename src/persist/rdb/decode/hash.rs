@@ -11,9 +11,12 @@ use crate::types::{Encoding, Kind, Object};
 use std::borrow::Cow;
 use triomphe::Arc;
 
-const TWICE: RdbError = RdbError::Corrupt("a hash has a field twice");
-const NO_VALUE: RdbError = RdbError::Corrupt("a field of a hash has no value");
-const BAD_TIME: RdbError = RdbError::Corrupt("a field of a hash expires at no time that there is");
+const TWICE: RdbError = RdbError::Corrupt("Duplicate hash fields detected");
+const DOUBLES: RdbError =
+    RdbError::Corrupt("Hash listpack integrity check failed: listpack with dup elements");
+const BAD_TIME: RdbError = RdbError::Corrupt("Hash field with an invalid expire time");
+const BAD_LISTPACK: &str = "Hash listpack integrity check failed.";
+const BAD_ZIPLIST: &str = "Hash ziplist integrity check failed.";
 
 /// The last millisecond in which a field may expire.
 const EXPIRY_MAX_MS: u64 = i64::MAX as u64;
@@ -69,7 +72,8 @@ impl Builder {
 
     fn finish(self, distinct: &mut Distinct, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         if let Some(bytes) = self.packed {
-            return entry_of_packed(Cow::Owned(bytes), distinct, &self.limits, label);
+            let bytes = Cow::Owned(bytes);
+            return entry_of_packed(bytes, BAD_LISTPACK, distinct, &self.limits, label);
         }
         if self.table.is_empty() {
             return Ok(None);
@@ -97,14 +101,14 @@ impl Decoder<'_> {
 
     pub(super) fn hash_listpack(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let bytes = self.input.string(&mut self.scratch)?;
-        check_listpack(&bytes)?;
-        entry_of_packed(bytes, &mut self.distinct, &self.limits.hash, label)
+        check_listpack(&bytes, BAD_LISTPACK)?;
+        entry_of_packed(bytes, BAD_LISTPACK, &mut self.distinct, &self.limits.hash, label)
     }
 
     pub(super) fn hash_ziplist(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let bytes = self.input.string(&mut self.scratch)?;
-        let bytes = Cow::Owned(ziplist::to_listpack(&bytes)?);
-        entry_of_packed(bytes, &mut self.distinct, &self.limits.hash, label)
+        let bytes = Cow::Owned(ziplist::to_listpack(&bytes, BAD_ZIPLIST)?);
+        entry_of_packed(bytes, BAD_ZIPLIST, &mut self.distinct, &self.limits.hash, label)
     }
 
     pub(super) fn hash_zipmap(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
@@ -170,11 +174,11 @@ impl Decoder<'_> {
             self.first_expiry()?;
         }
         let bytes = self.input.string(&mut self.scratch)?;
-        check_listpack(&bytes)?;
+        check_listpack(&bytes, BAD_LISTPACK)?;
         let listpack = Listpack::trusted(&bytes);
         let count = listpack.len();
         if count % 3 != 0 {
-            return Err(NO_VALUE);
+            return Err(RdbError::Corrupt(BAD_LISTPACK));
         }
         let mut hash = Builder::new(count as u64 / 3, self.limits.hash);
         let mut elements = listpack.iter().map(|(_, element)| element);
@@ -206,6 +210,7 @@ fn expiry(at_ms: u64) -> Result<Option<u64>, RdbError> {
 /// The entry of a well-formed listpack of fields and values.
 fn entry_of_packed(
     bytes: Cow<'_, [u8]>,
+    fault: &'static str,
     distinct: &mut Distinct,
     limits: &Limits,
     label: Label<'_>,
@@ -217,10 +222,10 @@ fn entry_of_packed(
         return Ok(None);
     }
     if count % 2 != 0 {
-        return Err(NO_VALUE);
+        return Err(RdbError::Corrupt(fault));
     }
     if !distinct.are(elements().step_by(2)) {
-        return Err(TWICE);
+        return Err(DOUBLES);
     }
     if count / 2 <= limits.max_listpack_entries {
         return Ok(Some(label.packed(Kind::Hash, Encoding::Listpack, bytes)));

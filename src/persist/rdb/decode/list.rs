@@ -27,7 +27,7 @@ impl Decoder<'_> {
         let limit = self.limits.list;
         let bytes = self.input.string(&mut self.scratch)?;
         let mut list = Quicklist::default();
-        ziplist::for_each(&bytes, |element| {
+        ziplist::for_each(&bytes, "List ziplist integrity check failed.", |element| {
             list.push(End::Right, element.bytes(&mut I64Buf::new()), None, limit);
         })?;
         Ok(entry_of(list, limit, label))
@@ -37,7 +37,7 @@ impl Decoder<'_> {
         let mut list = Quicklist::default();
         for _ in 0..self.input.count(1)? {
             let bytes = self.input.string(&mut self.scratch)?;
-            list.push_packed(ziplist::to_listpack(&bytes)?);
+            list.push_packed(ziplist::to_listpack(&bytes, "Ziplist integrity check failed.")?);
         }
         Ok(entry_of(list, self.limits.list, label))
     }
@@ -50,16 +50,19 @@ impl Decoder<'_> {
             let container = self.input.len()?;
             let bytes = self.input.string(&mut self.scratch)?;
             match container {
+                container::PLAIN if bytes.is_empty() => {
+                    return Err(RdbError::Corrupt("Quicklist with a plain node without bytes"));
+                }
                 container::PLAIN => list.push_plain(SharedBytes::new(bytes.into_owned())),
                 container::PACKED => {
-                    check_listpack(&bytes)?;
+                    check_listpack(&bytes, "Listpack integrity check failed.")?;
                     let is_whole_list = nodes == 1 && !is_exceeded(&bytes, limit);
                     if is_whole_list && !listpack::Listpack::trusted(&bytes).is_empty() {
                         return Ok(Some(label.packed(Kind::List, Encoding::Listpack, bytes)));
                     }
                     list.push_packed(bytes.into_owned());
                 }
-                _ => return Err(RdbError::Corrupt("a list has a node of an unknown container")),
+                _ => return Err(RdbError::Corrupt("Quicklist integrity check failed.")),
             }
         }
         Ok(entry_of(list, limit, label))

@@ -183,10 +183,6 @@ impl Label<'_> {
     }
 }
 
-fn check_listpack(bytes: &[u8]) -> Result<(), RdbError> {
-    if listpack::validate(bytes, true) {
-        Ok(())
-    } else {
-        Err(RdbError::Corrupt("a listpack is malformed"))
-    }
+fn check_listpack(bytes: &[u8], fault: &'static str) -> Result<(), RdbError> {
+    if listpack::validate(bytes, true) { Ok(()) } else { Err(RdbError::Corrupt(fault)) }
 }

@@ -27,7 +27,7 @@ impl Decoder<'_> {
     pub fn module_aux(&mut self) -> Result<String, RdbError> {
         let name = self.module_name()?;
         if self.input.len()? != UNSIGNED {
-            return Err(RdbError::Corrupt("a record of a module does not say when it is for"));
+            return Err(RdbError::Corrupt("bad when_opcode"));
         }
         self.input.len()?;
         self.skip_parts()?;
@@ -56,7 +56,7 @@ impl Decoder<'_> {
                 STRING => {
                     self.input.string(&mut self.scratch)?;
                 }
-                _ => return Err(RdbError::Corrupt("a value of a module has an unknown part")),
+                _ => return Err(RdbError::Corrupt("Module value with an unknown opcode")),
             }
         }
     }

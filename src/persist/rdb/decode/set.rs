@@ -11,7 +11,8 @@ use crate::types::{Encoding, Kind, Object};
 use std::borrow::Cow;
 use triomphe::Arc;
 
-const TWICE: RdbError = RdbError::Corrupt("a set has a member twice");
+const TWICE: RdbError = RdbError::Corrupt("Duplicate set members detected");
+const MALFORMED: &str = "Set listpack integrity check failed.";
 
 impl Decoder<'_> {
     pub(super) fn set(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
@@ -40,7 +41,7 @@ impl Decoder<'_> {
         let rules = self.limits.set;
         let bytes = self.input.string(&mut self.scratch)?;
         if !intset::validate(&bytes, true) {
-            return Err(RdbError::Corrupt("an intset is malformed"));
+            return Err(RdbError::Corrupt("Intset integrity check failed."));
         }
         let intset = Intset::trusted(&bytes);
         if intset.len() <= rules.max_intset_entries {
@@ -52,14 +53,14 @@ impl Decoder<'_> {
     pub(super) fn set_listpack(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let rules = self.limits.set;
         let bytes = self.input.string(&mut self.scratch)?;
-        super::check_listpack(&bytes)?;
+        super::check_listpack(&bytes, MALFORMED)?;
         let listpack = Listpack::trusted(&bytes);
         if listpack.is_empty() {
             return Ok(None);
         }
         let members = listpack.iter().map(|(_, member)| member);
         if !self.distinct.are(members.clone()) {
-            return Err(TWICE);
+            return Err(RdbError::Corrupt(MALFORMED));
         }
         if listpack.len() <= rules.max_listpack_entries {
             return Ok(Some(label.packed(Kind::Set, Encoding::Listpack, bytes)));

@@ -21,7 +21,7 @@ pub enum Layout {
     V3,
 }
 
-const NO_NODE: RdbError = RdbError::Corrupt("a node of a stream is malformed or out of order");
+const NO_NODE: RdbError = RdbError::Corrupt("Stream listpack integrity check failed.");
 
 /// A pending entry whose consumer is found later.
 struct Unowned {
@@ -37,7 +37,7 @@ impl Decoder<'_> {
         for _ in 0..self.input.count(5)? {
             let (name, group) = self.group(&stream.log, layout)?;
             if !stream.groups.add(&name, group) {
-                return Err(RdbError::Corrupt("a stream has a group twice"));
+                return Err(RdbError::Corrupt("Duplicated consumer group name"));
             }
         }
         let stream = Object::Stream(Arc::new(stream));
@@ -64,10 +64,10 @@ impl Decoder<'_> {
             log.entries_added = self.input.len()?;
         }
         if len != log.len() as u64 {
-            return Err(RdbError::Corrupt("a stream's length is not that of its nodes"));
+            return Err(RdbError::Corrupt("Stream length inconsistent with rax entries"));
         }
         if log.last_live_id().is_some_and(|last| last > log.last_id) {
-            return Err(RdbError::Corrupt("a stream has an entry beyond its last ID"));
+            return Err(RdbError::Corrupt("Stream with an entry beyond its last ID"));
         }
         Ok(log)
     }
@@ -87,7 +87,7 @@ impl Decoder<'_> {
         }
         for entry in pending {
             let Some(consumer) = entry.owner else {
-                return Err(RdbError::Corrupt("a pending entry is with no consumer"));
+                return Err(RdbError::Corrupt("Stream CG PEL entry without consumer"));
             };
             let Unowned { id, delivered_ms, deliveries, .. } = entry;
             group.assign(id, Pending { consumer, delivered_ms, deliveries });
@@ -108,7 +108,9 @@ impl Decoder<'_> {
             pending.sort_unstable_by_key(|entry| entry.id);
         }
         if pending.windows(2).any(|pair| pair[0].id == pair[1].id) {
-            return Err(RdbError::Corrupt("an entry is pending in a group twice"));
+            return Err(RdbError::Corrupt(
+                "Duplicated global PEL entry loading stream consumer group",
+            ));
         }
         Ok(pending)
     }
@@ -127,7 +129,7 @@ impl Decoder<'_> {
         };
         let (number, is_new) = group.find_or_make(&self.first, seen_ms);
         if !is_new {
-            return Err(RdbError::Corrupt("a group has a consumer twice"));
+            return Err(RdbError::Corrupt("Duplicate stream consumer detected."));
         }
         group.consumer_mut(number).active_ms = active_ms;
         for _ in 0..self.input.count(16)? {
@@ -136,7 +138,7 @@ impl Decoder<'_> {
             let entry = place.ok().map(|place| &mut pending[place]);
             let Some(entry) = entry.filter(|entry| entry.owner.is_none()) else {
                 return Err(RdbError::Corrupt(
-                    "an entry is pending with two consumers, or with one and not in its group",
+                    "Consumer entry not found in group global PEL, or in that of two consumers",
                 ));
             };
             entry.owner = Some(number);

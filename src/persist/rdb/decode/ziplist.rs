@@ -15,41 +15,48 @@ const END: u8 = 0xff;
 const COUNT_UNKNOWN: u16 = u16::MAX;
 const LONG_PREVIOUS: u8 = 0xfe;
 
-const MALFORMED: RdbError = RdbError::Corrupt("a ziplist is malformed");
-
 /// The same elements as a listpack.
-pub fn to_listpack(bytes: &[u8]) -> Result<Vec<u8>, RdbError> {
+pub fn to_listpack(bytes: &[u8], fault: &'static str) -> Result<Vec<u8>, RdbError> {
     let mut packed = listpack::new_empty();
     let mut is_too_long = false;
-    for_each(bytes, |element| {
+    for_each(bytes, fault, |element| {
         is_too_long = is_too_long || listpack::append_element(&mut packed, element).is_err();
     })?;
-    if is_too_long { Err(RdbError::Corrupt("a ziplist is too long")) } else { Ok(packed) }
+    if is_too_long { Err(RdbError::Corrupt(fault)) } else { Ok(packed) }
 }
 
-/// Visits the elements. When bytes turn out malformed, some have been visited.
-pub fn for_each<'z>(bytes: &'z [u8], mut visit: impl FnMut(Element<'z>)) -> Result<(), RdbError> {
-    let (header, _) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(MALFORMED)?;
+/// Visits the elements. When bytes turn out malformed, which is told as `fault`, some have been
+/// visited.
+pub fn for_each<'z>(
+    bytes: &'z [u8],
+    fault: &'static str,
+    visit: impl FnMut(Element<'z>),
+) -> Result<(), RdbError> {
+    walk(bytes, visit).ok_or(RdbError::Corrupt(fault))
+}
+
+fn walk<'z>(bytes: &'z [u8], mut visit: impl FnMut(Element<'z>)) -> Option<()> {
+    let (header, _) = bytes.split_first_chunk::<HEADER_LEN>()?;
     let [t0, t1, t2, t3, l0, l1, l2, l3, c0, c1] = *header;
     let total = u32::from_le_bytes([t0, t1, t2, t3]) as usize;
     let last_at = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
     let stored_count = u16::from_le_bytes([c0, c1]);
-    let (&end, entries) = bytes[HEADER_LEN..].split_last().ok_or(MALFORMED)?;
+    let (&end, entries) = bytes[HEADER_LEN..].split_last()?;
     if total != bytes.len() || end != END {
-        return Err(MALFORMED);
+        return None;
     }
     let (mut rest, mut previous_len, mut count) = (entries, 0, 0usize);
     let mut previous_at = HEADER_LEN;
     while !rest.is_empty() {
         previous_at = bytes.len() - 1 - rest.len();
-        let (element, after) = entry(rest, previous_len).ok_or(MALFORMED)?;
+        let (element, after) = entry(rest, previous_len)?;
         previous_len = rest.len() - after.len();
         rest = after;
         count += 1;
         visit(element);
     }
     let is_counted = stored_count == COUNT_UNKNOWN || usize::from(stored_count) == count;
-    if is_counted && last_at == previous_at { Ok(()) } else { Err(MALFORMED) }
+    (is_counted && last_at == previous_at).then_some(())
 }
 
 /// The entry at the start of some bytes, and what follows it.

@@ -12,7 +12,7 @@ use crate::persist::rdb::error::RdbError;
 const END: u8 = 0xff;
 const LONG: u8 = 0xfe;
 
-const MALFORMED: RdbError = RdbError::Corrupt("a zipmap is malformed");
+const MALFORMED: RdbError = RdbError::Corrupt("Zipmap integrity check failed.");
 
 /// Visits fields and values. When bytes turn out malformed, some have been visited.
 pub fn for_each<'z>(
@@ -32,7 +32,7 @@ pub fn for_each<'z>(
         count += 1;
     }
     let is_counted = stored_count >= LONG || usize::from(stored_count) == count;
-    if is_counted { Ok(()) } else { Err(MALFORMED) }
+    if is_counted && count > 0 { Ok(()) } else { Err(MALFORMED) }
 }
 
 /// The first field with its value, and what follows them.

@@ -12,8 +12,9 @@ use crate::types::{Encoding, Kind, Object};
 use std::borrow::Cow;
 use triomphe::Arc;
 
-const TWICE: RdbError = RdbError::Corrupt("a sorted set has a member twice");
-const NO_SCORE: RdbError = RdbError::Corrupt("a score is not a number");
+const NO_SCORE: RdbError = RdbError::Corrupt("Zset with NAN score detected");
+const BAD_LISTPACK: &str = "Zset listpack integrity check failed.";
+const BAD_ZIPLIST: &str = "Zset ziplist integrity check failed.";
 
 /// What stands for scores that have no digits in the old form.
 const NAN: u8 = 253;
@@ -40,7 +41,7 @@ impl Decoder<'_> {
             }
             longest = longest.max(self.first.len());
             if !table.set(&self.first, score) {
-                return Err(TWICE);
+                return Err(RdbError::Corrupt("Duplicate zset fields detected"));
             }
         }
         Ok(entry_of(table, longest, &self.limits.zset, label))
@@ -64,14 +65,14 @@ impl Decoder<'_> {
 
     pub(super) fn zset_listpack(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let bytes = self.input.string(&mut self.scratch)?;
-        check_listpack(&bytes)?;
-        entry_of_packed(bytes, &mut self.distinct, &self.limits.zset, label)
+        check_listpack(&bytes, BAD_LISTPACK)?;
+        entry_of_packed(bytes, BAD_LISTPACK, &mut self.distinct, &self.limits.zset, label)
     }
 
     pub(super) fn zset_ziplist(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let bytes = self.input.string(&mut self.scratch)?;
-        let bytes = Cow::Owned(ziplist::to_listpack(&bytes)?);
-        entry_of_packed(bytes, &mut self.distinct, &self.limits.zset, label)
+        let bytes = Cow::Owned(ziplist::to_listpack(&bytes, BAD_ZIPLIST)?);
+        entry_of_packed(bytes, BAD_ZIPLIST, &mut self.distinct, &self.limits.zset, label)
     }
 }
 
@@ -92,6 +93,7 @@ fn entry_of(table: ZSetTable, longest: usize, limits: &Limits, label: Label<'_>)
 /// The entry of a well-formed listpack.
 fn entry_of_packed(
     bytes: Cow<'_, [u8]>,
+    fault: &'static str,
     distinct: &mut Distinct,
     limits: &Limits,
     label: Label<'_>,
@@ -102,11 +104,8 @@ fn entry_of_packed(
     if count == 0 {
         return Ok(None);
     }
-    if count % 2 != 0 {
-        return Err(RdbError::Corrupt("a member of a sorted set has no score"));
-    }
-    if !distinct.are(elements().step_by(2)) {
-        return Err(TWICE);
+    if count % 2 != 0 || !distinct.are(elements().step_by(2)) {
+        return Err(RdbError::Corrupt(fault));
     }
     let is_sorted = check_scores(elements())?;
     if is_sorted && count / 2 <= limits.max_listpack_entries {

@@ -47,7 +47,7 @@ fn hrandfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if args.is_empty() {
         return draw_one(cx, &key, prng);
     }
-    let mut draw = Draw::read(args)?;
+    let mut draw = Draw::read(cx, args)?;
     let with_values = args.option("withvalues");
     args.done()?;
     if with_values {

@@ -189,7 +189,7 @@ fn srandmember_count(cx: &mut Cx<'_>, key: &Key<'_>, args: &mut Args<'_>) -> Com
     if args.remaining() > 1 {
         return Err(CommandError::Syntax);
     }
-    let draw = Draw::read(args)?;
+    let draw = Draw::read(cx, args)?;
     let mut prng = Prng::seeded(cx.server.prng.next_u64());
     let Some(entry) = cx.keys.read(key) else {
         cx.reply.array(0);

@@ -2,7 +2,6 @@
 
 use super::{
     INVALID_ID, changed_quietly, edit_stream, event, is_stream, no_group, offer, put_stream,
-    wrong_subcommand,
 };
 use crate::command::help;
 use crate::command::{
@@ -60,7 +59,7 @@ fn options(args: &mut Args<'_>, takes: Takes) -> Result<(bool, Option<i64>), Com
             }
             entries_read = Some(count).filter(|count| *count >= 0);
         } else {
-            return Err(wrong_subcommand("XGROUP", args));
+            return Err(CommandError::subcommand_syntax("XGROUP", args.request().arg(1)));
         }
     }
     Ok((makes_stream, entries_read))
@@ -124,7 +123,7 @@ fn create(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     // The options may be repeated, but not that often.
     if words > 8 {
-        return Err(wrong_subcommand("XGROUP", args));
+        return Err(CommandError::subcommand_syntax("XGROUP", args.request().arg(1)));
     }
     let add = |stream: &mut Stream| {
         let id = position(at, &stream.log)?;
@@ -167,7 +166,7 @@ fn setid(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (_, entries_read) = options(args, Takes::EntriesRead)?;
     let outcome = edit_group(cx, &key, name, |group, log| {
         if words != 5 && words != 7 {
-            return Err(wrong_subcommand("XGROUP", args));
+            return Err(CommandError::subcommand_syntax("XGROUP", args.request().arg(1)));
         }
         // Unlike CREATE, it knows the ends of ranges.
         group.last_id = match StreamId::parse_or_end(at, 0) {

@@ -1,6 +1,6 @@
 //! XINFO: a stream, its groups and their consumers seen from outside.
 
-use super::{no_group, stream_of, write_entries, write_entry, write_id, wrong_subcommand};
+use super::{no_group, stream_of, write_entries, write_entry, write_id};
 use crate::command::help;
 use crate::command::{
     self, Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, KeyFlags,
@@ -214,7 +214,7 @@ fn full_count(args: &mut Args<'_>) -> Result<Option<usize>, CommandError> {
     }
     let is_known = matches!(options, 1 | 3) && args.option("full");
     if !is_known || (options == 3 && !args.option("count")) {
-        return Err(wrong_subcommand("XINFO", args));
+        return Err(CommandError::subcommand_syntax("XINFO", args.request().arg(1)));
     }
     let count = if options == 3 { args.integer() } else { FULL_COUNT };
     args.check()?;

@@ -99,6 +99,10 @@ fn what_is_replayed_does_not_depend_on_time_or_nodes() {
 
 #[test]
 fn groups_are_replayed_as_claims() {
+    let whole = |commands: &[String]| {
+        let commands = commands.iter().map(String::as_str);
+        ["MULTI"].into_iter().chain(commands).chain(["EXEC"]).map(str::to_owned).collect::<Vec<_>>()
+    };
     let mut bench = Bench::new();
     for line in ["XADD s 1-0 f v", "XADD s 2-0 f v", "XGROUP CREATE s g 0"] {
         bench.ask(line);
@@ -111,7 +115,7 @@ fn groups_are_replayed_as_claims() {
     let position = |id: &str, read: i64| format!("XGROUP SETID s g {id} ENTRIESREAD {read}");
     assert_eq!(
         bench.replayed("XREADGROUP GROUP g a STREAMS s >"),
-        [claim("a", "1-0", 1, "1-0"), claim("a", "2-0", 1, "2-0"), position("2-0", 2)]
+        whole(&[claim("a", "1-0", 1, "1-0"), claim("a", "2-0", 1, "2-0"), position("2-0", 2)])
     );
     assert_eq!(bench.replayed("XREADGROUP GROUP g b STREAMS s >"), ["XGROUP CREATECONSUMER s g b"]);
     assert!(bench.replayed("XREADGROUP GROUP g b STREAMS s 0").is_empty());
@@ -121,15 +125,26 @@ fn groups_are_replayed_as_claims() {
     bench.ask("XDEL s 1-0");
     assert_eq!(
         bench.replayed("XAUTOCLAIM s g d 0 -"),
-        [claim("b", "1-0", 2, "3-0"), claim("d", "2-0", 2, "3-0")]
+        whole(&[claim("b", "1-0", 2, "3-0"), claim("d", "2-0", 2, "3-0")])
     );
     assert_eq!(bench.replayed("XACK s g 2-0 5-0"), ["XACK s g 2-0 5-0"]);
     assert!(bench.replayed("XACK s g 2-0").is_empty());
     bench.ask("XADD s 4-0 f v");
     assert_eq!(
         bench.replayed("XREADGROUP GROUP g e NOACK STREAMS s >"),
-        ["XGROUP CREATECONSUMER s g e".to_owned(), position("4-0", 3)]
+        whole(&["XGROUP CREATECONSUMER s g e".to_owned(), position("4-0", 3)])
     );
+    // Inside a transaction all of it is one.
+    for line in ["MULTI", "XREADGROUP GROUP g e NOACK STREAMS s >", "SET k v", "XCLAIM s g f 0 2-0"]
+    {
+        bench.ask(line);
+    }
+    let replayed = bench.replayed("EXEC");
+    assert_eq!(replayed, ["MULTI", "SET k v", "XGROUP CREATECONSUMER s g f", "EXEC"]);
+    for line in ["MULTI", "SET k w"] {
+        bench.ask(line);
+    }
+    assert_eq!(bench.replayed("EXEC"), ["SET k w"]);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn zrandmember(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
         return Ok(());
     }
-    let mut draw = Draw::read(args)?;
+    let mut draw = Draw::read(cx, args)?;
     let with_scores = args.option("withscores");
     args.done()?;
     if with_scores {

@@ -1,0 +1,231 @@
+//! `rufous-server --healthcheck`: asks a running server how it is, for containers and supervisors.
+//!
+//! The answer is the exit code, so no shell has to compare texts: redis-cli exits with 0 for error
+//! replies too, and a check by `redis-cli ping` passes while the server loads or wants a password.
+//! A server is well when it answers PONG in time; one that loads answers an error instead. Plain
+//! blocking sockets do for one question, so no runtime is started.
+
+use crate::config::{self, Config};
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// How long connecting may take, and how long answering.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// An answer is two short lines; whoever sends more is no such server.
+const ANSWER_BYTES_MAX: usize = 8 * 1024;
+
+/// Whom to ask.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    host: String,
+    port: u16,
+    socket: Option<String>,
+    password: Option<Vec<u8>>,
+}
+
+/// Whether a command line asks for the check.
+pub fn is_asked_for(args: &[Vec<u8>]) -> bool {
+    args.iter().any(|arg| arg == b"--healthcheck")
+}
+
+/// Runs the check that a command line asks for; the error is one line that says what is wrong.
+pub fn run(args: &[Vec<u8>], password_of_environment: Option<Vec<u8>>) -> Result<(), String> {
+    let target = target(args, password_of_environment)?;
+    match &target.socket {
+        Some(path) => {
+            let stream = UnixStream::connect(path).map_err(|error| unreachable_by(path, &error))?;
+            let deadline = |left| {
+                stream.set_read_timeout(Some(left))?;
+                stream.set_write_timeout(Some(left))
+            };
+            ask(&target, &stream, deadline)
+        }
+        None => {
+            let stream = connect(&target.host, target.port)?;
+            let deadline = |left| {
+                stream.set_read_timeout(Some(left))?;
+                stream.set_write_timeout(Some(left))
+            };
+            ask(&target, &stream, deadline)
+        }
+    }
+}
+
+/// A file, if one is named first, then options that overrule it.
+fn target(args: &[Vec<u8>], password: Option<Vec<u8>>) -> Result<Target, String> {
+    let file: &[Vec<u8>] = match args.first() {
+        Some(first) if !first.starts_with(b"--") => &args[..1],
+        _ => &[],
+    };
+    let loaded = config::load(file, &mut config::Disk).map_err(|error| error.to_string())?;
+    let mut target = Target::of_config(&loaded.config);
+    target.password = password.or(target.password);
+    let mut words = args[file.len()..].iter();
+    while let Some(word) = words.next() {
+        let name = String::from_utf8_lossy(word);
+        if name == "--healthcheck" {
+            continue;
+        }
+        let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
+        let text = || String::from_utf8_lossy(value).into_owned();
+        match &*name {
+            "--port" => {
+                target.port = text().parse().map_err(|_| format!("{} is no port", text()))?;
+                target.socket = None;
+            }
+            "--host" => {
+                target.host = text();
+                target.socket = None;
+            }
+            "--unixsocket" => target.socket = Some(text()),
+            "--pass" => target.password = Some(value.clone()),
+            _ => {
+                return Err(format!(
+                    "{name} is unknown; --healthcheck knows --host, --port, --unixsocket, --pass"
+                ));
+            }
+        }
+    }
+    Ok(target)
+}
+
+impl Target {
+    fn of_config(config: &Config) -> Target {
+        let binds = config.bind.0.iter().map(|text| text.to_string_lossy());
+        let named = binds
+            .map(|text| text.strip_prefix('-').unwrap_or(&text).to_owned())
+            .find(|text| !matches!(text.as_str(), "*" | "::*" | "0.0.0.0" | "::"));
+        let socket = config.unixsocket.as_ref().filter(|path| !path.is_empty());
+        let password = config.requirepass.as_ref().filter(|password| !password.is_empty());
+        Target {
+            host: named.unwrap_or_else(|| "127.0.0.1".to_owned()),
+            port: config.port,
+            socket: socket
+                .filter(|_| config.port == 0)
+                .map(|path| path.to_string_lossy().into_owned()),
+            password: password.map(|password| password.as_bytes().to_vec()),
+        }
+    }
+}
+
+fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    let place = format!("{host}:{port}");
+    let addresses =
+        (host, port).to_socket_addrs().map_err(|error| unreachable_by(&place, &error))?;
+    let mut failure = format!("{place} has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, WAIT_MAX) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = unreachable_by(&place, &error),
+        }
+    }
+    Err(failure)
+}
+
+fn unreachable_by(place: &str, error: &io::Error) -> String {
+    format!("Could not connect to {place}: {error}")
+}
+
+/// Asks, and reads until the last answer has come.
+fn ask(
+    target: &Target,
+    mut stream: impl Read + Write,
+    set_timeout: impl Fn(Duration) -> io::Result<()>,
+) -> Result<(), String> {
+    let silent = |error: io::Error| format!("No answer in time: {error}");
+    let started = Instant::now();
+    let mut question = Vec::new();
+    let mut wanted = 1;
+    if let Some(password) = &target.password {
+        put(&mut question, &[b"AUTH", password]);
+        wanted += 1;
+    }
+    put(&mut question, &[b"PING"]);
+    set_timeout(WAIT_MAX).map_err(silent)?;
+    stream.write_all(&question).map_err(silent)?;
+    let mut answer = Vec::new();
+    while answer.iter().filter(|byte| **byte == b'\n').count() < wanted {
+        let left = WAIT_MAX.saturating_sub(started.elapsed());
+        if left.is_zero() || answer.len() > ANSWER_BYTES_MAX {
+            return Err("No answer in time".to_owned());
+        }
+        set_timeout(left).map_err(silent)?;
+        let mut bytes = [0; 1024];
+        match stream.read(&mut bytes).map_err(silent)? {
+            0 => break,
+            read => answer.extend_from_slice(&bytes[..read]),
+        }
+    }
+    judge(&answer, wanted)
+}
+
+fn put(question: &mut Vec<u8>, words: &[&[u8]]) {
+    question.extend(format!("*{}\r\n", words.len()).into_bytes());
+    for word in words {
+        question.extend(format!("${}\r\n", word.len()).into_bytes());
+        question.extend_from_slice(word);
+        question.extend(b"\r\n");
+    }
+}
+
+/// The last line decides: a password that the server does not want is no harm.
+fn judge(answer: &[u8], wanted: usize) -> Result<(), String> {
+    let text = String::from_utf8_lossy(answer);
+    let mut lines: Vec<&str> = text.split("\r\n").filter(|line| !line.is_empty()).collect();
+    match lines.pop() {
+        Some("+PONG") if lines.len() + 1 == wanted => Ok(()),
+        Some(_) if lines.len() + 1 == wanted => {
+            let told = text.split("\r\n").find(|line| line.starts_with('-')).unwrap_or("-no PONG");
+            // What a stranger sent is not to play tricks with the terminal.
+            let told: String = told.chars().skip(1).filter(|c| !c.is_control()).take(200).collect();
+            Err(format!("The server answers: {told}"))
+        }
+        Some(line) if line.starts_with('-') => Err(format!("The server answers: {}", &line[1..])),
+        _ => Err("The server closed the connection".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<Vec<u8>> {
+        line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn options_say_whom_to_ask() {
+        let plain = target(&words("--healthcheck"), None).expect("it is complete");
+        assert_eq!((plain.host.as_str(), plain.port, plain.password), ("127.0.0.1", 6379, None));
+        let line = "--healthcheck --port 1 --host h --pass p";
+        let named = target(&words(line), Some(b"env".to_vec())).expect("it is complete");
+        assert_eq!((named.host.as_str(), named.port), ("h", 1));
+        assert_eq!(named.password, Some(b"p".to_vec()));
+        let socket = target(&words("--unixsocket /s --healthcheck"), Some(b"env".to_vec()));
+        let socket = socket.expect("it is complete");
+        assert_eq!(socket.socket.as_deref(), Some("/s"));
+        assert_eq!(socket.password, Some(b"env".to_vec()));
+        for bad in ["--healthcheck --port", "--healthcheck --port 70000", "--healthcheck --x 1"] {
+            assert!(target(&words(bad), None).is_err(), "{bad}");
+        }
+        assert!(target(&words("/no/such/file --healthcheck"), None).is_err());
+    }
+
+    #[test]
+    fn only_pong_is_well() {
+        assert_eq!(judge(b"+PONG\r\n", 1), Ok(()));
+        assert_eq!(judge(b"+OK\r\n+PONG\r\n", 2), Ok(()));
+        assert_eq!(judge(b"-ERR AUTH not needed\r\n+PONG\r\n", 2), Ok(()));
+        let loading = b"-LOADING Redis is loading the dataset in memory\r\n";
+        let told = judge(loading, 1).expect_err("it loads");
+        assert_eq!(told, "The server answers: LOADING Redis is loading the dataset in memory");
+        for bad in [&b""[..], b"+PONG", b"HTTP/1.1 400 Bad Request\r\n", b"+OK\r\n"] {
+            assert!(judge(bad, 2).is_err());
+        }
+        let denied = b"-WRONGPASS no\r\n-NOAUTH Authentication required.\r\n";
+        assert_eq!(judge(denied, 2), Err("The server answers: WRONGPASS no".to_owned()));
+    }
+}

@@ -1,0 +1,213 @@
+//! What the tools for operators show of a server that did something.
+
+use crate::config::Config;
+use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts, testing::run_to_end};
+use std::cell::Cell;
+
+thread_local! {
+    static TICKS_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The clock that commands are measured with: each reading is a microsecond later.
+fn ticks_ns() -> u64 {
+    TICKS_NS.set(TICKS_NS.get() + 1000);
+    TICKS_NS.get()
+}
+
+struct Bench {
+    engine: Engine,
+    client: ClientId,
+    seconds: u64,
+}
+
+const START_SECONDS: u64 = 1_700_000_000;
+
+impl Bench {
+    fn new(directives: impl FnOnce(&mut Config)) -> Bench {
+        let mut config = Config::default();
+        config.enable_debug_command = crate::config::ProtectedAction::Yes;
+        directives(&mut config);
+        let parts = ServerParts { ticks: ticks_ns, ..ServerParts::default() };
+        let mut engine = Engine::new(config, parts, Seed::default());
+        let client = engine.connect(Peer::internal());
+        let mut bench = Bench { engine, client, seconds: 0 };
+        bench.advance(0);
+        bench
+    }
+
+    fn advance(&mut self, seconds: u64) {
+        self.seconds += seconds;
+        let unix_us = (START_SECONDS + self.seconds) * 1_000_000;
+        self.engine.tick(Now { unix_us, mono_us: (1 + self.seconds) * 1_000_000 });
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let (reply, _) = run_to_end(&mut self.engine, self.client, &words);
+        String::from_utf8_lossy(&reply).replace("\r\n", "|")
+    }
+
+    /// The lines of an INFO section that begin with a word.
+    fn info(&mut self, section: &str, prefix: &str) -> Vec<String> {
+        let words: [&[u8]; 2] = [b"INFO", section.as_bytes()];
+        let (reply, _) = run_to_end(&mut self.engine, self.client, &words);
+        let text = String::from_utf8_lossy(&reply);
+        text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn latencystats_has_a_line_for_each_command_with_its_percentiles() {
+    let mut bench = Bench::new(|_| {});
+    bench.ask("SET k v");
+    bench.ask("CONFIG GET port");
+    let lines = bench.info("latencystats", "latency_percentiles_usec_");
+    let names: Vec<&str> = lines.iter().map(|line| line.split(':').next().unwrap_or("")).collect();
+    assert_eq!(names, ["latency_percentiles_usec_config|get", "latency_percentiles_usec_set"]);
+    assert_eq!(lines[1].split(':').nth(1), Some("p50=1.003,p99=1.003,p99.9=1.003"));
+    bench.ask("CONFIG SET latency-tracking-info-percentiles 50");
+    let lines = bench.info("latencystats", "latency_percentiles_usec_set");
+    assert_eq!(lines, ["latency_percentiles_usec_set:p50=1.003"]);
+    bench.ask("CONFIG RESETSTAT");
+    assert!(bench.info("latencystats", "latency_percentiles_usec_set").is_empty());
+    bench.ask("CONFIG SET latency-tracking no");
+    bench.ask("SET k v");
+    assert!(bench.info("latencystats", "latency_percentiles_usec_set").is_empty());
+}
+
+#[test]
+fn a_spike_is_shown_by_all_views_of_latency() {
+    let mut bench = Bench::new(|config| config.latency_monitor_threshold = 100);
+    assert_eq!(bench.ask("LATENCY LATEST"), "*0|");
+    bench.ask("DEBUG SLEEP 0.3");
+    bench.advance(10);
+    bench.ask("DEBUG SLEEP 0.2");
+    bench.ask("DEBUG SLEEP 0.05");
+    let first = START_SECONDS;
+    let second = START_SECONDS + 10;
+    let latest = bench.ask("LATENCY LATEST");
+    assert_eq!(latest, format!("*1|*4|$7|command|:{second}|:200|:300|"));
+    let history = bench.ask("LATENCY HISTORY command");
+    assert_eq!(history, format!("*2|*2|:{first}|:300|*2|:{second}|:200|"));
+    bench.advance(5);
+    let graph = bench.ask("LATENCY GRAPH command");
+    assert!(graph.contains("command - high 300 ms, low 200 ms (all time high 300 ms)"), "{graph}");
+    assert!(graph.contains("#_") || graph.contains('#'), "{graph}");
+    assert!(bench.ask("LATENCY DOCTOR").contains("command: 2 latency spikes (average 250ms"));
+    assert_eq!(bench.ask("LATENCY RESET other"), ":0|");
+    assert_eq!(bench.ask("LATENCY RESET command other"), ":1|");
+    assert_eq!(bench.ask("LATENCY LATEST"), "*0|");
+    assert_eq!(bench.ask("LATENCY HISTORY command"), "*0|");
+}
+
+#[test]
+fn a_slow_command_is_logged_with_its_time() {
+    let mut bench = Bench::new(|_| {});
+    bench.ask("CLIENT SETNAME me");
+    bench.ask("DEBUG SLEEP 0.25");
+    let log = bench.ask("SLOWLOG GET");
+    assert!(log.starts_with(&format!("*1|*6|:0|:{START_SECONDS}|:25000")), "{log}");
+    assert!(log.contains("|*3|$5|DEBUG|$5|SLEEP|$4|0.25|"), "{log}");
+    assert!(log.ends_with("|$2|me|"), "{log}");
+    bench.ask("DEBUG SLEEP 0.25");
+    assert!(bench.ask("SLOWLOG GET 1").starts_with("*1|*6|:1|"), "the newest first");
+    bench.ask("SLOWLOG RESET");
+    bench.ask("DEBUG SLEEP 0.25");
+    assert!(bench.ask("SLOWLOG GET").starts_with("*1|*6|:2|"), "numbers are never given again");
+}
+
+#[test]
+fn hot_and_large_keys_are_shown() {
+    let mut bench = Bench::new(|_| {});
+    for n in 0..3000 {
+        bench.ask("GET hot");
+        bench.ask(&format!("SET cold:{n} v"));
+    }
+    bench.ask(&format!("SET large {}", "x".repeat(100_000)));
+    for _ in 0..200 {
+        bench.ask("APPEND large y");
+    }
+    bench.ask("SELECT 3");
+    for _ in 0..300 {
+        bench.ask("SADD other a\nb");
+    }
+    let hot = bench.info("hotkeys", "hot_by_calls_0");
+    assert!(hot[0].starts_with("hot_by_calls_0:db=0,per_sec="), "{hot:?}");
+    assert!(hot[0].ends_with(",key=\"hot\""), "{hot:?}");
+    let others = bench.info("hotkeys", "hot_by_calls_");
+    assert!(others.iter().any(|line| line.contains("db=3,") && line.ends_with("key=\"other\"")));
+    let large = bench.info("hotkeys", "largest_string_0:db=0,bytes=");
+    assert!(large[0].ends_with(",key=\"large\""), "{large:?}");
+    assert!(bench.info("all", "hot").is_empty() && !bench.info("everything", "hot").is_empty());
+    let answer = bench.ask("HOTKEYS GET");
+    assert!(answer.starts_with("*1|*30|$15|tracking-active|:0|$12|sample-ratio|:32|"), "{answer}");
+    assert!(answer.contains("|$12|largest-keys|*1|*4|$5|large|:0|$6|string|:"), "{answer}");
+    bench.ask("SELECT 0");
+    bench.ask("DEL large");
+    assert!(bench.ask("HOTKEYS GET").ends_with("|$12|largest-keys|*0|"));
+}
+
+#[test]
+fn a_measurement_shows_what_it_was_asked_for() {
+    let mut bench = Bench::new(|_| {});
+    for (line, reply) in [
+        ("HOTKEYS START NET 1", "-ERR METRICS parameter is required|"),
+        (
+            "HOTKEYS START METRICS 2 CPU",
+            "-ERR METRICS count does not match number of metric types \
+                                         provided|",
+        ),
+        ("HOTKEYS START METRICS 3 CPU NET", "-ERR METRICS count must be 1 or 2|"),
+        ("HOTKEYS START METRICS 1 CPU COUNT 65", "-ERR COUNT must be between 1 and 64|"),
+        ("HOTKEYS START METRICS 1 CPU SAMPLE 0", "-ERR SAMPLE must be positive|"),
+        ("HOTKEYS START METRICS 1 CPU CPU", "-ERR syntax error|"),
+        ("HOTKEYS STOP", "$-1|"),
+        ("HOTKEYS START METRICS 1 CPU COUNT 2 DURATION 30", "+OK|"),
+        ("HOTKEYS START METRICS 1 CPU", "-ERR hotkeys collection is already in progress|"),
+        ("HOTKEYS RESET", "-ERR hotkeys tracking is in progress, stop it first|"),
+    ] {
+        assert_eq!(bench.ask(line), reply, "{line}");
+    }
+    for _ in 0..10 {
+        bench.ask("SET a 1");
+        bench.ask("MSET b 1 c 1");
+    }
+    let answer = bench.ask("HOTKEYS GET");
+    assert!(answer.contains("|$15|tracking-active|:1|$12|sample-ratio|:1|"), "{answer}");
+    assert!(answer.contains("|$14|by-cpu-time-us|*4|$1|a|:"), "{answer}");
+    assert!(!answer.contains("by-net-bytes"), "{answer}");
+    bench.advance(31);
+    bench.engine.cron();
+    let answer = bench.ask("HOTKEYS GET");
+    assert!(answer.contains("|$15|tracking-active|:0|"), "its time is over: {answer}");
+    assert!(answer.contains("|$22|collection-duration-ms|:31000|"), "{answer}");
+    assert_eq!(
+        (bench.ask("HOTKEYS STOP").as_str(), bench.ask("HOTKEYS RESET").as_str()),
+        ("$-1|", "+OK|")
+    );
+}
+
+#[test]
+fn a_big_database_is_flushed_by_another_thread() {
+    const KEYS: usize = 10_001;
+    let fill = |bench: &mut Bench| {
+        for n in 0..KEYS {
+            bench.ask(&format!("SET key:{n} v"));
+        }
+    };
+    let mut bench = Bench::new(|_| {});
+    fill(&mut bench);
+    let (reply, jobs) = run_to_end(&mut bench.engine, bench.client, &[b"FLUSHALL"]);
+    assert_eq!((&*reply, jobs), (&b"+OK\r\n"[..], 1));
+    assert_eq!(bench.ask("DBSIZE"), ":0|");
+    bench.ask("SET few v");
+    let (reply, jobs) = run_to_end(&mut bench.engine, bench.client, &[b"FLUSHALL"]);
+    assert_eq!((&*reply, jobs), (&b"+OK\r\n"[..], 0));
+    // In a transaction nothing waits: what comes behind it meets an empty database.
+    fill(&mut bench);
+    for line in ["MULTI", "FLUSHALL", "SET k v", "DBSIZE"] {
+        bench.ask(line);
+    }
+    assert_eq!(bench.ask("EXEC"), "*3|+OK|+OK|:1|");
+    assert_eq!(bench.ask("DBSIZE"), ":1|");
+}

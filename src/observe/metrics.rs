@@ -1,0 +1,525 @@
+//! The text that Prometheus scrapes, with the metric names of redis_exporter, so that its
+//! dashboards and alerts work without it.
+//!
+//! Most metrics are INFO fields under other names: the two tables say which, and the values come
+//! from the same functions, so a field is computed in one place. Those with labels are written by
+//! hand below.
+//!
+//! Invariant: every metric is announced once, by its HELP and TYPE lines, before its samples.
+
+use super::info::{self, View};
+use super::latency;
+use crate::config::{Choice as _, OutputLimit, REDIS_VERSION};
+use std::fmt::Write;
+
+/// Fields of INFO that are counters: they only grow.
+const COUNTERS: &[(&str, &str)] = &[
+    ("acl_access_denied_auth", "acl_access_denied_auth_total"),
+    ("acl_access_denied_channel", "acl_access_denied_channel_total"),
+    ("acl_access_denied_cmd", "acl_access_denied_cmd_total"),
+    ("acl_access_denied_key", "acl_access_denied_key_total"),
+    (
+        "client_output_buffer_limit_disconnections",
+        "client_output_buffer_limit_disconnections_total",
+    ),
+    ("client_query_buffer_limit_disconnections", "client_query_buffer_limit_disconnections_total"),
+    ("dump_payload_sanitizations", "dump_payload_sanitizations"),
+    ("eventloop_cycles", "eventloop_cycles_total"),
+    ("eventloop_duration_cmd_sum", "eventloop_duration_cmd_sum_usec_total"),
+    ("eventloop_duration_sum", "eventloop_duration_sum_usec_total"),
+    ("evicted_clients", "evicted_clients_total"),
+    ("evicted_keys", "evicted_keys_total"),
+    ("evicted_scripts", "evicted_scripts_total"),
+    ("expire_cycle_cpu_milliseconds", "expire_cycle_cpu_time_ms_total"),
+    ("expired_keys", "expired_keys_total"),
+    ("expired_subkeys", "expired_subkeys_total"),
+    ("expired_time_cap_reached_count", "expired_time_cap_reached_total"),
+    ("io_threaded_reads_processed", "io_threaded_reads_processed"),
+    ("io_threaded_writes_processed", "io_threaded_writes_processed"),
+    ("keyspace_hits", "keyspace_hits_total"),
+    ("keyspace_misses", "keyspace_misses_total"),
+    ("rejected_connections", "rejected_connections_total"),
+    ("reply_buffer_expands", "reply_buffer_expands_total"),
+    ("reply_buffer_shrinks", "reply_buffer_shrinks_total"),
+    ("total_commands_processed", "commands_processed_total"),
+    ("total_connections_received", "connections_received_total"),
+    ("total_error_replies", "total_error_replies"),
+    ("total_eviction_exceeded_time", "eviction_exceeded_time_ms_total"),
+    ("total_net_input_bytes", "net_input_bytes_total"),
+    ("total_net_output_bytes", "net_output_bytes_total"),
+    ("total_net_repl_input_bytes", "net_repl_input_bytes_total"),
+    ("total_net_repl_output_bytes", "net_repl_output_bytes_total"),
+    ("total_reads_processed", "total_reads_processed"),
+    ("total_writes_processed", "total_writes_processed"),
+    ("unexpected_error_replies", "unexpected_error_replies"),
+    ("used_cpu_sys", "cpu_sys_seconds_total"),
+    ("used_cpu_sys_children", "cpu_sys_children_seconds_total"),
+    ("used_cpu_sys_main_thread", "cpu_sys_main_thread_seconds_total"),
+    ("used_cpu_user", "cpu_user_seconds_total"),
+    ("used_cpu_user_children", "cpu_user_children_seconds_total"),
+    ("used_cpu_user_main_thread", "cpu_user_main_thread_seconds_total"),
+];
+
+/// Fields of INFO that go up and down.
+const GAUGES: &[(&str, &str)] = &[
+    ("active_defrag_hits", "defrag_hits"),
+    ("active_defrag_key_hits", "defrag_key_hits"),
+    ("active_defrag_key_misses", "defrag_key_misses"),
+    ("active_defrag_misses", "defrag_misses"),
+    ("active_defrag_running", "active_defrag_running"),
+    ("allocator_active", "allocator_active_bytes"),
+    ("allocator_allocated", "allocator_allocated_bytes"),
+    ("allocator_frag_bytes", "allocator_frag_bytes"),
+    ("allocator_frag_ratio", "allocator_frag_ratio"),
+    ("allocator_muzzy", "allocator_muzzy_bytes"),
+    ("allocator_resident", "allocator_resident_bytes"),
+    ("allocator_rss_bytes", "allocator_rss_bytes"),
+    ("allocator_rss_ratio", "allocator_rss_ratio"),
+    ("aof_base_size", "aof_base_size_bytes"),
+    ("aof_buffer_length", "aof_buffer_length"),
+    ("aof_current_rewrite_time_sec", "aof_current_rewrite_duration_sec"),
+    ("aof_current_size", "aof_current_size_bytes"),
+    ("aof_delayed_fsync", "aof_delayed_fsync"),
+    ("aof_enabled", "aof_enabled"),
+    ("aof_last_bgrewrite_status", "aof_last_bgrewrite_status"),
+    ("aof_last_cow_size", "aof_last_cow_size_bytes"),
+    ("aof_last_rewrite_time_sec", "aof_last_rewrite_duration_sec"),
+    ("aof_last_write_status", "aof_last_write_status"),
+    ("aof_pending_bio_fsync", "aof_pending_bio_fsync"),
+    ("aof_pending_rewrite", "aof_pending_rewrite"),
+    ("aof_rewrite_in_progress", "aof_rewrite_in_progress"),
+    ("aof_rewrite_scheduled", "aof_rewrite_scheduled"),
+    ("async_loading", "async_loading"),
+    ("blocked_clients", "blocked_clients"),
+    ("client_recent_max_input_buffer", "client_recent_max_input_buffer_bytes"),
+    ("client_recent_max_output_buffer", "client_recent_max_output_buffer_bytes"),
+    ("clients_in_timeout_table", "clients_in_timeout_table"),
+    ("cluster_connections", "cluster_connections"),
+    ("cluster_enabled", "cluster_enabled"),
+    ("configured_hz", "configured_hz"),
+    ("connected_clients", "connected_clients"),
+    ("connected_slaves", "connected_slaves"),
+    ("current_eviction_exceeded_time", "current_eviction_exceeded_time_ms"),
+    ("expired_stale_perc", "expired_stale_percentage"),
+    ("hz", "hz"),
+    ("instantaneous_eventloop_cycles_per_sec", "instantaneous_eventloop_cycles_per_sec"),
+    ("instantaneous_eventloop_duration_usec", "instantaneous_eventloop_duration_usec"),
+    ("io_threads_active", "io_threads_active"),
+    ("lazyfree_pending_objects", "lazyfree_pending_objects"),
+    ("lazyfreed_objects", "lazyfreed_objects"),
+    ("loading", "loading_dump_file"),
+    ("master_repl_offset", "master_repl_offset"),
+    ("maxclients", "max_clients"),
+    ("maxmemory", "memory_max_bytes"),
+    ("mem_aof_buffer", "mem_aof_buffer_bytes"),
+    ("mem_clients_normal", "mem_clients_normal"),
+    ("mem_clients_slaves", "mem_clients_slaves"),
+    ("mem_cluster_links", "mem_cluster_links_bytes"),
+    ("mem_fragmentation_bytes", "mem_fragmentation_bytes"),
+    ("mem_fragmentation_ratio", "mem_fragmentation_ratio"),
+    ("mem_not_counted_for_evict", "mem_not_counted_for_eviction_bytes"),
+    ("mem_overhead_db_hashtable_rehashing", "mem_overhead_db_hashtable_rehashing_bytes"),
+    ("mem_replication_backlog", "mem_replication_backlog_bytes"),
+    ("mem_total_replication_buffers", "mem_total_replication_buffers_bytes"),
+    ("migrate_cached_sockets", "migrate_cached_sockets_total"),
+    ("module_fork_in_progress", "module_fork_in_progress"),
+    ("module_fork_last_cow_size", "module_fork_last_cow_size"),
+    ("number_of_cached_scripts", "number_of_cached_scripts"),
+    ("number_of_functions", "number_of_functions"),
+    ("number_of_libraries", "number_of_libraries"),
+    ("process_id", "process_id"),
+    ("pubsub_channels", "pubsub_channels"),
+    ("pubsub_clients", "pubsub_clients"),
+    ("pubsub_patterns", "pubsub_patterns"),
+    ("pubsubshard_channels", "pubsubshard_channels"),
+    ("rdb_bgsave_in_progress", "rdb_bgsave_in_progress"),
+    ("rdb_changes_since_last_save", "rdb_changes_since_last_save"),
+    ("rdb_current_bgsave_time_sec", "rdb_current_bgsave_duration_sec"),
+    ("rdb_last_bgsave_status", "rdb_last_bgsave_status"),
+    ("rdb_last_bgsave_time_sec", "rdb_last_bgsave_duration_sec"),
+    ("rdb_last_cow_size", "rdb_last_cow_size_bytes"),
+    ("rdb_last_load_keys_expired", "rdb_last_load_expired_keys"),
+    ("rdb_last_load_keys_loaded", "rdb_last_load_loaded_keys"),
+    ("rdb_last_save_time", "rdb_last_save_timestamp_seconds"),
+    ("rdb_saves", "rdb_saves_total"),
+    ("repl_backlog_active", "repl_backlog_is_active"),
+    ("repl_backlog_first_byte_offset", "repl_backlog_first_byte_offset"),
+    ("repl_backlog_histlen", "repl_backlog_history_bytes"),
+    ("repl_backlog_size", "replication_backlog_bytes"),
+    ("second_repl_offset", "second_repl_offset"),
+    ("slave_expires_tracked_keys", "slave_expires_tracked_keys"),
+    ("slave_priority", "slave_priority"),
+    ("sync_full", "replica_resyncs_full"),
+    ("sync_partial_err", "replica_partial_resync_denied"),
+    ("sync_partial_ok", "replica_partial_resync_accepted"),
+    ("total_blocking_keys", "total_blocking_keys"),
+    ("total_blocking_keys_on_nokey", "total_blocking_keys_on_nokey"),
+    ("total_system_memory", "total_system_memory_bytes"),
+    ("total_watched_keys", "total_watched_keys"),
+    ("tracking_clients", "tracking_clients"),
+    ("tracking_total_items", "tracking_total_items"),
+    ("tracking_total_keys", "tracking_total_keys"),
+    ("tracking_total_prefixes", "tracking_total_prefixes"),
+    ("uptime_in_seconds", "uptime_in_seconds"),
+    ("used_memory", "memory_used_bytes"),
+    ("used_memory_dataset", "memory_used_dataset_bytes"),
+    ("used_memory_functions", "memory_used_functions_bytes"),
+    ("used_memory_lua", "memory_used_lua_bytes"),
+    ("used_memory_overhead", "memory_used_overhead_bytes"),
+    ("used_memory_peak", "memory_used_peak_bytes"),
+    ("used_memory_rss", "memory_used_rss_bytes"),
+    ("used_memory_scripts", "memory_used_scripts_bytes"),
+    ("used_memory_scripts_eval", "memory_used_scripts_eval_bytes"),
+    ("used_memory_startup", "memory_used_startup_bytes"),
+    ("used_memory_vm_eval", "memory_used_vm_eval_bytes"),
+    ("used_memory_vm_functions", "memory_used_vm_functions_bytes"),
+    ("used_memory_vm_total", "memory_used_vm_total"),
+    ("watching_clients", "watching_clients"),
+];
+
+#[derive(Clone, Copy)]
+enum Type {
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+}
+
+impl Type {
+    fn name(self) -> &'static str {
+        match self {
+            Type::Counter => "counter",
+            Type::Gauge => "gauge",
+            Type::Histogram => "histogram",
+            Type::Summary => "summary",
+        }
+    }
+}
+
+/// The text being written.
+struct Page {
+    text: String,
+}
+
+impl Page {
+    /// Announces a metric.
+    fn metric(&mut self, name: &str, kind: Type, help: &str) {
+        let kind = kind.name();
+        self.line(format_args!("# HELP redis_{name} {help}"));
+        self.line(format_args!("# TYPE redis_{name} {kind}"));
+    }
+
+    /// One sample of the metric announced last.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.text.push_str("redis_");
+        self.text.push_str(name);
+        for (place, (label, text)) in labels.iter().enumerate() {
+            self.text.push(if place == 0 { '{' } else { ',' });
+            let written = write!(self.text, "{label}=\"{}\"", escaped(text));
+            written.expect("writing to a string cannot fail");
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        self.line(format_args!(" {value}"));
+    }
+
+    /// A metric with one sample.
+    fn single(&mut self, name: &str, kind: Type, help: &str, value: f64) {
+        self.metric(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.text.write_fmt(line).expect("writing to a string cannot fail");
+        self.text.push('\n');
+    }
+}
+
+/// A label's value: what the format sets apart is escaped.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The whole page.
+pub fn page(view: &View<'_>) -> String {
+    let mut page = Page { text: String::with_capacity(64 * 1024) };
+    page.single("up", Type::Gauge, "Whether the server answers", 1.0);
+    fields(view, &mut page);
+    instance(view, &mut page);
+    limits(view, &mut page);
+    databases(view, &mut page);
+    errors(view, &mut page);
+    commands(view, &mut page);
+    latencies(view, &mut page);
+    slow_log(view, &mut page);
+    spikes(view, &mut page);
+    page.text
+}
+
+/// The INFO fields that are metrics.
+fn fields(view: &View<'_>, page: &mut Page) {
+    for (field, value) in info::values(view) {
+        let find = |rows: &[(&str, &'static str)]| {
+            let found = rows.iter().find(|(name, _)| *name == field);
+            found.map(|(_, metric)| *metric)
+        };
+        let (kind, metric) = match (find(COUNTERS), find(GAUGES)) {
+            (Some(metric), _) => (Type::Counter, metric),
+            (None, Some(metric)) => (Type::Gauge, metric),
+            (None, None) => continue,
+        };
+        let Some(text) = value() else { continue };
+        let value = match text.as_str() {
+            "ok" => 1.0,
+            "err" => 0.0,
+            text => match text.parse() {
+                Ok(number) => number,
+                Err(_) => continue,
+            },
+        };
+        page.single(metric, kind, &format!("INFO field {field}"), value);
+    }
+}
+
+fn instance(view: &View<'_>, page: &mut Page) {
+    let server = view.server;
+    let started = server.clock.started().unix_us as f64 / 1e6;
+    page.single("start_time_seconds", Type::Gauge, "Unix time of the start", started.floor());
+    let info = |name: &str| info::value(view, name).unwrap_or_default();
+    let build = format!("rufous-{}", env!("CARGO_PKG_VERSION"));
+    page.metric("instance_info", Type::Gauge, "What this instance is");
+    let labels: [(&str, &str); 10] = [
+        ("role", &info("role")),
+        ("redis_version", REDIS_VERSION),
+        ("redis_build_id", &build),
+        ("redis_mode", &info("redis_mode")),
+        ("os", &view.process.os),
+        ("maxmemory_policy", server.config.maxmemory_policy.word()),
+        ("tcp_port", &server.config.port.to_string()),
+        ("run_id", &server.run_id),
+        ("process_id", &server.parts.process_id.to_string()),
+        ("master_replid", &info("master_replid")),
+    ];
+    page.sample("instance_info", &labels, 1.0);
+}
+
+/// Directives that alerts compare with.
+fn limits(view: &View<'_>, page: &mut Page) {
+    let config = &view.server.config;
+    let help = "Configured limit";
+    page.single("config_maxmemory", Type::Gauge, help, config.maxmemory as f64);
+    page.single("config_maxclients", Type::Gauge, help, f64::from(config.maxclients));
+    let limits = &config.client_output_buffer_limit;
+    let classes: [(&str, OutputLimit); 3] =
+        [("normal", limits.normal), ("slave", limits.replica), ("pubsub", limits.pubsub)];
+    let name = "config_client_output_buffer_limit_bytes";
+    page.metric(name, Type::Gauge, help);
+    for (class, limit) in &classes {
+        page.sample(name, &[("class", class), ("limit", "hard")], limit.hard_bytes as f64);
+        page.sample(name, &[("class", class), ("limit", "soft")], limit.soft_bytes as f64);
+    }
+    let name = "config_client_output_buffer_limit_overcome_seconds";
+    page.metric(name, Type::Gauge, help);
+    for (class, limit) in &classes {
+        page.sample(name, &[("class", class), ("limit", "soft")], limit.soft_seconds as f64);
+    }
+}
+
+fn databases(view: &View<'_>, page: &mut Page) {
+    type Value = fn(&crate::keyspace::Db, u64) -> f64;
+    let rows: [(&str, &str, Value); 4] = [
+        ("db_keys", "Keys", |db, _| db.len() as f64),
+        ("db_keys_expiring", "Keys that expire", |db, _| db.expiring() as f64),
+        ("db_avg_ttl_seconds", "Average time to live", |db, now_ms| {
+            db.average_ttl_ms(now_ms) as f64 / 1000.0
+        }),
+        ("db_keys_with_expiring_items", "Keys whose fields expire", |db, _| {
+            db.hashes_with_deadlines() as f64
+        }),
+    ];
+    for (name, help, value) in rows {
+        page.metric(name, Type::Gauge, help);
+        for (index, db) in view.keyspace.dbs().iter().enumerate() {
+            page.sample(name, &[("db", &format!("db{index}"))], value(db, view.keyspace.now_ms));
+        }
+    }
+}
+
+fn errors(view: &View<'_>, page: &mut Page) {
+    page.metric("errors_total", Type::Counter, "Error replies by code");
+    for (code, count) in view.server.stats.errors() {
+        let code = String::from_utf8_lossy(code);
+        page.sample("errors_total", &[("err", &code)], count as f64);
+    }
+}
+
+fn commands(view: &View<'_>, page: &mut Page) {
+    type Value = fn(super::stats::CommandStats) -> f64;
+    let rows: [(&str, &str, Value); 4] = [
+        ("commands_total", "Calls by command", |stats| stats.calls as f64),
+        ("commands_duration_seconds_total", "Time by command", |stats| {
+            stats.elapsed_ns as f64 / 1e9
+        }),
+        ("commands_rejected_calls_total", "Calls refused before they ran", |stats| {
+            stats.rejected as f64
+        }),
+        ("commands_failed_calls_total", "Calls that failed", |stats| stats.failed as f64),
+    ];
+    let used: Vec<_> = (view.server.table.rows().iter())
+        .map(|row| (row.full_name, view.server.stats.command(row.id)))
+        .filter(|(_, stats)| *stats != super::stats::CommandStats::default())
+        .collect();
+    for (name, help, value) in rows {
+        page.metric(name, Type::Counter, help);
+        for (command, stats) in &used {
+            page.sample(name, &[("cmd", command)], value(*stats));
+        }
+    }
+}
+
+/// How long commands take, as percentiles and as histograms.
+fn latencies(view: &View<'_>, page: &mut Page) {
+    let server = view.server;
+    if !server.config.latency_tracking {
+        return;
+    }
+    let rows = server.table.rows().iter();
+    let of_commands: Vec<_> = rows
+        .filter_map(|row| {
+            let histogram = server.stats.histograms.get(row.id)?;
+            let us = server.stats.command(row.id).elapsed_ns as f64 / 1000.0;
+            Some((row.full_name, histogram, us))
+        })
+        .collect();
+    let name = "latency_percentiles_usec";
+    page.metric(name, Type::Summary, "Percentiles of the time of a command");
+    for (command, histogram, us) in &of_commands {
+        for percentile in &server.config.latency_tracking_info_percentiles.0 {
+            let ns = histogram.value_at_percentile(*percentile);
+            let labels = [("cmd", *command), ("quantile", &percentile.to_string())];
+            page.sample(name, &labels, ns as f64 / 1000.0);
+        }
+        page.sample("latency_percentiles_usec_sum", &[("cmd", command)], *us);
+        let count = histogram.len() as f64;
+        page.sample("latency_percentiles_usec_count", &[("cmd", command)], count);
+    }
+    let name = "commands_latencies_usec";
+    page.metric(name, Type::Histogram, "Histogram of the time of a command");
+    for (command, histogram, us) in &of_commands {
+        let count = histogram.len() as f64;
+        for (bound_us, below) in latency::buckets(histogram) {
+            let labels = [("cmd", *command), ("le", &bound_us.to_string())];
+            page.sample("commands_latencies_usec_bucket", &labels, below as f64);
+        }
+        let last = [("cmd", *command), ("le", "+Inf")];
+        page.sample("commands_latencies_usec_bucket", &last, count);
+        page.sample("commands_latencies_usec_sum", &[("cmd", command)], *us);
+        page.sample("commands_latencies_usec_count", &[("cmd", command)], count);
+    }
+}
+
+fn slow_log(view: &View<'_>, page: &mut Page) {
+    let log = &view.server.slow_log;
+    page.single("slowlog_length", Type::Gauge, "Slow commands remembered", log.len() as f64);
+    let last = log.iter().next();
+    let id = last.map_or(0.0, |last| last.id as f64);
+    page.single("slowlog_last_id", Type::Gauge, "Number of the last slow command", id);
+    let seconds = last.map_or(0.0, |last| last.entry.elapsed_us as f64 / 1e6);
+    let name = "last_slow_execution_duration_seconds";
+    page.single(name, Type::Gauge, "Time of the last slow command", seconds);
+}
+
+fn spikes(view: &View<'_>, page: &mut Page) {
+    let events: Vec<_> = view.server.latency.events().collect();
+    page.metric("latency_spike_last", Type::Gauge, "Unix time of an event's last spike");
+    for (event, series) in &events {
+        let at = series.last().unix_seconds as f64;
+        page.sample("latency_spike_last", &[("event_name", event)], at);
+    }
+    let name = "latency_spike_duration_seconds";
+    page.metric(name, Type::Gauge, "Time of an event's last spike");
+    for (event, series) in &events {
+        page.sample(name, &[("event_name", event)], series.last().ms as f64 / 1000.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::{Engine, Now, Peer, Seed, ServerParts, testing::run_to_end};
+    use std::collections::HashSet;
+
+    fn page_after(lines: &[&str]) -> String {
+        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
+        engine.tick(Now { unix_us: 1_700_000_000_000_000, mono_us: 5_000_000 });
+        let client = engine.connect(Peer::internal());
+        for line in lines {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            run_to_end(&mut engine, client, &words);
+        }
+        page(&View::new(&engine.server, &engine.keyspace, &engine.clients))
+    }
+
+    #[test]
+    fn what_dashboards_ask_for_is_there() {
+        let page = page_after(&["SET k v EX 100", "GET k", "GET none", "LPOP k", "CLIENT ID"]);
+        for line in [
+            "redis_up 1",
+            "redis_uptime_in_seconds 0",
+            "redis_connected_clients 1",
+            "redis_keyspace_hits_total 1",
+            "redis_keyspace_misses_total 1",
+            "redis_commands_processed_total 5",
+            "redis_commands_total{cmd=\"get\"} 2",
+            "redis_commands_total{cmd=\"client|id\"} 1",
+            "redis_commands_failed_calls_total{cmd=\"lpop\"} 1",
+            "redis_commands_duration_seconds_total{cmd=\"set\"} 0",
+            "redis_db_keys{db=\"db0\"} 1",
+            "redis_db_keys_expiring{db=\"db0\"} 1",
+            "redis_db_avg_ttl_seconds{db=\"db0\"} 100",
+            "redis_db_keys{db=\"db15\"} 0",
+            "redis_errors_total{err=\"WRONGTYPE\"} 1",
+            "redis_memory_max_bytes 0",
+            "redis_config_maxclients 10000",
+            "redis_slowlog_length 0",
+            "redis_rdb_last_bgsave_status 1",
+            "redis_cluster_enabled 0",
+            "redis_latency_percentiles_usec_count{cmd=\"get\"} 2",
+            "redis_commands_latencies_usec_bucket{cmd=\"get\",le=\"+Inf\"} 2",
+            "redis_start_time_seconds 1700000000",
+        ] {
+            assert!(page.lines().any(|own| own == line), "{line} is not in\n{page}");
+        }
+        assert!(page.contains("redis_instance_info{role=\"master\",redis_version=\"7.2"));
+    }
+
+    /// The rules of the text format that a parser depends on.
+    #[test]
+    fn the_page_is_well_formed() {
+        let page = page_after(&["SET k v", "EVIL\"\\\n", "CONFIG GET x"]);
+        let (mut announced, mut current) = (HashSet::new(), String::new());
+        for line in page.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                current = rest.split(' ').next().expect("a name").to_owned();
+                assert!(announced.insert(current.clone()), "{current} twice");
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(&current), "{line} under {current}");
+                let (_, value) = line.rsplit_once(' ').expect("a value");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert_eq!(escaped("a\\b\"c\nd"), "a\\\\b\\\"c\\nd");
+    }
+
+    /// A row whose field INFO does not have (yet) would be dead.
+    #[test]
+    fn rows_are_sorted_and_unique() {
+        for rows in [COUNTERS, GAUGES] {
+            assert!(rows.is_sorted_by(|a, b| a.0 < b.0));
+        }
+        let names: Vec<&str> = COUNTERS.iter().chain(GAUGES).map(|row| row.1).collect();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+    }
+}
