@@ -57,8 +57,8 @@ fn main() -> ExitCode {
     }
 }
 
-const CHECK_USAGE: &str = "Usage: rufous-server --check-aof [--fix|--truncate-to-timestamp $timestamp] \
-     <file.manifest|file.aof>";
+const CHECK_USAGE: &str = "Usage: rufous-server --check-aof \
+     [--fix|--truncate-to-timestamp $timestamp] <file.manifest|file.aof>";
 
 /// Checks an append-only file, or all files of a manifest.
 fn check_log(args: &[Vec<u8>]) -> ExitCode {

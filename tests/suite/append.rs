@@ -176,7 +176,7 @@ fn damage_is_cut_off_or_refused_and_the_check_says_so() {
         let Some(left) = left else {
             let (code, said) = server.restart_expecting_failure(name, |_| ());
             assert_eq!(code, Some(1), "{said}");
-            assert!(said.contains("48 whole commands follow"), "{said}");
+            assert!(said.contains("49 whole commands follow"), "{said}");
             continue;
         };
         let server = server.restart();

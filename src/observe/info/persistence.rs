@@ -1,8 +1,8 @@
 //! The section about files: loading, snapshots, the append-only file.
 
 use super::{Field, View, field, optional, zero};
+use crate::engine::Server;
 use crate::engine::loading::Loading;
-use crate::persist::aof::AppendLog;
 
 pub static PERSISTENCE: &[Field] = &[
     field("loading", |view| u8::from(view.server.loading.is_some()).to_string()),
@@ -46,17 +46,19 @@ pub static PERSISTENCE: &[Field] = &[
     zero("aof_last_cow_size"),
     zero("module_fork_in_progress"),
     zero("module_fork_last_cow_size"),
-    optional("aof_current_size", |view| if_on(view, |aof| aof.size_bytes())),
-    optional("aof_base_size", |view| if_on(view, |_| view.server.rewrites.base_size_bytes)),
+    optional("aof_current_size", |view| if_on(view, |server| server.aof.size_bytes())),
+    optional("aof_base_size", |view| if_on(view, |server| server.rewrites.base_size_bytes)),
     optional("aof_pending_rewrite", |view| {
-        if_on(view, |_| u64::from(view.server.rewrites.is_scheduled))
+        if_on(view, |server| u64::from(server.rewrites.is_scheduled))
     }),
-    optional("aof_buffer_length", |view| if_on(view, |aof| aof.buffered_bytes() as u64)),
-    optional("aof_pending_bio_fsync", |view| if_on(view, |aof| u64::from(aof.is_syncing()))),
-    optional("aof_delayed_fsync", |view| if_on(view, |aof| aof.delayed_syncs)),
+    optional("aof_buffer_length", |view| if_on(view, |server| server.aof.buffered_bytes() as u64)),
+    optional("aof_pending_bio_fsync", |view| {
+        if_on(view, |server| u64::from(server.aof.is_syncing()))
+    }),
+    optional("aof_delayed_fsync", |view| if_on(view, |server| server.aof.delayed_syncs)),
     // Ours: how much a loss of power would cost now.
     optional("aof_unsynced_ms", |view| {
-        if_on(view, |aof| aof.unsynced_us(view.server.moment()) / 1000)
+        if_on(view, |server| server.aof.unsynced_us(server.moment()) / 1000)
     }),
     optional("loading_start_time", |view| {
         loading(view, |loading| loading.started_unix_seconds.to_string())
@@ -83,8 +85,8 @@ fn flag(is_set: bool) -> String {
     u8::from(is_set).to_string()
 }
 
-fn if_on(view: &View<'_>, print: impl Fn(&AppendLog) -> u64) -> Option<String> {
-    view.server.aof.is_on().then(|| print(&view.server.aof).to_string())
+fn if_on(view: &View<'_>, print: impl Fn(&Server) -> u64) -> Option<String> {
+    view.server.aof.is_on().then(|| print(view.server).to_string())
 }
 
 fn status(is_good: bool) -> String {
