@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 static ROOMS: &[&[&Command]] = &[
     super::commands::COMMANDS,
     crate::config::commands::COMMANDS,
+    crate::engine::commands::append::COMMANDS,
     crate::engine::commands::client::COMMANDS,
     crate::engine::commands::connection::COMMANDS,
     crate::engine::commands::debug::COMMANDS,

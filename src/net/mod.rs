@@ -5,6 +5,7 @@
 //! parses; the executor task runs after all connections that were ready, so that one turn's
 //! requests are prefetched and executed as a batch ([`turn`]).
 
+mod append;
 mod connection;
 pub mod healthcheck;
 mod jobs;
@@ -42,6 +43,10 @@ pub struct Net {
     tired_have_waited: Cell<bool>,
     /// Connections with output to write at the end of the turn.
     dirty: RefCell<Vec<Rc<Connection>>>,
+    /// Connections with output that waits for the log.
+    held: RefCell<Vec<Rc<Connection>>>,
+    /// What the log had released when they were last looked at.
+    released: Cell<Option<append::Release>>,
     buffers: pool::BufferPool,
     executor: Notify,
     listeners_changed: Notify,
@@ -49,6 +54,7 @@ pub struct Net {
     /// The timer's next moment may have come closer.
     deadline_moved: Notify,
     jobs: jobs::Threads,
+    syncer: append::Syncer,
     started: Instant,
     exit_code: Cell<Option<i32>>,
     exit: Notify,
@@ -89,6 +95,7 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
     let (jobs, finished) = jobs::Threads::start()?;
+    let (syncer, syncs) = append::Syncer::start()?;
     let net = Rc::new(Net {
         engine: RefCell::new(engine),
         connections: RefCell::default(),
@@ -97,12 +104,15 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         resting: RefCell::default(),
         tired_have_waited: Cell::new(false),
         dirty: RefCell::default(),
+        held: RefCell::default(),
+        released: Cell::new(None),
         buffers: pool::BufferPool::default(),
         executor: Notify::new(),
         listeners_changed: Notify::new(),
         listen_changes: RefCell::default(),
         deadline_moved: Notify::new(),
         jobs,
+        syncer,
         started: Instant::now(),
         exit_code: Cell::new(None),
         exit: Notify::new(),
@@ -118,16 +128,26 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
+        tokio::task::spawn_local(append::collect(Rc::clone(&net), syncs));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
-        if loader::load(&net).await.is_err() {
+        let loads_log = net.engine.borrow().server.config.appendonly;
+        let is_loaded = match loads_log {
+            true => append::load(&net).await.is_ok(),
+            false => {
+                let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();
+                has_manifest && loader::load(&net).await.is_ok()
+            }
+        };
+        if !is_loaded {
             return Ok(net.exit_code.get().unwrap_or(1));
         }
         for kind in listening {
             tracing::info!("Ready to accept connections {kind}");
         }
         net.exit.notified().await;
+        net.engine.borrow_mut().close_log();
         turn::flush_everything(&net);
         Ok(net.exit_code.get().unwrap_or(0))
     })
@@ -181,6 +201,7 @@ impl Net {
     /// The connection has ended: its client is gone.
     fn forget(&self, connection: &Rc<Connection>) {
         connection.is_closed.set(true);
+        append::let_go(self, connection);
         self.connections.borrow_mut()[connection.client.slot()] = None;
         let mut engine = self.engine.borrow_mut();
         engine.disconnect(connection.client);
