@@ -13,6 +13,7 @@ static BGREWRITEAOF: Command = Command {
     arity: Arity::exactly(1),
     flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::NO_ASYNC_LOADING),
     reply: Shape::Simple,
+    example: "> BGREWRITEAOF\nBackground append only file rewriting started",
     run: bgrewriteaof,
     ..Command::BASE
 };
