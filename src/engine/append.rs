@@ -392,7 +392,10 @@ impl Engine {
         let now = self.server.moment();
         self.server.aof.finish_sync(outcome, now);
         self.server.begin_due_rewrite();
-        self.advance_log();
+        // The next group is larger if it begins with the end of the turn that comes now.
+        if !self.server.aof.syncs_always() {
+            self.advance_log();
+        }
         self.wake_delayed();
     }
 

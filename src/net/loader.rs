@@ -71,15 +71,16 @@ impl Source {
         let mut outcome = Ok(());
         let mut bytes = 0;
         while let Some(batch) = self.batches.recv().await {
-            let mut engine = net.engine.borrow_mut();
-            engine.tick(net.now());
             bytes = batch.bytes_read;
-            outcome = engine.load(batch);
+            {
+                let mut engine = net.engine.borrow_mut();
+                engine.tick(net.now());
+                outcome = engine.load(batch);
+                progress.tell(&engine);
+            }
             if outcome.is_err() || net.exit_code.get().is_some() {
                 break;
             }
-            progress.tell(&engine);
-            drop(engine);
             tokio::task::yield_now().await;
         }
         drop(self.batches);

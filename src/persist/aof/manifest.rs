@@ -236,7 +236,10 @@ impl Manifest {
         let seq = seq.max().unwrap_or(0).saturating_add(1 + self.skipped);
         let stale = self.increments.len() - kept;
         let stale = old.into_iter().chain(self.increments.drain(..stale));
-        self.history.extend(stale.map(|file| LogFile { role: Role::History, ..file }));
+        for file in stale.collect::<Vec<_>>() {
+            // The newest comes first, as Redis lists them.
+            self.history.insert(0, LogFile { role: Role::History, ..file });
+        }
         let name = place.base_name(seq, form);
         self.base.insert(LogFile { name, seq, role: Role::Base })
     }
@@ -332,6 +335,6 @@ mod tests {
         assert_eq!(base.name, "a.aof.2.base.aof");
         assert_eq!(manifest.increments[0].name, "a.aof.3.incr.aof");
         let history: Vec<&str> = manifest.history.iter().map(|file| &*file.name).collect();
-        assert_eq!(history, ["a.aof.1.incr.aof", "a.aof.1.base.rdb", "a.aof.2.incr.aof"]);
+        assert_eq!(history, ["a.aof.2.incr.aof", "a.aof.1.base.rdb", "a.aof.1.incr.aof"]);
     }
 }
