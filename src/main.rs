@@ -5,6 +5,7 @@ use rufous::config::{self, Config, LoadError};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::observe::{memory, process};
+use rufous::persist::aof::check::{self, Console, Repair};
 use rufous::persist::disk::SystemDisk;
 use rufous::persist::rdb;
 use std::ffi::{OsStr, OsString};
@@ -13,7 +14,7 @@ use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
             print!("{}", help());
             return ExitCode::SUCCESS;
         }
+        Some(b"--check-aof") => return check_log(&args[1..]),
+        _ if is_called("redis-check-aof") => return check_log(&args),
         Some(b"--check-rdb") => return check_rdb(&args[1..]),
         _ if is_called("redis-check-rdb") => return check_rdb(&args),
         _ => {}
@@ -49,6 +52,46 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const CHECK_USAGE: &str = "Usage: rufous-server --check-aof \
+     [--fix|--truncate-to-timestamp $timestamp] <file.manifest|file.aof>";
+
+/// Checks an append-only file, or all files of a manifest.
+fn check_log(args: &[Vec<u8>]) -> ExitCode {
+    let mut path = None;
+    let mut repair = Repair::None;
+    let mut words = args.iter().map(|word| String::from_utf8_lossy(word).into_owned());
+    while let Some(word) = words.next() {
+        match &*word {
+            "--fix" if repair == Repair::None => repair = Repair::Fix,
+            "--truncate-to-timestamp" if repair == Repair::None => {
+                let Some(Ok(seconds)) = words.next().map(|text| text.parse()) else {
+                    println!("Invalid timestamp, aborting...");
+                    return ExitCode::FAILURE;
+                };
+                repair = Repair::TruncateTo(seconds);
+            }
+            _ if path.is_none() && !word.starts_with("--") => path = Some(word),
+            _ => {
+                println!("{CHECK_USAGE}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let Some(path) = path else {
+        println!("{CHECK_USAGE}");
+        return ExitCode::FAILURE;
+    };
+    let mut console = Console { input: &mut std::io::stdin().lock(), out: &mut std::io::stdout() };
+    match check::check_log(path.as_ref(), repair, &mut console) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("{error}");
             ExitCode::FAILURE
         }
     }
@@ -133,10 +176,10 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
             std::env::current_dir()
         },
         room_for_clients: |wanted| net::limits::open_files_for(wanted).unwrap_or(0),
-        disk: std::sync::Arc::new(SystemDisk),
         config_path: loaded.path,
         executable: executable(),
         process_id: std::process::id(),
+        disk: Arc::new(SystemDisk),
     };
     ticks_ns();
     let seed = seed().map_err(|error| format!("Can't read randomness: {error}"))?;

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 static ROOMS: &[&[&Command]] = &[
     super::commands::COMMANDS,
     crate::config::commands::COMMANDS,
+    crate::engine::commands::append::COMMANDS,
     crate::engine::commands::client::COMMANDS,
     crate::engine::commands::connection::COMMANDS,
     crate::engine::commands::debug::COMMANDS,
@@ -61,6 +62,19 @@ pub struct Prefetch {
     pub first: u16,
     pub last: i16,
     pub step: u16,
+}
+
+impl Prefetch {
+    /// Where the leading keys of a request stand; nowhere if they are not found this way.
+    pub fn positions(self, request: &Request<'_>) -> impl Iterator<Item = usize> {
+        let (first, words) = (usize::from(self.first), request.len());
+        let last = match self.last {
+            last if last >= 0 => first + usize::from(last.unsigned_abs()),
+            from_end => words.saturating_sub(usize::from(from_end.unsigned_abs())),
+        };
+        let end = if self.step == 0 { first } else { (last + 1).min(words) };
+        (first..end).step_by(usize::from(self.step).max(1))
+    }
 }
 
 /// What a request's first words name.

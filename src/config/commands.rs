@@ -125,6 +125,13 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
     if directives.iter().any(|directive| directive.apply == Apply::MaxMemory) {
         eviction::follow_limit(cx.keys.space(), cx.clients, cx.server);
     }
+    if directives.iter().any(|directive| directive.apply == Apply::AppendHistory) {
+        cx.server.drop_history();
+    }
+    if directives.iter().any(|directive| directive.apply == Apply::AppendOnly) {
+        let may_begin = !cx.in_transaction;
+        cx.server.switch_log(cx.keys.space(), may_begin);
+    }
     let listen = directives.iter().find(|directive| directive.apply == Apply::Listen);
     match listen {
         // The sockets belong to the driver, which answers when they are open.

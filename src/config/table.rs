@@ -34,7 +34,7 @@ section "Network" {
         "Turns away clients from other machines while the default user has no password.";
     "port" => port: u16 = 6379; int(0, 65535), LIVE, Listen,
         "TCP port for clients; 0 opens none.";
-    "metrics-port" => metrics_port: u16 = 0; int(0, 65535), FIXED, Nothing,
+    "metrics-port" => metrics_port: u16 = 0; int(0, 65535), LIVE, Listen,
         "TCP port of a Prometheus endpoint, /metrics, on the addresses of bind; 0 opens none.";
     "tcp-backlog" => tcp_backlog: i32 = 511; int(0, INT_MAX), FIXED, Nothing,
         "Connections the kernel may queue before they are accepted.";
@@ -210,37 +210,39 @@ section "Snapshots" {
 }
 
 section "Append-only file" {
-    "appendonly" => appendonly: bool = false; YES_NO, LIVE.not_loading().later(), AppendOnly,
+    "appendonly" => appendonly: bool = false; YES_NO, LIVE.not_loading(), AppendOnly,
         "Logs every write to disk.";
     "appendfilename" => appendfilename: Text = "appendonly.aof".into();
-        checked(check::aof_file_name), FIXED.later(), Nothing,
+        checked(check::aof_file_name), FIXED, Nothing,
         "What the names of the append-only files start with.";
     "appenddirname" => appenddirname: Text = "appendonlydir".into();
-        checked(check::aof_directory_name), FIXED.later(), Nothing,
+        checked(check::aof_directory_name), FIXED, Nothing,
         "Directory of the append-only files, within the working directory.";
     "appendfsync" => appendfsync: AppendFsync = AppendFsync::EverySecond;
-        ONE_WORD, LIVE.later(), AppendFsync,
+        ONE_WORD, LIVE, AppendFsync,
         "When writes are forced to disk: before the reply, every second, or as the kernel likes.";
     "no-appendfsync-on-rewrite" => no_appendfsync_on_rewrite: bool = false;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Does not force writes to disk while a snapshot or a rewrite is being written.";
     "auto-aof-rewrite-percentage" => auto_aof_rewrite_percentage: u32 = 100;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Nothing,
         "Growth in percent after which the append-only file is rewritten; 0 means never.";
     "auto-aof-rewrite-min-size" => auto_aof_rewrite_min_size: u64 = 64 << 20;
-        memory(0, LONG_MAX), LIVE.later(), Nothing,
+        memory(0, LONG_MAX), LIVE, Nothing,
         "Size below which the append-only file is not rewritten by itself.";
-    "aof-load-truncated" => aof_load_truncated: bool = true; YES_NO, LIVE.later(), Nothing,
+    "aof-load-truncated" => aof_load_truncated: bool = true; YES_NO, LIVE, Nothing,
         "Starts even if the append-only file breaks off in the middle of a command.";
-    "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = true; YES_NO, LIVE.later(), Nothing,
+    "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = true; YES_NO, LIVE, Nothing,
         "Writes the base of the append-only file as a snapshot, not as commands.";
-    "aof-timestamp-enabled" => aof_timestamp_enabled: bool = false; YES_NO, LIVE.later(), Nothing,
+    "aof-timestamp-enabled" => aof_timestamp_enabled: bool = false; YES_NO, LIVE, Nothing,
         "Notes the time in the append-only file, for restoring to a point in time.";
     "aof-rewrite-incremental-fsync" => aof_rewrite_incremental_fsync: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Syncs a rewritten append-only file to disk while it grows.";
+    "aof-checksum" => aof_checksum: bool = true; YES_NO, LIVE, Nothing,
+        "Writes checksums between the commands of the append-only file, and checks them.";
     "aof-disable-auto-gc" => aof_disable_auto_gc: bool = false;
-        YES_NO, LIVE.hidden().later(), AppendHistory,
+        YES_NO, LIVE.hidden(), AppendHistory,
         "Keeps append-only files that are no longer needed.";
 }
 

@@ -57,18 +57,7 @@ pub(super) fn hash_leading_keys(
     hash_key: HashKey,
     hashes: &mut Vec<u64>,
 ) {
-    let found = row.prefetch;
-    if found.step == 0 {
-        return;
-    }
-    let first = usize::from(found.first);
-    let last = if found.last >= 0 {
-        first + usize::from(found.last.unsigned_abs())
-    } else {
-        request.len().saturating_sub(usize::from(found.last.unsigned_abs()))
-    };
-    let last = last.min(request.len() - 1);
-    let positions = (first..=last).step_by(usize::from(found.step)).take(PREFETCH_KEYS_MAX);
+    let positions = row.prefetch.positions(request).take(PREFETCH_KEYS_MAX);
     hashes.extend(positions.map(|at| hash_key.hash(request.arg(at))));
 }
 
@@ -230,8 +219,6 @@ fn run_gates(
         }
         Ok(Admission::Postpone) => {
             cx.session_mut().suspension = Some(Suspension::Paused);
-            let client = cx.client;
-            cx.server.pause.postpone(client);
             Verdict::Postponed
         }
         Ok(Admission::Queue) => {
@@ -263,13 +250,22 @@ fn admit(
     command_fits_transaction(cx, command)?;
     eviction::there_is_room(cx, flags)?;
     writes_are_saved(cx, flags)?;
+    log_takes_writes(cx, flags)?;
     command_fits_subscriber(cx, id, command)?;
     dataset_is_there(cx, flags)?;
     if is_paused_for(cx, flags) {
+        let client = cx.client;
+        cx.server.pause.postpone(client);
         return Ok(Admission::Postpone);
     }
-    let queues = cx.session().transaction.is_some() && !transaction::runs_at_once(command);
-    Ok(if queues { Admission::Queue } else { Admission::Run })
+    if cx.session().transaction.is_some() && !transaction::runs_at_once(command) {
+        return Ok(Admission::Queue);
+    }
+    let client = cx.client;
+    if flags.has(Flags::WRITE) && cx.server.aof.is_syncing() && cx.server.log_delays(client) {
+        return Ok(Admission::Postpone);
+    }
+    Ok(Admission::Run)
 }
 
 /// A command's flags; EXEC counts as all that it would run.
@@ -302,6 +298,14 @@ fn client_is_authenticated(cx: &Cx<'_>, command: &'static Command) -> Result<(),
 fn command_fits_transaction(cx: &Cx<'_>, command: &'static Command) -> Result<(), CommandError> {
     if cx.session().transaction.is_some() && command.flags.has(Flags::NO_MULTI) {
         return Err(CommandError::Fixed("ERR Command not allowed inside a transaction"));
+    }
+    Ok(())
+}
+
+/// What the append-only log cannot take must not happen.
+fn log_takes_writes(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    if flags.has(Flags::WRITE) && cx.server.aof.has_fault() {
+        return cx.server.log_takes_writes();
     }
     Ok(())
 }
@@ -464,6 +468,18 @@ fn remember_slow(cx: &mut Cx<'_>, command: &Command, elapsed_ns: u64, request: &
         client_name: session.name.clone(),
     };
     cx.server.slow_log.add(entry, cx.server.config.slowlog_max_len);
+}
+
+/// Runs a command of a log: no gate, no count, no reply that anybody reads, nothing recorded.
+pub(super) fn replay(cx: &mut Cx<'_>, id: CommandId, request: Request<'_>) {
+    let row = cx.server.table.row(id);
+    let name_words = if row.parent.is_some() { 2 } else { 1 };
+    let run = row.command.run;
+    let hash_key = cx.keys.space().hash_key();
+    let mut args = Args::new(request, name_words, hash_key, Hashed::default());
+    // A log may hold commands that failed, and still do.
+    let _ = run(cx, &mut args);
+    settle(cx.keys.space(), cx.clients, cx.server, None);
 }
 
 /// Tells the world what the command did to the keyspace.

@@ -8,6 +8,7 @@ use super::saving::SaveJob;
 use crate::command::CommandError;
 use crate::config::{Config, Directive};
 use crate::keyspace::Garbage;
+use crate::persist::aof::SyncRequest;
 use crate::resp::{Protocol, ReplyBuf};
 use crate::structs::SharedBytes;
 use std::time::Duration;
@@ -41,9 +42,14 @@ pub enum Effect {
     Close { client: ClientId },
     /// Run a job; its reply is handed to `Engine::finish_job`.
     Run { client: ClientId, job: Job },
+    /// Sync a file on another thread; the outcome goes to `Engine::finish_sync`.
+    Sync(SyncRequest),
     /// Run a job that writes files, when those before it have ended; its outcome is handed to
     /// `Engine::finish_save`.
     Save(SaveJob),
+    /// Load the append-only log anew, in place of the dataset (DEBUG LOADAOF), by
+    /// `Engine::reload_log`.
+    ReloadLog { client: ClientId },
     /// Free something big elsewhere.
     Free(Garbage),
     /// The executor itself is to stand still (DEBUG SLEEP).

@@ -39,7 +39,7 @@ pub(super) fn record(
         return;
     }
     let positions: SmallVec<[usize; KEYS_MAX]> = if row.prefetch.step > 0 {
-        leading(row.prefetch, request)
+        row.prefetch.positions(request).collect()
     } else {
         let found = find_keys(row.command, request).unwrap_or_default();
         found.iter().map(|key| key.index).collect()
@@ -61,19 +61,6 @@ pub(super) fn record(
             cx.server.hot_keys.big.see(entry.kind(), db, key, bytes_of(entry));
         }
     }
-}
-
-fn leading(
-    prefetch: crate::command::table::Prefetch,
-    request: &Request<'_>,
-) -> SmallVec<[usize; KEYS_MAX]> {
-    let first = usize::from(prefetch.first);
-    let last = if prefetch.last >= 0 {
-        first + usize::from(prefetch.last.unsigned_abs())
-    } else {
-        request.len().saturating_sub(usize::from(prefetch.last.unsigned_abs()))
-    };
-    (first..=last.min(request.len() - 1)).step_by(usize::from(prefetch.step)).collect()
 }
 
 /// What the request took on the wire, as an array of bulk strings.

@@ -10,6 +10,7 @@
 //! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`],
 //! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
+pub mod append;
 pub mod blocking;
 mod client_eviction;
 pub mod clients;
@@ -26,6 +27,7 @@ pub mod hot_keys;
 pub mod loading;
 pub mod pause;
 pub mod propagate;
+mod replay;
 pub mod saving;
 pub mod server;
 pub mod session;
@@ -40,6 +42,7 @@ pub use clock::{Clock, Now};
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
 pub use effect::{Effect, Job, JobReply, ListenChange};
+pub use replay::{Replay, ReplayEnd, ReplayStep, Unloadable};
 pub use saving::{SaveJob, SaveOutcome};
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
@@ -249,6 +252,7 @@ impl Engine {
     /// A turn ends: what is told once a turn is told now.
     pub fn end_turn(&mut self) {
         self.server.tell_prefixes(&mut self.clients);
+        self.hand_over_log();
     }
 
     /// The effects since the last call, in order.

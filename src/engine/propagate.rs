@@ -1,32 +1,62 @@
 //! The write stream: what replicas and the append-only file will replay.
 //!
 //! A command that changed something is recorded with its own words, or with those the handler
-//! gave instead. Without anybody to replay the stream nothing is recorded. The sinks themselves
-//! (file, replication links) live in their rooms and drain the record each turn.
+//! gave instead, at once in the form in which it travels: RESP arrays of bulk strings, with a
+//! SELECT where the database changes. A list of commands that is encoded later was refused: it
+//! cost an allocation for each word. Without anybody to replay the stream nothing is recorded.
+//! The sinks themselves (file, replication links) live in their rooms and take the bytes each
+//! turn; so what they take is whole commands and whole transactions.
 
-/// One command of the stream.
+use crate::resp::command;
+
+/// One command of the stream, as tests read it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Propagated {
     pub db: usize,
     pub words: Vec<Box<[u8]>>,
 }
 
+/// A place in the stream, to wrap what comes after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    offset: usize,
+    commands: u64,
+}
+
 #[derive(Default)]
 pub struct Propagation {
     active: bool,
-    stream: Vec<Propagated>,
+    stream: Vec<u8>,
+    /// The database that the stream is in; unknown to whoever starts to read it.
+    db: Option<usize>,
+    /// Commands recorded so far.
+    commands: u64,
     /// Words given by the running command instead of its own.
-    replaced: Option<Vec<Propagated>>,
+    replaced: Replaced,
+}
+
+#[derive(Default)]
+struct Replaced {
+    is_given: bool,
+    bytes: Vec<u8>,
+    /// Each command's database and where it ends.
+    ends: Vec<(usize, usize)>,
 }
 
 impl Propagation {
     /// Starts or stops recording.
     pub fn set_active(&mut self, active: bool) {
         self.active = active;
+        self.db = None;
     }
 
     pub fn is_active(&self) -> bool {
         self.active
+    }
+
+    /// Has the next command stand behind a SELECT: a new reader begins with it.
+    pub fn forget_db(&mut self) {
+        self.db = None;
     }
 
     /// Records these words in place of the running command's own.
@@ -34,21 +64,57 @@ impl Propagation {
         if !self.active {
             return;
         }
-        let list = self.replaced.get_or_insert_default();
+        self.replaced.is_given = true;
         if !words.is_empty() {
-            list.push(Propagated::new(db, words.iter().copied()));
+            command::put(&mut self.replaced.bytes, words.iter().copied());
+            self.replaced.ends.push((db, self.replaced.bytes.len()));
         }
     }
 
     /// The running command ended; `changed` says whether it changed the dataset.
-    pub fn finish<'w>(&mut self, db: usize, changed: bool, words: impl Iterator<Item = &'w [u8]>) {
+    #[inline]
+    pub fn finish<'w>(
+        &mut self,
+        db: usize,
+        changed: bool,
+        words: impl ExactSizeIterator<Item = &'w [u8]>,
+    ) {
         if !self.active {
             return;
         }
-        match self.replaced.take() {
-            Some(list) => self.stream.extend(list),
-            None if changed => self.stream.push(Propagated::new(db, words)),
-            None => {}
+        if self.replaced.is_given {
+            self.finish_replaced();
+        } else if changed {
+            self.record(db, words);
+        }
+    }
+
+    fn finish_replaced(&mut self) {
+        let mut replaced = std::mem::take(&mut self.replaced);
+        let mut start = 0;
+        for (db, end) in replaced.ends.drain(..) {
+            self.select(db);
+            self.stream.extend_from_slice(&replaced.bytes[start..end]);
+            self.commands += 1;
+            start = end;
+        }
+        replaced.bytes.clear();
+        replaced.is_given = false;
+        self.replaced = replaced;
+    }
+
+    fn record<'w>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'w [u8]>) {
+        self.select(db);
+        command::put(&mut self.stream, words);
+        self.commands += 1;
+    }
+
+    #[inline]
+    fn select(&mut self, db: usize) {
+        if self.db != Some(db) {
+            self.db = Some(db);
+            let number = db.to_string();
+            command::put(&mut self.stream, [&b"SELECT"[..], number.as_bytes()].into_iter());
         }
     }
 
@@ -56,7 +122,7 @@ impl Propagation {
     pub fn deletion(&mut self, db: usize, key: &[u8], lazily: bool) {
         if self.active {
             let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
-            self.stream.push(Propagated::new(db, [verb, key].into_iter()));
+            self.record(db, [verb, key].into_iter());
         }
     }
 
@@ -68,34 +134,130 @@ impl Propagation {
         names: impl Iterator<Item = &'n [u8]>,
     ) {
         if self.active {
-            let words = [&b"HDEL"[..], key].into_iter().chain(names);
-            self.stream.push(Propagated::new(db, words));
+            let words: Vec<&[u8]> = [&b"HDEL"[..], key].into_iter().chain(names).collect();
+            self.record(db, words.into_iter());
         }
     }
 
-    /// How far the stream has come, to wrap what a transaction adds.
-    pub fn position(&self) -> usize {
-        self.stream.len()
+    /// How far the stream has come, to wrap what a command or a transaction adds.
+    #[inline]
+    pub fn position(&self) -> Position {
+        Position { offset: self.stream.len(), commands: self.commands }
     }
 
     /// Wraps what was added since `position` in MULTI and EXEC, if it is more than one command.
-    pub fn wrap_transaction(&mut self, position: usize) {
-        if self.stream.len() > position + 1 {
-            let first_db = self.stream[position].db;
-            let last_db = self.stream[self.stream.len() - 1].db;
-            self.stream.insert(position, Propagated::new(first_db, [&b"MULTI"[..]].into_iter()));
-            self.stream.push(Propagated::new(last_db, [&b"EXEC"[..]].into_iter()));
+    #[inline]
+    pub fn wrap_transaction(&mut self, position: Position) {
+        if self.commands > position.commands + 1 {
+            self.wrap(position.offset);
         }
     }
 
-    /// Everything recorded since the last call.
+    #[cold]
+    fn wrap(&mut self, start: usize) {
+        const SELECT: &[u8] = b"*2\r\n$6\r\nSELECT\r\n";
+        let added = &self.stream[start..];
+        // MULTI stands in the database of the first command.
+        let at = match added.starts_with(SELECT) {
+            true => start + command::read(added).expect("what was recorded is whole").1,
+            false => start,
+        };
+        self.stream.splice(at..at, *b"*1\r\n$5\r\nMULTI\r\n");
+        self.stream.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        self.commands += 2;
+    }
+
+    /// The bytes recorded since they were last taken.
+    pub fn bytes(&self) -> &[u8] {
+        &self.stream
+    }
+
+    /// The same, for a sink that takes them: whoever does leaves an empty buffer there.
+    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.stream
+    }
+
+    /// Everything recorded since the last call, as commands: for tests.
     pub fn drain(&mut self) -> Vec<Propagated> {
-        std::mem::take(&mut self.stream)
+        let stream = std::mem::take(&mut self.stream);
+        let mut rest = stream.as_slice();
+        let mut db = 0;
+        let mut commands = Vec::new();
+        self.db = None;
+        while let Some((words, len)) = command::read(rest) {
+            rest = &rest[len..];
+            if *words[0] == *b"SELECT" {
+                db = String::from_utf8_lossy(&words[1]).parse().expect("we wrote the number");
+            } else {
+                commands.push(Propagated { db, words });
+            }
+        }
+        commands
     }
 }
 
-impl Propagated {
-    fn new<'w>(db: usize, words: impl Iterator<Item = &'w [u8]>) -> Propagated {
-        Propagated { db, words: words.map(Into::into).collect() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<&[u8]> {
+        text.split(' ').map(str::as_bytes).collect()
+    }
+
+    fn finish(stream: &mut Propagation, db: usize, changed: bool, text: &str) {
+        stream.finish(db, changed, words(text).into_iter());
+    }
+
+    fn lines(stream: &mut Propagation) -> Vec<String> {
+        let drained = stream.drain();
+        let line = |command: Propagated| {
+            let words: Vec<_> = command.words.iter().map(|w| String::from_utf8_lossy(w)).collect();
+            format!("{} {}", command.db, words.join(" "))
+        };
+        drained.into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_database_is_told_when_it_changes() {
+        let mut stream = Propagation::default();
+        finish(&mut stream, 0, true, "SET a 1");
+        assert!(stream.bytes().is_empty(), "nobody reads it");
+        stream.set_active(true);
+        finish(&mut stream, 3, true, "SET a 1");
+        finish(&mut stream, 3, false, "GET a");
+        finish(&mut stream, 0, true, "DEL b");
+        let expected =
+            b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n\
+            *2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n";
+        assert_eq!(stream.bytes(), expected);
+        assert_eq!(lines(&mut stream), ["3 SET a 1", "0 DEL b"]);
+    }
+
+    #[test]
+    fn other_words_stand_for_the_commands_own() {
+        let mut stream = Propagation::default();
+        stream.set_active(true);
+        stream.replace(0, &words("SET a 2"));
+        stream.replace(1, &words("SET b 2"));
+        stream.deletion(0, b"old", false);
+        finish(&mut stream, 0, true, "INCR a");
+        stream.replace(0, &[]);
+        finish(&mut stream, 0, true, "XREADGROUP");
+        assert_eq!(lines(&mut stream), ["0 DEL old", "0 SET a 2", "1 SET b 2"]);
+    }
+
+    #[test]
+    fn what_belongs_together_is_a_transaction_in_the_database_of_its_first_command() {
+        let mut stream = Propagation::default();
+        stream.set_active(true);
+        let start = stream.position();
+        finish(&mut stream, 2, true, "SET a 1");
+        stream.wrap_transaction(start);
+        let start = stream.position();
+        finish(&mut stream, 1, true, "SET b 1");
+        finish(&mut stream, 4, true, "SET c 1");
+        stream.wrap_transaction(start);
+        let expected = ["2 SET a 1", "1 MULTI", "1 SET b 1", "4 SET c 1", "4 EXEC"];
+        assert_eq!(lines(&mut stream), expected);
     }
 }

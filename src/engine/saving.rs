@@ -7,9 +7,11 @@
 use super::{ClientId, Effect, Engine};
 use crate::command::CommandError;
 use crate::keyspace::Keyspace;
+use crate::persist::aof::rewrite::{Opened, Rewritten};
 use crate::persist::rdb::{Dataset, SaveOptions};
 use crate::persist::snapshot::{KeyDelay, Progress, SnapshotError, SnapshotFile};
 use crate::resp::ReplyBuf;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +21,10 @@ pub type SaveJob = Box<dyn FnOnce() -> SaveOutcome + Send>;
 /// What such work came to.
 pub enum SaveOutcome {
     Snapshot(Result<(), SnapshotError>),
+    /// The append-only log's next increment.
+    LogOpened(io::Result<Opened>),
+    /// The append-only log's new base.
+    LogRewritten(io::Result<Rewritten>),
 }
 
 /// What SAVE answers then; the log says more.
@@ -200,7 +206,8 @@ impl Engine {
     /// Starts a save if one is due: scheduled, or by a save point.
     pub(super) fn save_if_due(&mut self) {
         let server = &mut self.server;
-        if server.saving.is_running() || server.loading.is_some() || server.shutdown.is_some() {
+        let is_busy = server.saving.is_running() || server.aof.is_rewriting();
+        if is_busy || server.loading.is_some() || server.shutdown.is_some() {
             return;
         }
         let saving = &server.saving;
@@ -236,6 +243,8 @@ impl Engine {
     pub fn finish_save(&mut self, outcome: SaveOutcome) {
         match outcome {
             SaveOutcome::Snapshot(result) => self.finish_snapshot(result),
+            SaveOutcome::LogOpened(result) => self.finish_opening_log(result),
+            SaveOutcome::LogRewritten(result) => self.finish_rewriting_log(result),
         }
     }
 

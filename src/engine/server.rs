@@ -1,6 +1,7 @@
 //! The state that belongs to no client and no key: configuration, the command table, counters,
 //! pending effects.
 
+use super::append::{self, Rewrites};
 use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
@@ -22,6 +23,7 @@ use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
+use crate::persist::aof::{AppendLog, Place};
 use crate::persist::disk::{Disk, MemoryDisk};
 use crate::pubsub::{Registry, notify};
 use crate::structs::prng::Prng;
@@ -87,6 +89,9 @@ pub struct Server {
     pub effects: Vec<Effect>,
     pub clock: Clock,
     pub propagation: Propagation,
+    /// The append-only file.
+    pub aof: AppendLog,
+    pub rewrites: Rewrites,
     pub watched: WatchTable,
     pub waits: WaitTable,
     pub pubsub: Registry<ClientId>,
@@ -136,6 +141,11 @@ impl Server {
     pub fn new(config: Config, parts: ServerParts, prng: &mut Prng) -> Server {
         let table = Table::new();
         let used = (parts.used_memory)();
+        let place = Place {
+            directory: config.appenddirname.as_path().to_owned(),
+            prefix: config.appendfilename.to_string_lossy().into_owned(),
+        };
+        let aof = AppendLog::new(Arc::clone(&parts.disk), place);
         Server {
             stats: Stats::new(table.len()),
             table,
@@ -143,6 +153,8 @@ impl Server {
             effects: Vec::new(),
             clock: Clock::new(parts.ticks),
             propagation: Propagation::default(),
+            aof,
+            rewrites: Rewrites::default(),
             watched: WatchTable::default(),
             waits: WaitTable::default(),
             pubsub: Registry::default(),
@@ -231,6 +243,7 @@ impl Server {
         access.lfu_log_factor = config.lfu_log_factor;
         access.lfu_decay_minutes = config.lfu_decay_time;
         space.changes.observers.events = notify::collected(config.notify_keyspace_events);
+        self.aof.options = append::options(config);
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 

@@ -32,6 +32,7 @@ impl Server {
         }
         tracing::warn!("User requested shutdown...");
         self.shutdown = Some(Shutdown { options, waiting: client.into_iter().collect() });
+        self.cancel_rewrite();
         if self.saving.cancel() {
             tracing::warn!("There is a child saving an .rdb. Killing it!");
         } else {

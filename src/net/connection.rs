@@ -6,6 +6,7 @@
 //! ordinary case; the executor wakes it only when it had to stop reading, or when output is left
 //! that the socket would not take.
 
+use super::append::Holds;
 use super::stream::Stream;
 use super::{Net, limits, pool::BufferPool};
 use crate::engine::{ClientId, Prepared};
@@ -27,6 +28,10 @@ pub struct Connection {
     pub is_suspended: Cell<bool>,
     /// Ends as soon as the task is polled.
     pub is_closed: Cell<bool>,
+    /// Some of the output waits for the log.
+    pub is_held: Cell<bool>,
+    /// It has written in this turn.
+    pub has_written: Cell<bool>,
     /// The task stopped reading because requests were queued.
     pub has_paused_reading: Cell<bool>,
     /// The socket would not take all output.
@@ -48,6 +53,8 @@ pub struct Io {
     pub is_closing: bool,
     pub read_bytes: u64,
     pub written_bytes: u64,
+    /// What of the output must wait for the log.
+    pub holds: Holds,
     /// Since when the output has been over the soft limit.
     pub over_soft_limit: Option<Instant>,
 }
@@ -66,12 +73,15 @@ impl Connection {
                 is_closing: false,
                 read_bytes: 0,
                 written_bytes: 0,
+                holds: Holds::default(),
                 over_soft_limit: None,
             }),
             is_ready: Cell::new(false),
             is_dirty: Cell::new(false),
             is_suspended: Cell::new(false),
             is_closed: Cell::new(false),
+            is_held: Cell::new(false),
+            has_written: Cell::new(false),
             has_paused_reading: Cell::new(false),
             wants_write: Cell::new(false),
             waker: RefCell::new(None),

@@ -2,11 +2,12 @@
 
 use super::connection::{Connection, Io, serve};
 use super::stream::Stream;
-use super::{Net, READ_OUTPUT_UNAUTHENTICATED_MAX};
+use super::{Net, READ_OUTPUT_UNAUTHENTICATED_MAX, metrics};
 use crate::config::{Config, OutputLimit, os_reason};
 use crate::engine::session::ClientKind;
 use crate::engine::{Engine, Peer};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -21,12 +22,14 @@ use tokio::task::JoinHandle;
 /// The accept tasks; dropping it closes the sockets.
 pub struct Listeners {
     tasks: Vec<JoinHandle<()>>,
+    /// Those of the endpoint for metrics, where no client connects.
+    metrics: Vec<JoinHandle<()>>,
     unix_path: Option<PathBuf>,
 }
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        for task in &self.tasks {
+        for task in self.tasks.iter().chain(&self.metrics) {
             task.abort();
         }
         if let Some(path) = &self.unix_path {
@@ -42,7 +45,7 @@ pub struct Unopened;
 impl Listeners {
     /// Opens every address of the configuration; that may be none.
     pub fn bind(net: &Rc<Net>) -> Result<Listeners, Unopened> {
-        let mut listeners = Listeners { tasks: Vec::new(), unix_path: None };
+        let mut listeners = Listeners { tasks: Vec::new(), metrics: Vec::new(), unix_path: None };
         let engine = net.engine.borrow();
         let config = &engine.server.config;
         if config.port != 0 {
@@ -58,6 +61,13 @@ impl Listeners {
             })?;
             listeners.unix_path = Some(path.as_path().to_owned());
             listeners.tasks.push(tokio::task::spawn_local(accept_unix(Rc::clone(net), listener)));
+        }
+        if config.metrics_port != 0 {
+            let open = Rc::new(Cell::new(0));
+            for listener in bind_tcp(config, config.metrics_port)? {
+                let serve = metrics::serve(Rc::clone(net), listener, Rc::clone(&open));
+                listeners.metrics.push(tokio::task::spawn_local(serve));
+            }
         }
         Ok(listeners)
     }

@@ -4,8 +4,9 @@
 use super::Net;
 use crate::engine::Engine;
 use crate::observe::memory;
-use crate::persist::load::{Batch, LoadError};
+use crate::persist::load::{Batch, LoadError, Reading};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -22,24 +23,10 @@ pub struct NotLoaded;
 /// Loads what the data directory holds, if it holds anything.
 pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
     let started = Instant::now();
-    let Some(mut source) = begin(&mut net.engine.borrow_mut()) else { return Ok(()) };
-    let mut progress = ProgressLine { told: started };
-    let mut outcome = Ok(());
-    while let Some(batch) = source.batches.recv().await {
-        let mut engine = net.engine.borrow_mut();
-        engine.tick(net.now());
-        outcome = engine.load(batch);
-        if outcome.is_err() || net.exit_code.get().is_some() {
-            break;
-        }
-        progress.tell(&engine);
-        drop(engine);
-        tokio::task::yield_now().await;
-    }
-    drop(source.batches);
-    let read = source.reader.join().unwrap_or(Err(LoadError::CalledOff));
+    let Some(source) = begin(&mut net.engine.borrow_mut()) else { return Ok(()) };
+    let outcome = source.load(net).await;
     let mut engine = net.engine.borrow_mut();
-    match outcome.and(read) {
+    match outcome {
         Ok(_) => {
             engine.tick(net.now());
             engine.end_loading();
@@ -58,9 +45,47 @@ pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
 }
 
 /// A file that is being read.
-struct Source {
+pub struct Source {
     batches: mpsc::Receiver<Batch>,
     reader: thread::JoinHandle<Result<(), LoadError>>,
+}
+
+impl Source {
+    /// Starts reading a file on a thread of its own.
+    pub fn open(engine: &Engine, reading: Reading, path: PathBuf) -> Option<Source> {
+        let disk = Arc::clone(&engine.server.parts.disk);
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let reader = thread::Builder::new().name("loader".into()).spawn(move || {
+            memory::count_this_thread();
+            reading.read_file(&*disk, &path, &mut |batch| match sender.blocking_send(batch) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            })
+        });
+        Some(Source { batches, reader: reader.ok()? })
+    }
+
+    /// Puts in what is read; how many bytes it was.
+    pub async fn load(mut self, net: &Rc<Net>) -> Result<u64, LoadError> {
+        let mut progress = ProgressLine { told: Instant::now() };
+        let mut outcome = Ok(());
+        let mut bytes = 0;
+        while let Some(batch) = self.batches.recv().await {
+            let mut engine = net.engine.borrow_mut();
+            engine.tick(net.now());
+            bytes = batch.bytes_read;
+            outcome = engine.load(batch);
+            if outcome.is_err() || net.exit_code.get().is_some() {
+                break;
+            }
+            progress.tell(&engine);
+            drop(engine);
+            tokio::task::yield_now().await;
+        }
+        drop(self.batches);
+        let read = self.reader.join().unwrap_or(Err(LoadError::CalledOff));
+        outcome.and(read).map(|()| bytes)
+    }
 }
 
 /// Starts reading the snapshot file, unless there is none.
@@ -69,16 +94,7 @@ fn begin(engine: &mut Engine) -> Option<Source> {
     let disk = Arc::clone(&engine.server.parts.disk);
     let len = disk.len(&path).ok()?;
     engine.begin_loading(len);
-    let reading = engine.reading();
-    let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
-    let reader = thread::Builder::new().name("loader".into()).spawn(move || {
-        memory::count_this_thread();
-        reading.read_file(&*disk, &path, &mut |batch| match sender.blocking_send(batch) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        })
-    });
-    Some(Source { batches, reader: reader.ok()? })
+    Source::open(engine, engine.reading(), path)
 }
 
 /// The line that says how far loading has come.

@@ -24,7 +24,7 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 const CONNECTIONS_MAX: usize = 16;
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Serves one listening address as long as the process lives.
+/// Serves one listening address.
 pub async fn serve(net: Rc<Net>, listener: TcpListener, open: Rc<Cell<usize>>) {
     loop {
         match listener.accept().await {

@@ -5,6 +5,7 @@
 //! parses; the executor task runs after all connections that were ready, so that one turn's
 //! requests are prefetched and executed as a batch ([`turn`]).
 
+mod append;
 mod connection;
 pub mod healthcheck;
 mod jobs;
@@ -36,10 +37,16 @@ pub struct Net {
     ready: RefCell<VecDeque<Rc<Connection>>>,
     /// Connections that have used up a turn and have more to run.
     tired: RefCell<VecDeque<Rc<Connection>>>,
-    /// A turn has passed in which they were not served.
+    /// Connections that have used up a turn and may read on when new input has been looked for.
+    resting: RefCell<Vec<Rc<Connection>>>,
+    /// A turn has passed in which the tired were not served.
     tired_have_waited: Cell<bool>,
     /// Connections with output to write at the end of the turn.
     dirty: RefCell<Vec<Rc<Connection>>>,
+    /// Connections with output that waits for the log.
+    held: RefCell<Vec<Rc<Connection>>>,
+    /// What the log had released when they were last looked at.
+    released: Cell<Option<append::Release>>,
     buffers: pool::BufferPool,
     executor: Notify,
     listeners_changed: Notify,
@@ -47,6 +54,7 @@ pub struct Net {
     /// The timer's next moment may have come closer.
     deadline_moved: Notify,
     jobs: jobs::Threads,
+    syncer: append::Syncer,
     started: Instant,
     exit_code: Cell<Option<i32>>,
     exit: Notify,
@@ -81,32 +89,30 @@ fn limits(engine: &Engine, client: ClientId) -> Limits {
     }
 }
 
-/// Tasks that run before the runtime looks for new input though others are ready. A connection with
-/// long commands and the executor take turns; with tokio's 61 thirty of these commands ran before
-/// anybody else was heard.
-const TASKS_BETWEEN_POLLS: u32 = 4;
-
 /// Serves until a shutdown; the process's exit code.
 pub fn serve(engine: Engine) -> std::io::Result<i32> {
     let options = tokio::runtime::LocalOptions::default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .event_interval(TASKS_BETWEEN_POLLS)
-        .enable_all()
-        .build_local(options)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
     let (jobs, finished) = jobs::Threads::start()?;
+    let (syncer, syncs) = append::Syncer::start()?;
     let net = Rc::new(Net {
         engine: RefCell::new(engine),
         connections: RefCell::default(),
         ready: RefCell::default(),
         tired: RefCell::default(),
+        resting: RefCell::default(),
         tired_have_waited: Cell::new(false),
         dirty: RefCell::default(),
+        held: RefCell::default(),
+        released: Cell::new(None),
         buffers: pool::BufferPool::default(),
         executor: Notify::new(),
         listeners_changed: Notify::new(),
         listen_changes: RefCell::default(),
         deadline_moved: Notify::new(),
         jobs,
+        syncer,
         started: Instant::now(),
         exit_code: Cell::new(None),
         exit: Notify::new(),
@@ -119,43 +125,35 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
             return Ok(1);
         }
         let listening = listeners.kinds();
-        if net.serve_metrics().is_err() {
-            return Ok(1);
-        }
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
+        tokio::task::spawn_local(append::collect(Rc::clone(&net), syncs));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
-        if loader::load(&net).await.is_err() {
+        let loads_log = net.engine.borrow().server.config.appendonly;
+        let is_loaded = match loads_log {
+            true => append::load(&net).await.is_ok(),
+            false => {
+                let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();
+                has_manifest && loader::load(&net).await.is_ok()
+            }
+        };
+        if !is_loaded {
             return Ok(net.exit_code.get().unwrap_or(1));
         }
         for kind in listening {
             tracing::info!("Ready to accept connections {kind}");
         }
         net.exit.notified().await;
+        net.engine.borrow_mut().close_log();
         turn::flush_everything(&net);
         Ok(net.exit_code.get().unwrap_or(0))
     })
 }
 
 impl Net {
-    /// Opens the endpoint for metrics, if there is to be one.
-    fn serve_metrics(self: &Rc<Self>) -> Result<(), listener::Unopened> {
-        let engine = self.engine.borrow();
-        let port = engine.server.config.metrics_port;
-        if port == 0 {
-            return Ok(());
-        }
-        let open = Rc::new(Cell::new(0));
-        for listener in listener::bind_tcp(&engine.server.config, port)? {
-            let serve = metrics::serve(Rc::clone(self), listener, Rc::clone(&open));
-            tokio::task::spawn_local(serve);
-        }
-        Ok(())
-    }
-
     /// Gives the connection's requests their turn.
     fn mark_ready(&self, connection: &Rc<Connection>) {
         if !connection.is_ready.replace(true) {
@@ -203,6 +201,7 @@ impl Net {
     /// The connection has ended: its client is gone.
     fn forget(&self, connection: &Rc<Connection>) {
         connection.is_closed.set(true);
+        append::let_go(self, connection);
         self.connections.borrow_mut()[connection.client.slot()] = None;
         let mut engine = self.engine.borrow_mut();
         engine.disconnect(connection.client);

@@ -56,6 +56,7 @@ fn evict_some(net: &Rc<Net>) -> bool {
     engine.tick(net.now());
     engine.server.eviction.freed_garbage_bytes = net.jobs.freed_bytes();
     let more = engine.evict_more();
+    engine.end_turn();
     turn::carry_out(net, &mut engine);
     more
 }
@@ -71,6 +72,7 @@ fn next_deadline(net: &Net) -> Option<Instant> {
     let waits = [
         expiry.map(|at_ms| at_ms.saturating_sub(now.unix_us / 1000) + 1),
         engine.server.pause.until_ms().map(|at_ms| at_ms.saturating_sub(now.mono_us / 1000) + 1),
+        engine.next_sync_us().map(|at_us| at_us.saturating_sub(now.mono_us).div_ceil(1000)),
         engine.server.waits.earliest_deadline_ms().map(|at_ms| ms_until(at_ms, now.mono_us)),
     ];
     let wait_ms = waits.into_iter().flatten().min()?;

@@ -7,7 +7,7 @@
 //! turn, after new input has been looked for, so that no client's pipeline keeps others out.
 
 use super::connection::{Connection, Io};
-use super::{Net, limits};
+use super::{Net, append, limits};
 use crate::engine::{ClientId, Effect, Engine, Verdict};
 use crate::resp::ReplyBuf;
 use crate::structs::SharedBytes;
@@ -24,8 +24,21 @@ const TURN_MAX: Duration = Duration::from_millis(1);
 pub async fn executor(net: Rc<Net>) {
     loop {
         net.executor.notified().await;
-        while turn(&net) {
+        loop {
+            let is_left = turn(&net);
+            if !is_left && net.resting.borrow().is_empty() {
+                break;
+            }
+            // The runtime looks for new input before it comes back here. Otherwise it would do so
+            // only once in sixty tasks, as long as a connection with long commands and this task
+            // make each other ready.
             tokio::task::yield_now().await;
+            for connection in net.resting.borrow_mut().drain(..) {
+                connection.wake();
+            }
+            if !is_left {
+                break;
+            }
         }
     }
 }
@@ -52,6 +65,8 @@ fn turn(net: &Rc<Net>) -> bool {
     engine.end_turn();
     carry_out(net, &mut engine);
     let left = !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
+    append::mark_output(net, &engine);
+    append::release_held(net, &engine);
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
@@ -157,6 +172,7 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
         session.last_active_ms = mono_ms;
         session.io.read_bytes_total = connection.io.borrow().read_bytes;
     }
+    let recorded = engine.server.propagation.position();
     let mut at = 0;
     while at < count && !connection.is_closed.get() && !(at > 0 && is_out_of_time(engine)) {
         let verdict = run_until_effect(net, engine, connection, &mut at, count);
@@ -176,6 +192,9 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
             }
             Verdict::Dropped => connection.close(),
         }
+    }
+    if engine.server.propagation.position() != recorded {
+        connection.has_written.set(true);
     }
     finish_batch(net, engine, connection);
 }
@@ -233,7 +252,11 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
             net.mark_ready(connection);
         }
     } else if connection.has_paused_reading.take() {
-        connection.wake();
+        if is_out_of_time(engine) {
+            net.resting.borrow_mut().push(Rc::clone(connection));
+        } else {
+            connection.wake();
+        }
     }
     if !io.out.is_empty() || io.is_closing {
         net.mark_dirty(connection);
@@ -285,6 +308,10 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
         Effect::Push { client, bytes } => {
             if let Some(connection) = net.connection(client) {
                 connection.io.borrow_mut().out.append(bytes);
+                // It may tell of what somebody else has just written.
+                if !engine.server.propagation.bytes().is_empty() {
+                    connection.has_written.set(true);
+                }
                 net.mark_dirty(&connection);
             }
         }
@@ -303,6 +330,8 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
         }
         Effect::WakeTimer => net.deadline_moved.notify_one(),
         Effect::Run { client, job } => net.jobs.run(client, job),
+        Effect::ReloadLog { client } => engine.reload_log(client),
+        Effect::Sync(request) => net.syncer.sync(request),
         Effect::Save(job) => net.jobs.save(job),
         Effect::Free(garbage) => net.jobs.free(garbage),
         Effect::Sleep(duration) => {
@@ -383,6 +412,9 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
         super::listener::check_output_limit(engine, connection, io);
     }
+    let free = append::free_output(engine, io);
+    share = share.min(free);
+    let before = io.written_bytes;
     while !io.out.is_empty() && share > 0 && !connection.is_closed.get() {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let filled = io.out.slices(&mut slices, share);
@@ -402,7 +434,12 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     if let Some(session) = engine.clients.get_mut(connection.client) {
         session.io.written_bytes_total = io.written_bytes;
     }
-    connection.wants_write.set(is_left);
+    let is_held = is_left && io.written_bytes - before == free as u64;
+    connection.wants_write.set(is_left && !is_held);
+    if is_held {
+        leave_figures(engine, connection.client, io);
+        return append::hold(net, connection);
+    }
     if is_left {
         leave_figures(engine, connection.client, io);
         // Always, not only the first time: the task asks for the next writability when it is

@@ -5,6 +5,7 @@
 //! threads of their own. [`disk`] is the only way to the files; [`rdb`] knows the snapshot format
 //! and works over any reader or writer.
 
+pub mod aof;
 pub mod commands;
 pub mod crc64;
 pub mod disk;

@@ -1,5 +1,6 @@
 //! The wire protocol: requests in, replies out.
 
+pub mod command;
 pub mod frame;
 pub mod reply;
 pub mod request;

@@ -222,6 +222,13 @@ impl OwnedRequest {
         }
     }
 
+    /// Forgets the arguments but keeps their memory, for the next request.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.shared.clear();
+        self.spans.clear();
+    }
+
     /// Appends an argument.
     pub fn push(&mut self, arg: &[u8]) {
         if u32::try_from(arg.len()).is_err() {

@@ -247,6 +247,15 @@ fn prometheus_reads_the_endpoint() {
         let (head, _) = fetch(metrics_port, request);
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
     }
+    // It can move, and be closed.
+    let moved_port = free_port();
+    assert_eq!(text(&server.connect().run(&format!("CONFIG SET metrics-port {moved_port}"))), "OK");
+    let (head, _) = fetch(moved_port, "GET /metrics HTTP/1.1\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    assert_eq!(
+        text(&server.connect().run(&format!("CONFIG SET metrics-port {metrics_port}"))),
+        "OK"
+    );
     // Scrapers that say nothing keep nobody out of the server itself.
     let _silent: Vec<Client> =
         (0..20).map(|_| Client::connect(metrics_port).expect("the kernel accepts")).collect();

@@ -169,6 +169,8 @@ impl Local {
                 let reply = job();
                 self.engine.finish_job(client, reply);
             }
+            Effect::ReloadLog { client } => self.engine.reload_log(client),
+            Effect::Sync(request) => self.engine.finish_sync(request.run()),
             Effect::Save(job) => {
                 let outcome = job();
                 self.engine.finish_save(outcome);

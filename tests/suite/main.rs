@@ -3,15 +3,18 @@
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
 //! and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers` what
-//! listening clients do to a server, `persistence` what outlives one, `rdb` that values move to a
-//! real Redis and back, `exporters` what monitoring tools read, `queue` and `workers` that jobs are
-//! done once, `interop` that the public tools work, `differential` that random commands get Redis's
-//! replies, `tidy` the shape of the source itself, `compatibility` that the generated document is
-//! fresh.
+//! listening clients do to a server, `persistence` and `append` what outlives one, `rdb` that
+//! values move to a real Redis and back, `exporters` what monitoring tools read, `queue` and
+//! `workers` that jobs are done once, `interop` that the public tools work, `differential` that
+//! random commands get Redis's replies, `tidy` the shape of the source itself, `compatibility`
+//! that the generated document is fresh, `crash` that no fault of the disk (`sim_disk`) breaks
+//! what the append-only log promises.
 
 mod answer;
+mod append;
 mod client;
 mod compatibility;
+mod crash;
 mod differential;
 mod exporters;
 mod interop;
@@ -25,6 +28,7 @@ mod queue;
 mod rdb;
 mod server;
 mod shape;
+mod sim_disk;
 mod subscribers;
 mod tcp;
 mod tidy;

@@ -62,10 +62,15 @@ impl Server {
         (0..10).find_map(|_| start()).expect("the server starts")
     }
 
-    /// Ends the server and starts it anew with the file as it is now.
-    pub fn restart(mut self) -> Server {
+    /// Ends the process as nobody could foresee.
+    pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Ends the server and starts it anew with the file as it is now.
+    pub fn restart(mut self) -> Server {
+        self.kill();
         let directory = std::mem::take(&mut self.directory);
         Server::from_file(self.port, directory).expect("the server starts again")
     }

@@ -8,6 +8,7 @@ mod reload;
 use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
 use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
+use crate::engine::session::Suspension;
 use crate::engine::{Cx, Effect};
 use crate::keyspace::digest::{self, Digest};
 use crate::keyspace::{Entry, Expiry, Key, NewValue};
@@ -49,6 +50,13 @@ const ANY: usize = usize::MAX;
 
 static ROWS: &[Row] = &[
     Row {
+        name: "aof-flush-sleep",
+        syntax: " <microsec>",
+        doc: "Rests before each write of the append-only file.",
+        args: 1..=1,
+        run: aof_flush_sleep,
+    },
+    Row {
         name: "change-repl-id",
         syntax: "",
         doc: "Takes another replication id.",
@@ -89,6 +97,13 @@ static ROWS: &[Row] = &[
         doc: "Is there for clients that know it from a Redis on Java; does nothing.",
         args: 0..=0,
         run: nothing,
+    },
+    Row {
+        name: "loadaof",
+        syntax: "",
+        doc: "Loads the append-only file anew, in place of the dataset.",
+        args: 0..=0,
+        run: loadaof,
     },
     Row { name: "log", syntax: " <text>", doc: "Writes a line to the log.", args: 1..=1, run: log },
     Row {
@@ -409,9 +424,28 @@ fn set_active_expire(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
+fn aof_flush_sleep(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let us = args.integer();
+    args.done()?;
+    cx.server.aof.write_delay = Duration::from_micros(u64::try_from(us).unwrap_or(0));
+    cx.reply.ok();
+    Ok(())
+}
+
 fn set_skip_checksum_validation(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.server.skips_checksums = args.bytes().first().is_some_and(|digit| *digit != b'0');
     cx.reply.ok();
+    Ok(())
+}
+
+fn loadaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    if cx.in_transaction {
+        return Err(CommandError::Fixed("ERR DEBUG LOADAOF is not for transactions"));
+    }
+    let client = cx.client;
+    cx.session_mut().suspension = Some(Suspension::Job);
+    cx.effect(Effect::ReloadLog { client });
     Ok(())
 }
 

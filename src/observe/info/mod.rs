@@ -81,13 +81,13 @@ enum Lines {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Shown {
     /// when no section is asked for, and by `all` and `everything`.
-    ByDefault,
+    Usually,
     /// by `all` and `everything`.
-    ByAll,
+    InAll,
     /// by `everything`: Redis has no such section.
-    ByEverything,
+    InEverything,
     /// by nothing else.
-    ByName,
+    IfNamed,
 }
 
 pub struct Section {
@@ -101,32 +101,32 @@ const fn section(title: &'static str, shown: Shown, lines: Lines) -> Section {
 }
 
 static SECTIONS: &[Section] = &[
-    section("Server", Shown::ByDefault, Lines::Fields(server::SERVER)),
-    section("Clients", Shown::ByDefault, Lines::Fields(activity::CLIENTS)),
-    section("Memory", Shown::ByDefault, Lines::Fields(memory::MEMORY)),
-    section("Persistence", Shown::ByDefault, Lines::Fields(persistence::PERSISTENCE)),
-    section("Stats", Shown::ByDefault, Lines::Fields(activity::STATS)),
-    section("Replication", Shown::ByDefault, Lines::Fields(server::REPLICATION)),
-    section("CPU", Shown::ByDefault, Lines::Fields(server::CPU)),
-    section("Modules", Shown::ByDefault, Lines::Fields(&[])),
-    section("Commandstats", Shown::ByAll, Lines::Listed(activity::commands)),
-    section("Errorstats", Shown::ByDefault, Lines::Listed(activity::errors)),
-    section("Latencystats", Shown::ByAll, Lines::Listed(activity::latencies)),
-    section("Cluster", Shown::ByDefault, Lines::Fields(server::CLUSTER)),
-    section("Keyspace", Shown::ByDefault, Lines::Listed(activity::databases)),
-    section("Debug", Shown::ByName, Lines::Fields(activity::DEBUG)),
-    section("Hotkeys", Shown::ByEverything, Lines::Listed(hot_keys::lines)),
+    section("Server", Shown::Usually, Lines::Fields(server::SERVER)),
+    section("Clients", Shown::Usually, Lines::Fields(activity::CLIENTS)),
+    section("Memory", Shown::Usually, Lines::Fields(memory::MEMORY)),
+    section("Persistence", Shown::Usually, Lines::Fields(persistence::PERSISTENCE)),
+    section("Stats", Shown::Usually, Lines::Fields(activity::STATS)),
+    section("Replication", Shown::Usually, Lines::Fields(server::REPLICATION)),
+    section("CPU", Shown::Usually, Lines::Fields(server::CPU)),
+    section("Modules", Shown::Usually, Lines::Fields(&[])),
+    section("Commandstats", Shown::InAll, Lines::Listed(activity::commands)),
+    section("Errorstats", Shown::Usually, Lines::Listed(activity::errors)),
+    section("Latencystats", Shown::InAll, Lines::Listed(activity::latencies)),
+    section("Cluster", Shown::Usually, Lines::Fields(server::CLUSTER)),
+    section("Keyspace", Shown::Usually, Lines::Listed(activity::databases)),
+    section("Debug", Shown::IfNamed, Lines::Fields(activity::DEBUG)),
+    section("Hotkeys", Shown::InEverything, Lines::Listed(hot_keys::lines)),
 ];
 
 /// The sections that were asked for, in their own order; none means the default ones.
 pub fn report(view: &View<'_>, asked: &[&[u8]]) -> String {
     let names = |word: &str| asked.iter().any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
     let widest = if names("everything") {
-        Some(Shown::ByEverything)
+        Some(Shown::InEverything)
     } else if names("all") {
-        Some(Shown::ByAll)
+        Some(Shown::InAll)
     } else {
-        (asked.is_empty() || names("default")).then_some(Shown::ByDefault)
+        (asked.is_empty() || names("default")).then_some(Shown::Usually)
     };
     let mut text = String::with_capacity(8 * 1024);
     for section in SECTIONS {

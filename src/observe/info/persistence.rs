@@ -1,6 +1,7 @@
 //! The section about files: loading, snapshots, the append-only file.
 
 use super::{Field, View, field, optional, zero};
+use crate::engine::Server;
 use crate::engine::loading::Loading;
 
 pub static PERSISTENCE: &[Field] = &[
@@ -31,18 +32,34 @@ pub static PERSISTENCE: &[Field] = &[
     zero("rdb_last_cow_size"),
     field("rdb_last_load_keys_expired", |view| view.server.last_load.keys_expired.to_string()),
     field("rdb_last_load_keys_loaded", |view| view.server.last_load.keys_loaded.to_string()),
-    zero("aof_enabled"),
-    zero("aof_rewrite_in_progress"),
-    zero("aof_rewrite_scheduled"),
-    field("aof_last_rewrite_time_sec", |_| "-1".to_owned()),
-    field("aof_current_rewrite_time_sec", |_| "-1".to_owned()),
-    field("aof_last_bgrewrite_status", |_| "ok".to_owned()),
-    zero("aof_rewrites"),
-    zero("aof_rewrites_consecutive_failures"),
-    field("aof_last_write_status", |_| "ok".to_owned()),
+    field("aof_enabled", |view| flag(view.server.aof.is_on())),
+    field("aof_rewrite_in_progress", |view| flag(view.server.aof.is_rewriting())),
+    field("aof_rewrite_scheduled", |view| flag(view.server.rewrites.is_scheduled)),
+    field("aof_last_rewrite_time_sec", |view| or_minus_one(view.server.rewrites.last_seconds)),
+    field("aof_current_rewrite_time_sec", |view| or_minus_one(view.server.rewrite_seconds())),
+    field("aof_last_bgrewrite_status", |view| status(!view.server.rewrites.last_failed)),
+    field("aof_rewrites", |view| view.server.rewrites.total.to_string()),
+    field("aof_rewrites_consecutive_failures", |view| {
+        view.server.rewrites.consecutive_failures.to_string()
+    }),
+    field("aof_last_write_status", |view| status(!view.server.aof.has_fault())),
     zero("aof_last_cow_size"),
     zero("module_fork_in_progress"),
     zero("module_fork_last_cow_size"),
+    optional("aof_current_size", |view| if_on(view, |server| server.aof.size_bytes())),
+    optional("aof_base_size", |view| if_on(view, |server| server.rewrites.base_size_bytes)),
+    optional("aof_pending_rewrite", |view| {
+        if_on(view, |server| u64::from(server.rewrites.is_scheduled))
+    }),
+    optional("aof_buffer_length", |view| if_on(view, |server| server.aof.buffered_bytes() as u64)),
+    optional("aof_pending_bio_fsync", |view| {
+        if_on(view, |server| u64::from(server.aof.is_syncing()))
+    }),
+    optional("aof_delayed_fsync", |view| if_on(view, |server| server.aof.delayed_syncs)),
+    // Ours: how much a loss of power would cost now.
+    optional("aof_unsynced_ms", |view| {
+        if_on(view, |server| server.aof.unsynced_us(server.moment()) / 1000)
+    }),
     optional("loading_start_time", |view| {
         loading(view, |loading| loading.started_unix_seconds.to_string())
     }),
@@ -63,6 +80,14 @@ pub static PERSISTENCE: &[Field] = &[
         loading(view, |loading| loading.eta_seconds(now).to_string())
     }),
 ];
+
+fn flag(is_set: bool) -> String {
+    u8::from(is_set).to_string()
+}
+
+fn if_on(view: &View<'_>, print: impl Fn(&Server) -> u64) -> Option<String> {
+    view.server.aof.is_on().then(|| print(view.server).to_string())
+}
 
 fn status(is_good: bool) -> String {
     if is_good { "ok" } else { "err" }.to_owned()

@@ -59,9 +59,7 @@ pub(super) static BGSAVE: Command = Command {
 
 fn bgsave(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let cancels = args.option("cancel");
-    if !cancels {
-        args.option("schedule");
-    }
+    let schedules = !cancels && args.option("schedule");
     if !args.is_empty() {
         return Err(CommandError::Syntax);
     }
@@ -71,8 +69,14 @@ fn bgsave(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if cx.server.saving.is_running() {
         return Err(IN_PROGRESS);
     }
+    if cx.server.aof.is_rewriting() && !schedules {
+        return Err(CommandError::Fixed(
+            "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE \
+             SCHEDULE in order to schedule a BGSAVE whenever possible.",
+        ));
+    }
     // A transaction is saved whole or not at all.
-    if cx.in_transaction {
+    if cx.in_transaction || cx.server.aof.is_rewriting() {
         cx.server.saving.is_scheduled = true;
         cx.reply.simple(b"Background saving scheduled");
         return Ok(());

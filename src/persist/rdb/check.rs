@@ -35,7 +35,7 @@ pub fn check_file(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
     writeln!(out, "[offset 0] Checking RDB file {}", path.display())?;
     let opened = std::fs::File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
     match opened {
-        Ok((len, file)) => check(file, Some(len), out),
+        Ok((len, file)) => Ok(check(file, Some(len), out)?.is_some()),
         Err(error) => {
             writeln!(out, "Cannot open file {}: {error}", path.display())?;
             Ok(false)
@@ -43,7 +43,12 @@ pub fn check_file(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
     }
 }
 
-fn check(file: impl Read + Send, len: Option<u64>, out: &mut dyn Write) -> io::Result<bool> {
+/// Checks the snapshot at the front of a file; how many bytes it has, if it is fine.
+pub fn check_front(file: impl Read + Send, out: &mut dyn Write) -> io::Result<Option<u64>> {
+    check(file, None, out)
+}
+
+fn check(file: impl Read + Send, len: Option<u64>, out: &mut dyn Write) -> io::Result<Option<u64>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let options = LoadOptions {
         now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
@@ -58,7 +63,7 @@ fn check(file: impl Read + Send, len: Option<u64>, out: &mut dyn Write) -> io::R
             Ok(None) => break,
             Err(error) => {
                 report(&error, &loader, out)?;
-                return Ok(false);
+                return Ok(None);
             }
         }
     }
@@ -71,7 +76,7 @@ fn check(file: impl Read + Send, len: Option<u64>, out: &mut dyn Write) -> io::R
     }
     writeln!(out, "[offset {position}] \\o/ RDB looks OK! \\o/")?;
     tell_counts(&loader, out)?;
-    Ok(true)
+    Ok(Some(position))
 }
 
 fn tell(record: &Record, position: u64, out: &mut dyn Write) -> io::Result<()> {

@@ -11,7 +11,7 @@
 //!
 //! docs/formats.md describes what is written, read and refused.
 
-mod check;
+pub mod check;
 mod decode;
 mod encode;
 mod error;

@@ -1,0 +1,485 @@
+//! The append-only log as part of the engine: what a turn hands over, rewrites, the gates.
+//!
+//! The log itself is a state machine of the room for persistence; here it meets the write stream,
+//! the configuration and the keyspace. A turn's bytes are appended and written when the turn
+//! ends; the dataset is photographed between turns, so that a base and the increment behind it
+//! meet at a command's end. What takes long leaves as effects: syncs, and the two jobs of a
+//! rewrite (open the next increment; write the base), whose outcomes come back by
+//! [`Engine::finish_sync`] and [`Engine::finish_save`].
+
+use super::saving::SaveOutcome;
+use super::{ClientId, Effect, Engine, Server};
+use crate::command::CommandError;
+use crate::config::Config;
+use crate::keyspace::Keyspace;
+use crate::persist::aof::rewrite::{self, BaseJob, Opened, Rewritten, WriteBase};
+use crate::persist::aof::{BaseForm, Mode, Moment, Options, SyncOutcome, commands};
+use crate::persist::rdb::{self, SaveError, SaveOptions};
+use crate::persist::snapshot::KeyDelay;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// So many rewrites in a row may fail before the next one has to wait.
+const FAILURES_MAX: u64 = 3;
+const DELAY_MINUTES_MAX: u64 = 60;
+/// A rewrite without which no write is taken is tried again after this.
+const URGENT_DELAY_US: u64 = 1_000_000;
+
+/// Rewrites of the log: what is planned, what runs, how the last ones went.
+pub struct Rewrites {
+    pub is_scheduled: bool,
+    started_us: Option<u64>,
+    pub last_seconds: Option<u64>,
+    pub last_failed: bool,
+    pub total: u64,
+    pub consecutive_failures: u64,
+    delay_minutes: u64,
+    next_try_us: Option<u64>,
+    /// The log's size after the last rewrite, or at the start.
+    pub base_size_bytes: u64,
+    is_cancelled: Arc<AtomicBool>,
+    /// The form of the running rewrite's base.
+    form: BaseForm,
+    /// What will write the base of the moment at which the next increment began.
+    base: Option<WriteBase>,
+    /// Clients whose writes wait for a slow disk.
+    delayed: Vec<ClientId>,
+}
+
+impl Default for Rewrites {
+    fn default() -> Self {
+        Rewrites {
+            is_scheduled: false,
+            started_us: None,
+            last_seconds: None,
+            last_failed: false,
+            total: 0,
+            consecutive_failures: 0,
+            delay_minutes: 0,
+            next_try_us: None,
+            base_size_bytes: 0,
+            is_cancelled: Arc::default(),
+            form: BaseForm::Rdb,
+            base: None,
+            delayed: Vec::new(),
+        }
+    }
+}
+
+/// What the directives ask of the log.
+pub fn options(config: &Config) -> Options {
+    Options {
+        policy: config.appendfsync,
+        timestamps: config.aof_timestamp_enabled,
+        checksums: config.aof_checksum,
+        keeps_history: config.aof_disable_auto_gc,
+        base_form: base_form(config),
+        syncs_in_steps: config.aof_rewrite_incremental_fsync,
+        no_sync_during_saves: config.no_appendfsync_on_rewrite,
+    }
+}
+
+fn base_form(config: &Config) -> BaseForm {
+    if config.aof_use_rdb_preamble { BaseForm::Rdb } else { BaseForm::Commands }
+}
+
+impl Server {
+    pub fn moment(&self) -> Moment {
+        let now = self.clock.now();
+        Moment { mono_us: now.mono_us, unix_seconds: now.unix_us / 1_000_000 }
+    }
+
+    /// Begins to record what commands change, or stops, as somebody replays it or nobody does.
+    pub fn follow_readers(&mut self, space: &mut Keyspace) {
+        let is_read = self.aof.is_on();
+        if self.propagation.is_active() != is_read {
+            self.propagation.set_active(is_read);
+            space.changes.observers.propagation = is_read;
+        }
+    }
+
+    /// Switches the log on or off, as the configuration says now. Switched on, it begins with a
+    /// rewrite; `may_begin` says whether that may be at once.
+    pub fn switch_log(&mut self, space: &mut Keyspace, may_begin: bool) {
+        if self.config.appendonly == self.aof.is_on() {
+            return;
+        }
+        if self.config.appendonly {
+            self.aof.wait_for_base();
+            if !may_begin || self.is_writing_files() {
+                self.rewrites.is_scheduled = true;
+                let when = match may_begin {
+                    true => "but there is already another background operation",
+                    false => "during a transaction",
+                };
+                tracing::info!(
+                    "AOF was enabled {when}. An AOF background was scheduled to start when \
+                     possible."
+                );
+            } else {
+                self.begin_rewrite();
+            }
+        } else {
+            if std::mem::take(&mut self.rewrites.is_scheduled) {
+                tracing::info!(
+                    "AOF was disabled but there is a scheduled AOF background, cancel it."
+                );
+            }
+            if self.aof.is_rewriting() {
+                let pid = self.parts.process_id;
+                tracing::info!("Killing running AOF rewrite child: {pid}");
+            }
+            self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
+            self.rewrites.base = None;
+            let now = self.moment();
+            if let Some(request) = self.aof.stop(now) {
+                self.effects.push(Effect::Sync(request));
+            }
+        }
+        self.follow_readers(space);
+    }
+
+    /// Deletes the history that had been kept, when it is not to be kept any more.
+    pub fn drop_history(&mut self) {
+        if !self.config.aof_disable_auto_gc && !self.is_writing_files() {
+            let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
+            rewrite::delete_history(&*disk, &place, &mut self.aof.manifest);
+        }
+    }
+
+    /// Starts a rewrite of the log; false if it cannot be now.
+    pub fn begin_rewrite(&mut self) -> bool {
+        let Some(kind) = self.aof.begin_rewrite() else { return false };
+        let now = self.moment();
+        self.rewrites.is_scheduled = false;
+        self.rewrites.started_us = Some(now.mono_us);
+        self.rewrites.total += 1;
+        self.rewrites.is_cancelled = Arc::default();
+        self.rewrites.form = self.aof.options.base_form;
+        let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
+        let manifest = self.aof.manifest.clone();
+        let job = move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind));
+        self.effects.push(Effect::Save(Box::new(job)));
+        tracing::info!(
+            "Background append only file rewriting started by pid {}",
+            self.parts.process_id
+        );
+        true
+    }
+
+    /// What writes the dataset as it is now, in the form of the next base.
+    pub fn base_of(&self, space: &Keyspace, form: BaseForm) -> WriteBase {
+        let is_cancelled = Arc::clone(&self.rewrites.is_cancelled);
+        let is_to_stop = move || is_cancelled.load(Ordering::Relaxed);
+        let mut dataset = self.dataset(space);
+        let delay = KeyDelay(self.config.rdb_key_save_delay);
+        if form == BaseForm::Commands {
+            let dataset = commands::Dataset {
+                dbs: dataset.dbs,
+                timestamp: self.aof.options.timestamps.then(|| self.clock.unix_seconds()),
+            };
+            return Box::new(move |out, watch| {
+                let mut watch = |keys| {
+                    delay.wait(keys, &is_to_stop);
+                    watch(keys)
+                };
+                commands::write(&dataset, out, &mut watch)
+            });
+        }
+        for (name, value) in &mut dataset.aux {
+            if &**name == "aof-base" {
+                *value = b"1".to_vec();
+            }
+        }
+        let options = SaveOptions::of(&self.config, &space.access);
+        Box::new(move |out, watch| {
+            let mut watch = |keys| {
+                delay.wait(keys, &is_to_stop);
+                watch(keys)
+            };
+            match rdb::write(&dataset, &options, out, &mut watch) {
+                Ok(_) => Ok(()),
+                Err(SaveError::Io(error)) => Err(error),
+                Err(SaveError::CalledOff) => Err(io::Error::other("cancelled")),
+            }
+        })
+    }
+
+    /// Has the base written for which the old increment is durable.
+    fn write_base(&mut self) {
+        let Some(kind) = self.aof.may_write_base() else { return };
+        let Some(write) = self.rewrites.base.take() else { return };
+        let options = self.aof.options;
+        let job = BaseJob {
+            disk: Arc::clone(&self.aof.disk),
+            place: self.aof.place.clone(),
+            manifest: self.aof.manifest.clone(),
+            kind,
+            form: self.rewrites.form,
+            process_id: self.parts.process_id,
+            syncs_in_steps: options.syncs_in_steps,
+            keeps_history: options.keeps_history,
+            write,
+            is_cancelled: Arc::clone(&self.rewrites.is_cancelled),
+        };
+        self.effects.push(Effect::Save(Box::new(move || SaveOutcome::LogRewritten(job.run()))));
+    }
+
+    /// Whether the thread that saves has something to do.
+    pub fn is_writing_files(&self) -> bool {
+        self.saving.is_running() || self.rewrites.started_us.is_some()
+    }
+
+    /// Ends a running rewrite as soon as it notices: the server ends.
+    pub fn cancel_rewrite(&mut self) {
+        if self.aof.is_rewriting() {
+            tracing::warn!("There is a child rewriting the AOF. Killing it!");
+        }
+        self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
+    }
+
+    fn end_rewrite(&mut self, failed: bool) {
+        let now = self.moment();
+        let rewrites = &mut self.rewrites;
+        let started_us = rewrites.started_us.take().unwrap_or(now.mono_us);
+        rewrites.last_seconds = Some((now.mono_us - started_us) / 1_000_000);
+        rewrites.last_failed = failed;
+        rewrites.base = None;
+        if failed {
+            rewrites.consecutive_failures += 1;
+            rewrites.next_try_us = Some(now.mono_us + URGENT_DELAY_US);
+            tracing::warn!("Background AOF rewrite terminated with error");
+        } else {
+            rewrites.consecutive_failures = 0;
+            rewrites.delay_minutes = 0;
+            rewrites.next_try_us = None;
+        }
+    }
+
+    /// How long the running rewrite has been running.
+    pub fn rewrite_seconds(&self) -> Option<u64> {
+        let now_us = self.clock.now().mono_us;
+        self.rewrites.started_us.map(|at| now_us.saturating_sub(at) / 1_000_000)
+    }
+
+    /// Whether rewrites that nobody waits for must wait, because too many have failed.
+    fn is_rewrite_limited(&mut self) -> bool {
+        let now_us = self.clock.now().mono_us;
+        let rewrites = &mut self.rewrites;
+        if rewrites.consecutive_failures < FAILURES_MAX {
+            rewrites.delay_minutes = 0;
+            return false;
+        }
+        match rewrites.next_try_us {
+            Some(at) if rewrites.delay_minutes > 0 => {
+                if now_us >= at {
+                    rewrites.next_try_us = None;
+                }
+                now_us < at
+            }
+            _ => {
+                let minutes = (rewrites.delay_minutes * 2).clamp(1, DELAY_MINUTES_MAX);
+                rewrites.delay_minutes = minutes;
+                rewrites.next_try_us = Some(now_us + minutes * 60_000_000);
+                tracing::warn!(
+                    "Background AOF rewrite has repeatedly failed and triggered the limit, will \
+                     retry in {minutes} minutes"
+                );
+                true
+            }
+        }
+    }
+
+    /// Growth in percent since the last rewrite, if the log is so big that it matters.
+    fn log_growth(&self) -> Option<u64> {
+        let size = self.aof.size_bytes();
+        let percentage = u64::from(self.config.auto_aof_rewrite_percentage);
+        if percentage == 0 || size <= self.config.auto_aof_rewrite_min_size {
+            return None;
+        }
+        let base = self.rewrites.base_size_bytes.max(1);
+        let growth = size.saturating_mul(100) / base;
+        growth.checked_sub(100).filter(|growth| *growth >= percentage)
+    }
+
+    /// Starts the rewrite that is due.
+    fn begin_due_rewrite(&mut self) {
+        if self.rewrites.started_us.is_some() && !self.aof.is_rewriting() {
+            // The log gave it up between two jobs.
+            self.end_rewrite(true);
+        }
+        if self.is_writing_files() || self.aof.is_rewriting() || self.shutdown.is_some() {
+            return;
+        }
+        if self.aof.wants_rewrite() {
+            let now_us = self.clock.now().mono_us;
+            if self.rewrites.next_try_us.is_none_or(|at| now_us >= at) {
+                self.begin_rewrite();
+            }
+        } else if self.rewrites.is_scheduled {
+            if !self.is_rewrite_limited() {
+                self.begin_rewrite();
+            }
+        } else if self.aof.mode() == Mode::On
+            && let Some(growth) = self.log_growth()
+            && !self.is_rewrite_limited()
+        {
+            tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
+            self.begin_rewrite();
+        }
+    }
+
+    /// The gate for writes: refused while the log cannot take them.
+    pub fn log_takes_writes(&self) -> Result<(), CommandError> {
+        match self.aof.refusal() {
+            None => Ok(()),
+            Some(reason) => {
+                let text = format!("MISCONF Errors writing to the AOF file: {reason}");
+                Err(CommandError::Bytes(text.into_bytes().into_boxed_slice()))
+            }
+        }
+    }
+
+    /// The gate for writes: they wait while the disk is two seconds behind.
+    pub fn log_delays(&mut self, client: ClientId) -> bool {
+        let now = self.moment();
+        let delays = self.aof.delays_writes(now);
+        if delays {
+            self.rewrites.delayed.push(client);
+        }
+        delays
+    }
+}
+
+impl Engine {
+    /// A turn ends: its writes go to the log.
+    pub fn hand_over_log(&mut self) {
+        if self.server.aof.is_on() {
+            let now = self.server.moment();
+            let server = &mut self.server;
+            let had_deadline = server.aof.next_sync_us().is_some();
+            server.aof.append(server.propagation.bytes_mut(), now);
+            if !had_deadline && server.aof.next_sync_us().is_some() {
+                server.effects.push(Effect::WakeTimer);
+            }
+            self.advance_log();
+        } else if self.server.rewrites.started_us.is_some() {
+            self.advance_log();
+        }
+    }
+
+    /// Does what the state of the log allows now.
+    fn advance_log(&mut self) {
+        let now = self.server.moment();
+        let server = &mut self.server;
+        server.aof.is_saving = server.is_writing_files();
+        server.aof.write(now);
+        if server.aof.reaches_snapshot(now) {
+            server.propagation.forget_db();
+            server.rewrites.base = Some(server.base_of(&self.keyspace, server.rewrites.form));
+        }
+        if server.aof.may_write_base().is_some() && server.rewrites.base.is_some() {
+            server.write_base();
+        }
+        if let Some(request) = self.server.aof.due_sync(now) {
+            self.server.effects.push(Effect::Sync(request));
+        }
+    }
+
+    /// A sync of the log ended.
+    pub fn finish_sync(&mut self, outcome: SyncOutcome) {
+        let now = self.server.moment();
+        self.server.aof.finish_sync(outcome, now);
+        self.server.begin_due_rewrite();
+        self.advance_log();
+        self.wake_delayed();
+    }
+
+    /// Lets those try again whose writes waited for the disk.
+    fn wake_delayed(&mut self) {
+        let now = self.server.moment();
+        if self.server.rewrites.delayed.is_empty() || self.server.aof.delays_writes(now) {
+            return;
+        }
+        for client in std::mem::take(&mut self.server.rewrites.delayed) {
+            self.wake(client);
+        }
+    }
+
+    /// The next increment was opened, or not.
+    pub(super) fn finish_opening_log(&mut self, result: io::Result<Opened>) {
+        match result {
+            Ok(opened) => {
+                if !self.server.aof.finish_opening(opened) {
+                    self.server.end_rewrite(true);
+                }
+            }
+            Err(error) => self.fail_rewrite(&error),
+        }
+        self.server.begin_due_rewrite();
+        self.advance_log();
+    }
+
+    /// The new base is on disk, or not.
+    pub(super) fn finish_rewriting_log(&mut self, result: io::Result<Rewritten>) {
+        match result {
+            Ok(rewritten) => self.adopt_base(rewritten),
+            Err(error) => self.fail_rewrite(&error),
+        }
+        self.server.begin_due_rewrite();
+        self.advance_log();
+    }
+
+    fn adopt_base(&mut self, rewritten: Rewritten) {
+        let was_broken = self.server.aof.has_fault();
+        if !self.server.aof.finish_rewrite(rewritten) {
+            return self.server.end_rewrite(true);
+        }
+        tracing::info!("Background AOF rewrite terminated with success");
+        self.server.end_rewrite(false);
+        self.server.rewrites.base_size_bytes = self.server.aof.size_bytes();
+        tracing::info!("Background AOF rewrite finished successfully");
+        if was_broken {
+            tracing::warn!("The append only file is whole again: writes are taken.");
+        }
+    }
+
+    fn fail_rewrite(&mut self, error: &io::Error) {
+        tracing::warn!("Write error writing append only file on disk: {error}");
+        self.server.aof.fail_rewrite();
+        self.server.end_rewrite(true);
+    }
+
+    /// What the log needs without a request: the next try of a write, a sync that is due, a
+    /// rewrite.
+    pub(super) fn log_cron(&mut self) {
+        let is_rewriting = self.server.rewrites.started_us.is_some();
+        let is_on = self.server.aof.is_on() && self.server.loading.is_none();
+        if is_on || is_rewriting || self.server.rewrites.is_scheduled {
+            self.server.begin_due_rewrite();
+        }
+        if is_on || is_rewriting {
+            self.advance_log();
+            self.wake_delayed();
+        }
+    }
+
+    /// The process ends: all that was recorded is written and synced.
+    pub fn close_log(&mut self) {
+        if !self.server.aof.is_on() {
+            return;
+        }
+        self.hand_over_log();
+        tracing::info!("Calling fsync() on the AOF file.");
+        let now = self.server.moment();
+        if let Err(error) = self.server.aof.close(now) {
+            tracing::warn!("Fail to fsync the AOF file: {}", crate::config::os_reason(&error));
+        }
+    }
+
+    /// When the log has something to do, on the monotonic clock.
+    pub fn next_sync_us(&self) -> Option<u64> {
+        self.server.aof.next_sync_us()
+    }
+}

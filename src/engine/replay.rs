@@ -1,0 +1,652 @@
+//! Loads the append-only log: reads its files in order and runs their commands, in steps, so that
+//! whoever drives it can serve clients in between.
+//!
+//! Commands run without a gate, without being recorded, and as inside a transaction, so that none
+//! waits or leaves its work to another thread. Nothing expires meanwhile: a deletion that mattered
+//! is in the log. A transaction is run when its EXEC is read, so one that breaks off has not
+//! happened.
+//!
+//! Damage is judged here. What a crash or a loss of power can leave at the end of the last file is
+//! cut off, and kept in a file of its own; anything else is refused, since cutting it would throw
+//! away what was durable. The two are told apart by what follows the damage: whole commands, a
+//! page of zeros, or a line that says that the place was durable.
+
+use super::{ClientId, Cx, Engine, Peer, Session, dispatch};
+use crate::command::{CommandError, Lookup};
+use crate::config::os_reason;
+use crate::keyspace::{HashKey, Keyspace};
+use crate::persist::aof::manifest::{LoadError, LogFile, Manifest, Role, write_all};
+use crate::persist::aof::reader::{self, CommandReader, Item, ReadError};
+use crate::persist::aof::start;
+use crate::persist::crc64::Sum;
+use crate::persist::load::Reading;
+use crate::resp::{OwnedRequest, Protocol, ReplyBuf};
+use crate::structs::prng::Prng;
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Commands that one step runs at most.
+const STEP_COMMANDS: usize = 1024;
+
+/// What one step came to.
+pub enum ReplayStep {
+    More,
+    /// The next file is a snapshot, or begins with one: it is to be read and its batches loaded,
+    /// then [`Engine::finish_snapshot_of`] goes on.
+    Snapshot(PathBuf),
+    Done(ReplayEnd),
+    /// The log cannot be loaded; the reason has been logged.
+    Failed,
+}
+
+/// The state of the last file, where the log goes on.
+#[derive(Clone, Default)]
+pub struct ReplayEnd {
+    pub len: u64,
+    pub crc: Sum,
+    pub base_bytes: u64,
+}
+
+/// The loading of a log.
+pub struct Replay {
+    files: VecDeque<LogFile>,
+    /// The files from the first on, for another try.
+    all: Vec<LogFile>,
+    open: Option<OpenFile>,
+    /// The file that is being read as a snapshot.
+    snapshot: Option<LogFile>,
+    client: ClientId,
+    command: OwnedRequest,
+    end: ReplayEnd,
+    started_us: u64,
+}
+
+/// A file that is being read.
+struct OpenFile {
+    file: LogFile,
+    len: u64,
+    reader: CommandReader<Box<dyn Read + Send>>,
+    /// The commands of a transaction that has not ended, and where it began.
+    transaction: Option<(u64, Vec<OwnedRequest>)>,
+    started_us: u64,
+    /// Progress that INFO has been told of.
+    told: u64,
+}
+
+/// What became of a file.
+enum FileEnd {
+    More,
+    Ended,
+    Failed,
+    /// What was run must be undone: the file is shorter now.
+    Again,
+}
+
+/// The log cannot be loaded; the reason has been logged.
+#[derive(Debug)]
+pub struct Unloadable;
+
+impl Engine {
+    /// Finds the log: what its manifest names, or the single file of an older server. None if
+    /// there is none yet.
+    pub fn find_log(&mut self) -> Result<Option<Replay>, Unloadable> {
+        self.find_manifest()?;
+        let aof = &mut self.server.aof;
+        let (disk, place) = (Arc::clone(&aof.disk), aof.place.clone());
+        let mut manifest = aof.manifest.clone();
+        start::upgrade(&*disk, &place, &mut manifest).map_err(|error| {
+            tracing::warn!("Can't take over the old AOF file: {}", os_reason(&error));
+            Unloadable
+        })?;
+        aof.manifest = manifest;
+        if aof.manifest.is_empty() {
+            return Ok(None);
+        }
+        self.begin_replay().map(Some).ok_or(Unloadable)
+    }
+
+    /// Begins to load the files of the log's manifest; false if one of them is missing.
+    /// Reads the manifest, so that what is written next gets names that are free.
+    pub fn find_manifest(&mut self) -> Result<(), Unloadable> {
+        let aof = &mut self.server.aof;
+        aof.manifest = match Manifest::load(&*aof.disk, &aof.place) {
+            Ok(manifest) => manifest.unwrap_or_default(),
+            Err(error) => {
+                tell_of_manifest(&error);
+                return Err(Unloadable);
+            }
+        };
+        Ok(())
+    }
+
+    fn begin_replay(&mut self) -> Option<Replay> {
+        let aof = &self.server.aof;
+        let all: Vec<LogFile> = aof.manifest.files().cloned().collect();
+        let mut total = 0;
+        for file in &all {
+            match aof.disk.len(&aof.place.path(&file.name)) {
+                Ok(len) => total += len,
+                Err(error) => {
+                    let reason = os_reason(&error);
+                    tracing::warn!("The append log file {} doesn't exist: {reason}", file.name);
+                    self.tell_which_files_are_there();
+                    return None;
+                }
+            }
+        }
+        let mono_ms = self.server.clock.mono_ms();
+        let client = self.clients.add(|id| Session {
+            authenticated: true,
+            ..Session::new(id, Peer::internal(), mono_ms)
+        });
+        self.server.loading = Some(super::loading::Loading {
+            started_unix_seconds: self.server.clock.unix_seconds(),
+            total_bytes: total,
+            ..super::loading::Loading::default()
+        });
+        Some(Replay {
+            files: all.iter().cloned().collect(),
+            all,
+            open: None,
+            snapshot: None,
+            client,
+            command: OwnedRequest::default(),
+            end: ReplayEnd::default(),
+            started_us: self.server.clock.now().mono_us,
+        })
+    }
+
+    fn tell_which_files_are_there(&self) {
+        let aof = &self.server.aof;
+        let mut names = aof.disk.list(&aof.place.directory).unwrap_or_default();
+        names.sort();
+        tracing::warn!("Files in {}: {}", aof.place.directory.display(), names.join(", "));
+    }
+
+    /// Loads on for a while.
+    pub fn step_replay(&mut self, replay: &mut Replay) -> ReplayStep {
+        if replay.open.is_none() {
+            let Some(file) = replay.files.pop_front() else { return self.end_replay(replay) };
+            if self.begins_with_snapshot(&file) {
+                let is_old = file.name == self.server.aof.place.prefix;
+                tracing::info!(
+                    "{}",
+                    match is_old {
+                        true => "Reading RDB preamble from AOF file...",
+                        false => "Reading RDB base file on AOF loading...",
+                    }
+                );
+                let path = self.server.aof.place.path(&file.name);
+                replay.snapshot = Some(file);
+                return ReplayStep::Snapshot(path);
+            }
+            match self.open_replayed(file, 0) {
+                Some(open) => replay.open = Some(open),
+                None => return ReplayStep::Failed,
+            }
+        }
+        let now_ms = std::mem::replace(&mut self.keyspace.now_ms, 0);
+        let outcome = self.replay_some(replay, now_ms);
+        self.keyspace.now_ms = now_ms;
+        match outcome {
+            FileEnd::More => ReplayStep::More,
+            FileEnd::Failed => ReplayStep::Failed,
+            FileEnd::Ended => {
+                self.end_file(replay);
+                ReplayStep::More
+            }
+            FileEnd::Again => {
+                for index in 0..self.keyspace.db_count() {
+                    self.keyspace.take_db(index);
+                }
+                replay.files = replay.all.iter().cloned().collect();
+                replay.open = None;
+                ReplayStep::More
+            }
+        }
+    }
+
+    fn begins_with_snapshot(&self, file: &LogFile) -> bool {
+        let aof = &self.server.aof;
+        let mut magic = Vec::new();
+        let source = aof.disk.read(&aof.place.path(&file.name));
+        let read = source.and_then(|source| source.take(5).read_to_end(&mut magic));
+        read.is_ok() && magic == b"REDIS"
+    }
+
+    /// How the snapshot at the front of a log is read: nothing in it has expired yet.
+    pub fn reading_of_log(&self) -> Reading {
+        let mut reading = self.reading();
+        reading.options.drops_expired = false;
+        reading
+    }
+
+    /// A snapshot of so many bytes was loaded: the commands behind it are next. False if they
+    /// cannot be read.
+    pub fn finish_snapshot_of(&mut self, replay: &mut Replay, bytes: u64) -> bool {
+        let Some(file) = replay.snapshot.take() else { return false };
+        replay.open = self.open_replayed(file, bytes);
+        replay.open.is_some()
+    }
+
+    /// Reads a snapshot and loads it, on this thread: how many bytes it has.
+    pub fn load_snapshot_of_log(
+        &mut self,
+        path: &Path,
+    ) -> Result<u64, crate::persist::load::LoadError> {
+        let disk = Arc::clone(&self.server.aof.disk);
+        let mut bytes = 0;
+        let mut batches = Vec::new();
+        self.reading_of_log().read_file(&*disk, path, &mut |batch| {
+            batches.push(batch);
+            ControlFlow::Continue(())
+        })?;
+        for batch in batches {
+            bytes = batch.bytes_read;
+            self.load(batch)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Opens a file to read its commands from `offset` on.
+    fn open_replayed(&mut self, file: LogFile, offset: u64) -> Option<OpenFile> {
+        let aof = &self.server.aof;
+        let path = aof.place.path(&file.name);
+        let opened = aof.disk.len(&path).and_then(|len| {
+            let mut source = aof.disk.read(&path)?;
+            io::copy(&mut (&mut source).take(offset), &mut io::sink())?;
+            Ok((len, source))
+        });
+        let (len, source) = opened
+            .inspect_err(|error| {
+                tracing::warn!(
+                    "Fatal error: can't open the append log file {} for reading: {}",
+                    file.name,
+                    os_reason(error)
+                );
+            })
+            .ok()?;
+        let sums = self.server.config.aof_checksum && offset == 0;
+        let reader = CommandReader::new(source, len, offset, sums.then(Sum::default));
+        if let Some(session) = self.clients.iter_mut().find(|s| s.peer.fd == -1) {
+            session.db = 0;
+        }
+        let started_us = self.server.clock.now().mono_us;
+        Some(OpenFile { file, len, reader, transaction: None, started_us, told: offset })
+    }
+
+    /// Runs some commands of the open file.
+    fn replay_some(&mut self, replay: &mut Replay, now_ms: u64) -> FileEnd {
+        let Replay { open, command, client, .. } = replay;
+        let Some(open) = open else { return FileEnd::Ended };
+        for _ in 0..STEP_COMMANDS {
+            let before = open.reader.offset();
+            match open.reader.next(command) {
+                Ok(Item::Command) => {
+                    if !self.replay_command(open, *client, command, before, now_ms) {
+                        return FileEnd::Failed;
+                    }
+                }
+                Ok(Item::Time(_)) => {}
+                Ok(Item::End) => match &open.transaction {
+                    None => return self.end_or_cut(replay),
+                    Some((start, _)) => {
+                        let (start, name) = (*start, &open.file.name);
+                        tracing::warn!(
+                            "Revert incomplete MULTI/EXEC transaction in AOF file {name}"
+                        );
+                        return self.cut(replay, start, false);
+                    }
+                },
+                Err(error) => return self.judge(replay, error),
+            }
+        }
+        let read = open.reader.offset();
+        if let Some(loading) = &mut self.server.loading {
+            loading.loaded_bytes += read - open.told;
+            open.told = read;
+        }
+        FileEnd::More
+    }
+
+    /// Runs a command, or keeps it until its transaction ends; false if there is no such command.
+    fn replay_command(
+        &mut self,
+        open: &mut OpenFile,
+        client: ClientId,
+        command: &OwnedRequest,
+        offset: u64,
+        now_ms: u64,
+    ) -> bool {
+        let request = command.as_request();
+        let verb = request.arg(0);
+        if let Some((_, queued)) = &mut open.transaction {
+            if !verb.eq_ignore_ascii_case(b"exec") {
+                queued.push(OwnedRequest::new(&request));
+                return true;
+            }
+            let (_, queued) = open.transaction.take().expect("it was just seen");
+            return queued.iter().all(|queued| self.replay_one(open, client, queued, now_ms));
+        }
+        if verb.eq_ignore_ascii_case(b"multi") {
+            open.transaction = Some((offset, Vec::new()));
+            return true;
+        }
+        self.replay_one(open, client, command, now_ms)
+    }
+
+    fn replay_one(
+        &mut self,
+        open: &OpenFile,
+        client: ClientId,
+        command: &OwnedRequest,
+        now_ms: u64,
+    ) -> bool {
+        let request = command.as_request();
+        let table = &self.server.table;
+        let id = match table.lookup(&request) {
+            Lookup::Found(id) if table.row(id).command.arity.accepts(request.len()) => id,
+            _ => {
+                tracing::warn!(
+                    "Unknown command '{}' reading the append only file {}",
+                    request.arg(0).escape_ascii(),
+                    open.file.name
+                );
+                return false;
+            }
+        };
+        // The commands that note when a consumer did something, and make no key.
+        let notes_time = match table.row(id).full_name {
+            "xclaim" | "xgroup|createconsumer" => now_ms,
+            _ => 0,
+        };
+        self.keyspace.now_ms = notes_time;
+        let mut unread = ReplyBuf::new();
+        let mut cx = Cx::new(self, client, &mut unread);
+        cx.in_transaction = true;
+        dispatch::replay(&mut cx, id, request);
+        self.keyspace.now_ms = 0;
+        true
+    }
+
+    /// The file was read to its end.
+    fn end_file(&mut self, replay: &mut Replay) {
+        let Some(mut open) = replay.open.take() else { return };
+        if let Some(loading) = &mut self.server.loading {
+            loading.loaded_bytes += open.reader.offset().saturating_sub(open.told);
+        }
+        replay.end.len = open.reader.offset();
+        replay.end.crc = open.reader.checksum();
+        let elapsed_us = self.server.clock.now().mono_us - open.started_us;
+        let kind = match open.file.role {
+            Role::Base => {
+                replay.end.base_bytes = open.len;
+                "base"
+            }
+            _ => "incr",
+        };
+        let seconds = elapsed_us as f64 / 1e6;
+        tracing::info!("DB loaded from {kind} file {}: {seconds:.3} seconds", open.file.name);
+    }
+
+    fn end_replay(&mut self, replay: &mut Replay) -> ReplayStep {
+        let elapsed_us = self.server.clock.now().mono_us - replay.started_us;
+        tracing::info!("DB loaded from append only file: {:.3} seconds", elapsed_us as f64 / 1e6);
+        self.leave_replay(replay);
+        ReplayStep::Done(replay.end.clone())
+    }
+
+    /// The dataset is there, or never will be.
+    fn leave_replay(&mut self, replay: &Replay) {
+        self.clients.remove(replay.client);
+        self.keyspace.changes.dirty = 0;
+        self.end_loading();
+    }
+
+    /// Decides what to do about a file that cannot be read on.
+    fn judge(&mut self, replay: &mut Replay, error: ReadError) -> FileEnd {
+        let Some(open) = &replay.open else { return FileEnd::Failed };
+        let name = &open.file.name;
+        let in_transaction = open.transaction.as_ref().map(|(start, _)| *start);
+        let outcome = match &error {
+            ReadError::Io(error) => {
+                tracing::warn!(
+                    "Unrecoverable error reading the append only file {name}: {}",
+                    os_reason(error)
+                );
+                return FileEnd::Failed;
+            }
+            ReadError::Truncated { start } => self.look_behind(open, *start, open.len),
+            ReadError::Format { start, at } => self.look_behind(open, *start, *at),
+            ReadError::Checksum { good, at } => {
+                self.look_behind(open, *good, *at).and_then(|mut found| {
+                    found.is_hole = reader::has_hole(self.reader_at(open, *good)?, *good, *at)?;
+                    Ok(found)
+                })
+            }
+        };
+        let Ok(found) = outcome else {
+            tracing::warn!("Unrecoverable error reading the append only file {name}: {error}");
+            return FileEnd::Failed;
+        };
+        let (start, is_torn) = match error {
+            ReadError::Truncated { start } => (start, found.commands == 0 || found.is_hole),
+            ReadError::Format { start, .. } => (start, found.is_hole),
+            ReadError::Checksum { good, .. } => (good, found.is_hole),
+            ReadError::Io(_) => return FileEnd::Failed,
+        };
+        if is_torn && found.durable <= start {
+            if let Some(good) = self.torn_from(replay) {
+                return self.cut(replay, good, true);
+            }
+            let again = matches!(error, ReadError::Checksum { .. });
+            return self.cut(replay, in_transaction.unwrap_or(start), again);
+        }
+        tracing::warn!(
+            "Bad file format reading the append only file {name}: {error}; {} whole commands \
+             follow. Make a backup of the file, then look at it with rufous-server --check-aof \
+             {name}; --fix cuts off the damaged place and all that follows it.{}",
+            found.commands,
+            match error {
+                ReadError::Checksum { .. } =>
+                    " If the file was edited on purpose, start once with --aof-checksum no.",
+                _ => "",
+            }
+        );
+        FileEnd::Failed
+    }
+
+    /// At the end of a file: what follows the last checksum is cut off if it holds a page of zeros,
+    /// since a turn with so long a word ends with a checksum.
+    fn end_or_cut(&mut self, replay: &mut Replay) -> FileEnd {
+        match self.torn_from(replay) {
+            Some(good) => self.cut(replay, good, true),
+            None => FileEnd::Ended,
+        }
+    }
+
+    fn torn_from(&self, replay: &Replay) -> Option<u64> {
+        let open = replay.open.as_ref()?;
+        let good = open.reader.unvouched_from()?;
+        let end = open.reader.offset();
+        let is_last = replay.files.is_empty();
+        let source = self.reader_at(open, good).ok().filter(|_| is_last)?;
+        reader::has_hole(source, good, end).is_ok_and(|has_hole| has_hole).then_some(good)
+    }
+
+    fn reader_at(&self, open: &OpenFile, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        let aof = &self.server.aof;
+        let mut source = aof.disk.read(&aof.place.path(&open.file.name))?;
+        io::copy(&mut (&mut source).take(offset), &mut io::sink())?;
+        Ok(source)
+    }
+
+    fn look_behind(&self, open: &OpenFile, start: u64, at: u64) -> io::Result<reader::Aftermath> {
+        reader::look_behind(self.reader_at(open, start)?, start, at)
+    }
+
+    /// Cuts off the end of the file being read, if it is the last one that holds anything.
+    fn cut(&mut self, replay: &mut Replay, start: u64, again: bool) -> FileEnd {
+        let Some(open) = &replay.open else { return FileEnd::Failed };
+        let name = open.file.name.clone();
+        if !self.server.config.aof_load_truncated {
+            tracing::warn!(
+                "Unexpected end of file reading the append only file {name}. You can: 1) Make a \
+                 backup of your AOF file, then use rufous-server --check-aof --fix <filename.\
+                 manifest>. 2) Alternatively you can set the 'aof-load-truncated' configuration \
+                 option to yes and restart the server."
+            );
+            return FileEnd::Failed;
+        }
+        tracing::warn!("!!! Warning: short read while loading the AOF file {name}!!!");
+        tracing::warn!("!!! Truncating the AOF {name} at offset {start} !!!");
+        let aof = &self.server.aof;
+        let holds_bytes =
+            |file: &LogFile| !aof.disk.len(&aof.place.path(&file.name)).is_ok_and(|len| len == 0);
+        if replay.files.iter().any(holds_bytes) {
+            tracing::warn!("Fatal error: the truncated file is not the last file");
+            return FileEnd::Failed;
+        }
+        if let Err(error) = self.cut_file(open, start) {
+            tracing::warn!("Error truncating the AOF file {name}: {}", os_reason(&error));
+            return FileEnd::Failed;
+        }
+        tracing::warn!("AOF {name} loaded anyway because aof-load-truncated is enabled");
+        if again {
+            return FileEnd::Again;
+        }
+        // The checksum is to go on from what is left.
+        let crc = self.server.config.aof_checksum.then(Sum::default);
+        let Ok(source) = self.reader_at(open, 0) else { return FileEnd::Failed };
+        let mut rest = CommandReader::new(source, start, 0, crc);
+        let mut skipped = OwnedRequest::default();
+        while rest.offset() < start && rest.next(&mut skipped).is_ok_and(|item| item != Item::End) {
+        }
+        let Some(open) = &mut replay.open else { return FileEnd::Failed };
+        open.reader = rest;
+        open.len = start;
+        open.transaction = None;
+        FileEnd::Ended
+    }
+
+    /// Keeps what is cut off in a file beside, then cuts it off.
+    fn cut_file(&self, open: &OpenFile, start: u64) -> io::Result<()> {
+        let aof = &self.server.aof;
+        let path = aof.place.path(&open.file.name);
+        let mut tail = Vec::new();
+        self.reader_at(open, start)?.read_to_end(&mut tail)?;
+        if !tail.is_empty() {
+            let kept = format!("{}.cut-{}", open.file.name, self.server.clock.unix_ms());
+            let copy = aof.disk.create(&aof.place.path(&kept)).and_then(|copy| {
+                write_all(&*copy, &tail)?;
+                copy.sync()
+            });
+            match copy {
+                Ok(()) => tracing::warn!("The {} bytes cut off are kept in {kept}", tail.len()),
+                Err(error) => {
+                    let reason = os_reason(&error);
+                    tracing::warn!("The bytes cut off could not be kept in {kept}: {reason}");
+                }
+            }
+        }
+        let file = aof.disk.open(&path)?;
+        file.truncate(start)?;
+        file.sync()
+    }
+
+    /// Loads the log anew, in place of the dataset, while everybody waits: for tests.
+    pub fn reload_log(&mut self, client: ClientId) {
+        self.hand_over_log();
+        for index in 0..self.keyspace.db_count() {
+            self.keyspace.take_db(index);
+        }
+        self.server.propagation.set_active(false);
+        self.keyspace.changes.observers.propagation = false;
+        let loaded = self.load_log_here();
+        self.server.loading = None;
+        self.server.follow_readers(&mut self.keyspace);
+        self.finish_job(
+            client,
+            match loaded {
+                Ok(_) => {
+                    let mut reply = ReplyBuf::new();
+                    reply.writer(Protocol::Resp2).ok();
+                    Ok(reply)
+                }
+                Err(Unloadable) => Err(CommandError::Fixed(
+                    "ERR Error trying to load the AOF files, check server logs.",
+                )),
+            },
+        );
+    }
+
+    /// Loads the log on this thread, in one go.
+    pub fn load_log_here(&mut self) -> Result<ReplayEnd, Unloadable> {
+        let Some(mut replay) = self.find_log()? else { return Ok(ReplayEnd::default()) };
+        loop {
+            match self.step_replay(&mut replay) {
+                ReplayStep::More => {}
+                ReplayStep::Failed => return Err(Unloadable),
+                ReplayStep::Done(end) => return Ok(end),
+                ReplayStep::Snapshot(path) => {
+                    let bytes = self.load_snapshot_of_log(&path).map_err(|error| {
+                        tracing::warn!("{error}");
+                        Unloadable
+                    })?;
+                    if !self.finish_snapshot_of(&mut replay, bytes) {
+                        return Err(Unloadable);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the log for appending, when the dataset is loaded; makes its files if there are none.
+    pub fn open_log(&mut self, end: &ReplayEnd) -> io::Result<()> {
+        let server = &mut self.server;
+        let disk = Arc::clone(&server.aof.disk);
+        let place = server.aof.place.clone();
+        let options = super::append::options(&server.config);
+        let mut manifest = server.aof.manifest.clone();
+        let mut empty_base = Vec::new();
+        server.aof.options = options;
+        let nothing = Keyspace::new(0, HashKey::new([0; 16]), Prng::seeded(0));
+        let write = server.base_of(&nothing, options.base_form);
+        write(&mut empty_base, &mut |_| ControlFlow::Continue(()))?;
+        let opened = start::open(&*disk, &place, &mut manifest, &options, &empty_base)?;
+        if !options.keeps_history {
+            crate::persist::aof::rewrite::delete_history(&*disk, &place, &mut manifest);
+        }
+        let base_bytes = end.base_bytes;
+        let end = if opened.is_new { ReplayEnd::default() } else { end.clone() };
+        let closed = manifest.files().map(|file| disk.len(&place.path(&file.name)).unwrap_or(0));
+        server.aof.closed_bytes = closed.sum::<u64>() - end.len;
+        server.aof.manifest = manifest;
+        server.aof.options = options;
+        server.aof.start(opened.file, end.len, end.crc.clone());
+        server.rewrites.base_size_bytes = base_bytes;
+        server.follow_readers(&mut self.keyspace);
+        Ok(())
+    }
+}
+
+fn tell_of_manifest(error: &LoadError) {
+    match error {
+        LoadError::Unreadable(path, error) => tracing::warn!(
+            "Fatal error: can't open the AOF manifest file {} for reading: {}",
+            path.display(),
+            os_reason(error)
+        ),
+        LoadError::Malformed(error) => {
+            tracing::warn!("*** FATAL AOF MANIFEST FILE ERROR ***");
+            if let Some((number, line)) = &error.line {
+                tracing::warn!("Reading the manifest file, at line {number}");
+                tracing::warn!(">>> '{line}'");
+            }
+            tracing::warn!("{error}");
+        }
+    }
+}

@@ -1,0 +1,747 @@
+//! The append-only log as a state machine: what is appended, written, synced, and what failed.
+//!
+//! Three offsets into the stream of writes, `appended >= written >= synced`, say how far it has
+//! come, and everything else follows from them: which replies may leave, whether new writes are
+//! taken, how much a loss of power would cost now. The executor appends and writes (into the
+//! page cache) at the end of each turn, before a reply leaves; syncing takes milliseconds and is
+//! yielded as a [`SyncRequest`] for another thread. The machine owns no thread and reads no clock,
+//! so that a test drives it through every order of events over a disk that fails.
+//!
+//! A sync that failed once is never asked for again: the kernel may have dropped the pages and
+//! call the next one a success. The log is then whole again only with a new base and increment.
+//!
+//! Invariants: the file ends with a whole turn or `pending` begins in the middle of one; while a
+//! rewrite turns to the next increment nothing is written, so that no increment can be durable
+//! before the one in front of it.
+
+use super::manifest::{BaseForm, Manifest, Place};
+use super::rewrite::{Opened, Rewritten};
+use crate::config::AppendFsync;
+use crate::persist::crc64::Sum;
+use crate::persist::disk::{Disk, DiskFile};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The age at which the oldest unsynced write has a sync requested: early enough that it is
+/// durable within a second if a sync takes up to half a second.
+const SYNC_AGE_US: u64 = 500_000;
+/// New writes wait while the oldest unsynced one is older.
+const WAIT_AGE_US: u64 = 2_000_000;
+/// A checksum line is written behind so many bytes, or so much time. A page that a loss of power
+/// left empty is found by the commands that it tears, unless it lies within one long word: so no
+/// word of a page's length stands without a checksum behind it.
+const CHECKSUM_BYTES: u64 = 4096;
+const CHECKSUM_AGE_US: u64 = 1_000_000;
+/// The same error is told at most so often.
+const ERROR_LOG_US: u64 = 30_000_000;
+/// What one system call is given at most.
+const PIECE_BYTES: usize = 1 << 30;
+/// A buffer that grew beyond this is given back.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// What the configuration says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    pub policy: AppendFsync,
+    pub timestamps: bool,
+    pub checksums: bool,
+    /// Files that are not needed any more stay (a directive for tests).
+    pub keeps_history: bool,
+    pub base_form: BaseForm,
+    /// A rewrite syncs its file while it grows.
+    pub syncs_in_steps: bool,
+    /// No syncs while a snapshot is written, unless every write is synced.
+    pub no_sync_during_saves: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            policy: AppendFsync::EverySecond,
+            timestamps: false,
+            checksums: true,
+            keeps_history: false,
+            base_form: BaseForm::Rdb,
+            syncs_in_steps: true,
+            no_sync_during_saves: false,
+        }
+    }
+}
+
+/// A moment as the log needs it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Moment {
+    pub mono_us: u64,
+    pub unix_seconds: u64,
+}
+
+/// A file to be synced on another thread; the outcome goes to [`AppendLog::finish_sync`].
+pub struct SyncRequest {
+    pub file: Arc<dyn DiskFile>,
+    pub ticket: Ticket,
+}
+
+impl SyncRequest {
+    pub fn run(self) -> SyncOutcome {
+        SyncOutcome { result: self.file.sync(), ticket: self.ticket }
+    }
+}
+
+/// What a sync covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    file: u64,
+    upto: u64,
+}
+
+pub struct SyncOutcome {
+    pub result: io::Result<()>,
+    pub ticket: Ticket,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    Off,
+    /// The log was switched on and waits for its first base: nothing is promised yet.
+    Waiting,
+    On,
+}
+
+/// Why new writes are refused.
+#[derive(Debug)]
+enum Fault {
+    /// Bytes wait that the disk would not take; they are tried again.
+    Write(io::Error),
+    /// A sync failed: only a new base and increment help.
+    Sync(io::Error),
+}
+
+/// The file that is appended to.
+struct Current {
+    file: Arc<dyn DiskFile>,
+    number: u64,
+    len: u64,
+    /// What is taken from an offset of the stream to have the place in the file.
+    origin: i128,
+}
+
+/// What the lines between commands need: they belong to the file that `pending` goes to.
+struct Notes {
+    crc: Sum,
+    /// Bytes behind the last checksum line, and when the first of them came.
+    uncovered: u64,
+    uncovered_since_us: u64,
+    second: u64,
+    /// A checksum was written since the file was opened.
+    has_checksum: bool,
+}
+
+impl Notes {
+    fn new() -> Notes {
+        Notes {
+            crc: Sum::default(),
+            uncovered: 0,
+            uncovered_since_us: 0,
+            second: 0,
+            has_checksum: false,
+        }
+    }
+}
+
+/// How far the stream has come.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Progress {
+    pub appended: u64,
+    pub written: u64,
+    pub synced: u64,
+}
+
+/// A sync that runs.
+struct InFlight {
+    ticket: Ticket,
+    oldest_us: u64,
+    started_us: u64,
+}
+
+/// What a rewrite is at.
+enum Rewrite {
+    Idle,
+    /// A thread makes the next increment.
+    Opening,
+    /// The next increment is there; the old one is written out at the next turn's end.
+    Opened(Opened),
+    /// The old increment is being synced up to here; then the next one is appended to.
+    Turning {
+        opened: Opened,
+        upto: u64,
+    },
+    /// A thread writes the base.
+    Writing(Kind),
+}
+
+/// Whether a rewrite's increment follows the old files or replaces them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The increment is listed behind the others before anything is written to it.
+    Following,
+    /// The increment is listed together with its base: what lies before it is of no use.
+    Fresh,
+    /// The log is off: there is a base and no increment.
+    Detached,
+}
+
+pub struct AppendLog {
+    pub disk: Arc<dyn Disk>,
+    pub place: Place,
+    pub options: Options,
+    pub manifest: Manifest,
+    mode: Mode,
+    current: Option<Current>,
+    files_opened: u64,
+    pending: Vec<u8>,
+    notes: Notes,
+    /// How far the file that is appended to has come.
+    tail: Progress,
+    /// How far the log had come when it broke: what is in the new increment counts when its base
+    /// does.
+    frozen: Option<Progress>,
+    in_flight: Option<InFlight>,
+    /// When the oldest byte came that no requested sync covers.
+    oldest_us: Option<u64>,
+    fault: Option<Fault>,
+    error_told_us: Option<u64>,
+    rewrite: Rewrite,
+    /// The running rewrite is of no use: its increment is broken, or the log was switched off.
+    is_rewrite_void: bool,
+    /// A snapshot is being written, whoever wants it.
+    pub is_saving: bool,
+    /// Writes have waited for a sync since it began.
+    has_told_of_delay: bool,
+    pub delayed_syncs: u64,
+    /// A pause before each write, which tests ask for (DEBUG AOF-FLUSH-SLEEP).
+    pub write_delay: Duration,
+    /// Length of the base and of the closed increments.
+    pub closed_bytes: u64,
+}
+
+impl AppendLog {
+    pub fn new(disk: Arc<dyn Disk>, place: Place) -> AppendLog {
+        AppendLog {
+            disk,
+            place,
+            options: Options::default(),
+            manifest: Manifest::default(),
+            mode: Mode::Off,
+            current: None,
+            files_opened: 0,
+            pending: Vec::new(),
+            notes: Notes::new(),
+            tail: Progress::default(),
+            frozen: None,
+            in_flight: None,
+            oldest_us: None,
+            fault: None,
+            error_told_us: None,
+            rewrite: Rewrite::Idle,
+            is_rewrite_void: false,
+            is_saving: false,
+            has_told_of_delay: false,
+            delayed_syncs: 0,
+            write_delay: Duration::ZERO,
+            closed_bytes: 0,
+        }
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether replies wait for the disk, those to readers included.
+    pub fn syncs_always(&self) -> bool {
+        self.mode == Mode::On && self.options.policy == AppendFsync::Always
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.mode != Mode::Off
+    }
+
+    /// Begins to append to a file that holds `len` bytes, whose checksum is `crc`.
+    pub fn start(&mut self, file: Arc<dyn DiskFile>, len: u64, crc: Sum) {
+        self.mode = Mode::On;
+        self.enter(file, len);
+        self.fault = None;
+        self.notes.crc = crc;
+    }
+
+    /// The log is to be written; it waits for a rewrite.
+    pub fn wait_for_base(&mut self) {
+        self.mode = Mode::Waiting;
+        self.fault = None;
+        self.frozen = None;
+    }
+
+    /// Stops appending. What is there is written, and synced by whoever runs the request.
+    pub fn stop(&mut self, now: Moment) -> Option<SyncRequest> {
+        self.write(now);
+        let upto = self.tail.written;
+        let request = self.current.take().map(|current| {
+            let ticket = Ticket { file: current.number, upto };
+            SyncRequest { file: current.file, ticket }
+        });
+        self.mode = Mode::Off;
+        self.pending = Vec::new();
+        self.fault = None;
+        self.frozen = None;
+        self.in_flight = None;
+        self.oldest_us = None;
+        self.give_up_rewrite();
+        let all = self.tail.appended;
+        self.tail = Progress { appended: all, written: all, synced: all };
+        request
+    }
+
+    /// Writes and syncs all there is, before the process ends.
+    pub fn close(&mut self, now: Moment) -> io::Result<()> {
+        self.write(now);
+        if let Some(Fault::Write(error) | Fault::Sync(error)) = &self.fault {
+            return Err(io::Error::new(error.kind(), error.to_string()));
+        }
+        self.current.as_ref().map_or(Ok(()), |current| current.file.sync())
+    }
+
+    fn enter(&mut self, file: Arc<dyn DiskFile>, len: u64) {
+        self.files_opened += 1;
+        let origin = i128::from(self.tail.written) - i128::from(len);
+        self.current = Some(Current { file, number: self.files_opened, len, origin });
+        self.notes = Notes::new();
+    }
+
+    /// Appends a turn's bytes, whole commands and whole transactions, and leaves the buffer empty.
+    pub fn append(&mut self, turn: &mut Vec<u8>, now: Moment) {
+        if self.mode == Mode::Off || turn.is_empty() {
+            turn.clear();
+            return;
+        }
+        self.tail.appended += turn.len() as u64;
+        self.oldest_us.get_or_insert(now.mono_us);
+        if self.options.timestamps && self.notes.second != now.unix_seconds {
+            self.notes.second = now.unix_seconds;
+            self.note(&format!("#TS:{}\r\n", now.unix_seconds));
+        }
+        if self.options.checksums {
+            if !self.notes.has_checksum && turn.len() as u64 >= CHECKSUM_BYTES {
+                // Whoever reads the file must know that a checksum has to follow.
+                self.note_checksum();
+            }
+            if self.notes.uncovered == 0 {
+                self.notes.uncovered_since_us = now.mono_us;
+            }
+            self.notes.uncovered += turn.len() as u64;
+            self.notes.crc.add(turn);
+        }
+        if self.pending.is_empty() {
+            std::mem::swap(&mut self.pending, turn);
+        } else {
+            self.pending.append(turn);
+        }
+        let age_us = now.mono_us.saturating_sub(self.notes.uncovered_since_us);
+        let is_due = self.notes.uncovered >= CHECKSUM_BYTES || age_us >= CHECKSUM_AGE_US;
+        if self.options.checksums && is_due {
+            self.note_checksum();
+        }
+    }
+
+    /// Appends the checksum of the file so far, and how much of it is known to be durable.
+    fn note_checksum(&mut self) {
+        let is_own = !matches!(self.rewrite, Rewrite::Turning { .. });
+        let current = self.current.as_ref().filter(|_| is_own);
+        let durable = current.map_or(0, |own| i128::from(self.tail.synced) - own.origin).max(0);
+        self.note(&format!("#CRC:{:016x}:{durable}\r\n", self.notes.crc.value()));
+        self.notes.uncovered = 0;
+        self.notes.has_checksum = true;
+    }
+
+    /// Appends a line that loaders skip.
+    fn note(&mut self, line: &str) {
+        self.tail.appended += line.len() as u64;
+        self.notes.crc.add(line.as_bytes());
+        self.pending.extend_from_slice(line.as_bytes());
+    }
+
+    /// Writes what is pending, all of it or nothing.
+    pub fn write(&mut self, now: Moment) {
+        if self.pending.is_empty() || matches!(self.rewrite, Rewrite::Turning { .. }) {
+            return;
+        }
+        if !self.write_delay.is_zero() {
+            std::thread::sleep(self.write_delay);
+        }
+        let Some(current) = self.current.as_mut() else { return self.pass_over() };
+        let Err((error, written)) = write_pieces(&*current.file, &self.pending) else {
+            current.len += self.pending.len() as u64;
+            self.tail.written = self.tail.appended;
+            self.pending.clear();
+            if self.pending.capacity() > KEPT_BYTES_MAX {
+                self.pending = Vec::new();
+            }
+            if matches!(self.fault, Some(Fault::Write(_))) {
+                tracing::warn!("AOF write error looks solved, Redis can write again.");
+                self.fault = None;
+            }
+            return;
+        };
+        let may_tell =
+            self.error_told_us.is_none_or(|at| now.mono_us.saturating_sub(at) >= ERROR_LOG_US);
+        if may_tell {
+            self.error_told_us = Some(now.mono_us);
+            tell_of_write(&error, written, self.pending.len());
+        }
+        if written > 0
+            && let Err(error) = current.file.truncate(current.len)
+        {
+            if may_tell {
+                tracing::warn!(
+                    "Could not remove short write from the append-only file. The next start may \
+                     refuse to load it. ftruncate: {}",
+                    crate::config::os_reason(&error)
+                );
+            }
+            current.len += written as u64;
+            self.tail.written += written as u64;
+            self.pending.drain(..written);
+        }
+        if !matches!(self.fault, Some(Fault::Sync(_))) {
+            self.fault = Some(Fault::Write(error));
+        }
+    }
+
+    /// There is no file: the next base will hold what these bytes say.
+    fn pass_over(&mut self) {
+        self.pending.clear();
+        self.tail.written = self.tail.appended;
+    }
+
+    /// The sync that is due now, if one is.
+    pub fn due_sync(&mut self, now: Moment) -> Option<SyncRequest> {
+        let is_fresh = matches!(self.rewrite, Rewrite::Writing(Kind::Fresh));
+        let is_broken = matches!(self.fault, Some(Fault::Sync(_))) && !is_fresh;
+        if self.in_flight.is_some() || is_broken {
+            return None;
+        }
+        let current = self.current.as_ref()?;
+        let is_turning = matches!(self.rewrite, Rewrite::Turning { .. });
+        let oldest_us = self.oldest_us.filter(|_| self.tail.written > self.tail.synced);
+        let is_due = match self.options.policy {
+            _ if is_turning => true,
+            AppendFsync::Always => oldest_us.is_some(),
+            AppendFsync::EverySecond => {
+                let is_old = |at: u64| now.mono_us.saturating_sub(at) >= SYNC_AGE_US;
+                oldest_us.is_some_and(is_old) && !self.rests()
+            }
+            AppendFsync::No => false,
+        };
+        if !is_due {
+            return None;
+        }
+        let ticket = Ticket { file: current.number, upto: self.tail.written };
+        let file = Arc::clone(&current.file);
+        let oldest_us = self.oldest_us.take().unwrap_or(now.mono_us);
+        if !self.pending.is_empty() {
+            self.oldest_us = Some(oldest_us);
+        }
+        self.in_flight = Some(InFlight { ticket, oldest_us, started_us: now.mono_us });
+        Some(SyncRequest { file, ticket })
+    }
+
+    /// Syncs are left out while a snapshot is written.
+    fn rests(&self) -> bool {
+        self.options.no_sync_during_saves && self.is_saving
+    }
+
+    /// When [`AppendLog::due_sync`] will have something to say, on the monotonic clock.
+    pub fn next_sync_us(&self) -> Option<u64> {
+        let waits = self.in_flight.is_none() && self.current.is_some() && self.fault.is_none();
+        let is_timed = self.options.policy == AppendFsync::EverySecond && !self.rests();
+        self.oldest_us.filter(|_| waits && is_timed).map(|at| at + SYNC_AGE_US)
+    }
+
+    /// A sync ended.
+    pub fn finish_sync(&mut self, outcome: SyncOutcome, now: Moment) {
+        let Some(in_flight) = self.in_flight.take_if(|own| own.ticket == outcome.ticket) else {
+            return;
+        };
+        self.has_told_of_delay = false;
+        match outcome.result {
+            Ok(()) => self.tail.synced = self.tail.synced.max(outcome.ticket.upto),
+            Err(error) => {
+                self.oldest_us = Some(in_flight.oldest_us);
+                return self.break_down(error);
+            }
+        }
+        if let Rewrite::Turning { upto, .. } = self.rewrite
+            && self.tail.synced >= upto
+        {
+            self.turn(now);
+        }
+    }
+
+    /// A sync failed: this file is not to be trusted any more.
+    fn break_down(&mut self, error: io::Error) {
+        tracing::warn!(
+            "Fail to fsync the AOF file: {}. Writes are refused until a new base is on disk.",
+            crate::config::os_reason(&error)
+        );
+        self.give_up_rewrite();
+        if self.mode == Mode::On {
+            self.frozen.get_or_insert(self.tail);
+            self.fault = Some(Fault::Sync(error));
+        }
+    }
+
+    /// The running rewrite is of no use any more. A next increment that is listed already stays
+    /// listed, empty, until a later rewrite makes it history.
+    fn give_up_rewrite(&mut self) {
+        match std::mem::replace(&mut self.rewrite, Rewrite::Idle) {
+            Rewrite::Idle => {}
+            Rewrite::Opened(opened) | Rewrite::Turning { opened, .. } => {
+                self.manifest = opened.manifest;
+            }
+            running => {
+                self.rewrite = running;
+                self.is_rewrite_void = true;
+            }
+        }
+    }
+
+    /// The old increment is durable: the next one is appended to.
+    fn turn(&mut self, now: Moment) {
+        let Rewrite::Turning { opened, .. } = std::mem::replace(&mut self.rewrite, Rewrite::Idle)
+        else {
+            return;
+        };
+        let notes = std::mem::replace(&mut self.notes, Notes::new());
+        self.closed_bytes += self.current.as_ref().map_or(0, |current| current.len);
+        if let Some(file) = opened.file {
+            self.enter(file, 0);
+        }
+        self.notes = notes;
+        self.manifest = opened.manifest;
+        self.rewrite = Rewrite::Writing(Kind::Following);
+        self.write(now);
+    }
+
+    /// The log's error, if new writes are refused, in the system's words.
+    pub fn refusal(&self) -> Option<String> {
+        self.fault.as_ref().map(|fault| match fault {
+            Fault::Write(error) | Fault::Sync(error) => crate::config::os_reason(error),
+        })
+    }
+
+    pub fn has_fault(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// Whether only a rewrite makes the log whole.
+    pub fn wants_rewrite(&self) -> bool {
+        let is_broken = matches!(self.fault, Some(Fault::Sync(_)));
+        (is_broken || self.mode == Mode::Waiting) && matches!(self.rewrite, Rewrite::Idle)
+    }
+
+    /// Whether new writes must wait for a slow disk.
+    pub fn delays_writes(&mut self, now: Moment) -> bool {
+        let slow = self
+            .in_flight
+            .as_ref()
+            .is_some_and(|sync| now.mono_us.saturating_sub(sync.oldest_us) >= WAIT_AGE_US);
+        let delays = slow
+            && self.mode == Mode::On
+            && self.options.policy == AppendFsync::EverySecond
+            && !self.rests();
+        if delays && !self.has_told_of_delay {
+            self.has_told_of_delay = true;
+            self.delayed_syncs += 1;
+            tracing::info!(
+                "Asynchronous AOF fsync is taking too long (disk is busy?). Writes wait until it \
+                 has ended."
+            );
+        }
+        delays
+    }
+
+    /// A reply that says what the stream says up to an offset may leave when this has reached it.
+    pub fn released(&self) -> u64 {
+        if self.mode != Mode::On {
+            return u64::MAX;
+        }
+        let progress = self.frozen.unwrap_or(self.tail);
+        match self.options.policy {
+            AppendFsync::Always => progress.synced,
+            AppendFsync::EverySecond | AppendFsync::No => progress.written,
+        }
+    }
+
+    /// How far the log has come; while it is broken, how far it had come.
+    pub fn progress(&self) -> Progress {
+        Progress { appended: self.tail.appended, ..self.frozen.unwrap_or(self.tail) }
+    }
+
+    /// How long the oldest write has been waiting to be durable.
+    pub fn unsynced_us(&self, now: Moment) -> u64 {
+        let oldest_us = self.in_flight.as_ref().map(|sync| sync.oldest_us).or(self.oldest_us);
+        oldest_us.map_or(0, |at| now.mono_us.saturating_sub(at))
+    }
+
+    pub fn is_syncing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Since when the running sync runs.
+    pub fn sync_started_us(&self) -> Option<u64> {
+        self.in_flight.as_ref().map(|sync| sync.started_us)
+    }
+
+    pub fn buffered_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Length of all files of the log.
+    pub fn size_bytes(&self) -> u64 {
+        self.closed_bytes + self.current.as_ref().map_or(0, |current| current.len)
+    }
+
+    pub fn is_rewriting(&self) -> bool {
+        !matches!(self.rewrite, Rewrite::Idle)
+    }
+
+    /// Begins a rewrite: the increment that is to be opened on another thread. Refused while
+    /// another one runs, and while the disk takes no writes.
+    pub fn begin_rewrite(&mut self) -> Option<Kind> {
+        let kind = match (self.mode, &self.fault) {
+            _ if self.is_rewriting() => return None,
+            (Mode::On, None) => Kind::Following,
+            (Mode::On, Some(Fault::Write(_))) => return None,
+            (Mode::Off, _) => Kind::Detached,
+            _ => Kind::Fresh,
+        };
+        self.rewrite = Rewrite::Opening;
+        self.is_rewrite_void = false;
+        Some(kind)
+    }
+
+    /// The next increment was opened, or not; false if the rewrite has ended with that.
+    pub fn finish_opening(&mut self, opened: Opened) -> bool {
+        if std::mem::take(&mut self.is_rewrite_void) {
+            self.manifest = opened.manifest;
+            self.rewrite = Rewrite::Idle;
+            return false;
+        }
+        self.rewrite = Rewrite::Opened(opened);
+        true
+    }
+
+    /// A rewrite could not open its files or write its base.
+    pub fn fail_rewrite(&mut self) {
+        self.rewrite = Rewrite::Idle;
+        // The disk may know the names by now that the next try would use.
+        self.manifest.skipped += 1;
+        self.is_rewrite_void = false;
+        if self.mode == Mode::Waiting {
+            self.current = None;
+            self.in_flight = None;
+        }
+    }
+
+    /// At the end of a turn, with all its bytes appended: whether the dataset is to be
+    /// photographed now for the base. What is appended from here on goes to the next increment.
+    pub fn reaches_snapshot(&mut self, now: Moment) -> bool {
+        let Rewrite::Opened(opened) = &self.rewrite else { return false };
+        let kind = opened.kind;
+        if kind == Kind::Following {
+            self.write(now);
+            if !self.pending.is_empty() {
+                return false;
+            }
+        }
+        let Rewrite::Opened(opened) = std::mem::replace(&mut self.rewrite, Rewrite::Idle) else {
+            return false;
+        };
+        match kind {
+            Kind::Following => {
+                let upto = self.tail.written;
+                self.notes = Notes::new();
+                let is_synced = self.tail.synced >= upto && self.in_flight.is_none();
+                self.rewrite = Rewrite::Turning { opened, upto };
+                if is_synced {
+                    self.turn(now);
+                }
+            }
+            Kind::Detached => self.rewrite = Rewrite::Writing(Kind::Detached),
+            Kind::Fresh => {
+                // Bytes that the old file would not take are part of the base.
+                self.pass_over();
+                self.in_flight = None;
+                self.oldest_us = None;
+                self.closed_bytes = 0;
+                if let Some(file) = opened.file {
+                    self.enter(file, 0);
+                }
+                self.tail.synced = self.tail.appended;
+                self.rewrite = Rewrite::Writing(Kind::Fresh);
+            }
+        }
+        true
+    }
+
+    /// Whether the base may be written: not before the old increment is durable.
+    pub fn may_write_base(&self) -> Option<Kind> {
+        match self.rewrite {
+            Rewrite::Writing(kind) => Some(kind),
+            _ => None,
+        }
+    }
+
+    /// A base was written and listed.
+    pub fn finish_rewrite(&mut self, rewritten: Rewritten) -> bool {
+        let state = std::mem::replace(&mut self.rewrite, Rewrite::Idle);
+        let is_void = std::mem::take(&mut self.is_rewrite_void);
+        self.manifest = rewritten.manifest;
+        let Rewrite::Writing(kind) = state else { return false };
+        self.closed_bytes = rewritten.base_bytes;
+        if is_void {
+            return false;
+        }
+        if kind == Kind::Fresh {
+            self.mode = Mode::On;
+            self.fault = None;
+            self.frozen = None;
+        }
+        true
+    }
+}
+
+fn tell_of_write(error: &io::Error, written: usize, expected: usize) {
+    if written > 0 {
+        tracing::warn!(
+            "Short write while writing to the AOF file: (nwritten={written}, expected={expected})"
+        );
+    } else {
+        tracing::warn!("Error writing to the AOF file: {}", crate::config::os_reason(error));
+    }
+}
+
+/// Writes everything, or says why not and how much of it is in the file.
+fn write_pieces(file: &dyn DiskFile, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
+    let mut written = 0;
+    for piece in bytes.chunks(PIECE_BYTES) {
+        match file.append(piece) {
+            Ok(count) if count == piece.len() => written += count,
+            Ok(count) => {
+                let full = io::Error::from_raw_os_error(libc::ENOSPC);
+                return Err((full, written + count));
+            }
+            Err(error) => return Err((error, written)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! The manifest: which files make up the append-only log, and in which order they are read.
+//!
+//! A line a file: `file <name> seq <n> type <b|h|i>`. The base is a snapshot, the increments are
+//! the writes since, and history files are neither: they wait for their deletion. The file is
+//! replaced as a whole (a temporary one, synced, then renamed, then the directory synced), so a
+//! crash leaves the old one or the new one. Editing it in place would need a log for the log.
+//!
+//! Invariant: the numbers of the increments grow.
+
+use crate::config::quote::quote;
+use crate::persist::disk::Disk;
+use crate::structs::words;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// What a file of the log is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    Base,
+    History,
+    Increment,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogFile {
+    pub name: String,
+    pub seq: u64,
+    pub role: Role,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Manifest {
+    pub base: Option<LogFile>,
+    pub history: Vec<LogFile>,
+    pub increments: Vec<LogFile>,
+    /// Numbers that are left out, since files of that name may be there; no part of the text.
+    pub skipped: u64,
+}
+
+/// How a base is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BaseForm {
+    Rdb,
+    Commands,
+}
+
+/// Why a manifest cannot be used, in Redis's words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ManifestError {
+    pub reason: &'static str,
+    /// The line's number from 1 and its text, if one line is at fault.
+    pub line: Option<(usize, String)>,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason)
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+/// Where the log lies and what its files are called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub directory: PathBuf,
+    /// What the names of the files start with.
+    pub prefix: String,
+}
+
+impl Place {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub fn manifest_name(&self) -> String {
+        format!("{}.manifest", self.prefix)
+    }
+
+    pub fn base_name(&self, seq: u64, form: BaseForm) -> String {
+        let suffix = match form {
+            BaseForm::Rdb => "rdb",
+            BaseForm::Commands => "aof",
+        };
+        format!("{}.{seq}.base.{suffix}", self.prefix)
+    }
+
+    pub fn increment_name(&self, seq: u64) -> String {
+        format!("{}.{seq}.incr.aof", self.prefix)
+    }
+
+    /// The increment that belongs to a base that is not there yet.
+    pub fn temporary_increment_name(&self) -> String {
+        format!("temp-{}.incr", self.prefix)
+    }
+
+    /// The base that is being written.
+    pub fn temporary_base_name(&self, process_id: u32) -> String {
+        format!("temp-rewriteaof-bg-{process_id}.aof")
+    }
+}
+
+const LINE_BYTES_MAX: usize = 1024;
+/// No manifest is longer than this; a longer file is something else.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+impl Manifest {
+    pub fn parse(text: &[u8]) -> Result<Manifest, ManifestError> {
+        let mut manifest = Manifest::default();
+        if text.is_empty() {
+            return Err(ManifestError { reason: "Found an empty AOF manifest", line: None });
+        }
+        for (idx, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            if line.starts_with(b"#") {
+                continue;
+            }
+            let fault = |reason, line: &[u8]| ManifestError {
+                reason,
+                line: Some((idx + 1, String::from_utf8_lossy(line).into_owned())),
+            };
+            if !line.ends_with(b"\n") || line.len() > LINE_BYTES_MAX {
+                let reason = "The AOF manifest file contains too long line";
+                return Err(ManifestError { reason, line: None });
+            }
+            let line = line.trim_ascii();
+            manifest.add_line(line).map_err(|reason| fault(reason, line))?;
+        }
+        Ok(manifest)
+    }
+
+    fn add_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        const MALFORMED: &str = "Invalid AOF manifest file format";
+        let words = words::split(line).map_err(|_| MALFORMED)?;
+        if words.len() < 6 || words.len() % 2 == 1 {
+            return Err(MALFORMED);
+        }
+        let (mut name, mut seq, mut kind) = (None, 0, None);
+        for pair in words.chunks_exact(2) {
+            let (key, value) = (&pair[0], &pair[1]);
+            if key.eq_ignore_ascii_case(b"file") {
+                if value.contains(&b'/') || value.contains(&b'\\') {
+                    return Err("File can't be a path, just a filename");
+                }
+                name = Some(String::from_utf8(value.clone()).map_err(|_| MALFORMED)?);
+            } else if key.eq_ignore_ascii_case(b"seq") {
+                seq = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).unwrap_or(0);
+            } else if key.eq_ignore_ascii_case(b"type") {
+                kind = value.first().copied();
+            }
+        }
+        let (Some(name), 1.., Some(kind)) = (name, seq, kind) else { return Err(MALFORMED) };
+        match kind {
+            b'b' if self.base.is_some() => return Err("Found duplicate base file information"),
+            b'b' => self.base = Some(LogFile { name, seq, role: Role::Base }),
+            b'h' => self.history.push(LogFile { name, seq, role: Role::History }),
+            b'i' if self.increments.last().is_some_and(|last| seq <= last.seq) => {
+                return Err("Found a non-monotonic sequence number");
+            }
+            b'i' => self.increments.push(LogFile { name, seq, role: Role::Increment }),
+            _ => return Err("Unknown AOF file type"),
+        }
+        Ok(())
+    }
+
+    /// The text of the file.
+    pub fn print(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for file in self.base.iter().chain(&self.history).chain(&self.increments) {
+            let kind = match file.role {
+                Role::Base => 'b',
+                Role::History => 'h',
+                Role::Increment => 'i',
+            };
+            text.extend(b"file ");
+            let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'\\".contains(&byte);
+            if !file.name.is_empty() && file.name.bytes().all(is_plain) {
+                text.extend(file.name.as_bytes());
+            } else {
+                text.extend(quote(file.name.as_bytes()));
+            }
+            text.extend(format!(" seq {} type {kind}\n", file.seq).into_bytes());
+        }
+        text
+    }
+
+    /// Reads the manifest of a place; none if there is no such file.
+    pub fn load(disk: &dyn Disk, place: &Place) -> Result<Option<Manifest>, LoadError> {
+        let path = place.path(&place.manifest_name());
+        let reader = match disk.read(&path) {
+            Ok(reader) => reader,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LoadError::Unreadable(path, error)),
+        };
+        let mut text = Vec::new();
+        let read = reader.take(FILE_BYTES_MAX).read_to_end(&mut text);
+        read.map_err(|error| LoadError::Unreadable(path.clone(), error))?;
+        Manifest::parse(&text).map(Some).map_err(LoadError::Malformed)
+    }
+
+    /// Replaces the file of a place, and returns when that will outlast a loss of power.
+    pub fn store(&self, disk: &dyn Disk, place: &Place) -> io::Result<()> {
+        let name = place.manifest_name();
+        let temporary = place.path(&format!("temp-{name}"));
+        let file = disk.create(&temporary)?;
+        write_all(&*file, &self.print())?;
+        file.sync()?;
+        disk.rename(&temporary, &place.path(&name))?;
+        disk.sync_directory(&place.directory)
+    }
+
+    /// The base and the increments in the order in which they are read.
+    pub fn files(&self) -> impl Iterator<Item = &LogFile> {
+        self.base.iter().chain(&self.increments)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.base.is_none() && self.increments.is_empty()
+    }
+
+    /// Adds an increment after the last one.
+    pub fn add_increment(&mut self, place: &Place) -> &LogFile {
+        let last = self.increments.iter().chain(&self.history).chain(&self.base);
+        let last = last.filter(|file| file.role == Role::Increment || is_increment(&file.name));
+        let seq = last.map(|file| file.seq).max().unwrap_or(0).saturating_add(1 + self.skipped);
+        let name = place.increment_name(seq);
+        self.increments.push(LogFile { name, seq, role: Role::Increment });
+        self.increments.last().expect("one was just added")
+    }
+
+    /// Puts a new base in the place of the old one and of all increments but the last `kept`.
+    pub fn replace_base(&mut self, place: &Place, form: BaseForm, kept: usize) -> &LogFile {
+        let old = self.base.take();
+        let is_base = |file: &&LogFile| !is_increment(&file.name);
+        let seq = old.iter().chain(self.history.iter().filter(is_base)).map(|file| file.seq);
+        let seq = seq.max().unwrap_or(0).saturating_add(1 + self.skipped);
+        let stale = self.increments.len() - kept;
+        let stale = old.into_iter().chain(self.increments.drain(..stale));
+        self.history.extend(stale.map(|file| LogFile { role: Role::History, ..file }));
+        let name = place.base_name(seq, form);
+        self.base.insert(LogFile { name, seq, role: Role::Base })
+    }
+}
+
+fn is_increment(name: &str) -> bool {
+    name.ends_with(".incr.aof")
+}
+
+/// Writes all of the bytes.
+pub fn write_all(file: &dyn crate::persist::disk::DiskFile, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.append(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Why there is no manifest to go by.
+#[derive(Debug)]
+pub enum LoadError {
+    Unreadable(PathBuf, io::Error),
+    Malformed(ManifestError),
+}
+
+/// Deletes what crashed writers of the log left behind; failing to costs only space.
+pub fn remove_temporaries(disk: &dyn Disk, directory: &Path) {
+    for name in disk.list(directory).unwrap_or_default() {
+        if name.starts_with("temp-") {
+            let _ = disk.remove(&directory.join(name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        Place { directory: "d".into(), prefix: "a.aof".to_owned() }
+    }
+
+    #[test]
+    fn a_manifest_is_what_it_was_printed_from() {
+        let text = b"# a comment\nfile a.aof.2.base.rdb seq 2 type b\nfile a.aof.1.incr.aof seq 1 \
+            type h\nfile \"a b.3.incr.aof\" seq 3 type i extra 1\nTYPE i SEQ 4 FILE x\n";
+        let manifest = Manifest::parse(text).expect("it is valid");
+        assert_eq!(manifest.base.as_ref().map(|base| base.seq), Some(2));
+        assert_eq!(manifest.increments[0].name, "a b.3.incr.aof");
+        assert_eq!(manifest.increments[1].seq, 4);
+        assert_eq!(Manifest::parse(&manifest.print()), Ok(manifest));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, reason) in [
+            (&b""[..], "Found an empty AOF manifest"),
+            (b"\n", "Invalid AOF manifest file format"),
+            (b"file a seq 1\n", "Invalid AOF manifest file format"),
+            (b"file a seq 1 type b x\n", "Invalid AOF manifest file format"),
+            (b"file a seq 0 type b\n", "Invalid AOF manifest file format"),
+            (b"file a/b seq 1 type b\n", "File can't be a path, just a filename"),
+            (b"file a seq 1 type x\n", "Unknown AOF file type"),
+            (b"file a seq 1 type b", "The AOF manifest file contains too long line"),
+            (
+                b"file a seq 1 type b\nfile b seq 2 type b\n",
+                "Found duplicate base file information",
+            ),
+            (
+                b"file a seq 2 type i\nfile b seq 2 type i\n",
+                "Found a non-monotonic sequence number",
+            ),
+        ] {
+            let error = Manifest::parse(text).expect_err("it is not valid");
+            assert_eq!(error.reason, reason, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_new_base_makes_the_rest_history() {
+        let place = place();
+        let mut manifest = Manifest::default();
+        assert_eq!(manifest.add_increment(&place).name, "a.aof.1.incr.aof");
+        manifest.add_increment(&place);
+        assert_eq!(manifest.replace_base(&place, BaseForm::Rdb, 1).name, "a.aof.1.base.rdb");
+        assert_eq!(manifest.history.len(), 1);
+        manifest.add_increment(&place);
+        let base = manifest.replace_base(&place, BaseForm::Commands, 1);
+        assert_eq!(base.name, "a.aof.2.base.aof");
+        assert_eq!(manifest.increments[0].name, "a.aof.3.incr.aof");
+        let history: Vec<&str> = manifest.history.iter().map(|file| &*file.name).collect();
+        assert_eq!(history, ["a.aof.1.incr.aof", "a.aof.1.base.rdb", "a.aof.2.incr.aof"]);
+    }
+}

@@ -1,0 +1,17 @@
+//! The append-only log: every write in the order in which it happened, in files that Redis reads.
+//!
+//! [`log`] is the heart, a state machine that appends, writes and says what is to be synced;
+//! [`manifest`] names the files that make up the log; [`rewrite`] replaces them by a new base;
+//! [`commands`] turns a dataset into commands for a base in that form; [`reader`] reads commands
+//! back and knows damage when it sees it. Threads, turns and replies are the engine's and net's.
+
+pub mod check;
+pub mod commands;
+pub mod log;
+pub mod manifest;
+pub mod reader;
+pub mod rewrite;
+pub mod start;
+
+pub use log::{AppendLog, Mode, Moment, Options, SyncOutcome, SyncRequest};
+pub use manifest::{BaseForm, Manifest, Place};
