@@ -140,7 +140,10 @@ fn help() -> String {
         ))
         .arg(clap::Arg::new("version").short('v').long("version").help("Prints the version"))
         .arg(clap::Arg::new("help").short('h').long("help").help("Prints this"))
-        .after_help("A lone - reads configuration lines from standard input.");
+        .after_help(
+            "A lone - reads configuration lines from standard input.\n\
+             --check-rdb FILE checks a snapshot file and ends.",
+        );
     command.render_help().to_string()
 }
 

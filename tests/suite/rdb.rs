@@ -276,3 +276,53 @@ fn a_damaged_file_fails_the_check() {
     assert_eq!(checked.status.code(), Some(1), "{said}");
     assert!(said.contains("--- RDB ERROR DETECTED ---"), "{said}");
 }
+
+/// Commands that go through a value of any kind, and that change it.
+fn uses_of(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "string" => &["STRLEN k", "APPEND k x", "GETRANGE k 0 -1", "PFCOUNT k", "BITCOUNT k"],
+        "list" => &["LRANGE k 0 -1", "LPUSH k x", "LINSERT k BEFORE x y", "LPOP k", "RPOP k 3"],
+        "set" => &["SMEMBERS k", "SADD k x 7", "SRANDMEMBER k", "SREM k x", "SPOP k 2"],
+        "zset" => &["ZRANGE k 0 -1", "ZADD k 3 x", "ZRANK k x", "ZPOPMIN k", "ZREVRANGE k 0 1"],
+        "hash" => &["HGETALL k", "HSET k x y", "HRANDFIELD k", "HDEL k x", "HSCAN k 0"],
+        _ => &[
+            "XRANGE k - +",
+            "XREVRANGE k + - COUNT 3",
+            "XINFO STREAM k FULL",
+            "XADD k * a b",
+            "XREADGROUP GROUP readers new COUNT 2 STREAMS k >",
+            "XAUTOCLAIM k readers new 0 0",
+            "XTRIM k MAXLEN 3",
+            "XACK k readers 5-1",
+        ],
+    }
+}
+
+#[test]
+fn what_was_let_in_can_be_used() {
+    let (mut local, client) = local();
+    call(&mut local, client, &[b"DEBUG", b"SET-SKIP-CHECKSUM-VALIDATION", b"1"]);
+    let mut prng = rufous::structs::prng::Prng::seeded(17);
+    let mut used = 0;
+    for case in cases() {
+        for _ in 0..60 {
+            let mut payload = case.payload.clone();
+            for _ in 0..=prng.below(2) {
+                let at = prng.below(payload.len() as u64 - 10) as usize;
+                payload[at] = prng.next_u64() as u8;
+            }
+            let words: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &payload, b"REPLACE"];
+            let answer = local.call(client, &words).expect("it is answered at once");
+            if matches!(answer, Answer::Error(_)) {
+                continue;
+            }
+            used += 1;
+            let kind = text_of(call(&mut local, client, &[b"TYPE", b"k"]));
+            for line in uses_of(&kind) {
+                let words: Vec<&str> = line.split(' ').collect();
+                local.call(client, &words).expect("it is answered at once");
+            }
+        }
+    }
+    assert!(used > 200, "{used}");
+}

@@ -114,7 +114,7 @@ impl<'r> Input<'r> {
 
     /// A length.
     #[inline]
-    pub fn len(&mut self) -> Result<u64, RdbError> {
+    pub fn length(&mut self) -> Result<u64, RdbError> {
         match self.head()? {
             Head::Len(len) => Ok(len),
             Head::Special(_) => Err(RdbError::Corrupt("Unknown length encoding in rdbLoadLen()")),
@@ -124,7 +124,7 @@ impl<'r> Input<'r> {
     /// How many elements follow, each of which takes at least so many bytes.
     #[inline]
     pub fn count(&mut self, bytes_each: u64) -> Result<u64, RdbError> {
-        let count = self.len()?;
+        let count = self.length()?;
         self.expect(count.saturating_mul(bytes_each))?;
         Ok(count)
     }
@@ -196,7 +196,7 @@ impl<'r> Input<'r> {
 
     fn compressed<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Result<Cow<'s, [u8]>, RdbError> {
         const BAD: RdbError = RdbError::Corrupt("Invalid LZF compressed string");
-        let (compressed_len, len) = (self.len()?, self.len()?);
+        let (compressed_len, len) = (self.length()?, self.length()?);
         let len = usize::try_from(len).ok().filter(|len| *len > 0).ok_or(BAD)?;
         let long;
         let compressed = if compressed_len < OWNED_FROM as u64 {

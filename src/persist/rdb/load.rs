@@ -246,23 +246,27 @@ impl<'r> Loader<'r> {
                 prefix.expiry_ms = Some(seconds * 1000);
             }
             opcode::FREQUENCY => prefix.frequency = Some(input.byte()?),
-            opcode::IDLE => prefix.idle_seconds = Some(input.len()?),
+            opcode::IDLE => prefix.idle_seconds = Some(input.length()?),
             opcode::SELECT_DB => {
                 self.doing = Doing::ReadLen;
-                let index = input.len()?;
+                let index = input.length()?;
                 let db = usize::try_from(index).ok().filter(|db| *db < self.options.databases);
                 return db.map(|db| Some(Record::SelectDb(db))).ok_or(RdbError::Database(index));
             }
             opcode::RESIZE_DB => {
                 self.doing = Doing::ReadLen;
-                return Ok(Some(Record::Resize { keys: input.len()?, expiring: input.len()? }));
+                return Ok(Some(Record::Resize {
+                    keys: input.length()?,
+                    expiring: input.length()?,
+                }));
             }
             opcode::SLOT_INFO => {
                 self.doing = Doing::ReadLen;
-                if input.len()? >= SLOTS {
+                if input.length()? >= SLOTS {
                     return Err(RdbError::Corrupt("Slot info of a slot that no cluster has"));
                 }
-                (input.len()?, input.len()?);
+                input.length()?;
+                input.length()?;
             }
             opcode::AUX => {
                 self.doing = Doing::ReadAux;

@@ -23,15 +23,15 @@ impl Distinct {
 
     /// Whether no two of the elements are the same text.
     pub fn are<'e>(&mut self, elements: impl Iterator<Item = Element<'e>> + Clone) -> bool {
-        let few = elements.clone().take(FEW + 1).count() <= FEW;
-        if few {
-            let mut first = elements;
-            while let Some(element) = first.next() {
-                if first.clone().any(|other| is_same(element, other)) {
-                    return false;
-                }
-            }
-            return true;
+        let mut few = [Element::Int(0); FEW];
+        let mut rest = elements.clone();
+        let count = few.iter_mut().zip(rest.by_ref()).map(|(place, own)| *place = own).count();
+        if count < FEW || rest.next().is_none() {
+            let few = &few[..count];
+            return few
+                .iter()
+                .enumerate()
+                .all(|(at, element)| few[at + 1..].iter().all(|other| !is_same(*element, *other)));
         }
         let hash = |element: Element<'_>| self.hash_key.hash(element.bytes(&mut I64Buf::new()));
         self.hashes.clear();

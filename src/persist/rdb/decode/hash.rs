@@ -134,7 +134,7 @@ impl Decoder<'_> {
         for _ in 0..count {
             let mut at_ms = 0;
             if self.dialect == Dialect::Redis {
-                at_ms = self.input.len()?;
+                at_ms = self.input.length()?;
             }
             self.input.string_to(&mut self.first)?;
             self.input.string_to(&mut self.scratch)?;
@@ -153,7 +153,7 @@ impl Decoder<'_> {
         let count = self.input.count(3)?;
         let mut hash = Builder::new(count, self.limits.hash);
         for _ in 0..count {
-            let at_ms = match self.input.len()? {
+            let at_ms = match self.input.length()? {
                 0 => 0,
                 distance => first_ms.checked_add(distance - 1).ok_or(BAD_TIME)?,
             };
@@ -177,7 +177,7 @@ impl Decoder<'_> {
         check_listpack(&bytes, BAD_LISTPACK)?;
         let listpack = Listpack::trusted(&bytes);
         let count = listpack.len();
-        if count % 3 != 0 {
+        if !count.is_multiple_of(3) {
             return Err(RdbError::Corrupt(BAD_LISTPACK));
         }
         let mut hash = Builder::new(count as u64 / 3, self.limits.hash);
@@ -221,7 +221,7 @@ fn entry_of_packed(
     if count == 0 {
         return Ok(None);
     }
-    if count % 2 != 0 {
+    if !count.is_multiple_of(2) {
         return Err(RdbError::Corrupt(fault));
     }
     if !distinct.are(elements().step_by(2)) {

@@ -47,7 +47,7 @@ impl Decoder<'_> {
         let nodes = self.input.count(2)?;
         let mut list = Quicklist::default();
         for _ in 0..nodes {
-            let container = self.input.len()?;
+            let container = self.input.length()?;
             let bytes = self.input.string(&mut self.scratch)?;
             match container {
                 container::PLAIN if bytes.is_empty() => {

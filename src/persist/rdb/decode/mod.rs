@@ -20,6 +20,7 @@ use std::borrow::Cow;
 use super::error::RdbError;
 use super::form;
 use super::input::{Input, OWNED_FROM};
+use crate::keyspace::entry::KEY_MAX;
 use crate::keyspace::{Entry, NewValue};
 use crate::structs::SharedBytes;
 use crate::structs::listpack;
@@ -112,6 +113,9 @@ impl<'r> Decoder<'r> {
         key: &[u8],
         expiry_ms: Option<u64>,
     ) -> Result<Option<Entry>, RdbError> {
+        if key.len() > KEY_MAX {
+            return Err(RdbError::Corrupt("Key longer than any can be"));
+        }
         let label = Label { key, expiry_ms };
         if number == form::STRING {
             return self.string(label).map(Some);

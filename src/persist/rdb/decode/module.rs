@@ -20,32 +20,32 @@ const STRING: u64 = 5;
 
 impl Decoder<'_> {
     pub(super) fn module_name(&mut self) -> Result<String, RdbError> {
-        Ok(name_of(self.input.len()?))
+        Ok(name_of(self.input.length()?))
     }
 
     /// Passes over the record of a module beside the keys; the name of its type.
     pub fn module_aux(&mut self) -> Result<String, RdbError> {
         let name = self.module_name()?;
-        if self.input.len()? != UNSIGNED {
+        if self.input.length()? != UNSIGNED {
             return Err(RdbError::Corrupt("bad when_opcode"));
         }
-        self.input.len()?;
+        self.input.length()?;
         self.skip_parts()?;
         Ok(name)
     }
 
     /// Passes over the value of a module's type.
     pub fn skip_module(&mut self) -> Result<(), RdbError> {
-        self.input.len()?;
+        self.input.length()?;
         self.skip_parts()
     }
 
     fn skip_parts(&mut self) -> Result<(), RdbError> {
         loop {
-            match self.input.len()? {
+            match self.input.length()? {
                 END => return Ok(()),
                 SIGNED | UNSIGNED => {
-                    self.input.len()?;
+                    self.input.length()?;
                 }
                 FLOAT => {
                     self.input.array::<4>()?;

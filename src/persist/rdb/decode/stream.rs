@@ -54,14 +54,14 @@ impl Decoder<'_> {
                 return Err(NO_NODE);
             }
         }
-        let len = self.input.len()?;
+        let len = self.input.length()?;
         log.last_id = self.id()?;
         log.entries_added = len;
         if layout >= Layout::V2 {
             // The first ID is asked of the nodes.
             self.id()?;
             log.max_deleted_id = self.id()?;
-            log.entries_added = self.input.len()?;
+            log.entries_added = self.input.length()?;
         }
         if len != log.len() as u64 {
             return Err(RdbError::Corrupt("Stream length inconsistent with rax entries"));
@@ -78,7 +78,7 @@ impl Decoder<'_> {
         let last_id = self.id()?;
         let entries_read = match layout {
             Layout::V1 => log.entries_up_to(last_id),
-            _ => Some(self.input.len()?.cast_signed()).filter(|read| *read >= 0),
+            _ => Some(self.input.length()?.cast_signed()).filter(|read| *read >= 0),
         };
         let mut group = Group::new(last_id, entries_read);
         let mut pending = self.pending()?;
@@ -101,7 +101,7 @@ impl Decoder<'_> {
         for _ in 0..self.input.count(25)? {
             let id = id_of(&self.input.array()?);
             let delivered_ms = i64::from_le_bytes(self.input.array()?);
-            let deliveries = self.input.len()?;
+            let deliveries = self.input.length()?;
             pending.push(Unowned { id, owner: None, delivered_ms, deliveries });
         }
         if !pending.is_sorted_by_key(|entry| entry.id) {
@@ -147,7 +147,7 @@ impl Decoder<'_> {
     }
 
     fn id(&mut self) -> Result<StreamId, RdbError> {
-        Ok(StreamId::new(self.input.len()?, self.input.len()?))
+        Ok(StreamId::new(self.input.length()?, self.input.length()?))
     }
 }
 

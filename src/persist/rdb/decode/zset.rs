@@ -104,7 +104,7 @@ fn entry_of_packed(
     if count == 0 {
         return Ok(None);
     }
-    if count % 2 != 0 || !distinct.are(elements().step_by(2)) {
+    if !count.is_multiple_of(2) || !distinct.are(elements().step_by(2)) {
         return Err(RdbError::Corrupt(fault));
     }
     let is_sorted = check_scores(elements())?;

@@ -39,12 +39,12 @@ fn strings_come_back() {
             0 => number.to_string().into_bytes(),
             1 => vec![b'x'; number],
             2 => format!("value {number}").into_bytes(),
-            _ => (0..number * 40).map(|i| (i * i >> 3) as u8).collect(),
+            _ => (0..number * 40).map(|i| ((i * i) >> 3) as u8).collect(),
         })
         .collect();
     for (number, value) in values.iter().enumerate() {
         let key = format!("key {number}").into_bytes();
-        let expiry_ms = (number % 3 == 0).then_some(5000 + number as u64);
+        let expiry_ms = number.is_multiple_of(3).then_some(5000 + number as u64);
         let entry = Entry::new(&key, NewValue::Bytes(value), Encoding::of_whole(value), expiry_ms);
         space.insert_loaded(number % 2, space.hash_key().hash(&key), entry);
     }
@@ -60,7 +60,7 @@ fn strings_come_back() {
             let key = String::from_utf8_lossy(entry.key()).into_owned();
             let number: usize = key[4..].parse().expect("it is a number");
             assert_eq!(entry.string(), Some(&values[number][..]));
-            assert_eq!(entry.expiry_ms().is_some(), number % 3 == 0);
+            assert_eq!(entry.expiry_ms().is_some(), number.is_multiple_of(3));
             assert_eq!(entry.encoding(), Encoding::of_whole(&values[number]));
         }
         for cut in [0, 8, 9, 20, bytes.len() / 2, bytes.len() - 1] {
