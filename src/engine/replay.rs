@@ -421,29 +421,28 @@ impl Engine {
             }
             ReadError::Truncated { start } => self.look_behind(open, *start, open.len),
             ReadError::Format { start, at } => self.look_behind(open, *start, *at),
-            ReadError::Checksum { good, at } => {
-                self.look_behind(open, *good, *at).and_then(|mut found| {
-                    found.is_hole = reader::has_hole(self.reader_at(open, *good)?, *good, *at)?;
-                    Ok(found)
-                })
-            }
+            ReadError::Checksum { good, at } => self.look_behind(open, *good, *at),
         };
         let Ok(found) = outcome else {
             tracing::warn!("Unrecoverable error reading the append only file {name}: {error}");
             return FileEnd::Failed;
         };
+        if let ReadError::Checksum { good, at } = error
+            && let Some(place) = self.hole_from(replay, good, at, found.durable)
+        {
+            return self.cut(replay, place, true);
+        }
         let (start, is_torn) = match error {
             ReadError::Truncated { start } => (start, found.commands == 0 || found.is_hole),
             ReadError::Format { start, .. } => (start, found.is_hole),
-            ReadError::Checksum { good, .. } => (good, found.is_hole),
+            ReadError::Checksum { good, .. } => (good, false),
             ReadError::Io(_) => return FileEnd::Failed,
         };
         if is_torn && found.durable <= start {
             if let Some(good) = self.torn_from(replay) {
                 return self.cut(replay, good, true);
             }
-            let again = matches!(error, ReadError::Checksum { .. });
-            return self.cut(replay, in_transaction.unwrap_or(start), again);
+            return self.cut(replay, in_transaction.unwrap_or(start), false);
         }
         tracing::warn!(
             "Bad file format reading the append only file {name}: {error}; {} whole commands \
@@ -471,10 +470,36 @@ impl Engine {
     fn torn_from(&self, replay: &Replay) -> Option<u64> {
         let open = replay.open.as_ref()?;
         let good = open.reader.unvouched_from()?;
-        let end = open.reader.offset();
-        let is_last = replay.files.is_empty();
-        let source = self.reader_at(open, good).ok().filter(|_| is_last)?;
-        reader::has_hole(source, good, end).is_ok_and(|has_hole| has_hole).then_some(good)
+        self.hole_from(replay, good, open.reader.offset(), 0)
+    }
+
+    /// Where to cut the last file because a page behind what was durable is empty, between the
+    /// last right checksum and `end`: before the command or the transaction that holds the page.
+    /// What lies in front of it may be durable and must stay.
+    fn hole_from(&self, replay: &Replay, good: u64, end: u64, durable: u64) -> Option<u64> {
+        let open = replay.open.as_ref().filter(|_| self.is_last(replay))?;
+        let source = self.reader_at(open, good).ok()?;
+        let hole = reader::first_hole(source, good, end, durable).ok()??;
+        let source = self.reader_at(open, good).ok()?;
+        let mut rest = CommandReader::new(source, open.len, good, None);
+        let mut command = OwnedRequest::default();
+        let mut in_transaction = false;
+        let mut place = good;
+        while rest.offset() <= hole {
+            if !in_transaction {
+                place = rest.offset();
+            }
+            match rest.next(&mut command) {
+                Ok(Item::Command) => {
+                    let verb = command.as_request().arg(0);
+                    in_transaction = verb.eq_ignore_ascii_case(b"multi")
+                        || (in_transaction && !verb.eq_ignore_ascii_case(b"exec"));
+                }
+                Ok(Item::Time(_)) => {}
+                Ok(Item::End) | Err(_) => break,
+            }
+        }
+        Some(place)
     }
 
     fn reader_at(&self, open: &OpenFile, offset: u64) -> io::Result<Box<dyn Read + Send>> {
@@ -486,6 +511,14 @@ impl Engine {
 
     fn look_behind(&self, open: &OpenFile, start: u64, at: u64) -> io::Result<reader::Aftermath> {
         reader::look_behind(self.reader_at(open, start)?, start, at)
+    }
+
+    /// Whether no file behind the one being read holds anything.
+    fn is_last(&self, replay: &Replay) -> bool {
+        let aof = &self.server.aof;
+        let is_empty =
+            |file: &LogFile| aof.disk.len(&aof.place.path(&file.name)).is_ok_and(|len| len == 0);
+        replay.files.iter().all(is_empty)
     }
 
     /// Cuts off the end of the file being read, if it is the last one that holds anything.
@@ -503,10 +536,7 @@ impl Engine {
         }
         tracing::warn!("!!! Warning: short read while loading the AOF file {name}!!!");
         tracing::warn!("!!! Truncating the AOF {name} at offset {start} !!!");
-        let aof = &self.server.aof;
-        let holds_bytes =
-            |file: &LogFile| !aof.disk.len(&aof.place.path(&file.name)).is_ok_and(|len| len == 0);
-        if replay.files.iter().any(holds_bytes) {
+        if !self.is_last(replay) {
             tracing::warn!("Fatal error: the truncated file is not the last file");
             return FileEnd::Failed;
         }

@@ -361,13 +361,22 @@ pub fn look_behind(source: impl Read, start: u64, at: u64) -> io::Result<Afterma
     Ok(aftermath)
 }
 
-/// Whether some page between two offsets of a file is all zeros. `source` stands at `start`.
-pub fn has_hole(source: impl Read, start: u64, end: u64) -> io::Result<bool> {
+/// The first page between two offsets of a file, and not before `durable`, that is all zeros.
+/// `source` stands at `start`.
+pub fn first_hole(
+    source: impl Read,
+    start: u64,
+    end: u64,
+    durable: u64,
+) -> io::Result<Option<u64>> {
     let mut bytes = Vec::new();
     source.take((end - start).min(SEARCHED_BYTES_MAX)).read_to_end(&mut bytes)?;
-    let first = usize::try_from((PAGE_BYTES - start % PAGE_BYTES) % PAGE_BYTES).unwrap_or(0);
-    let pages = bytes.get(first..).unwrap_or_default().chunks_exact(PAGE_BYTES as usize);
-    Ok(pages.into_iter().any(|page| page.iter().all(|byte| *byte == 0)))
+    let first = start.next_multiple_of(PAGE_BYTES);
+    let skipped = usize::try_from(first - start).unwrap_or(usize::MAX);
+    let pages = bytes.get(skipped..).unwrap_or_default().chunks_exact(PAGE_BYTES as usize);
+    let mut pages = (first..).step_by(PAGE_BYTES as usize).zip(pages);
+    let found = pages.find(|(at, page)| *at >= durable && page.iter().all(|byte| *byte == 0));
+    Ok(found.map(|(at, _)| at))
 }
 
 #[cfg(test)]
