@@ -4,15 +4,16 @@
 //! They share nothing with the engine. What a job answers comes back through a channel that a
 //! task of the executor's thread drains.
 
-use super::Net;
+use super::{Net, priority};
 use crate::engine::{ClientId, Job, JobReply, SaveJob, SaveOutcome};
 use crate::keyspace::Garbage;
 use crate::observe::memory;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::Instant;
 use tokio::sync::mpsc as async_mpsc;
 
 /// What a thread has done, on its way back.
@@ -25,6 +26,8 @@ pub struct Threads {
     jobs: mpsc::Sender<(ClientId, Job)>,
     saves: mpsc::Sender<SaveJob>,
     garbage: mpsc::Sender<Garbage>,
+    /// Since when the saving thread has been at its job.
+    saving_since: Arc<Mutex<Option<Instant>>>,
     freed_objects: Arc<AtomicU64>,
     freed_bytes: Arc<AtomicU64>,
 }
@@ -39,6 +42,8 @@ impl Threads {
         let freed_objects = Arc::new(AtomicU64::new(0));
         let freed_bytes = Arc::new(AtomicU64::new(0));
         let saved = finished.clone();
+        let saving_since = Arc::new(Mutex::new(None));
+        let since = Arc::clone(&saving_since);
         let freed = (Arc::clone(&freed_objects), Arc::clone(&freed_bytes));
         thread::Builder::new().name("reader".into()).spawn(move || {
             memory::count_this_thread();
@@ -49,8 +54,11 @@ impl Threads {
         })?;
         thread::Builder::new().name("saver".into()).spawn(move || {
             memory::count_this_thread();
+            priority::yield_to_others();
             for job in save_queue {
+                *since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 let _ = saved.send(Finished::Save(job()));
+                *since.lock().unwrap_or_else(PoisonError::into_inner) = None;
             }
         })?;
         thread::Builder::new().name("reaper".into()).spawn(move || {
@@ -62,7 +70,7 @@ impl Threads {
                 freed.1.fetch_add(bytes, Ordering::Relaxed);
             }
         })?;
-        Ok((Threads { jobs, saves, garbage, freed_objects, freed_bytes }, answers))
+        Ok((Threads { jobs, saves, garbage, saving_since, freed_objects, freed_bytes }, answers))
     }
 
     pub fn run(&self, client: ClientId, job: Job) {
@@ -75,6 +83,13 @@ impl Threads {
 
     pub fn free(&self, garbage: Garbage) {
         self.garbage.send(garbage).expect("the freeing thread lives as long as the process");
+    }
+
+    /// Whether a save has lasted so long on the only processor that the executor is to rest.
+    pub fn is_saver_hungry(&self) -> bool {
+        let since = *self.saving_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() >= priority::REST_AFTER)
+            && priority::has_one_processor()
     }
 
     /// Bytes of the entries freed so far.

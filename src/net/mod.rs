@@ -15,6 +15,7 @@ mod loader;
 pub mod logging;
 mod metrics;
 mod pool;
+mod priority;
 mod signals;
 mod stream;
 mod timer;
