@@ -4,16 +4,18 @@
 //! They share nothing with the engine. What a job answers comes back through a channel that a
 //! task of the executor's thread drains.
 
+use super::priority::Hunger;
 use super::{Net, priority};
 use crate::engine::{ClientId, Job, JobReply, SaveJob, SaveOutcome};
 use crate::keyspace::Garbage;
 use crate::observe::memory;
+use std::cell::RefCell;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
-use std::time::Instant;
 use tokio::sync::mpsc as async_mpsc;
 
 /// What a thread has done, on its way back.
@@ -22,12 +24,24 @@ pub enum Finished {
     Save(SaveOutcome),
 }
 
+/// What the saving thread tells of itself, and what is thought of it.
+#[derive(Default)]
+struct Saver {
+    shared: Arc<SaverFigures>,
+    hunger: RefCell<Option<Hunger>>,
+}
+
+#[derive(Default)]
+struct SaverFigures {
+    is_busy: AtomicBool,
+    directory: OnceLock<Option<PathBuf>>,
+}
+
 pub struct Threads {
     jobs: mpsc::Sender<(ClientId, Job)>,
     saves: mpsc::Sender<SaveJob>,
     garbage: mpsc::Sender<Garbage>,
-    /// Since when the saving thread has been at its job.
-    saving_since: Arc<Mutex<Option<Instant>>>,
+    saver: Saver,
     freed_objects: Arc<AtomicU64>,
     freed_bytes: Arc<AtomicU64>,
 }
@@ -42,8 +56,8 @@ impl Threads {
         let freed_objects = Arc::new(AtomicU64::new(0));
         let freed_bytes = Arc::new(AtomicU64::new(0));
         let saved = finished.clone();
-        let saving_since = Arc::new(Mutex::new(None));
-        let since = Arc::clone(&saving_since);
+        let saver = Saver::default();
+        let shared = Arc::clone(&saver.shared);
         let freed = (Arc::clone(&freed_objects), Arc::clone(&freed_bytes));
         thread::Builder::new().name("reader".into()).spawn(move || {
             memory::count_this_thread();
@@ -55,10 +69,11 @@ impl Threads {
         thread::Builder::new().name("saver".into()).spawn(move || {
             memory::count_this_thread();
             priority::yield_to_others();
+            let _ = shared.directory.set(priority::own_directory());
             for job in save_queue {
-                *since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                shared.is_busy.store(true, Ordering::Relaxed);
                 let _ = saved.send(Finished::Save(job()));
-                *since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                shared.is_busy.store(false, Ordering::Relaxed);
             }
         })?;
         thread::Builder::new().name("reaper".into()).spawn(move || {
@@ -70,7 +85,7 @@ impl Threads {
                 freed.1.fetch_add(bytes, Ordering::Relaxed);
             }
         })?;
-        Ok((Threads { jobs, saves, garbage, saving_since, freed_objects, freed_bytes }, answers))
+        Ok((Threads { jobs, saves, garbage, saver, freed_objects, freed_bytes }, answers))
     }
 
     pub fn run(&self, client: ClientId, job: Job) {
@@ -85,11 +100,17 @@ impl Threads {
         self.garbage.send(garbage).expect("the freeing thread lives as long as the process");
     }
 
-    /// Whether a save has lasted so long on the only processor that the executor is to rest.
-    pub fn is_saver_hungry(&self) -> bool {
-        let since = *self.saving_since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_some_and(|since| since.elapsed() >= priority::REST_AFTER)
-            && priority::has_one_processor()
+    /// Whether the executor is to rest, so that a save comes to its end.
+    pub fn is_saver_starving(&self) -> bool {
+        let directory = self.saver.shared.directory.get().cloned().flatten();
+        let Some(directory) = directory else { return false };
+        let mut hunger = self.saver.hunger.borrow_mut();
+        let hunger = hunger.get_or_insert_with(|| Hunger::new(directory));
+        if self.saver.shared.is_busy.load(Ordering::Relaxed) {
+            return hunger.starves();
+        }
+        hunger.rest();
+        false
     }
 
     /// Bytes of the entries freed so far.

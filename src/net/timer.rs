@@ -14,7 +14,7 @@ pub async fn run(net: Rc<Net>) {
             continue;
         }
         run_cron(&net);
-        if net.jobs.is_saver_hungry() {
+        if net.jobs.is_saver_starving() {
             std::thread::sleep(priority::REST);
         }
         // A burst of expiries is spread over turns, between which clients are served.
