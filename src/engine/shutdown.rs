@@ -5,9 +5,10 @@
 //! If that fails the server lives on, unless it was to end by force.
 
 use super::{ClientId, Effect, Engine, Server};
-use crate::command::CommandError;
+use crate::command::{CommandError, CommandResult};
 use crate::config::ShutdownOptions;
 use crate::keyspace::Keyspace;
+use crate::persist::aof::Mode;
 
 /// A shutdown that is under way.
 pub struct Shutdown {
@@ -15,6 +16,9 @@ pub struct Shutdown {
     /// Who gave the command.
     waiting: Vec<ClientId>,
 }
+
+const CANNOT_END: &str =
+    "Errors trying to shut down the server. Check the logs for more information.";
 
 const FAILED: CommandError = CommandError::Fixed("ERR Errors trying to SHUTDOWN. Check logs.");
 
@@ -25,12 +29,13 @@ impl Server {
         space: &Keyspace,
         options: ShutdownOptions,
         client: Option<ClientId>,
-    ) {
+    ) -> CommandResult {
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.waiting.extend(client);
-            return;
+            return Ok(());
         }
         tracing::warn!("User requested shutdown...");
+        self.first_base_is_there(options)?;
         self.shutdown = Some(Shutdown { options, waiting: client.into_iter().collect() });
         self.cancel_rewrite();
         if self.saving.cancel() {
@@ -38,6 +43,21 @@ impl Server {
         } else {
             self.go_on_with_shutdown(space);
         }
+        Ok(())
+    }
+
+    /// A log that was switched on and has no base yet holds nothing that could be loaded.
+    fn first_base_is_there(&self, options: ShutdownOptions) -> CommandResult {
+        if self.aof.mode() != Mode::Waiting {
+            return Ok(());
+        }
+        if options.force {
+            tracing::warn!("Writing initial AOF. Exit anyway.");
+            return Ok(());
+        }
+        tracing::warn!("Writing initial AOF, can't exit.");
+        tracing::warn!("{CANNOT_END}");
+        Err(FAILED)
     }
 
     /// Nothing is being written any more: makes the last snapshot, if it is wanted.
@@ -52,7 +72,7 @@ impl Server {
             return self.save_before_end(space);
         }
         let unsaved = space.changes.dirty - self.saving.dirty_at_save;
-        if !has_points && !options.nosave && unsaved > 0 {
+        if !has_points && !options.nosave && unsaved > 0 && !self.aof.is_on() {
             tracing::warn!("{unsaved} changes are not saved: no save points are configured.");
         }
         self.exit();
@@ -72,7 +92,8 @@ impl Engine {
 
     /// SIGTERM or SIGINT came.
     pub fn shut_down_by_signal(&mut self, options: ShutdownOptions) {
-        self.server.begin_shutdown(&self.keyspace, options, None);
+        // If it cannot end, the log says so.
+        let _ = self.server.begin_shutdown(&self.keyspace, options, None);
     }
 
     /// The last snapshot was made, or could not be.
@@ -86,9 +107,7 @@ impl Engine {
             return self.server.exit();
         }
         tracing::warn!("Error trying to save the DB, can't exit.");
-        tracing::warn!(
-            "Errors trying to shut down the server. Check the logs for more information."
-        );
+        tracing::warn!("{CANNOT_END}");
         let shutdown = self.server.shutdown.take();
         for client in shutdown.into_iter().flat_map(|shutdown| shutdown.waiting) {
             self.finish_job(client, Err(FAILED));

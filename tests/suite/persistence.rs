@@ -239,3 +239,15 @@ fn flushall_calls_a_save_off() {
     wait_for(&mut client, "rdb_bgsave_in_progress", "0");
     assert_ne!(info(&mut client, "rdb_changes_since_last_save"), "0");
 }
+
+#[test]
+fn the_end_waits_for_the_first_base_of_a_log_unless_by_force() {
+    let mut server = Server::with_file(&format!("{NEVER_BY_ITSELF}rdb-key-save-delay 1000000\n"));
+    let mut client = server.connect();
+    client.call(&["DEBUG", "POPULATE", "1000"]);
+    assert_eq!(client.call(&["CONFIG", "SET", "appendonly", "yes"]), Some(ok()));
+    wait_for(&mut client, "aof_rewrite_in_progress", "1");
+    assert_eq!(text(&mut client, &["SHUTDOWN"]), "ERR Errors trying to SHUTDOWN. Check logs.");
+    assert_eq!(client.call(&["SHUTDOWN", "FORCE"]), None);
+    assert_eq!(server.wait(), Some(0));
+}

@@ -266,8 +266,8 @@ fn shutdown(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(CommandError::Fixed("ERR No shutdown in progress."));
     }
     let client = cx.client;
+    cx.server.begin_shutdown(cx.keys.space(), options, Some(client))?;
     cx.session_mut().suspension = Some(Suspension::Job);
-    cx.server.begin_shutdown(cx.keys.space(), options, Some(client));
     Ok(())
 }
 
