@@ -426,12 +426,14 @@ impl Engine {
             }
             ReadError::Truncated { start } => self.look_behind(open, *start, open.len),
             ReadError::Format { start, at } => self.look_behind(open, *start, *at),
-            ReadError::Checksum { good, at } => {
-                self.look_behind(open, *good, *at).and_then(|mut found| {
-                    found.is_hole = reader::has_hole(self.reader_at(open, *good)?, *good, *at)?;
-                    Ok(found)
-                })
-            }
+            ReadError::Checksum { good, at } => self.look_behind(open, *good, *at),
+        };
+        let before_hole = match &error {
+            ReadError::Checksum { good, at } => self
+                .reader_at(open, *good)
+                .and_then(|source| reader::before_hole(source, *good, *at))
+                .unwrap_or(None),
+            _ => None,
         };
         let Ok(found) = outcome else {
             tracing::warn!("Unrecoverable error reading the append only file {name}: {error}");
@@ -440,7 +442,9 @@ impl Engine {
         let (start, is_torn) = match error {
             ReadError::Truncated { start } => (start, found.commands == 0 || found.is_hole),
             ReadError::Format { start, .. } => (start, found.is_hole),
-            ReadError::Checksum { good, .. } => (good, found.is_hole),
+            ReadError::Checksum { good, .. } => {
+                (before_hole.unwrap_or(good), before_hole.is_some())
+            }
             ReadError::Io(_) => return FileEnd::Failed,
         };
         if is_torn && found.durable <= start {
@@ -464,8 +468,8 @@ impl Engine {
         FileEnd::Failed
     }
 
-    /// At the end of a file: what follows the last checksum is cut off if it holds a page of zeros,
-    /// since a turn with so long a word ends with a checksum.
+    /// At the end of a file: if what follows the last checksum holds a page of zeros, it is cut off
+    /// from the command with that page on, since a turn with so long a word ends with a checksum.
     fn end_or_cut(&mut self, replay: &mut Replay) -> FileEnd {
         match self.torn_from(replay) {
             Some(good) => self.cut(replay, good, true),
@@ -477,9 +481,17 @@ impl Engine {
         let open = replay.open.as_ref()?;
         let good = open.reader.unvouched_from()?;
         let end = open.reader.offset();
-        let is_last = replay.files.is_empty();
+        let is_last = !self.has_bytes_behind(replay);
         let source = self.reader_at(open, good).ok().filter(|_| is_last)?;
-        reader::has_hole(source, good, end).is_ok_and(|has_hole| has_hole).then_some(good)
+        reader::before_hole(source, good, end).unwrap_or(None)
+    }
+
+    /// Whether a file behind the one that is being read holds anything.
+    fn has_bytes_behind(&self, replay: &Replay) -> bool {
+        let aof = &self.server.aof;
+        let is_empty =
+            |file: &LogFile| aof.disk.len(&aof.place.path(&file.name)).is_ok_and(|len| len == 0);
+        !replay.files.iter().all(is_empty)
     }
 
     fn reader_at(&self, open: &OpenFile, offset: u64) -> io::Result<Box<dyn Read + Send>> {
@@ -508,10 +520,7 @@ impl Engine {
         }
         tracing::warn!("!!! Warning: short read while loading the AOF file {name}!!!");
         tracing::warn!("!!! Truncating the AOF {name} at offset {start} !!!");
-        let aof = &self.server.aof;
-        let holds_bytes =
-            |file: &LogFile| !aof.disk.len(&aof.place.path(&file.name)).is_ok_and(|len| len == 0);
-        if replay.files.iter().any(holds_bytes) {
+        if self.has_bytes_behind(replay) {
             tracing::warn!("Fatal error: the truncated file is not the last file");
             return FileEnd::Failed;
         }

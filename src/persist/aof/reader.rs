@@ -362,13 +362,42 @@ pub fn look_behind(source: impl Read, start: u64, at: u64) -> io::Result<Afterma
     Ok(aftermath)
 }
 
-/// Whether some page between two offsets of a file is all zeros. `source` stands at `start`.
-pub fn has_hole(source: impl Read, start: u64, end: u64) -> io::Result<bool> {
+/// Where to cut a file so that no page between two offsets is all zeros: before the command, or
+/// the transaction, that such a page lies in. What is before it may have been promised. None if
+/// there is no such page. `source` stands at `start`, where a command or a line begins.
+pub fn before_hole(source: impl Read, start: u64, end: u64) -> io::Result<Option<u64>> {
     let mut bytes = Vec::new();
     source.take((end - start).min(SEARCHED_BYTES_MAX)).read_to_end(&mut bytes)?;
     let first = usize::try_from((PAGE_BYTES - start % PAGE_BYTES) % PAGE_BYTES).unwrap_or(0);
-    let pages = bytes.get(first..).unwrap_or_default().chunks_exact(PAGE_BYTES as usize);
-    Ok(pages.into_iter().any(|page| page.iter().all(|byte| *byte == 0)))
+    let mut pages = bytes.get(first..).unwrap_or_default().chunks_exact(PAGE_BYTES as usize);
+    let page = pages.position(|page| page.iter().all(|byte| *byte == 0));
+    let hole = page.map(|page| first + page * PAGE_BYTES as usize);
+    Ok(hole.map(|hole| start + last_boundary(&bytes, hole) as u64))
+}
+
+/// The last place, up to `limit`, where a command outside of transactions or a line begins.
+fn last_boundary(bytes: &[u8], limit: usize) -> usize {
+    let (mut at, mut boundary) = (0, 0);
+    let mut in_transaction = false;
+    while at <= limit {
+        if !in_transaction {
+            boundary = at;
+        }
+        let rest = bytes.get(at..).unwrap_or_default();
+        if rest.first() == Some(&b'#') {
+            let Some(end) = memchr::memchr(b'\n', rest) else { break };
+            at += end + 1;
+        } else {
+            let Some((words, len)) = crate::resp::command::read(rest) else { break };
+            let name = words.first().map_or(&b""[..], |name| name);
+            in_transaction = match in_transaction {
+                true => !name.eq_ignore_ascii_case(b"exec"),
+                false => name.eq_ignore_ascii_case(b"multi"),
+            };
+            at += len;
+        }
+    }
+    boundary
 }
 
 #[cfg(test)]
