@@ -652,7 +652,7 @@ fn unlisted(disk: &dyn Disk, place: &Place) -> Manifest {
     let skipped = highest_number(disk, place);
     if skipped > 0 {
         tracing::warn!(
-            "There is no AOF manifest in {}, but there are AOF files: they are kept and not loaded.",
+            "There is no AOF manifest in {}, but there are AOF files: they are kept, not loaded.",
             place.directory.display()
         );
     }
@@ -665,8 +665,8 @@ impl super::Server {
         let path = self.snapshot_path();
         if self.parts.disk.len(&path).is_ok() {
             tracing::warn!(
-                "{} is not loaded: appendonly is on, and there is no AOF yet. To begin one with it, \
-                 start with appendonly no, then CONFIG SET appendonly yes.",
+                "{} is not loaded: appendonly is on, and there is no AOF yet. To begin one with \
+                 it, start with appendonly no, then CONFIG SET appendonly yes.",
                 path.display()
             );
         }
