@@ -449,7 +449,8 @@ impl Engine {
     }
 
     fn fail_rewrite(&mut self, error: &io::Error) {
-        tracing::warn!("Write error writing append only file on disk: {error}");
+        let reason = crate::config::os_reason(error);
+        tracing::warn!("Write error writing append only file on disk: {reason}");
         self.server.aof.fail_rewrite();
         self.server.end_rewrite(true);
     }

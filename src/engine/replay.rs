@@ -15,10 +15,13 @@ use super::{ClientId, Cx, Engine, Peer, Session, dispatch};
 use crate::command::{CommandError, Lookup};
 use crate::config::os_reason;
 use crate::keyspace::{HashKey, Keyspace};
-use crate::persist::aof::manifest::{LoadError, LogFile, Manifest, Role, write_all};
+use crate::persist::aof::manifest::{
+    LoadError, LogFile, Manifest, Place, Role, highest_number, write_all,
+};
 use crate::persist::aof::reader::{self, CommandReader, Item, ReadError};
 use crate::persist::aof::start;
 use crate::persist::crc64::Sum;
+use crate::persist::disk::Disk;
 use crate::persist::load::Reading;
 use crate::resp::{OwnedRequest, Protocol, ReplyBuf};
 use crate::structs::prng::Prng;
@@ -103,6 +106,7 @@ impl Engine {
         })?;
         aof.manifest = manifest;
         if aof.manifest.is_empty() {
+            self.server.tell_of_ignored_snapshot();
             return Ok(None);
         }
         self.begin_replay().map(Some).ok_or(Unloadable)
@@ -113,7 +117,8 @@ impl Engine {
     pub fn find_manifest(&mut self) -> Result<(), Unloadable> {
         let aof = &mut self.server.aof;
         aof.manifest = match Manifest::load(&*aof.disk, &aof.place) {
-            Ok(manifest) => manifest.unwrap_or_default(),
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => unlisted(&*aof.disk, &aof.place),
             Err(error) => {
                 tell_of_manifest(&error);
                 return Err(Unloadable);
@@ -458,8 +463,8 @@ impl Engine {
         FileEnd::Failed
     }
 
-    /// At the end of a file: what follows the last checksum is cut off if it holds a page of zeros,
-    /// since a turn with so long a word ends with a checksum.
+    /// At the end of a file: if what follows the last checksum holds a page of zeros, it is cut off
+    /// from the command with that page on, since a turn with so long a word ends with a checksum.
     fn end_or_cut(&mut self, replay: &mut Replay) -> FileEnd {
         match self.torn_from(replay) {
             Some(good) => self.cut(replay, good, true),
@@ -660,6 +665,32 @@ impl Engine {
         server.rewrites.base_size_bytes = base_bytes;
         server.follow_readers(&mut self.keyspace);
         Ok(())
+    }
+}
+
+/// The manifest of a log that has none. Files that a lost one has listed are not overwritten.
+fn unlisted(disk: &dyn Disk, place: &Place) -> Manifest {
+    let skipped = highest_number(disk, place);
+    if skipped > 0 {
+        tracing::warn!(
+            "There is no AOF manifest in {}, but there are AOF files: they are kept, not loaded.",
+            place.directory.display()
+        );
+    }
+    Manifest { skipped, ..Manifest::default() }
+}
+
+impl super::Server {
+    /// Whoever switches the log on in the configuration file expects to see the old data.
+    fn tell_of_ignored_snapshot(&self) {
+        let path = self.snapshot_path();
+        if self.parts.disk.len(&path).is_ok() {
+            tracing::warn!(
+                "{} is not loaded: appendonly is on, and there is no AOF yet. To begin one with \
+                 it, start with appendonly no, then CONFIG SET appendonly yes.",
+                path.display()
+            );
+        }
     }
 }
 

@@ -163,6 +163,18 @@ impl super::Server {
         self.config.dir.0.as_path().join(self.config.dbfilename.to_string_lossy().as_ref())
     }
 
+    fn temporary_snapshot_name(&self) -> String {
+        format!("temp-{}.rdb", self.parts.process_id)
+    }
+
+    /// The process is about to end, whatever is being written.
+    pub fn remove_unfinished_snapshot(&self) {
+        if self.saving.is_running() {
+            let path = self.config.dir.0.as_path().join(self.temporary_snapshot_name());
+            let _ = self.parts.disk.remove(&path);
+        }
+    }
+
     /// What a save of this moment writes, and where.
     pub fn snapshot_file(
         &self,
@@ -174,7 +186,7 @@ impl super::Server {
             disk: Arc::clone(&self.parts.disk),
             directory: self.config.dir.0.as_path().to_owned(),
             name: self.config.dbfilename.to_string_lossy().into_owned(),
-            temporary_name: format!("temp-{}.rdb", self.parts.process_id),
+            temporary_name: self.temporary_snapshot_name(),
             dataset,
             options: SaveOptions::of(&self.config, &space.access),
             progress,

@@ -72,7 +72,8 @@ impl Server {
             return self.save_before_end(space);
         }
         let unsaved = space.changes.dirty - self.saving.dirty_at_save;
-        if !has_points && !options.nosave && unsaved > 0 && !self.aof.is_on() {
+        let is_lost = unsaved > 0 && !self.aof.is_on() && self.loading.is_none();
+        if !has_points && !options.nosave && is_lost {
             tracing::warn!("{unsaved} changes are not saved: no save points are configured.");
         }
         self.exit();

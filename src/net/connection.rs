@@ -179,7 +179,8 @@ fn parse(net: &Rc<Net>, connection: &Rc<Connection>, read: usize) {
     }
     if net.count_input(connection, read) {
         connection.close();
-    } else if connection.io.borrow().has_work() {
+    } else if connection.io.borrow().has_work() && !connection.is_suspended.get() {
+        // Who waits for a reply gets the next one after it: what was read meanwhile runs then.
         net.mark_ready(connection);
     }
 }

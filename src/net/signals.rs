@@ -18,6 +18,7 @@ pub fn watch(net: &Rc<Net>) -> io::Result<()> {
                 let is_interrupt = kind == SignalKind::interrupt();
                 if is_interrupt && interrupted.replace(true) {
                     tracing::warn!("You insist... exiting now.");
+                    net.engine.borrow().server.remove_unfinished_snapshot();
                     std::process::exit(1);
                 }
                 let mut engine = net.engine.borrow_mut();

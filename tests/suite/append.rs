@@ -152,6 +152,23 @@ fn a_log_moves_to_a_real_redis_and_back() {
 }
 
 #[test]
+fn files_without_a_manifest_are_kept() {
+    let mut server = Server::with_file("save \"\"\nappendonly yes");
+    server.connect().run("SET k v");
+    let path = server.path("appendonlydir/appendonly.aof.1.incr.aof");
+    let written = std::fs::read(&path).expect("it was written");
+    server.kill();
+    std::fs::remove_file(server.path(MANIFEST)).expect("it was there");
+    let server = server.restart();
+    let mut client = server.connect();
+    assert_eq!(number(&mut client, "DBSIZE"), 0);
+    client.run("SET k w");
+    assert_eq!(std::fs::read(&path).expect("it is still there"), written);
+    assert!(server.file(MANIFEST).contains("appendonly.aof.2.incr.aof"));
+    assert_eq!(number(&mut server.restart().connect(), "DBSIZE"), 1);
+}
+
+#[test]
 fn damage_is_cut_off_or_refused_and_the_check_says_so() {
     let mut commands = Vec::new();
     for index in 0..50 {

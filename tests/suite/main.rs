@@ -4,17 +4,19 @@
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table
 //! and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers` what
 //! listening clients do to a server, `persistence` and `append` what outlives one, `rdb` that
-//! values move to a real Redis and back, `exporters` what monitoring tools read, `queue` and
-//! `workers` that jobs are done once, `interop` that the public tools work, `differential` that
-//! random commands get Redis's replies, `tidy` the shape of the source itself, `compatibility`
-//! that the generated document is fresh, `crash` that no fault of the disk (`sim_disk`) breaks
-//! what the append-only log promises.
+//! values move to a real Redis and back, `migration` that whole datasets do, `exporters` what
+//! monitoring tools read, `queue` and `workers` that jobs are done once, `interop` that the public
+//! tools work, `differential` that random commands get Redis's replies, `tidy` the shape of the
+//! source itself, `compatibility` that the generated document is fresh, `crash` and `crash_save`
+//! that no fault of the disk (`sim_disk`) breaks what the append-only log and the snapshot file
+//! promise.
 
 mod answer;
 mod append;
 mod client;
 mod compatibility;
 mod crash;
+mod crash_save;
 mod differential;
 mod exporters;
 mod interop;
@@ -22,6 +24,7 @@ mod laws;
 mod limits;
 mod local;
 mod memory;
+mod migration;
 mod persistence;
 mod play;
 mod queue;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A value as a real Redis has it.
-struct Case {
-    name: String,
-    commands: Vec<Vec<Vec<u8>>>,
+pub struct Case {
+    pub name: String,
+    pub commands: Vec<Vec<Vec<u8>>>,
     encoding: String,
     digest: String,
     payload: Vec<u8>,
@@ -29,7 +29,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rdb").join(name)
 }
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let text = std::fs::read_to_string(fixture("payloads.txt")).expect("it is in the repository");
     text.split("\n\n").filter(|part| !part.trim().is_empty()).map(read_case).collect()
 }

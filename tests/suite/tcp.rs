@@ -46,6 +46,52 @@ fn pipelines_are_answered_in_order_and_apart() {
     }
 }
 
+/// Has the server look at all its clients' input more than once.
+fn let_it_read(observer: &mut Client) {
+    for _ in 0..200 {
+        observer.run("PING");
+    }
+}
+
+/// Asks until INFO has a line.
+fn wait_for_line(observer: &mut Client, line: &str) {
+    let has_line = |info: Answer| match info {
+        Answer::Bulk(text) => String::from_utf8_lossy(&text).lines().any(|it| it == line),
+        _ => false,
+    };
+    while !has_line(observer.run("INFO everything")) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_comes_while_a_client_waits_runs_after_its_wait() {
+    let server = Server::start(RUFOUS, &[directive("rdb-key-save-delay", "1000000")]);
+    let mut observer = server.connect();
+    observer.run("DEBUG POPULATE 1000");
+    let element = Answer::Array(["l", "x"].map(|it| Answer::Bulk(it.into())).into());
+    let cases = [
+        ("BLPOP l 0", "blocked_clients:1", "RPUSH l x", Some(element)),
+        ("SAVE", "rdb_bgsave_in_progress:1", "BGSAVE CANCEL", None),
+    ];
+    for (waits, line, ends, reply) in cases {
+        let mut client = server.connect();
+        client.send(&encode(&waits.split(' ').collect::<Vec<_>>()));
+        wait_for_line(&mut observer, line);
+        client.send(&encode(&["INCR", "n"]));
+        let_it_read(&mut observer);
+        assert_eq!(observer.run("EXISTS n"), Answer::Integer(0), "{waits}");
+        observer.run(ends);
+        let first = client.receive();
+        match reply {
+            Some(reply) => assert_eq!(first, Some(reply)),
+            None => assert!(matches!(first, Some(Answer::Error(_))), "{first:?}"),
+        }
+        assert_eq!(client.receive(), Some(Answer::Integer(1)), "{waits}");
+        observer.run("DEL n");
+    }
+}
+
 #[test]
 fn long_values_come_back_whole() {
     let server = Server::rufous();

@@ -270,6 +270,17 @@ pub enum LoadError {
 }
 
 /// Deletes what crashed writers of the log left behind; failing to costs only space.
+/// The highest number of a file that looks like one of the log's; 0 if there is none.
+pub fn highest_number(disk: &dyn Disk, place: &Place) -> u64 {
+    let number = |name: &String| {
+        let rest = name.strip_prefix(&place.prefix)?.strip_prefix('.')?;
+        let (digits, kind) = rest.split_once('.')?;
+        matches!(kind, "base.rdb" | "base.aof" | "incr.aof").then(|| digits.parse().ok())?
+    };
+    let names = disk.list(&place.directory).unwrap_or_default();
+    names.iter().filter_map(number).max().unwrap_or(0)
+}
+
 pub fn remove_temporaries(disk: &dyn Disk, directory: &Path) {
     for name in disk.list(directory).unwrap_or_default() {
         if name.starts_with("temp-") {

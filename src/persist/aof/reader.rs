@@ -221,7 +221,8 @@ impl<R: Read> CommandReader<R> {
             if self.crc.value() != sum {
                 return Err(ReadError::Checksum { good: self.good, at });
             }
-            self.good = at;
+            // The line itself is right too, and may be the last of what was durable.
+            self.good = at + end as u64 + 1;
             self.has_checksums = true;
             self.durable = self.durable.max(durable);
         }
