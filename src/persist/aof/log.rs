@@ -15,7 +15,7 @@
 //! before the one in front of it.
 
 use super::manifest::{BaseForm, Manifest, Place};
-use super::rewrite::{Opened, Rewritten};
+use super::rewrite::{Kind, Opened, Rewritten};
 use crate::config::AppendFsync;
 use crate::persist::crc64::Sum;
 use crate::persist::disk::{Disk, DiskFile};
@@ -178,17 +178,6 @@ enum Rewrite {
     },
     /// A thread writes the base.
     Writing(Kind),
-}
-
-/// Whether a rewrite's increment follows the old files or replaces them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// The increment is listed behind the others before anything is written to it.
-    Following,
-    /// The increment is listed together with its base: what lies before it is of no use.
-    Fresh,
-    /// The log is off: there is a base and no increment.
-    Detached,
 }
 
 pub struct AppendLog {

@@ -5,13 +5,23 @@
 //! names it, and is deleted only when no manifest does. The steps are functions over a [`Disk`]
 //! and a manifest of their own; the log goes by the new manifest when it is told of the outcome.
 
-use super::log::Kind;
 use super::manifest::{BaseForm, Manifest, Place};
 use crate::persist::disk::{Disk, DiskFile};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a rewrite's increment follows the old files or replaces them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The increment is listed behind the others before anything is written to it.
+    Following,
+    /// The increment is listed together with its base: what lies before it is of no use.
+    Fresh,
+    /// The log is off: there is a base and no increment.
+    Detached,
+}
 
 /// The increment that is to be appended to next.
 pub struct Opened {

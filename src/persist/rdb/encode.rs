@@ -4,7 +4,7 @@
 //! forms that Redis chooses for its encodings of the same names.
 
 use super::sink::Sink;
-use super::write::SaveVersion;
+use super::version::SaveVersion;
 use super::{container, form};
 use crate::keyspace::Entry;
 use crate::structs::listpack::{self, Element, TooLong};

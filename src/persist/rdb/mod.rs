@@ -21,6 +21,7 @@ mod payload;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod version;
 mod write;
 
 pub use check::check_file;
@@ -30,7 +31,8 @@ pub use input::Input;
 pub use load::{Counts, LoadOptions, Loader, Record};
 pub use payload::{Verified, dump, restore, verify};
 pub use sink::Sink;
-pub use write::{Dataset, SaveError, SaveOptions, SaveVersion, Written, write};
+pub use version::SaveVersion;
+pub use write::{Dataset, SaveError, SaveOptions, Written, write};
 
 /// The newest version there is to read.
 pub const VERSION_MAX: u16 = 12;
