@@ -105,7 +105,8 @@ mod tests {
     fn who_has_just_begun_does_not_starve() {
         let Some(directory) = own_directory() else { return };
         let mut hunger = Hunger::new(directory);
-        assert!(hunger.figures().is_some_and(|(ran_ns, is_runnable)| ran_ns > 0 && is_runnable));
+        // Who has just been born may not have been counted a nanosecond yet, but runs.
+        assert!(hunger.figures().is_some_and(|(_, is_runnable)| is_runnable));
         assert!(!hunger.starves());
         hunger.rest();
         assert!(!hunger.starves());
