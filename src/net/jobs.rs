@@ -4,17 +4,14 @@
 //! They share nothing with the engine. What a job answers comes back through a channel that a
 //! task of the executor's thread drains.
 
-use super::priority::Hunger;
-use super::{Net, priority};
+use super::Net;
 use crate::engine::{ClientId, Job, JobReply, SaveJob, SaveOutcome};
 use crate::keyspace::Garbage;
 use crate::observe::memory;
-use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use tokio::sync::mpsc as async_mpsc;
 
@@ -24,24 +21,10 @@ pub enum Finished {
     Save(SaveOutcome),
 }
 
-/// What the saving thread tells of itself, and what is thought of it.
-#[derive(Default)]
-struct Saver {
-    shared: Arc<SaverFigures>,
-    hunger: RefCell<Option<Hunger>>,
-}
-
-#[derive(Default)]
-struct SaverFigures {
-    is_busy: AtomicBool,
-    directory: OnceLock<Option<PathBuf>>,
-}
-
 pub struct Threads {
     jobs: mpsc::Sender<(ClientId, Job)>,
     saves: mpsc::Sender<SaveJob>,
     garbage: mpsc::Sender<Garbage>,
-    saver: Saver,
     freed_objects: Arc<AtomicU64>,
     freed_bytes: Arc<AtomicU64>,
 }
@@ -56,8 +39,6 @@ impl Threads {
         let freed_objects = Arc::new(AtomicU64::new(0));
         let freed_bytes = Arc::new(AtomicU64::new(0));
         let saved = finished.clone();
-        let saver = Saver::default();
-        let shared = Arc::clone(&saver.shared);
         let freed = (Arc::clone(&freed_objects), Arc::clone(&freed_bytes));
         thread::Builder::new().name("reader".into()).spawn(move || {
             memory::count_this_thread();
@@ -68,12 +49,9 @@ impl Threads {
         })?;
         thread::Builder::new().name("saver".into()).spawn(move || {
             memory::count_this_thread();
-            priority::yield_to_others();
-            let _ = shared.directory.set(priority::own_directory());
+            give_way();
             for job in save_queue {
-                shared.is_busy.store(true, Ordering::Relaxed);
                 let _ = saved.send(Finished::Save(job()));
-                shared.is_busy.store(false, Ordering::Relaxed);
             }
         })?;
         thread::Builder::new().name("reaper".into()).spawn(move || {
@@ -85,7 +63,7 @@ impl Threads {
                 freed.1.fetch_add(bytes, Ordering::Relaxed);
             }
         })?;
-        Ok((Threads { jobs, saves, garbage, saver, freed_objects, freed_bytes }, answers))
+        Ok((Threads { jobs, saves, garbage, freed_objects, freed_bytes }, answers))
     }
 
     pub fn run(&self, client: ClientId, job: Job) {
@@ -100,19 +78,6 @@ impl Threads {
         self.garbage.send(garbage).expect("the freeing thread lives as long as the process");
     }
 
-    /// Whether the executor is to rest, so that a save comes to its end.
-    pub fn is_saver_starving(&self) -> bool {
-        let directory = self.saver.shared.directory.get().cloned().flatten();
-        let Some(directory) = directory else { return false };
-        let mut hunger = self.saver.hunger.borrow_mut();
-        let hunger = hunger.get_or_insert_with(|| Hunger::new(directory));
-        if self.saver.shared.is_busy.load(Ordering::Relaxed) {
-            return hunger.starves();
-        }
-        hunger.rest();
-        false
-    }
-
     /// Bytes of the entries freed so far.
     pub fn freed_bytes(&self) -> u64 {
         self.freed_bytes.load(Ordering::Relaxed)
@@ -122,6 +87,16 @@ impl Threads {
     pub fn freed_objects(&self) -> u64 {
         self.freed_objects.load(Ordering::Relaxed)
     }
+}
+
+/// How much less of a processor the saving thread asks for, in the scheduler's steps: about a tenth
+/// of what the executor gets where both want the same one.
+const SAVER_NICENESS: i32 = 10;
+
+/// Lets the executor go first: a save may take longer, a client may not.
+fn give_way() {
+    // On Linux this concerns the calling thread alone. Where it is refused, saving is not nicer.
+    let _ = rustix::process::setpriority_process(None, SAVER_NICENESS);
 }
 
 /// Tells the engine what the threads have done.

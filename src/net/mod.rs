@@ -15,7 +15,6 @@ mod loader;
 pub mod logging;
 mod metrics;
 mod pool;
-mod priority;
 mod signals;
 mod stream;
 mod timer;

@@ -1,6 +1,6 @@
 //! The engine's sense of time: the cron ticks, and the moment the next key expires.
 
-use super::{Net, listener, priority, turn};
+use super::{Net, listener, turn};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -14,9 +14,6 @@ pub async fn run(net: Rc<Net>) {
             continue;
         }
         run_cron(&net);
-        if net.jobs.is_saver_starving() {
-            std::thread::sleep(priority::REST);
-        }
         // A burst of expiries is spread over turns, between which clients are served.
         while expire_some(&net) | evict_some(&net) {
             tokio::task::yield_now().await;

@@ -201,6 +201,8 @@ impl Write for SteppedWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         super::manifest::write_all(&*self.file, &self.buffer)?;
+        // As when a snapshot is saved: others need not wait for the end of a time slice.
+        std::thread::yield_now();
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         if self.syncs_in_steps && self.written - self.synced >= SYNC_STEP_BYTES {
