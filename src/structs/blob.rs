@@ -105,6 +105,11 @@ impl Blob {
         self.0 == other.0
     }
 
+    /// Whether another owner shares the allocation.
+    pub fn is_shared(&self) -> bool {
+        self.refs().load(Ordering::Relaxed) > 1
+    }
+
     /// The memory it takes, whoever shares it.
     pub fn memory_bytes(&self) -> usize {
         layout(self.len()).size().next_multiple_of(16)

@@ -7,6 +7,7 @@ pub mod intset;
 pub mod listpack;
 pub mod long_double;
 pub mod number;
+pub mod pins;
 pub mod prefetch;
 pub mod prng;
 pub mod trie;

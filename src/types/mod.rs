@@ -178,6 +178,35 @@ impl Object {
         }
     }
 
+    /// Whether nothing else refers to the value itself.
+    pub fn is_unique(&self) -> bool {
+        match self {
+            Object::Bytes(bytes) => bytes.is_unique(),
+            Object::Hash(table) => table.is_unique(),
+            Object::Set(table) => table.is_unique(),
+            Object::ZSet(table) => table.is_unique(),
+            Object::List(list) => list.is_unique(),
+            Object::Stream(stream) => stream.is_unique(),
+        }
+    }
+
+    /// About how many of its bytes stay when it is dropped now, since snapshots share them.
+    pub fn shared_bytes(&self) -> usize {
+        let share = match self {
+            _ if !self.is_unique() => 1.0,
+            Object::Bytes(_) => 0.0,
+            Object::Hash(table) => table.shared_share(),
+            Object::Set(table) => table.shared_share(),
+            Object::ZSet(table) => table.shared_share(),
+            Object::List(list) => list.shared_share(),
+            Object::Stream(stream) => stream.log.shared_share(),
+        };
+        match share {
+            0.0 => 0,
+            share => (self.memory_bytes() as f64 * share) as usize,
+        }
+    }
+
     /// How many elements freeing it would visit.
     pub fn element_count(&self) -> usize {
         match self {

@@ -16,7 +16,8 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-use node::{Child, Inner, Node};
+use crate::structs::pins;
+use node::{Child, Inner, Node, inner_mut, leaf_mut};
 use std::ops::Range;
 use triomphe::Arc;
 
@@ -120,6 +121,14 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         self.sums.bytes + self.sums.leaves * a_leaf + size_of::<Inner<L, K>>()
     }
 
+    /// About which part of it snapshots share, from 0 to 1.
+    pub fn shared_share(&self) -> f64 {
+        match self.root.is_unique() {
+            true => pins::shared_share(&self.root.children, &Child::share),
+            false => 1.0,
+        }
+    }
+
     /// Where the element at an index is.
     pub fn locate(&self, index: usize) -> Option<Place> {
         if index >= self.sums.elements {
@@ -181,7 +190,7 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         }
         // To find the last leaf, nothing has to be counted.
         let number = (number + 1 < self.sums.leaves).then_some(number);
-        let (old, new, result) = Arc::make_mut(&mut self.root).edit(number, edit);
+        let (old, new, result) = inner_mut(&mut self.root).edit(number, edit);
         self.sums.subtract(old);
         self.sums.add(new);
         Some(result)
@@ -190,13 +199,13 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
     /// Changes the last leaf in place; `None` if there is none. Two walks down, one to change and
     /// one to add up, cost less than to come back up through each level.
     pub fn edit_last<R>(&mut self, edit: impl FnOnce(&mut L) -> R) -> Option<R> {
-        let mut inner = Arc::make_mut(&mut self.root);
+        let mut inner = inner_mut(&mut self.root);
         let (old, new, key, result) = loop {
             let Child { sums, key, node } = inner.children.last_mut()?;
             match node {
-                Node::Inner(below) => inner = Arc::make_mut(below),
+                Node::Inner(below) => inner = inner_mut(below),
                 Node::Leaf(leaf) => {
-                    let result = edit(Arc::make_mut(leaf));
+                    let result = edit(leaf_mut(leaf));
                     let old = std::mem::replace(sums, Sums::of(&**leaf));
                     if !leaf.has_key(key) {
                         *key = leaf.key();
@@ -207,14 +216,14 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         };
         self.sums.add(new);
         self.sums.subtract(old);
-        let mut inner = Arc::make_mut(&mut self.root);
+        let mut inner = inner_mut(&mut self.root);
         while let Some(Child { sums, key: own, node: Node::Inner(below) }) =
             inner.children.last_mut()
         {
             sums.add(new);
             sums.subtract(old);
             *own = key.clone();
-            inner = Arc::make_mut(below);
+            inner = inner_mut(below);
         }
         Some(result)
     }
@@ -227,7 +236,7 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         assert!(number <= self.sums.leaves, "there are {} leaves", self.sums.leaves);
         let leaf = Child::of_leaf(leaf);
         let sums = leaf.sums;
-        let split_off = Arc::make_mut(&mut self.root).insert(number, leaf);
+        let split_off = inner_mut(&mut self.root).insert(number, leaf);
         self.sums.add(sums);
         self.grow_root(split_off);
     }
@@ -281,7 +290,7 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         if self.sums.leaves == 0 {
             return None;
         }
-        let update = Arc::make_mut(&mut self.root).update(&is_before, edit);
+        let update = inner_mut(&mut self.root).update(&is_before, edit);
         self.sums.add(update.new);
         self.sums.subtract(update.old);
         self.grow_root(update.second);
@@ -314,7 +323,7 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
             *self = CountedTree::default();
             return;
         }
-        let removed = Arc::make_mut(&mut self.root).remove(range);
+        let removed = inner_mut(&mut self.root).remove(range);
         self.sums.subtract(removed);
         self.lower_root();
     }

@@ -4,7 +4,8 @@
 //! is the tree's, a handful. A full node that was grown at an end is split there, so that a
 //! sequence built by pushing has full nodes; any other is split in the middle.
 
-use super::{Keyed, Place, Sums};
+use super::{Keyed, Leaf, Place, Sums};
+use crate::structs::pins::{self, Share};
 use std::ops::Range;
 use triomphe::Arc;
 
@@ -45,6 +46,18 @@ pub(super) struct Update<L, K, R> {
     pub result: R,
 }
 
+/// Write access to a leaf; copies it first if a snapshot shares it.
+#[inline]
+pub(super) fn leaf_mut<L: Leaf>(leaf: &mut Arc<L>) -> &mut L {
+    pins::make_mut(leaf, |leaf| size_of::<L>() + leaf.bytes())
+}
+
+/// The same for an inner node.
+#[inline]
+pub(super) fn inner_mut<L: Clone, K: Clone>(inner: &mut Arc<Inner<L, K>>) -> &mut Inner<L, K> {
+    pins::make_mut(inner, |inner| inner.children.capacity() * size_of::<Child<L, K>>())
+}
+
 impl<L: Keyed<K>, K: Clone> Child<L, K> {
     pub fn of_leaf(leaf: L) -> Child<L, K> {
         Child { sums: Sums::of(&leaf), key: leaf.key(), node: Node::Leaf(Arc::new(leaf)) }
@@ -63,6 +76,15 @@ impl<L: Keyed<K>, K: Clone> Child<L, K> {
             Node::Inner(below) => self.key = below.last_key().clone(),
         }
         true
+    }
+
+    /// Whether a snapshot shares the node itself, or may share what is below it.
+    pub fn share(&self) -> Share<'_, Child<L, K>> {
+        match &self.node {
+            Node::Leaf(leaf) if leaf.is_unique() => Share::None,
+            Node::Inner(inner) if inner.is_unique() => Share::Of(&inner.children),
+            _ => Share::All,
+        }
     }
 
     /// The leaf that this child is.
@@ -165,9 +187,9 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
         };
         let child = &mut self.children[at];
         let (old, new, result) = match &mut child.node {
-            Node::Inner(below) => Arc::make_mut(below).edit(number.map(|n| n - start), edit),
+            Node::Inner(below) => inner_mut(below).edit(number.map(|n| n - start), edit),
             Node::Leaf(leaf) => {
-                let result = edit(Arc::make_mut(leaf));
+                let result = edit(leaf_mut(leaf));
                 (child.sums, Sums::of(&**leaf), result)
             }
         };
@@ -188,9 +210,9 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
         let at = at.min(self.children.len() - 1);
         let child = &mut self.children[at];
         let mut update = match &mut child.node {
-            Node::Inner(below) => Arc::make_mut(below).update(is_before, edit),
+            Node::Inner(below) => inner_mut(below).update(is_before, edit),
             Node::Leaf(leaf) => {
-                let (old, leaf) = (child.sums, Arc::make_mut(leaf));
+                let (old, leaf) = (child.sums, leaf_mut(leaf));
                 let (result, second) = edit(leaf);
                 let second = second.map(Child::of_leaf);
                 let mut new = Sums::of(leaf);
@@ -243,7 +265,7 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
         update.old.add(child.sums);
         update.old.add(second.sums);
         if let Node::Leaf(leaf) = &mut child.node {
-            let leaf = Arc::make_mut(leaf);
+            let leaf = leaf_mut(leaf);
             leaf.absorb(second.leaf());
             child.sums = Sums::of(leaf);
         }
@@ -265,7 +287,7 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
                 unreachable!("all leaves are at one depth")
             };
             child.sums.add(leaf.sums);
-            let second = Arc::make_mut(below).insert(number - start, leaf);
+            let second = inner_mut(below).insert(number - start, leaf);
             child.refresh_key();
             let second = second?;
             child.sums.subtract(second.sums);
@@ -303,13 +325,16 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
             position = end;
             let within = range.start.clamp(start, end)..range.end.clamp(start, end);
             if within.len() == child.sums.leaves {
+                if matches!(child.share(), Share::All) {
+                    pins::report(child.sums.bytes);
+                }
                 removed.add(child.sums);
                 return false;
             }
             if let Node::Inner(below) = &mut child.node
                 && !within.is_empty()
             {
-                let gone = Arc::make_mut(below).remove(within.start - start..within.end - start);
+                let gone = inner_mut(below).remove(within.start - start..within.end - start);
                 child.sums.subtract(gone);
                 child.refresh_key();
                 removed.add(gone);
@@ -341,7 +366,7 @@ impl<L: Keyed<K>, K: Clone> Inner<L, K> {
         else {
             unreachable!("all leaves are at one depth")
         };
-        let first = Arc::make_mut(first);
+        let first = inner_mut(first);
         first.children.extend(second.children.iter().cloned());
         let second = match first.children.len() {
             0..=FANOUT => None,

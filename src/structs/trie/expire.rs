@@ -9,7 +9,7 @@
 
 use triomphe::Arc;
 
-use super::inner::{Inner, LEVELS, Node, Shape, cell_of};
+use super::inner::{Inner, LEVELS, Node, Shape, cell_of, inner_mut};
 use super::segment::{CAPACITY, Leaf};
 use super::{Item, Trie};
 
@@ -39,12 +39,12 @@ impl<T: Item> Trie<T> {
             return;
         }
         self.earliest_ms = self.earliest_ms.min(at_ms);
-        let mut inner = Arc::make_mut(&mut self.root);
+        let mut inner = inner_mut(&mut self.root);
         for level in 0..LEVELS {
             let at = inner.rank(cell_of(hash, level));
             inner.lower_bound(at, at_ms);
             match &mut inner.kids[at] {
-                Node::Inner(child) => inner = Arc::make_mut(child),
+                Node::Inner(child) => inner = inner_mut(child),
                 Node::Leaf(_) => return,
             }
         }
@@ -101,7 +101,7 @@ impl<T: Item> Sweep<'_, T> {
     /// Sweeps a node and returns its new bound. Recursion ends at the leaves, after at most
     /// `LEVELS` levels.
     fn inner(&mut self, node: &mut Arc<Inner<T>>, level: usize) -> u64 {
-        let inner = Arc::make_mut(node);
+        let inner = inner_mut(node);
         // Joining moves kids about, so it is done after the pass, for these cells.
         let mut sparse = Vec::new();
         let mut cell = 0;

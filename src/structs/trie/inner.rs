@@ -17,6 +17,7 @@ use triomphe::Arc;
 use super::Item;
 use super::bits::ones;
 use super::segment::{CAPACITY, Leaf, MAX_DEPTH, tag_of};
+use crate::structs::pins::{self, Share};
 use crate::structs::prefetch;
 
 /// The hash bits that one level uses up.
@@ -86,6 +87,12 @@ impl Shape {
     }
 }
 
+/// Write access to a node; copies it first if a snapshot shares it.
+#[inline]
+pub(super) fn inner_mut<T: Item>(node: &mut Arc<Inner<T>>) -> &mut Inner<T> {
+    pins::make_mut(node, Inner::bytes)
+}
+
 impl<T> Clone for Node<T> {
     fn clone(&self) -> Node<T> {
         match self {
@@ -120,6 +127,15 @@ impl<T: Item> Node<T> {
         }
     }
 
+    /// Whether a snapshot shares the node itself, or may share what is below it.
+    pub(super) fn share(&self) -> Share<'_, Node<T>> {
+        match self {
+            Node::Leaf(leaf) if leaf.is_unique() => Share::None,
+            Node::Inner(inner) if inner.is_unique() => Share::Of(&inner.kids),
+            _ => Share::All,
+        }
+    }
+
     #[inline(always)]
     fn is_full_leaf(&self) -> bool {
         matches!(self, Node::Leaf(leaf) if leaf.is_full())
@@ -136,6 +152,12 @@ impl<T: Item> Inner<T> {
         let mut inner = Inner { ranks, kids: vec![kid], bounds: None, _pad: [0; 7], starts };
         inner.lower_bound(0, bound_ms);
         inner
+    }
+
+    /// The size of the allocations, about.
+    fn bytes(&self) -> usize {
+        let bounds = self.bounds.as_ref().map_or(0, |bounds| bounds.of_kids.capacity() * 8);
+        size_of::<Inner<T>>() + self.kids.capacity() * size_of::<Node<T>>() + bounds
     }
 
     /// The root of an empty trie.

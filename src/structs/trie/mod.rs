@@ -28,11 +28,11 @@ mod walk;
 use triomphe::Arc;
 
 pub use hash::HashKey;
-use inner::{Inner, LEVELS, Node, Shape, cell_of};
+use inner::{Inner, LEVELS, Node, Shape, cell_of, inner_mut};
 use segment::{CAPACITY, tag_of};
 pub use walk::Iter;
 
-use crate::structs::prefetch;
+use crate::structs::{pins, prefetch};
 
 /// What a trie holds. Meant for types that are one pointer wide and cheap to clone, since copying a
 /// shared segment clones its items.
@@ -180,6 +180,16 @@ impl<T: Item> Trie<T> {
         self.shape.segment_bytes + nodes + kids * size_of::<Node<T>>()
     }
 
+    /// About which part of it snapshots share, from 0 to 1.
+    pub fn shared_share(&self) -> f64 {
+        if self.is_shared() { 1.0 } else { pins::shared_share(&self.root.kids, &Node::share) }
+    }
+
+    /// Whether nothing has been written since the last snapshot, which is still there.
+    pub fn is_shared(&self) -> bool {
+        !self.root.is_unique()
+    }
+
     pub fn stats(&self) -> Stats {
         let depths = &self.shape.depths;
         Stats {
@@ -257,10 +267,10 @@ impl<T: Item> Trie<T> {
     /// The item at a place just found; copies what snapshots share on the way.
     #[inline]
     fn item_mut(&mut self, place: &Place) -> &mut T {
-        let mut inner = Arc::make_mut(&mut self.root);
+        let mut inner = inner_mut(&mut self.root);
         for at in place.kids {
             match &mut inner.kids[at as usize] {
-                Node::Inner(child) => inner = Arc::make_mut(child),
+                Node::Inner(child) => inner = inner_mut(child),
                 Node::Leaf(leaf) => {
                     return leaf.view_mut().into_item(place.at).expect("a found item is there");
                 }
@@ -275,13 +285,13 @@ impl<T: Item> Trie<T> {
         let deadline_ms = item.deadline_ms();
         self.len += 1;
         self.earliest_ms = self.earliest_ms.min(deadline_ms);
-        let mut inner = Arc::make_mut(root);
+        let mut inner = inner_mut(root);
         for level in 0..LEVELS {
             let cell = cell_of(hash, level);
             let at = inner.rank_with_room(cell, level, shape, |key| hash_key.hash(key));
             inner.lower_bound(at, deadline_ms);
             match &mut inner.kids[at] {
-                Node::Inner(child) => inner = Arc::make_mut(child),
+                Node::Inner(child) => inner = inner_mut(child),
                 Node::Leaf(leaf) => return leaf.view_mut().push(item, hash),
             }
         }
@@ -312,7 +322,7 @@ fn remove_below<T: Item>(
     place: &Place,
     level: usize,
 ) -> T {
-    let inner = Arc::make_mut(node);
+    let inner = inner_mut(node);
     let cell = cell_of(hash, level);
     match &mut inner.kids[place.kids[level] as usize] {
         Node::Inner(child) => {

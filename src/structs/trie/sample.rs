@@ -8,7 +8,7 @@
 
 use triomphe::Arc;
 
-use super::inner::{Inner, LEVEL_BITS, LEVELS, Node, cell_of};
+use super::inner::{Inner, LEVEL_BITS, LEVELS, Node, cell_of, inner_mut};
 use super::walk::POSITION_BITS;
 use super::{Item, Trie};
 
@@ -134,7 +134,7 @@ fn least_bounded<T: Item>(root: &Inner<T>) -> Option<(u64, u64)> {
 /// Puts right the bounds on the way to a hash and returns that of the node. Recursion ends at the
 /// leaves, after at most `LEVELS` levels.
 fn mend_bounds<T: Item>(node: &mut Arc<Inner<T>>, hash: u64, level: usize) -> u64 {
-    let inner = Arc::make_mut(node);
+    let inner = inner_mut(node);
     let at = inner.rank(cell_of(hash, level));
     let bound_ms = match &mut inner.kids[at] {
         Node::Inner(child) => mend_bounds(child, hash, level + 1),

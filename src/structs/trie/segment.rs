@@ -26,6 +26,7 @@ use triomphe::Arc;
 use super::Item;
 use super::bits::matching;
 use super::tags::line_of;
+use crate::structs::pins;
 use crate::structs::prefetch;
 
 /// The most items a segment holds before it splits.
@@ -145,8 +146,9 @@ impl<T: Item> Leaf<T> {
     /// Write access; copies the segment first if a snapshot shares it.
     #[inline]
     pub(super) fn view_mut(&mut self) -> ViewMut<'_, T> {
+        let bytes = self.bytes();
         with_segment!(self, segment => {
-            let segment = Arc::make_mut(segment);
+            let segment = pins::make_mut(segment, |_| bytes);
             ViewMut {
                 head: &mut segment.head,
                 tags: &mut segment.tags,
@@ -156,7 +158,7 @@ impl<T: Item> Leaf<T> {
         })
     }
 
-    fn is_unique(&self) -> bool {
+    pub(super) fn is_unique(&self) -> bool {
         with_segment!(self, segment => Arc::is_unique(segment))
     }
 
@@ -207,6 +209,7 @@ impl<T: Item> Leaf<T> {
                 *to = from.take();
             }
         } else {
+            pins::report(self.bytes());
             old.prefetch_items();
             for (to, from) in new.slots.iter_mut().zip(old.slots) {
                 to.clone_from(from);

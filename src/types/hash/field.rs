@@ -88,6 +88,11 @@ impl Field {
     }
 
     /// The memory it takes, whoever shares it.
+    /// Whether a snapshot shares it.
+    pub fn is_shared(&self) -> bool {
+        self.0.is_shared()
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.0.memory_bytes()
     }

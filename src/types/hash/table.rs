@@ -6,6 +6,7 @@
 //! to whom they are not there. A table in which nothing is due pays one comparison for that.
 
 use super::field::Field;
+use crate::structs::pins;
 use crate::structs::prng::Prng;
 use crate::structs::trie::{self, HashKey, Item, Trie};
 use triomphe::Arc;
@@ -108,7 +109,15 @@ impl HashTable {
 
     fn uncount(&mut self, field: &Field) {
         self.fields_bytes -= field.memory_bytes();
+        if field.is_shared() {
+            pins::report(field.memory_bytes());
+        }
         self.timed -= usize::from(field.expiry_ms().is_some());
+    }
+
+    /// About which part of it snapshots share, from 0 to 1.
+    pub fn shared_share(&self) -> f64 {
+        self.fields.shared_share()
     }
 
     pub fn memory_bytes(&self) -> usize {

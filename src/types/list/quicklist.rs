@@ -168,6 +168,11 @@ impl Quicklist {
         self.tree.leaf_count()
     }
 
+    /// About which part of it snapshots share, from 0 to 1.
+    pub fn shared_share(&self) -> f64 {
+        self.tree.shared_share()
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.tree.bytes()
     }

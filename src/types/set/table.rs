@@ -2,6 +2,7 @@
 //! without a walk.
 
 use crate::structs::blob::Blob;
+use crate::structs::pins;
 use crate::structs::prng::Prng;
 use crate::structs::trie::{HashKey, Iter, Slot, Trie};
 
@@ -70,6 +71,9 @@ impl SetTable {
     pub fn remove(&mut self, member: &[u8]) -> bool {
         let Some(blob) = self.members.remove(self.hash(member), member) else { return false };
         self.member_bytes -= blob.memory_bytes();
+        if blob.is_shared() {
+            pins::report(blob.memory_bytes());
+        }
         true
     }
 
@@ -87,6 +91,11 @@ impl SetTable {
     /// A member, each with the same chance.
     pub fn random(&self, prng: &mut Prng) -> Option<&Blob> {
         self.members.random(&mut |bound| prng.below(bound))
+    }
+
+    /// About which part of it snapshots share, from 0 to 1.
+    pub fn shared_share(&self) -> f64 {
+        self.members.shared_share()
     }
 
     /// The memory of members and nodes.

@@ -35,6 +35,11 @@ impl Log {
         self.nodes.leaf_count()
     }
 
+    /// About which part of it snapshots share, from 0 to 1.
+    pub fn shared_share(&self) -> f64 {
+        self.nodes.shared_share()
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.nodes.bytes()
     }

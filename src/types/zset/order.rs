@@ -60,6 +60,11 @@ impl Member {
         f64::from_le_bytes(*score)
     }
 
+    /// Whether anybody else holds it.
+    pub fn is_shared(&self) -> bool {
+        self.0.is_shared()
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.0.memory_bytes()
     }

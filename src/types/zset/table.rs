@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::order::{Member, Members, Order};
+use crate::structs::pins;
 use crate::structs::prng::Prng;
 use crate::structs::trie::{HashKey, Iter, Slot, Trie};
 
@@ -50,8 +51,8 @@ impl ZSetTable {
             }
             Slot::Occupied(slot) => {
                 let old = std::mem::replace(slot, member.clone());
-                self.member_bytes -= old.memory_bytes();
                 self.order.remove(&old);
+                self.uncount(&old);
                 self.order.insert(member);
                 false
             }
@@ -63,9 +64,17 @@ impl ZSetTable {
         let Some(member) = self.members.remove(self.members.hash(bytes), bytes) else {
             return false;
         };
-        self.member_bytes -= member.memory_bytes();
         self.order.remove(&member);
+        self.uncount(&member);
         true
+    }
+
+    /// A member is out of both, the trie and the order.
+    fn uncount(&mut self, member: &Member) {
+        self.member_bytes -= member.memory_bytes();
+        if member.is_shared() {
+            pins::report(member.memory_bytes());
+        }
     }
 
     /// Removes the members of a range of ranks and yields them in order.
@@ -74,7 +83,7 @@ impl ZSetTable {
         self.order.remove_range(ranks);
         for member in &taken {
             self.members.remove(self.members.hash(member.bytes()), member.bytes());
-            self.member_bytes -= member.memory_bytes();
+            self.uncount(member);
         }
         taken
     }
@@ -117,6 +126,11 @@ impl ZSetTable {
     /// Starts fetching what lookups of these hashes will read.
     pub fn prefetch(&self, hashes: &[u64]) {
         self.members.prefetch(hashes);
+    }
+
+    /// About which part of it snapshots share, from 0 to 1.
+    pub fn shared_share(&self) -> f64 {
+        self.members.shared_share()
     }
 
     pub fn memory_bytes(&self) -> usize {
