@@ -364,6 +364,8 @@ section "Memory" {
     "maxmemory-eviction-tenacity" => maxmemory_eviction_tenacity: u32 = 10;
         int(0, 100), LIVE, Nothing,
         "How long a command may spend on evicting; 100 sets no limit.";
+    "snapshot-memory-limit" => snapshot_memory_limit: u64 = 0; memory(0, ULONG_MAX), LIVE, Nothing,
+        "Bytes that a snapshot may keep of what is not data any more; one over it is given up.";
     "lfu-log-factor" => lfu_log_factor: u32 = 10; int(0, INT_MAX), LIVE, Nothing,
         "How many hits it takes to saturate a key's usage counter.";
     "lfu-decay-time" => lfu_decay_time: u32 = 1; int(0, INT_MAX), LIVE, Nothing,

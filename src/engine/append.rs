@@ -8,6 +8,7 @@
 //! [`Engine::finish_sync`] and [`Engine::finish_save`].
 
 use super::saving::SaveOutcome;
+use super::standstill::Deed;
 use super::{ClientId, Effect, Engine, Server};
 use crate::command::CommandError;
 use crate::config::Config;
@@ -16,6 +17,7 @@ use crate::persist::aof::rewrite::{self, BaseJob, Opened, Rewritten, WriteBase};
 use crate::persist::aof::{BaseForm, Mode, Moment, Options, SyncOutcome, commands};
 use crate::persist::rdb::{self, SaveError, SaveOptions};
 use crate::persist::snapshot::KeyDelay;
+use crate::structs::pins;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +45,13 @@ pub struct Rewrites {
     form: BaseForm,
     /// What will write the base of the moment at which the next increment began.
     base: Option<WriteBase>,
+    /// The running one is cancelled, and another one was begun that waits for its end.
+    restarts: bool,
+    /// The running one is not wanted any more: that it comes to nothing is no failure.
+    is_stopped: bool,
+    pinned_peak_bytes: u64,
+    /// The most that the snapshot of the last rewrite kept in memory.
+    pub last_pinned_bytes: u64,
     /// Clients whose writes wait for a slow disk.
     delayed: Vec<ClientId>,
 }
@@ -62,8 +71,30 @@ impl Default for Rewrites {
             is_cancelled: Arc::default(),
             form: BaseForm::Rdb,
             base: None,
+            restarts: false,
+            is_stopped: false,
+            pinned_peak_bytes: 0,
+            last_pinned_bytes: 0,
             delayed: Vec::new(),
         }
+    }
+}
+
+impl Rewrites {
+    /// The most that the running rewrite's snapshot has kept in memory.
+    pub fn pinned_peak_bytes(&self) -> u64 {
+        self.pinned_peak_bytes
+    }
+
+    pub(super) fn note_pinned(&mut self, bytes: u64) {
+        if self.started_us.is_some() {
+            self.pinned_peak_bytes = self.pinned_peak_bytes.max(bytes);
+        }
+    }
+
+    /// Has the running one fail as soon as its thread notices.
+    pub(super) fn give_up(&mut self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
     }
 }
 
@@ -126,11 +157,11 @@ impl Server {
                     "AOF was disabled but there is a scheduled AOF background, cancel it."
                 );
             }
-            if self.aof.is_rewriting() {
+            if self.is_rewriting() {
                 let pid = self.parts.process_id;
                 tracing::info!("Killing running AOF rewrite child: {pid}");
             }
-            self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
+            self.stop_rewrite();
             self.rewrites.base = None;
             let now = self.moment();
             if let Some(request) = self.aof.stop(now) {
@@ -148,14 +179,27 @@ impl Server {
         }
     }
 
-    /// Starts a rewrite of the log; false if it cannot be now.
+    /// Whether a rewrite is under way that will come to something. INFO says so, and another one is
+    /// refused for it; one that was cancelled is over, though its thread has yet to notice.
+    pub fn is_rewriting(&self) -> bool {
+        self.rewrites.restarts || (self.rewrites.started_us.is_some() && self.aof.is_rewriting_on())
+    }
+
+    /// Starts a rewrite of the log, behind one that was cancelled if need be; false if it cannot be
+    /// now.
     pub fn begin_rewrite(&mut self) -> bool {
+        self.rewrites.restarts = self.rewrites.started_us.is_some();
+        if self.rewrites.restarts {
+            return true;
+        }
         let Some(kind) = self.aof.begin_rewrite() else { return false };
         let now = self.moment();
         self.rewrites.is_scheduled = false;
         self.rewrites.started_us = Some(now.mono_us);
         self.rewrites.total += 1;
         self.rewrites.is_cancelled = Arc::default();
+        self.rewrites.is_stopped = false;
+        self.rewrites.pinned_peak_bytes = 0;
         self.rewrites.form = self.aof.options.base_form;
         let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
         let manifest = self.aof.manifest.clone();
@@ -226,26 +270,37 @@ impl Server {
         self.effects.push(Effect::Save(Box::new(move || SaveOutcome::LogRewritten(job.run()))));
     }
 
-    /// Whether the thread that saves has something to do.
+    /// Whether something is being written for which automatic saves and rewrites wait.
     pub fn is_writing_files(&self) -> bool {
         self.saving.is_running() || self.rewrites.started_us.is_some()
     }
 
     /// Ends a running rewrite as soon as it notices: the server ends.
     pub fn cancel_rewrite(&mut self) {
-        if self.aof.is_rewriting() {
+        if self.is_rewriting() {
             tracing::warn!("There is a child rewriting the AOF. Killing it!");
         }
-        self.rewrites.is_cancelled.store(true, Ordering::Relaxed);
+        self.stop_rewrite();
+    }
+
+    fn stop_rewrite(&mut self) {
+        self.rewrites.restarts = false;
+        self.rewrites.is_stopped = self.rewrites.started_us.is_some();
+        self.rewrites.give_up();
     }
 
     fn end_rewrite(&mut self, failed: bool) {
         let now = self.moment();
         let rewrites = &mut self.rewrites;
+        let is_stopped = std::mem::take(&mut rewrites.is_stopped) && failed;
         let started_us = rewrites.started_us.take().unwrap_or(now.mono_us);
+        rewrites.base = None;
+        rewrites.last_pinned_bytes = rewrites.pinned_peak_bytes.max(pins::bytes());
+        if is_stopped {
+            return tracing::info!("Background AOF rewrite terminated by signal");
+        }
         rewrites.last_seconds = Some((now.mono_us - started_us) / 1_000_000);
         rewrites.last_failed = failed;
-        rewrites.base = None;
         if failed {
             rewrites.consecutive_failures += 1;
             rewrites.next_try_us = Some(now.mono_us + URGENT_DELAY_US);
@@ -309,7 +364,11 @@ impl Server {
             // The log gave it up between two jobs.
             self.end_rewrite(true);
         }
-        if self.is_writing_files() || self.aof.is_rewriting() || self.shutdown.is_some() {
+        if self.is_writing_files() || self.aof.is_rewriting() || !self.may(Deed::Rewrite) {
+            return;
+        }
+        if std::mem::take(&mut self.rewrites.restarts) {
+            self.begin_rewrite();
             return;
         }
         if self.aof.wants_rewrite() {
@@ -359,7 +418,8 @@ impl Engine {
             let now = self.server.moment();
             let server = &mut self.server;
             let had_deadline = server.aof.next_sync_us().is_some();
-            server.aof.append(server.propagation.bytes_mut(), now);
+            let end = server.propagation.offset();
+            server.aof.append(server.propagation.hand_over(), end, now);
             if !had_deadline && server.aof.next_sync_us().is_some() {
                 server.effects.push(Effect::WakeTimer);
             }
@@ -460,7 +520,8 @@ impl Engine {
     pub(super) fn log_cron(&mut self) {
         let is_rewriting = self.server.rewrites.started_us.is_some();
         let is_on = self.server.aof.is_on() && self.server.loading.is_none();
-        if is_on || is_rewriting || self.server.rewrites.is_scheduled {
+        let is_wanted = self.server.rewrites.is_scheduled || self.server.rewrites.restarts;
+        if is_on || is_rewriting || is_wanted {
             self.server.begin_due_rewrite();
         }
         if is_on || is_rewriting {

@@ -10,6 +10,7 @@
 
 use super::clients_by_key::ClientsByKey;
 use super::session::Suspension;
+use super::standstill::Deed;
 use super::{ClientId, Clients, Cx, Effect, Engine, dispatch};
 use crate::command::{Args, CommandError, CommandId, Hashed};
 use crate::keyspace::Key;
@@ -243,17 +244,10 @@ impl Engine {
         }
     }
 
-    /// The driver is to stop the clock for a while (DEBUG SLEEP): what the last command brought is
-    /// served when it goes on, since it may have expired by then.
-    pub(super) fn is_to_stand_still(&self) -> bool {
-        self.server.effects.iter().any(|effect| matches!(effect, Effect::Sleep(_)))
-    }
-
     /// Serves those who wait for the keys that have come. Who is served may bring other keys.
-    /// While writes are paused the keys stay on offer.
+    /// When nobody may be served the keys stay on offer.
     pub fn serve_waits(&mut self) {
-        let mono_ms = self.server.clock.mono_ms();
-        if self.server.pause.is_active(mono_ms, true) {
+        if !self.server.may(Deed::Serve) {
             return;
         }
         while let Some(key) = self.keyspace.changes.take_offered() {

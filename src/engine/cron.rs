@@ -1,5 +1,6 @@
 //! What happens without a request: expiry, timeouts, samples, the end of a pause.
 
+use super::standstill::Deed;
 use super::{ClientId, Effect, Engine, dispatch};
 
 /// Keys taken away in one go, so that a burst of expiries is spread over turns.
@@ -14,7 +15,7 @@ impl Engine {
     /// [`Engine::next_deadline_ms`] has come.
     pub fn cron(&mut self) {
         self.log_cron();
-        if self.server.is_cron_paused {
+        if !self.server.may(Deed::Cron) {
             return;
         }
         let mono_ms = self.server.clock.mono_ms();
@@ -32,7 +33,7 @@ impl Engine {
 
     /// Takes away some keys and fields whose time has come; true if more are due.
     pub fn expire_due(&mut self) -> bool {
-        if !self.may_expire() {
+        if !self.server.may(Deed::Expire) {
             return false;
         }
         self.server.clock.lap_ns();
@@ -53,23 +54,16 @@ impl Engine {
     /// hash the fields are not there in any case.
     pub(super) fn expire_few_fields(&mut self) {
         let is_due = self.keyspace.earliest_field_deadline_ms() < self.keyspace.now_ms;
-        if is_due && self.may_expire() {
+        if is_due && self.server.may(Deed::Expire) {
             self.keyspace.expire_due_fields(EXPIRE_FIELDS_TICK);
             dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
         }
     }
 
-    /// Whether keys may go whose time has come: not while writes are paused, when the data is to
-    /// stay as it is.
-    fn may_expire(&self) -> bool {
-        let mono_ms = self.server.clock.mono_ms();
-        !self.server.is_cron_paused && !self.server.pause.is_active(mono_ms, true)
-    }
-
     /// When, on the wall clock, the next key or field may expire.
     pub fn next_expiry_unix_ms(&self) -> Option<u64> {
         let at_ms = self.keyspace.earliest_deadline_ms();
-        let runs = self.keyspace.expires_actively && self.may_expire();
+        let runs = self.keyspace.expires_actively && self.server.may(Deed::Expire);
         (runs && at_ms != u64::MAX).then_some(at_ms)
     }
 

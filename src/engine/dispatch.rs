@@ -5,6 +5,7 @@
 //! calling one (directly, by EXEC, later by scripts).
 
 use super::session::{ClientKind, ReplyMode, Suspension};
+use super::standstill::Deed;
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
 use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
@@ -120,7 +121,7 @@ pub(super) fn execute(
     if silent {
         out.truncate(start);
     }
-    if engine.keyspace.changes.has_offers() && !engine.is_to_stand_still() {
+    if engine.keyspace.changes.has_offers() {
         engine.serve_waits();
     }
     if closing { Verdict::Closing } else { verdict }
@@ -212,7 +213,7 @@ fn run_gates(
     request: Request<'_>,
     hashed: Hashed<'_>,
 ) -> Verdict {
-    match admit(cx, id, command) {
+    match admit(cx, id, command, &request) {
         Err(error) => {
             reject(cx, Some(id), &error, &request);
             Verdict::Done
@@ -243,12 +244,13 @@ fn admit(
     cx: &mut Cx<'_>,
     id: CommandId,
     command: &'static Command,
+    request: &Request<'_>,
 ) -> Result<Admission, CommandError> {
     let flags = effective_flags(cx, id, command);
     protected_commands_are_enabled(cx, id, command)?;
     client_is_authenticated(cx, command)?;
     command_fits_transaction(cx, command)?;
-    eviction::there_is_room(cx, flags)?;
+    eviction::there_is_room(cx, flags, request)?;
     writes_are_saved(cx, flags)?;
     log_takes_writes(cx, flags)?;
     command_fits_subscriber(cx, id, command)?;
@@ -387,6 +389,12 @@ fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError, request:
     write_error(cx, error);
 }
 
+/// A command of a transaction that there is no room for when its turn comes: the others run.
+pub fn refuse_queued(cx: &mut Cx<'_>, id: CommandId, error: &CommandError) {
+    cx.server.stats.rejected(id);
+    write_error(cx, error);
+}
+
 /// An EXEC that no handler saw ends the transaction and says why.
 fn abort_transaction(cx: &mut Cx<'_>, error: &CommandError) {
     transaction::leave(cx);
@@ -490,14 +498,12 @@ fn settle_changes(
     dirty_before: u64,
     request: &Request<'_>,
 ) {
-    let mono_ms = cx.server.clock.mono_ms();
     let space = cx.keys.space();
     if space.changes.has_found_expired() {
-        // While writes are paused nothing is taken away by the way.
-        if cx.server.pause.is_active(mono_ms, true) {
-            space.changes.forget_found_expired();
-        } else {
+        if cx.server.may(Deed::Reap) {
             space.reap_found_expired();
+        } else {
+            space.changes.forget_found_expired();
         }
     }
     let changed = space.changes.dirty != dirty_before;

@@ -1,9 +1,12 @@
 //! Staying within `maxmemory`: before each command, and in slices between turns.
 //!
-//! What counts is the data. Buffers of clients beyond a small allowance, and what the freeing
-//! thread has yet to free, are taken off the allocator's figure, so slow readers or a freed
-//! collection do not make the data go. (In Redis the buffers of ordinary clients do, which has
-//! emptied whole caches.) Clients have a limit of their own, `maxmemory-clients`.
+//! What counts is the data. Buffers of clients beyond a small allowance, what the freeing thread has
+//! yet to free, and what only snapshots keep are taken off the allocator's figure, so slow readers,
+//! a freed collection or a save do not make the data go. (In Redis the buffers of ordinary clients
+//! do, which has emptied whole caches.) A key that goes while a snapshot shares it is off the figure
+//! at once, though its memory is free only later. Clients have a limit of their own,
+//! `maxmemory-clients`, and so have snapshots, `snapshot-memory-limit`. A request that waits to
+//! become data, by itself or in a transaction, counts as data.
 //!
 //! A command that finds too much data makes keys go for at most half a millisecond, more with a
 //! higher `maxmemory-eviction-tenacity`, and runs. What is left to do is done by the timer, in
@@ -12,9 +15,12 @@
 //!
 //! Invariant: deciding that there is room reads the allocator's counters and nothing else.
 
+use super::standstill::Deed;
 use super::{Clients, Cx, Effect, Engine, Server, dispatch};
 use crate::command::{CommandError, Flags};
 use crate::keyspace::{Eviction, Keyspace};
+use crate::resp::Request;
+use crate::structs::pins;
 
 /// Buffers up to this, or to a twentieth of `maxmemory`, count with the data: the memory in use is
 /// then within the limit as long as nothing is unusual, and no more than that share of the data
@@ -77,7 +83,11 @@ impl EvictionState {
 /// The gate: makes room if there is none, and refuses commands that would need memory if that
 /// fails.
 #[inline]
-pub(super) fn there_is_room(cx: &mut Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+pub fn there_is_room(
+    cx: &mut Cx<'_>,
+    flags: Flags,
+    request: &Request<'_>,
+) -> Result<(), CommandError> {
     let maxmemory = cx.server.config.maxmemory;
     if maxmemory == 0 {
         return Ok(());
@@ -86,18 +96,30 @@ pub(super) fn there_is_room(cx: &mut Cx<'_>, flags: Flags) -> Result<(), Command
     if has_room && cx.server.eviction.exceeded_since_us.is_none() {
         return Ok(());
     }
-    make_room_for(cx, flags)
+    let own_bytes = match flags.has(Flags::DENYOOM) {
+        true => request.iter().map(|arg| arg.len() as u64).sum(),
+        false => 0,
+    };
+    make_room_for(cx, flags, own_bytes)
 }
 
+/// Makes room for a request that is a buffer now and, if it may make the data grow, is to be data.
 #[cold]
-fn make_room_for(cx: &mut Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+fn make_room_for(cx: &mut Cx<'_>, flags: Flags, own_bytes: u64) -> Result<(), CommandError> {
+    if own_bytes > cx.server.config.maxmemory {
+        // Nothing that could go would help.
+        return Err(CommandError::OutOfMemory);
+    }
     // The reply under way is a buffer too, of which the figures do not know yet.
     let written = cx.reply.buffer().own_memory();
     cx.session_mut().io.output_own_bytes = written;
     cx.clients.recount(cx.client);
     let before = cx.server.effects.len();
-    let room = make_room(cx.keys.space(), cx.clients, cx.server);
-    cx.server.write_early(before, cx.client, cx.reply.buffer());
+    let room = make_room(cx.keys.space(), cx.clients, cx.server, own_bytes);
+    if !cx.in_transaction {
+        // Between the replies of EXEC there is no place for messages.
+        cx.server.write_early(before, cx.client, cx.reply.buffer());
+    }
     if room == Room::None && flags.has(Flags::DENYOOM) {
         return Err(CommandError::OutOfMemory);
     }
@@ -114,7 +136,7 @@ impl Engine {
     /// One slice of eviction; true if there is more to do.
     pub fn evict_more(&mut self) -> bool {
         if self.server.eviction.is_running {
-            make_room(&mut self.keyspace, &mut self.clients, &mut self.server);
+            make_room(&mut self.keyspace, &mut self.clients, &mut self.server, 0);
         }
         self.server.eviction.is_running
     }
@@ -139,15 +161,31 @@ pub fn follow_limit(space: &Keyspace, clients: &Clients, server: &mut Server) {
 
 /// Bytes in use that are not to be counted as data.
 pub fn not_counted_bytes(space: &Keyspace, clients: &Clients, server: &Server) -> u64 {
+    not_counted_without(space, clients, server, 0)
+}
+
+/// The same without so many bytes of buffers, which are to be counted.
+fn not_counted_without(
+    space: &Keyspace,
+    clients: &Clients,
+    server: &Server,
+    own_bytes: u64,
+) -> u64 {
     let freed = server.eviction.freed_garbage_bytes;
     let garbage = space.changes.garbage_bytes.saturating_sub(freed);
     let allowance = (server.config.maxmemory / BUFFER_ALLOWANCE_SHARE).max(BUFFER_ALLOWANCE_MIN);
-    (clients.memory().buffer_bytes as u64).saturating_sub(allowance) + garbage
+    let buffers = (clients.memory().buffer_bytes as u64).saturating_sub(own_bytes);
+    buffers.saturating_sub(allowance) + garbage + pins::bytes()
 }
 
-fn counted_bytes(space: &Keyspace, clients: &Clients, server: &Server) -> u64 {
+/// Bytes in use that count as data.
+pub fn counted_bytes(space: &Keyspace, clients: &Clients, server: &Server) -> u64 {
+    counted_with(space, clients, server, 0)
+}
+
+fn counted_with(space: &Keyspace, clients: &Clients, server: &Server, own_bytes: u64) -> u64 {
     let used = (server.parts.used_memory)() as u64;
-    used.saturating_sub(not_counted_bytes(space, clients, server))
+    used.saturating_sub(not_counted_without(space, clients, server, own_bytes))
 }
 
 fn go_on_later(server: &mut Server) {
@@ -157,14 +195,16 @@ fn go_on_later(server: &mut Server) {
     }
 }
 
-/// Makes keys go until there is room or the time is over.
-fn make_room(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Room {
-    let mono_ms = server.clock.mono_ms();
-    // While clients are paused the data is to stay as it is.
-    let room = if server.pause.is_active(mono_ms, true) {
-        Room::Enough
-    } else {
-        evict(space, clients, server)
+/// Makes keys go until there is room, also for a request of so many bytes, or the time is over.
+fn make_room(
+    space: &mut Keyspace,
+    clients: &mut Clients,
+    server: &mut Server,
+    own_bytes: u64,
+) -> Room {
+    let room = match server.may(Deed::Evict) {
+        true => evict(space, clients, server, own_bytes),
+        false => Room::Enough,
     };
     if room == Room::Making {
         go_on_later(server);
@@ -178,7 +218,7 @@ fn make_room(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -
     room
 }
 
-fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Room {
+fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server, own_bytes: u64) -> Room {
     let limit = server.config.maxmemory;
     if limit == 0 {
         return Room::Enough;
@@ -192,7 +232,7 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server) -> Ro
     let mut keys = 0;
     // What has to be told of the keys that go is not there for long, and makes no more of them go.
     let mut told = Told::from(server);
-    while counted_bytes(space, clients, server).saturating_sub(told.bytes) > limit {
+    while counted_with(space, clients, server, own_bytes).saturating_sub(told.bytes) > limit {
         if space.evict_one(policy, samples) == Eviction::Nothing {
             room = Room::None;
             break;
@@ -338,6 +378,66 @@ mod tests {
         f.run("MULTI");
         assert_eq!(f.run("GET k"), "+QUEUED");
         assert_eq!(f.run("EXEC"), "*1\r\n$-1");
+    }
+
+    #[test]
+    fn what_a_transaction_has_queued_is_data() {
+        let mut f = fixture(EvictionPolicy::NoEviction);
+        f.engine.server.config.maxmemory = 10 << 20;
+        f.run("MULTI");
+        let big = "x".repeat(3 << 20);
+        let mut replies = Vec::new();
+        for n in 0..5 {
+            replies.push(f.run(&format!("SET key:{n} {big}")));
+            USED.set(50 + (n + 1) * (3 << 20));
+        }
+        assert_eq!(replies[..4], ["+QUEUED"; 4]);
+        assert_eq!(replies[4], OOM, "the queue itself is over the limit");
+        assert!(f.run("EXEC").starts_with("-EXECABORT"));
+        assert_eq!(f.keys(), 0);
+    }
+
+    #[test]
+    fn a_command_of_a_transaction_is_refused_when_the_ones_before_it_took_the_room() {
+        let mut f = fixture(EvictionPolicy::NoEviction);
+        f.run("MULTI");
+        f.run("SET a 1");
+        f.run("GET a");
+        f.run("SET b 1");
+        FALL.set(0);
+        // Each reading of the figure is higher than the one before.
+        let parts = &mut f.engine.server.parts;
+        parts.used_memory = || {
+            USED.set(USED.get() + 20);
+            USED.get()
+        };
+        USED.set(50);
+        assert_eq!(f.run("EXEC"), format!("*3\r\n+OK\r\n$1\r\n1\r\n{OOM}"));
+    }
+
+    #[test]
+    fn a_request_that_is_larger_than_the_limit_is_refused_and_makes_no_key_go() {
+        let mut f = fixture(EvictionPolicy::AllkeysLru);
+        let limit = 10 << 20;
+        f.engine.server.config.maxmemory = limit;
+        f.fill(10);
+        let big = "x".repeat(20 << 20);
+        let hold = |f: &mut Fixture, bytes: usize| {
+            f.engine.clients.get_mut(f.client).expect("connected").io.query_bytes = bytes;
+            f.engine.clients.recount(f.client);
+            USED.set(50 + bytes);
+        };
+        hold(&mut f, big.len());
+        assert_eq!(f.run(&format!("SET key {big}")), OOM);
+        assert_eq!(f.keys(), 10);
+        assert_eq!(f.run(&format!("ECHO {big}")).len(), big.len() + "$20971520\r\n".len());
+        assert_eq!(f.keys(), 10, "what is only a buffer makes no key go");
+        let fits = "x".repeat(6 << 20);
+        hold(&mut f, fits.len());
+        USED.set((6 << 20) + (6 << 20));
+        FALL.set(300 << 10);
+        assert_eq!(f.run(&format!("SET key {fits}")), "+OK");
+        assert!(f.keys() < 10, "some went for it");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! batches clients are answered, most of them with -LOADING.
 
 use super::Engine;
+use super::clock::Now;
 use crate::persist::load::{Batch, LoadError, Reading};
 use crate::persist::rdb::LoadOptions;
 use crate::persist::snapshot::KeyDelay;
@@ -11,7 +12,7 @@ use crate::persist::snapshot::KeyDelay;
 /// How far a load has come.
 #[derive(Clone, Default)]
 pub struct Loading {
-    pub started_unix_seconds: u64,
+    pub started: Now,
     /// The size of what is read; 0 if it is not known.
     pub total_bytes: u64,
     pub loaded_bytes: u64,
@@ -27,9 +28,13 @@ impl Loading {
         }
     }
 
+    pub fn elapsed_seconds(&self, now: Now) -> u64 {
+        now.mono_us.saturating_sub(self.started.mono_us) / 1_000_000
+    }
+
     /// A guess from the time that the part before this took.
-    pub fn eta_seconds(&self, now_unix_seconds: u64) -> u64 {
-        let elapsed = now_unix_seconds.saturating_sub(self.started_unix_seconds);
+    pub fn eta_seconds(&self, now: Now) -> u64 {
+        let elapsed = self.elapsed_seconds(now);
         if elapsed == 0 {
             return 1;
         }
@@ -48,10 +53,9 @@ pub struct LastLoad {
 impl Engine {
     /// A file of so many bytes is going to be read.
     pub fn begin_loading(&mut self, total_bytes: u64) {
-        let started_unix_seconds = self.server.clock.unix_seconds();
+        let started = self.server.clock.now();
         self.server.last_load = LastLoad::default();
-        self.server.loading =
-            Some(Loading { started_unix_seconds, total_bytes, ..Loading::default() });
+        self.server.loading = Some(Loading { started, total_bytes, ..Loading::default() });
     }
 
     /// Takes in what has been read.
@@ -79,8 +83,7 @@ impl Engine {
     /// All has been read, or loading was given up.
     pub fn end_loading(&mut self) {
         self.server.loading = None;
-        let unix_seconds = self.server.clock.unix_seconds();
-        self.server.saving.last_save_unix_seconds = unix_seconds;
-        self.server.saving.dirty_at_save = self.keyspace.changes.dirty;
+        let now = self.server.clock.now();
+        self.server.saving.note_saved(now, self.keyspace.changes.dirty);
     }
 }

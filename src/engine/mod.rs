@@ -23,6 +23,7 @@ mod delivery;
 mod dispatch;
 mod effect;
 pub mod eviction;
+pub mod hold;
 pub mod hot_keys;
 pub mod loading;
 pub mod pause;
@@ -32,6 +33,7 @@ pub mod saving;
 pub mod server;
 pub mod session;
 mod shutdown;
+pub mod standstill;
 #[cfg(test)]
 pub mod testing;
 pub mod tracking;
@@ -77,6 +79,8 @@ pub struct Engine {
     pub keyspace: Keyspace,
     pub clients: Clients,
     pub server: Server,
+    /// The end of the write stream when output was last handed out.
+    told_upto: u64,
 }
 
 impl Engine {
@@ -87,7 +91,7 @@ impl Engine {
         let keyspace =
             Keyspace::new(databases, HashKey::new(seed.hash_key), Prng::seeded(prng.next_u64()));
         let server = Server::new(config, parts, &mut prng);
-        let mut engine = Engine { keyspace, clients: Clients::default(), server };
+        let mut engine = Engine { keyspace, clients: Clients::default(), server, told_upto: 0 };
         engine.server.follow_config(&mut engine.keyspace);
         engine
     }
@@ -97,10 +101,7 @@ impl Engine {
         self.server.clock.tick(now);
         self.keyspace.now_ms = now.unix_us / 1000;
         self.keyspace.access.set_now(self.keyspace.now_ms);
-        if self.server.saving.last_save_unix_seconds == 0 {
-            // What is there at the start counts as saved.
-            self.server.saving.last_save_unix_seconds = self.keyspace.now_ms / 1000;
-        }
+        self.server.saving.note_start(now);
         self.expire_few_fields();
     }
 
@@ -252,6 +253,7 @@ impl Engine {
     /// A turn ends: what is told once a turn is told now.
     pub fn end_turn(&mut self) {
         self.server.tell_prefixes(&mut self.clients);
+        self.limit_snapshots();
         self.hand_over_log();
     }
 

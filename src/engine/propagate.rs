@@ -19,14 +19,16 @@ pub struct Propagated {
 /// A place in the stream, to wrap what comes after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position {
-    offset: usize,
+    offset: u64,
     commands: u64,
 }
 
 #[derive(Default)]
 pub struct Propagation {
     active: bool,
+    /// What is recorded and not handed over yet, and the offset at which it begins.
     stream: Vec<u8>,
+    stream_start: u64,
     /// The database that the stream is in; unknown to whoever starts to read it.
     db: Option<usize>,
     /// Commands recorded so far.
@@ -44,10 +46,13 @@ struct Replaced {
 }
 
 impl Propagation {
-    /// Starts or stops recording.
+    /// Starts or stops recording. What nobody has taken when it stops is of no use to anybody.
     pub fn set_active(&mut self, active: bool) {
         self.active = active;
         self.db = None;
+        if !active {
+            self.stream.clear();
+        }
     }
 
     pub fn is_active(&self) -> bool {
@@ -142,7 +147,7 @@ impl Propagation {
     /// How far the stream has come, to wrap what a command or a transaction adds.
     #[inline]
     pub fn position(&self) -> Position {
-        Position { offset: self.stream.len(), commands: self.commands }
+        Position { offset: self.offset(), commands: self.commands }
     }
 
     /// Wraps what was added since `position` in MULTI and EXEC, if it is more than one command.
@@ -154,9 +159,12 @@ impl Propagation {
     }
 
     #[cold]
-    fn wrap(&mut self, start: usize) {
+    fn wrap(&mut self, start: u64) {
         const SELECT: &[u8] = b"*2\r\n$6\r\nSELECT\r\n";
-        let added = &self.stream[start..];
+        // Recording may have been stopped meanwhile, by a command of the transaction.
+        let Some(start) = start.checked_sub(self.stream_start) else { return };
+        let start = usize::try_from(start).expect("it is in memory");
+        let Some(added) = self.stream.get(start..) else { return };
         // MULTI stands in the database of the first command.
         let at = match added.starts_with(SELECT) {
             true => start + command::read(added).expect("what was recorded is whole").1,
@@ -172,14 +180,21 @@ impl Propagation {
         &self.stream
     }
 
-    /// The same, for a sink that takes them: whoever does leaves an empty buffer there.
-    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
+    /// The same, for the sink that takes them and leaves an empty buffer there.
+    pub fn hand_over(&mut self) -> &mut Vec<u8> {
+        self.stream_start += self.stream.len() as u64;
         &mut self.stream
+    }
+
+    /// Where the stream ends, in bytes since the start of the server.
+    #[inline]
+    pub fn offset(&self) -> u64 {
+        self.stream_start + self.stream.len() as u64
     }
 
     /// Everything recorded since the last call, as commands: for tests.
     pub fn drain(&mut self) -> Vec<Propagated> {
-        let stream = std::mem::take(&mut self.stream);
+        let stream = std::mem::take(self.hand_over());
         let mut rest = stream.as_slice();
         let mut db = 0;
         let mut commands = Vec::new();

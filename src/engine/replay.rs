@@ -148,7 +148,7 @@ impl Engine {
             ..Session::new(id, Peer::internal(), mono_ms)
         });
         self.server.loading = Some(super::loading::Loading {
-            started_unix_seconds: self.server.clock.unix_seconds(),
+            started: self.server.clock.now(),
             total_bytes: total,
             ..super::loading::Loading::default()
         });

@@ -1,9 +1,15 @@
 //! Snapshots to disk: when one is taken, who waits for it, and how the last one ended.
 //!
 //! Taking one is to clone the roots of the databases; the rest is a job for the thread that saves,
-//! which does one at a time. Its outcome comes back through [`Engine::finish_save`]. A save that
-//! was cancelled is running until its thread says that it has stopped; what comes after it waits.
+//! which does one after the other. Its outcome comes back through [`Engine::finish_save`]. A save
+//! that was cancelled is over for everybody, though its thread has yet to notice: the next one is
+//! taken at once and its job stands in line behind it.
+//!
+//! What the snapshot keeps in memory while the dataset changes is not data and makes no key go
+//! (`structs::pins`); `snapshot-memory-limit` ends the save that keeps more.
 
+use super::clock::Now;
+use super::standstill::Deed;
 use super::{ClientId, Effect, Engine};
 use crate::command::CommandError;
 use crate::keyspace::Keyspace;
@@ -11,6 +17,8 @@ use crate::persist::aof::rewrite::{Opened, Rewritten};
 use crate::persist::rdb::{Dataset, SaveOptions};
 use crate::persist::snapshot::{KeyDelay, Progress, SnapshotError, SnapshotFile};
 use crate::resp::ReplyBuf;
+use crate::structs::pins;
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,29 +39,40 @@ pub enum SaveOutcome {
 const SAVE_FAILED: CommandError = CommandError::Fixed("ERR");
 
 /// After a failure, save points rest for so long.
-const RETRY_AFTER_SECONDS: u64 = 5;
+const RETRY_AFTER_US: u64 = 5_000_000;
 
 /// What has been saved, and what is being saved.
+///
+/// Ages are taken on the monotonic clock, so that no save waits for a wall clock that was set back.
 pub struct Saving {
-    running: Option<Running>,
+    /// The saves whose threads have not answered yet, oldest first: at most one that is not
+    /// cancelled, the last.
+    running: VecDeque<Running>,
     /// Another save is to start when nothing else is written.
     pub is_scheduled: bool,
     pub last_succeeded: bool,
-    pub last_try_unix_seconds: u64,
+    last_try_us: u64,
     pub last_duration_seconds: Option<u64>,
-    pub last_save_unix_seconds: u64,
+    /// When the dataset was last as it is on disk.
+    last_save: Now,
     /// The dirty count of what the last file holds.
     pub dirty_at_save: u64,
     /// Saves begun.
     pub saves_total: u64,
+    /// The most that the last save kept in memory.
+    pub last_pinned_bytes: u64,
 }
 
 struct Running {
-    started_unix_seconds: u64,
+    started_us: u64,
     dirty: u64,
     keys_total: u64,
     progress: Arc<Progress>,
     purpose: Purpose,
+    is_cancelled: bool,
+    /// Why it failed, if it was not its thread's doing.
+    failure: Option<String>,
+    pinned_peak_bytes: u64,
 }
 
 /// For whom a save runs.
@@ -71,52 +90,99 @@ enum Purpose {
 impl Default for Saving {
     fn default() -> Self {
         Saving {
-            running: None,
+            running: VecDeque::new(),
             is_scheduled: false,
             last_succeeded: true,
-            last_try_unix_seconds: 0,
+            last_try_us: 0,
             last_duration_seconds: None,
-            last_save_unix_seconds: 0,
+            last_save: Now::default(),
             dirty_at_save: 0,
             saves_total: 0,
+            last_pinned_bytes: 0,
         }
     }
 }
 
 impl Saving {
+    fn current(&self) -> Option<&Running> {
+        self.running.back().filter(|running| !running.is_cancelled)
+    }
+
     pub fn is_running(&self) -> bool {
-        self.running.is_some()
+        self.current().is_some()
+    }
+
+    /// Whether the thread has yet to end a save, be it a cancelled one.
+    pub fn is_ending(&self) -> bool {
+        !self.running.is_empty()
     }
 
     /// How long the running save has taken so far.
-    pub fn current_seconds(&self, now_unix_seconds: u64) -> Option<u64> {
-        let running = self.running.as_ref()?;
-        Some(now_unix_seconds.saturating_sub(running.started_unix_seconds))
+    pub fn current_seconds(&self, now: Now) -> Option<u64> {
+        let running = self.current()?;
+        Some(now.mono_us.saturating_sub(running.started_us) / 1_000_000)
     }
 
     /// How many keys the running save has written, and of how many.
     pub fn keys(&self) -> (u64, u64) {
-        let running = self.running.as_ref();
-        running.map_or((0, 0), |running| (running.progress.keys(), running.keys_total))
+        self.current().map_or((0, 0), |running| (running.progress.keys(), running.keys_total))
+    }
+
+    /// The most that the running save has kept in memory.
+    pub fn pinned_peak_bytes(&self) -> u64 {
+        self.current().map_or(0, |running| running.pinned_peak_bytes)
+    }
+
+    pub(super) fn note_pinned(&mut self, bytes: u64) {
+        if let Some(running) = self.running.back_mut() {
+            running.pinned_peak_bytes = running.pinned_peak_bytes.max(bytes);
+        }
     }
 
     /// Has the running save stop; false if there is none.
     pub fn cancel(&mut self) -> bool {
-        if let Some(running) = &self.running {
-            running.progress.cancel();
+        let running = self.running.back_mut().filter(|running| !running.is_cancelled);
+        let Some(running) = running else { return false };
+        running.is_cancelled = true;
+        running.progress.cancel();
+        true
+    }
+
+    /// Has the running save stop and counts it as failed.
+    pub(super) fn fail(&mut self, reason: String) {
+        if self.cancel()
+            && let Some(running) = self.running.back_mut()
+        {
+            running.failure = Some(reason);
         }
-        self.running.is_some()
+    }
+
+    /// The dataset is now as it is on disk.
+    pub fn note_saved(&mut self, now: Now, dirty: u64) {
+        self.last_save = now;
+        self.dirty_at_save = dirty;
+    }
+
+    /// The server has started: what is there counts as saved.
+    pub fn note_start(&mut self, now: Now) {
+        if self.last_save == Now::default() {
+            self.last_save = now;
+        }
+    }
+
+    pub fn last_save_unix_seconds(&self) -> u64 {
+        self.last_save.unix_us / 1_000_000
     }
 }
 
 impl super::Server {
     /// All keys were removed, which the file is to show at once. True if the client is to wait.
     pub fn save_after_flush(&mut self, space: &Keyspace, client: ClientId, may_wait: bool) -> bool {
-        let is_stopping = self.saving.cancel();
-        if self.config.save.0.is_empty() || self.loading.is_some() {
+        self.saving.cancel();
+        if self.config.save.0.is_empty() || !self.may(Deed::Save) {
             return false;
         }
-        if is_stopping || !may_wait {
+        if !may_wait {
             self.saving.is_scheduled = true;
             return false;
         }
@@ -143,15 +209,18 @@ impl super::Server {
     fn save(&mut self, space: &Keyspace, purpose: Purpose) {
         let progress = Arc::new(Progress::default());
         let dataset = self.dataset(space);
-        let now_unix_seconds = self.clock.unix_seconds();
+        let started_us = self.clock.now().mono_us;
         self.saving.saves_total += 1;
-        self.saving.last_try_unix_seconds = now_unix_seconds;
-        self.saving.running = Some(Running {
-            started_unix_seconds: now_unix_seconds,
+        self.saving.last_try_us = started_us;
+        self.saving.running.push_back(Running {
+            started_us,
             dirty: space.changes.dirty,
             keys_total: space.dbs().iter().map(|db| db.len() as u64).sum(),
             progress: Arc::clone(&progress),
             purpose,
+            is_cancelled: false,
+            failure: None,
+            pinned_peak_bytes: 0,
         });
         let file = self.snapshot_file(space, dataset, progress);
         let job: SaveJob = Box::new(move || SaveOutcome::Snapshot(file.write()));
@@ -169,7 +238,7 @@ impl super::Server {
 
     /// The process is about to end, whatever is being written.
     pub fn remove_unfinished_snapshot(&self) {
-        if self.saving.is_running() {
+        if self.saving.is_ending() {
             let path = self.config.dir.0.as_path().join(self.temporary_snapshot_name());
             let _ = self.parts.disk.remove(&path);
         }
@@ -218,15 +287,13 @@ impl Engine {
     /// Starts a save if one is due: scheduled, or by a save point.
     pub(super) fn save_if_due(&mut self) {
         let server = &mut self.server;
-        let is_busy = server.saving.is_running() || server.aof.is_rewriting();
-        if is_busy || server.loading.is_some() || server.shutdown.is_some() {
+        if server.is_writing_files() || !server.may(Deed::Save) {
             return;
         }
         let saving = &server.saving;
-        let now = server.clock.unix_seconds();
-        let rests = now.saturating_sub(saving.last_try_unix_seconds) <= RETRY_AFTER_SECONDS
-            && !saving.last_succeeded;
-        if rests {
+        let now_us = server.clock.now().mono_us;
+        let since_try_us = now_us.saturating_sub(saving.last_try_us);
+        if since_try_us <= RETRY_AFTER_US && !saving.last_succeeded {
             return;
         }
         if saving.is_scheduled {
@@ -234,13 +301,38 @@ impl Engine {
             return server.save_in_background(&self.keyspace);
         }
         let changes = self.keyspace.changes.dirty - saving.dirty_at_save;
-        let age = now.saturating_sub(saving.last_save_unix_seconds);
+        let age = now_us.saturating_sub(saving.last_save.mono_us) / 1_000_000;
         let points = &server.config.save.0;
         let due = points.iter().find(|point| changes >= point.changes && age > point.seconds);
         if let Some(point) = due {
             tracing::info!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
             server.save_in_background(&self.keyspace);
         }
+    }
+
+    /// Ends a save, or a rewrite of the log, whose snapshot keeps more in memory than it may. Keys
+    /// are not touched for it: they did not cause it, and none of it would be free.
+    pub(super) fn limit_snapshots(&mut self) {
+        let server = &mut self.server;
+        if !server.saving.is_running() && !server.is_rewriting() {
+            return;
+        }
+        let pinned_bytes = pins::bytes();
+        server.saving.note_pinned(pinned_bytes);
+        server.rewrites.note_pinned(pinned_bytes);
+        let limit = server.config.snapshot_memory_limit;
+        if limit == 0 || pinned_bytes <= limit {
+            return;
+        }
+        let reason = format!(
+            "The snapshot that is being written keeps {pinned_bytes} bytes in memory that are not \
+             data any more, over snapshot-memory-limit ({limit} bytes): writing it is given up"
+        );
+        if server.is_rewriting() {
+            tracing::warn!("{reason}");
+            server.rewrites.give_up();
+        }
+        server.saving.fail(reason);
     }
 
     fn ok_for(&self, client: ClientId) -> ReplyBuf {
@@ -261,17 +353,23 @@ impl Engine {
     }
 
     fn finish_snapshot(&mut self, result: Result<(), SnapshotError>) {
+        let pinned_bytes = pins::bytes();
         let saving = &mut self.server.saving;
-        let Some(running) = saving.running.take() else { return };
-        let now = self.server.clock.unix_seconds();
+        let Some(mut running) = saving.running.pop_front() else { return };
+        let now = self.server.clock.now();
         let in_background = running.purpose == Purpose::Background;
-        saving.last_duration_seconds = Some(now.saturating_sub(running.started_unix_seconds));
+        let result = match (running.failure.take(), result) {
+            (Some(reason), Err(SnapshotError::Cancelled)) => Err(SnapshotError::Failed(reason)),
+            (_, result) => result,
+        };
+        saving.last_duration_seconds =
+            Some(now.mono_us.saturating_sub(running.started_us) / 1_000_000);
+        saving.last_pinned_bytes = running.pinned_peak_bytes.max(pinned_bytes);
         match &result {
             Ok(()) => {
                 tracing::info!("DB saved on disk");
                 saving.last_succeeded = true;
-                saving.last_save_unix_seconds = now;
-                saving.dirty_at_save = running.dirty;
+                saving.note_saved(now, running.dirty);
             }
             Err(SnapshotError::Cancelled) => {}
             Err(SnapshotError::Failed(text)) => {
@@ -297,6 +395,11 @@ impl Engine {
             }
             (Purpose::Shutdown, outcome) => return self.end_shutdown(outcome.is_ok()),
         }
-        self.server.go_on_with_shutdown(&self.keyspace);
+        if !self.server.saving.is_ending() {
+            self.server.go_on_with_shutdown(&self.keyspace);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

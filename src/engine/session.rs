@@ -197,10 +197,11 @@ impl Session {
         size_of::<Session>() + input + output + self.queued_bytes() + interests
     }
 
-    /// The part of it that comes and goes with what is under way, and makes no key go.
+    /// The part of it that comes and goes with what is under way, and makes no key go. What a
+    /// transaction has queued is not part of it: it is on its way to be data.
     pub fn buffer_bytes(&self) -> usize {
         let io = &self.io;
-        io.query_bytes + io.query_free_bytes + io.output_own_bytes + self.queued_bytes()
+        io.query_bytes + io.query_free_bytes + io.output_own_bytes
     }
 
     /// Its connection is on its way to the end.

@@ -40,7 +40,8 @@ impl Server {
         self.cancel_rewrite();
         if self.saving.cancel() {
             tracing::warn!("There is a child saving an .rdb. Killing it!");
-        } else {
+        }
+        if !self.saving.is_ending() {
             self.go_on_with_shutdown(space);
         }
         Ok(())

@@ -5,8 +5,9 @@
 
 use super::{Db, Entry};
 use crate::config::EventClasses;
-use crate::types::Kind;
+use crate::structs::pins;
 use crate::types::hash::Field;
+use crate::types::{Kind, Object};
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 
@@ -51,7 +52,8 @@ pub enum Garbage {
     /// An entry and its heap bytes.
     Entry(Entry, usize),
     Fields(Vec<Field>),
-    Db(Box<Db>),
+    /// A database and, about, its bytes.
+    Db(Box<Db>, usize),
 }
 
 impl Garbage {
@@ -60,15 +62,15 @@ impl Garbage {
         match self {
             Garbage::Entry(..) => 1,
             Garbage::Fields(fields) => fields.len() as u64,
-            Garbage::Db(db) => db.len() as u64,
+            Garbage::Db(db, _) => db.len() as u64,
         }
     }
 
     /// The bytes that [`Changes::garbage_bytes`] counted for it.
     pub fn bytes(&self) -> u64 {
         match self {
-            Garbage::Entry(_, bytes) => *bytes as u64,
-            Garbage::Fields(_) | Garbage::Db(_) => 0,
+            Garbage::Entry(_, bytes) | Garbage::Db(_, bytes) => *bytes as u64,
+            Garbage::Fields(_) => 0,
         }
     }
 }
@@ -194,12 +196,27 @@ impl Changes {
     }
 
     /// Frees an entry: here if that is quick, else on the thread that frees.
+    ///
+    /// What snapshots share of it is not garbage: it stays until they end.
     pub fn discard(&mut self, entry: Entry) {
-        let bytes = entry.heap_bytes();
-        if bytes > FREE_INLINE_BYTES_MAX {
+        let mut bytes = entry.heap_bytes();
+        if bytes > FREE_INLINE_BYTES_MAX && !entry.is_shared() {
+            let shared = entry.object().map_or(0, Object::shared_bytes);
+            pins::report(shared);
+            bytes -= shared.min(bytes);
             self.garbage_bytes += bytes as u64;
             self.garbage.push(Garbage::Entry(entry, bytes));
         }
+    }
+
+    /// Has a database of about so many bytes freed on the thread that frees. What snapshots share
+    /// of it stays until they end.
+    pub fn discard_db(&mut self, db: Db, bytes: usize) {
+        let shared = (bytes as f64 * db.shared_share()) as usize;
+        pins::report(shared);
+        let bytes = bytes - shared.min(bytes);
+        self.garbage_bytes += bytes as u64;
+        self.garbage.push(Garbage::Db(Box::new(db), bytes));
     }
 
     /// A reader met a key whose time had come. The event is told now, so that it stands before

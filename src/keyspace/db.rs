@@ -3,6 +3,7 @@
 
 use super::field_deadlines::{FieldDeadlines, HashDeadline};
 use super::{Entry, HashKey};
+use crate::structs::pins::{self, Pin};
 use crate::structs::prng::Prng;
 use crate::structs::trie::{Slot, Trie};
 use crate::types::hash::Field;
@@ -18,6 +19,8 @@ pub struct Snapshot {
     pub expiring: u64,
     /// How many hashes have fields that expire.
     pub hashes_with_deadlines: usize,
+    /// Goes after the entries, so that what they keep counts as pinned until it is free.
+    _pin: Pin,
 }
 
 impl Snapshot {
@@ -143,8 +146,15 @@ impl Db {
         (self.overhead_bytes() / self.len().max(1)) as i64
     }
 
+    /// About which part of it snapshots share, from 0 to 1.
+    pub fn shared_share(&self) -> f64 {
+        self.entries.shared_share()
+    }
+
+    /// The database as it is now. To be taken on the thread that writes.
     pub fn snapshot(&self, now_ms: u64) -> Snapshot {
         Snapshot {
+            _pin: pins::hold(),
             entries: self.entries.clone(),
             now_ms,
             expiring: self.expiring,

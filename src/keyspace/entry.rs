@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 use triomphe::Arc;
 
 use crate::structs::SharedBytes;
+use crate::structs::pins;
 use crate::structs::prefetch;
 use crate::structs::trie::Item;
 use crate::types::hash::HashRef;
@@ -286,7 +287,7 @@ impl Entry {
         self.make_unique();
         match self.object_mut() {
             None => {}
-            Some(Object::Bytes(bytes)) => return Some(edit(Arc::make_mut(bytes))),
+            Some(Object::Bytes(bytes)) => return Some(edit(pins::make_mut(bytes, Vec::capacity))),
             #[allow(unreachable_patterns, reason = "collections have structures of their own")]
             Some(_) => return None,
         }
@@ -404,10 +405,21 @@ impl Entry {
             });
         }
         match self.object_mut()? {
-            Object::Bytes(bytes) => Some(Arc::make_mut(bytes).as_mut_slice()),
+            Object::Bytes(bytes) => Some(pins::make_mut(bytes, Vec::capacity).as_mut_slice()),
             #[allow(unreachable_patterns, reason = "a string is bytes")]
             _ => None,
         }
+    }
+
+    /// Whether a snapshot shares the entry.
+    pub fn is_shared(&self) -> bool {
+        !self.is_unique()
+    }
+
+    /// The memory of the entry, and of its value unless another entry has that too.
+    fn unshared_bytes(&self) -> usize {
+        let own = |object: &Object| if object.is_unique() { object.memory_bytes() } else { 0 };
+        self.shape().size() + self.object().map_or(0, own)
     }
 
     /// The memory of the key and its value.
@@ -480,7 +492,7 @@ impl Entry {
             bytes[..kept].copy_from_slice(&old[..kept]);
             self.set_stored(meta, Stored::Inline(&bytes[..len]));
         } else if let Some(Object::Bytes(bytes)) = self.object_mut() {
-            let bytes = Arc::make_mut(bytes);
+            let bytes = pins::make_mut(bytes, Vec::capacity);
             reserve_spare(bytes, len);
             bytes.resize(len, 0);
             self.write_meta(meta);
@@ -676,8 +688,10 @@ impl Drop for Entry {
     fn drop(&mut self) {
         // The only owner needs no atomic subtraction, since nobody is left to race with.
         if !self.is_unique() {
+            // What to report is read before the reference is given up.
+            let bytes = self.unshared_bytes();
             if self.refs().fetch_sub(1, Ordering::Release) != 1 {
-                return;
+                return pins::report(bytes);
             }
             fence(Ordering::Acquire);
         }

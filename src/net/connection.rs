@@ -6,9 +6,9 @@
 //! ordinary case; the executor wakes it only when it had to stop reading, or when output is left
 //! that the socket would not take.
 
-use super::append::Holds;
 use super::stream::Stream;
 use super::{Net, limits, pool::BufferPool};
+use crate::engine::hold::Holds;
 use crate::engine::{ClientId, Prepared};
 use crate::resp::{ProtocolError, ReplyBuf, RequestReader};
 use std::cell::{Cell, RefCell};
@@ -30,7 +30,7 @@ pub struct Connection {
     pub is_closed: Cell<bool>,
     /// Some of the output waits for the log.
     pub is_held: Cell<bool>,
-    /// It has written in this turn.
+    /// Its last batch of commands has written.
     pub has_written: Cell<bool>,
     /// The task stopped reading because requests were queued.
     pub has_paused_reading: Cell<bool>,

@@ -110,7 +110,7 @@ impl ProgressLine {
             return;
         }
         self.told = Instant::now();
-        let seconds = engine.server.clock.unix_seconds() - loading.started_unix_seconds;
+        let seconds = loading.elapsed_seconds(engine.server.clock.now());
         let keys = engine.server.last_load.keys_loaded;
         tracing::info!(
             "Loading: {:.1}% of {} bytes, {keys} keys, {} keys per second",

@@ -20,6 +20,7 @@ mod stream;
 mod timer;
 mod turn;
 
+use crate::engine::hold::Release;
 use crate::engine::{ClientId, Engine, ListenChange, Now};
 use crate::resp::Limits;
 use connection::Connection;
@@ -46,7 +47,7 @@ pub struct Net {
     /// Connections with output that waits for the log.
     held: RefCell<Vec<Rc<Connection>>>,
     /// What the log had released when they were last looked at.
-    released: Cell<Option<append::Release>>,
+    released: Cell<Option<Release>>,
     buffers: pool::BufferPool,
     executor: Notify,
     listeners_changed: Notify,

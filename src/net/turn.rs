@@ -8,6 +8,7 @@
 
 use super::connection::{Connection, Io};
 use super::{Net, append, limits};
+use crate::engine::hold::Told;
 use crate::engine::{ClientId, Effect, Engine, Verdict};
 use crate::resp::ReplyBuf;
 use crate::structs::SharedBytes;
@@ -65,7 +66,7 @@ fn turn(net: &Rc<Net>) -> bool {
     engine.end_turn();
     carry_out(net, &mut engine);
     let left = !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
-    append::mark_output(net, &engine);
+    append::mark_output(net, &mut engine);
     append::release_held(net, &engine);
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
@@ -172,7 +173,7 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
         session.last_active_ms = mono_ms;
         session.io.read_bytes_total = connection.io.borrow().read_bytes;
     }
-    let recorded = engine.server.propagation.position();
+    let recorded = engine.server.propagation.offset();
     let mut at = 0;
     while at < count && !connection.is_closed.get() && !(at > 0 && is_out_of_time(engine)) {
         let verdict = run_until_effect(net, engine, connection, &mut at, count);
@@ -193,7 +194,7 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
             Verdict::Dropped => connection.close(),
         }
     }
-    if engine.server.propagation.position() != recorded {
+    if engine.server.propagation.offset() != recorded {
         connection.has_written.set(true);
     }
     finish_batch(net, engine, connection);
@@ -297,25 +298,24 @@ fn report_failure(
 /// Carries out what the engine wants done in the world.
 pub fn carry_out(net: &Rc<Net>, engine: &mut Engine) {
     while engine.has_effects() {
+        let told = engine.told();
         for effect in engine.take_effects() {
-            carry_out_one(net, engine, effect);
+            carry_out_one(net, engine, effect, told);
         }
     }
 }
 
-fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
+fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect, told: Told) {
     match effect {
         Effect::Push { client, bytes } => {
             if let Some(connection) = net.connection(client) {
-                connection.io.borrow_mut().out.append(bytes);
-                // It may tell of what somebody else has just written.
-                if !engine.server.propagation.bytes().is_empty() {
-                    connection.has_written.set(true);
-                }
+                let io = &mut *connection.io.borrow_mut();
+                io.out.append(bytes);
+                append::mark(&connection, io, told, engine.release());
                 net.mark_dirty(&connection);
             }
         }
-        Effect::Broadcast { clients, bytes } => broadcast(net, engine, &clients, &bytes),
+        Effect::Broadcast { clients, bytes } => broadcast(net, engine, &clients, &bytes, told),
         Effect::Wake { client } => {
             if let Some(connection) = net.connection(client) {
                 connection.is_suspended.set(false);
@@ -353,8 +353,15 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect) {
 
 /// Appends the same bytes to the output of several clients. A client that does not read is closed
 /// as soon as it is over its limit, and not only at the end of the turn.
-fn broadcast(net: &Rc<Net>, engine: &mut Engine, clients: &[ClientId], bytes: &SharedBytes) {
+fn broadcast(
+    net: &Rc<Net>,
+    engine: &mut Engine,
+    clients: &[ClientId],
+    bytes: &SharedBytes,
+    told: Told,
+) {
     let connections = net.connections.borrow();
+    let release = engine.release();
     for client in clients {
         let Some(Some(connection)) = connections.get(client.slot()) else { continue };
         if connection.client != *client || connection.is_closed.get() {
@@ -368,6 +375,7 @@ fn broadcast(net: &Rc<Net>, engine: &mut Engine, clients: &[ClientId], bytes: &S
             io.out = ReplyBuf::with_bytes(net.buffers.output());
         }
         io.out.append_shared(bytes);
+        append::mark(connection, io, told, release);
         if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
             super::listener::check_output_limit(engine, connection, io);
         }

@@ -140,7 +140,8 @@ pub fn report(monitor: &LatencyMonitor, threshold_ms: u64) -> String {
         let sum: u64 = series.spikes().map(|spike| spike.ms).sum();
         let mean = sum / count;
         let deviation = series.spikes().map(|spike| spike.ms.abs_diff(mean)).sum::<u64>() / count;
-        let span = series.last().unix_seconds - series.spikes[0].unix_seconds;
+        let first = series.spikes[0].unix_seconds;
+        let span = series.last().unix_seconds.saturating_sub(first);
         let advice = match name {
             "command" => {
                 "Look at SLOWLOG GET for the commands, and use those that do less at once."

@@ -120,6 +120,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("mem_not_counted_for_evict", "mem_not_counted_for_eviction_bytes"),
     ("mem_overhead_db_hashtable_rehashing", "mem_overhead_db_hashtable_rehashing_bytes"),
     ("mem_replication_backlog", "mem_replication_backlog_bytes"),
+    ("mem_snapshot_pinned", "mem_snapshot_pinned_bytes"),
     ("mem_total_replication_buffers", "mem_total_replication_buffers_bytes"),
     ("migrate_cached_sockets", "migrate_cached_sockets_total"),
     ("module_fork_in_progress", "module_fork_in_progress"),

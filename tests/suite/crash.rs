@@ -165,7 +165,7 @@ impl Sim {
             self.engine.cron();
         }
         self.engine.end_turn();
-        let appended = self.engine.server.aof.progress().appended;
+        let appended = self.engine.server.propagation.offset();
         for write in &mut self.writes[first..] {
             write.offset = appended;
         }

@@ -20,12 +20,12 @@ static BGREWRITEAOF: Command = Command {
 
 fn bgrewriteaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    if cx.server.aof.is_rewriting() {
+    if cx.server.is_rewriting() {
         return Err(CommandError::Fixed(
             "ERR Background append only file rewriting already in progress",
         ));
     }
-    if cx.server.is_writing_files() || cx.in_transaction {
+    if cx.server.saving.is_running() || cx.in_transaction {
         cx.server.rewrites.is_scheduled = true;
         cx.server.rewrites.consecutive_failures = 0;
         tracing::info!("Background append only file rewriting scheduled.");

@@ -5,8 +5,8 @@ use crate::command::{
 };
 use crate::config::ShutdownOptions;
 use crate::engine::session::Suspension;
-use crate::engine::{Cx, transaction};
-use crate::keyspace::{Db, Garbage};
+use crate::engine::{Cx, eviction, transaction};
+use crate::keyspace::Db;
 use std::ops::Range;
 
 pub static COMMANDS: &[&Command] =
@@ -142,8 +142,19 @@ fn free(cx: &mut Cx<'_>, removed: Vec<Db>, lazily: bool) -> CommandResult {
 }
 
 fn free_elsewhere(cx: &mut Cx<'_>, removed: Vec<Db>) {
-    let garbage = removed.into_iter().map(|db| Garbage::Db(Box::new(db)));
-    cx.keys.space().changes.garbage.extend(garbage);
+    let bytes_a_key = bytes_a_key(cx, key_count(&removed));
+    for db in removed {
+        let bytes = db.len() * bytes_a_key;
+        cx.keys.space().changes.discard_db(db, bytes);
+    }
+}
+
+/// What a key takes on the average, over those that are there and so many that are out already.
+fn bytes_a_key(cx: &mut Cx<'_>, removed: u64) -> usize {
+    let space = cx.keys.space();
+    let keys = removed + space.dbs().iter().map(|db| db.len() as u64).sum::<u64>();
+    let bytes = eviction::counted_bytes(space, cx.clients, cx.server) / keys.max(1);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 static SWAPDB: Command = Command {

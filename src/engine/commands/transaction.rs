@@ -4,7 +4,7 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Hashed,
     KeyFlags, KeySpec, Shape,
 };
-use crate::engine::{Cx, dispatch, transaction};
+use crate::engine::{Cx, dispatch, eviction, transaction};
 
 pub static COMMANDS: &[&Command] = &[&DISCARD, &EXEC, &MULTI, &UNWATCH, &WATCH];
 
@@ -68,9 +68,15 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let stream_start = cx.server.propagation.position();
     cx.reply.array(queued.len());
     cx.in_transaction = true;
-    for command in &queued {
-        let record = cx.server.table.row(command.id).command;
-        dispatch::call(cx, command.id, record, command.request.as_request(), Hashed::default());
+    // Each request is freed when it has run: what it has become is data by then.
+    for command in queued {
+        let row = cx.server.table.row(command.id);
+        let (record, flags) = (row.command, row.flags);
+        let request = command.request.as_request();
+        match eviction::there_is_room(cx, flags, &request) {
+            Ok(()) => dispatch::call(cx, command.id, record, request, Hashed::default()),
+            Err(error) => dispatch::refuse_queued(cx, command.id, &error),
+        }
     }
     cx.in_transaction = false;
     cx.server.propagation.wrap_transaction(stream_start);

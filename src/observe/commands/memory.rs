@@ -13,6 +13,7 @@ use crate::command::{
 use crate::engine::Cx;
 use crate::engine::session::ClientKind;
 use crate::resp::Reply;
+use crate::structs::pins;
 use std::fmt::Write;
 
 /// Every shard has memory of its own.
@@ -237,6 +238,7 @@ fn list_figures(view: &View<'_>) -> Vec<(String, Figure)> {
     count("peak.allocated", figures::peak(view));
     count("total.allocated", figures::used(view));
     count("startup.allocated", figures::startup(view));
+    count("snapshot.pinned", pins::bytes());
     count("replication.backlog", 0);
     count("clients.slaves", view.clients.memory().of(ClientKind::Replica) as u64);
     count("clients.normal", figures::clients(view));

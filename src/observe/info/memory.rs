@@ -4,6 +4,7 @@ use super::{Field, View, field, human, ratio, zero};
 use crate::config::Choice as _;
 use crate::engine::eviction;
 use crate::engine::session::ClientKind;
+use crate::structs::pins;
 
 pub static MEMORY: &[Field] = &[
     field("used_memory", |view| used(view).to_string()),
@@ -62,6 +63,8 @@ pub static MEMORY: &[Field] = &[
         view.process.resident_bytes.saturating_sub(used(view)).to_string()
     }),
     field("mem_not_counted_for_evict", |view| not_counted(view).to_string()),
+    // Ours: what only snapshots keep.
+    field("mem_snapshot_pinned", |_| pins::bytes().to_string()),
     zero("mem_replication_backlog"),
     zero("mem_total_replication_buffers"),
     field("mem_clients_slaves", |view| view.clients.memory().of(ClientKind::Replica).to_string()),
@@ -103,10 +106,11 @@ pub fn clients(view: &View<'_>) -> u64 {
     kinds.iter().map(|kind| memory.of(*kind) as u64).sum()
 }
 
-/// What is not data: the server itself, its clients, and the nodes of the keyspace.
+/// What is not data: the server itself, its clients, the nodes of the keyspace, and what only
+/// snapshots keep.
 pub fn overhead(view: &View<'_>) -> u64 {
     let nodes: usize = view.keyspace.dbs().iter().map(|db| db.overhead_bytes()).sum();
-    (startup(view) + clients(view) + nodes as u64).min(used(view))
+    (startup(view) + clients(view) + nodes as u64 + pins::bytes()).min(used(view))
 }
 
 pub fn dataset(view: &View<'_>) -> u64 {

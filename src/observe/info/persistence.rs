@@ -3,12 +3,16 @@
 use super::{Field, View, field, optional, zero};
 use crate::engine::Server;
 use crate::engine::loading::Loading;
+use crate::structs::pins;
 
 pub static PERSISTENCE: &[Field] = &[
     field("loading", |view| u8::from(view.server.loading.is_some()).to_string()),
     zero("async_loading"),
-    zero("current_cow_peak"),
-    zero("current_cow_size"),
+    field("current_cow_peak", |view| {
+        let server = view.server;
+        server.saving.pinned_peak_bytes().max(server.rewrites.pinned_peak_bytes()).to_string()
+    }),
+    field("current_cow_size", |view| pinned_by_save(view).to_string()),
     zero("current_cow_size_age"),
     field("current_fork_perc", |view| {
         let (done, total) = view.server.saving.keys();
@@ -20,20 +24,20 @@ pub static PERSISTENCE: &[Field] = &[
         (view.keyspace.changes.dirty - view.server.saving.dirty_at_save).to_string()
     }),
     field("rdb_bgsave_in_progress", |view| u8::from(view.server.saving.is_running()).to_string()),
-    field("rdb_last_save_time", |view| view.server.saving.last_save_unix_seconds.to_string()),
+    field("rdb_last_save_time", |view| view.server.saving.last_save_unix_seconds().to_string()),
     field("rdb_last_bgsave_status", |view| status(view.server.saving.last_succeeded)),
     field("rdb_last_bgsave_time_sec", |view| {
         or_minus_one(view.server.saving.last_duration_seconds)
     }),
     field("rdb_current_bgsave_time_sec", |view| {
-        or_minus_one(view.server.saving.current_seconds(view.server.clock.unix_seconds()))
+        or_minus_one(view.server.saving.current_seconds(view.server.clock.now()))
     }),
     field("rdb_saves", |view| view.server.saving.saves_total.to_string()),
-    zero("rdb_last_cow_size"),
+    field("rdb_last_cow_size", |view| view.server.saving.last_pinned_bytes.to_string()),
     field("rdb_last_load_keys_expired", |view| view.server.last_load.keys_expired.to_string()),
     field("rdb_last_load_keys_loaded", |view| view.server.last_load.keys_loaded.to_string()),
     field("aof_enabled", |view| flag(view.server.aof.is_on())),
-    field("aof_rewrite_in_progress", |view| flag(view.server.aof.is_rewriting())),
+    field("aof_rewrite_in_progress", |view| flag(view.server.is_rewriting())),
     field("aof_rewrite_scheduled", |view| flag(view.server.rewrites.is_scheduled)),
     field("aof_last_rewrite_time_sec", |view| or_minus_one(view.server.rewrites.last_seconds)),
     field("aof_current_rewrite_time_sec", |view| or_minus_one(view.server.rewrite_seconds())),
@@ -43,7 +47,7 @@ pub static PERSISTENCE: &[Field] = &[
         view.server.rewrites.consecutive_failures.to_string()
     }),
     field("aof_last_write_status", |view| status(!view.server.aof.has_fault())),
-    zero("aof_last_cow_size"),
+    field("aof_last_cow_size", |view| view.server.rewrites.last_pinned_bytes.to_string()),
     zero("module_fork_in_progress"),
     zero("module_fork_last_cow_size"),
     optional("aof_current_size", |view| if_on(view, |server| server.aof.size_bytes())),
@@ -61,7 +65,7 @@ pub static PERSISTENCE: &[Field] = &[
         if_on(view, |server| server.aof.unsynced_us(server.moment()) / 1000)
     }),
     optional("loading_start_time", |view| {
-        loading(view, |loading| loading.started_unix_seconds.to_string())
+        loading(view, |loading| (loading.started.unix_us / 1_000_000).to_string())
     }),
     optional("loading_total_bytes", |view| {
         loading(view, |loading| loading.total_bytes.to_string())
@@ -76,10 +80,16 @@ pub static PERSISTENCE: &[Field] = &[
         loading(view, |loading| format!("{:.2}", loading.percent()))
     }),
     optional("loading_eta_seconds", |view| {
-        let now = view.server.clock.unix_seconds();
+        let now = view.server.clock.now();
         loading(view, |loading| loading.eta_seconds(now).to_string())
     }),
 ];
+
+/// What the running save or rewrite keeps in memory that is not data any more.
+fn pinned_by_save(view: &View<'_>) -> u64 {
+    let is_writing = view.server.saving.is_running() || view.server.is_rewriting();
+    if is_writing { pins::bytes() } else { 0 }
+}
 
 fn flag(is_set: bool) -> String {
     u8::from(is_set).to_string()

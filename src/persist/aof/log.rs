@@ -19,6 +19,7 @@ use super::rewrite::{Kind, Opened, Rewritten};
 use crate::config::AppendFsync;
 use crate::persist::crc64::Sum;
 use crate::persist::disk::{Disk, DiskFile};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +158,12 @@ pub struct Progress {
     pub synced: u64,
 }
 
+/// A turn's place in the log, and in the write stream.
+struct Turn {
+    end: u64,
+    stream_end: u64,
+}
+
 /// A sync that runs.
 struct InFlight {
     ticket: Ticket,
@@ -190,6 +197,8 @@ pub struct AppendLog {
     files_opened: u64,
     pending: Vec<u8>,
     notes: Notes,
+    /// The turns that replies may wait for, oldest first, and the last one of those before.
+    turns: VecDeque<Turn>,
     /// How far the file that is appended to has come.
     tail: Progress,
     /// How far the log had come when it broke: what is in the new increment counts when its base
@@ -226,6 +235,7 @@ impl AppendLog {
             files_opened: 0,
             pending: Vec::new(),
             notes: Notes::new(),
+            turns: VecDeque::new(),
             tail: Progress::default(),
             frozen: None,
             in_flight: None,
@@ -306,8 +316,9 @@ impl AppendLog {
         self.notes = Notes::new();
     }
 
-    /// Appends a turn's bytes, whole commands and whole transactions, and leaves the buffer empty.
-    pub fn append(&mut self, turn: &mut Vec<u8>, now: Moment) {
+    /// Appends a turn's bytes, whole commands and whole transactions, which end at this offset of
+    /// the write stream, and leaves the buffer empty.
+    pub fn append(&mut self, turn: &mut Vec<u8>, stream_end: u64, now: Moment) {
         if self.mode == Mode::Off || turn.is_empty() {
             turn.clear();
             return;
@@ -339,6 +350,25 @@ impl AppendLog {
         if self.options.checksums && is_due {
             self.note_checksum();
         }
+        self.note_turn(stream_end);
+    }
+
+    /// Remembers that the turn is in the log when the log has come to here, and forgets what has
+    /// been released but for the last of it.
+    fn note_turn(&mut self, stream_end: u64) {
+        let released = self.released_turns();
+        self.turns.drain(..released.saturating_sub(1));
+        self.turns.push_back(Turn { end: self.tail.appended, stream_end });
+    }
+
+    /// How many of the turns have come as far as their replies wait for.
+    fn released_turns(&self) -> usize {
+        let progress = self.frozen.unwrap_or(self.tail);
+        let upto = match self.options.policy {
+            AppendFsync::Always => progress.synced,
+            AppendFsync::EverySecond | AppendFsync::No => progress.written,
+        };
+        self.turns.partition_point(|turn| turn.end <= upto)
     }
 
     /// Appends the checksum of the file so far, and how much of it is known to be durable.
@@ -558,16 +588,13 @@ impl AppendLog {
         delays
     }
 
-    /// A reply that says what the stream says up to an offset may leave when this has reached it.
+    /// Output that tells of the write stream up to an offset may leave when this has reached it.
     pub fn released(&self) -> u64 {
         if self.mode != Mode::On {
             return u64::MAX;
         }
-        let progress = self.frozen.unwrap_or(self.tail);
-        match self.options.policy {
-            AppendFsync::Always => progress.synced,
-            AppendFsync::EverySecond | AppendFsync::No => progress.written,
-        }
+        let last = self.released_turns().checked_sub(1).and_then(|at| self.turns.get(at));
+        last.map_or(0, |turn| turn.stream_end)
     }
 
     /// How far the log has come; while it is broken, how far it had come.
@@ -599,8 +626,14 @@ impl AppendLog {
         self.closed_bytes + self.current.as_ref().map_or(0, |current| current.len)
     }
 
+    /// Whether the files of a rewrite are being made, be it for nothing.
     pub fn is_rewriting(&self) -> bool {
         !matches!(self.rewrite, Rewrite::Idle)
+    }
+
+    /// Whether a rewrite is under way that will be of use.
+    pub fn is_rewriting_on(&self) -> bool {
+        self.is_rewriting() && !self.is_rewrite_void
     }
 
     /// Begins a rewrite: the increment that is to be opened on another thread. Refused while

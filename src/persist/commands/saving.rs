@@ -69,14 +69,14 @@ fn bgsave(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if cx.server.saving.is_running() {
         return Err(IN_PROGRESS);
     }
-    if cx.server.aof.is_rewriting() && !schedules {
+    if cx.server.is_rewriting() && !schedules {
         return Err(CommandError::Fixed(
             "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE \
              SCHEDULE in order to schedule a BGSAVE whenever possible.",
         ));
     }
     // A transaction is saved whole or not at all.
-    if cx.in_transaction || cx.server.aof.is_rewriting() {
+    if cx.in_transaction || cx.server.is_rewriting() {
         cx.server.saving.is_scheduled = true;
         cx.reply.simple(b"Background saving scheduled");
         return Ok(());
@@ -117,6 +117,6 @@ pub(super) static LASTSAVE: Command = Command {
 
 fn lastsave(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    cx.reply.integer(cx.server.saving.last_save_unix_seconds.cast_signed());
+    cx.reply.integer(cx.server.saving.last_save_unix_seconds().cast_signed());
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use crate::command::{Args, CommandError, CommandResult};
 use crate::engine::{Cx, transaction};
-use crate::keyspace::Garbage;
 use crate::persist::load::{Batch, LoadError, Reading};
 use crate::persist::rdb::LoadOptions;
 use crate::persist::snapshot::KeyDelay;
@@ -58,7 +57,7 @@ fn empty_all(cx: &mut Cx<'_>) {
     for db in 0..cx.keys.db_count() {
         transaction::touch_watched_keys(cx, db, None);
         let removed = cx.keys.space().take_db(db);
-        cx.keys.space().changes.garbage.push(Garbage::Db(Box::new(removed)));
+        cx.keys.space().changes.discard_db(removed, 0);
     }
     cx.invalidate_everything();
 }

@@ -1,0 +1,231 @@
+//! What may happen by itself now: the one place that decides it.
+//!
+//! Keys expire and are evicted, saves begin, waiting clients are served: none of it at any moment.
+//! While a log is replayed its commands must find the data as it was when they were written; while
+//! writes are paused the data is to stay as it is; a server that ends keeps what it has. Whoever is
+//! about to do something unasked asks here ([`Server::may`]) and knows nothing of the reasons, so
+//! that a new reason is one more line in [`Deed::hindrances`], and no place can forget it.
+
+use super::{Effect, Server};
+
+/// What the server does without being asked for just that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    /// The timer takes away keys and fields whose time has come.
+    Expire,
+    /// What a command has found expired is taken away behind it.
+    Reap,
+    /// The timer's own round: samples, save points, idle clients.
+    Cron,
+    /// Keys go to make room.
+    Evict,
+    /// A snapshot is saved, for a save point or because it was scheduled.
+    Save,
+    /// The log is rewritten, for its growth or because it was scheduled.
+    Rewrite,
+    /// Clients who wait for keys are served.
+    Serve,
+}
+
+/// States of the server in which some deeds must not be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct States(u8);
+
+impl States {
+    const NONE: States = States(0);
+    /// The dataset is being read, from a snapshot or by running the commands of a log.
+    const LOADING: States = States(1);
+    /// Clients that write wait (CLIENT PAUSE): nothing may change the data.
+    const PAUSED: States = States(1 << 1);
+    /// Nothing is to happen by itself (DEBUG PAUSE-CRON).
+    const CRON_OFF: States = States(1 << 2);
+    /// The server is about to end.
+    const ENDING: States = States(1 << 3);
+    /// The driver is about to stop the clock for a while (DEBUG SLEEP): what the last command
+    /// brought is served when it goes on, since it may have expired by then.
+    const ABOUT_TO_SLEEP: States = States(1 << 4);
+
+    const fn or(self, other: States) -> States {
+        States(self.0 | other.0)
+    }
+
+    fn add_if(self, state: States, is_so: bool) -> States {
+        if is_so { self.or(state) } else { self }
+    }
+
+    fn has_any_of(self, others: States) -> bool {
+        self.0 & others.0 != 0
+    }
+}
+
+impl Deed {
+    /// The states that keep it from being done.
+    const fn hindrances(self) -> States {
+        let data_is_to_stay = States::LOADING.or(States::PAUSED);
+        match self {
+            Deed::Expire => data_is_to_stay.or(States::CRON_OFF),
+            Deed::Reap => data_is_to_stay,
+            Deed::Cron => States::CRON_OFF,
+            Deed::Evict => data_is_to_stay.or(States::ENDING),
+            Deed::Save => States::LOADING.or(States::ENDING),
+            Deed::Rewrite => States::LOADING.or(States::ENDING),
+            Deed::Serve => data_is_to_stay.or(States::ENDING).or(States::ABOUT_TO_SLEEP),
+        }
+    }
+}
+
+impl Server {
+    /// Whether the server may do this now.
+    pub fn may(&self, deed: Deed) -> bool {
+        !self.states().has_any_of(deed.hindrances())
+    }
+
+    fn states(&self) -> States {
+        let is_paused = self.pause.is_active(self.clock.mono_ms(), true);
+        let sleeps = || self.effects.iter().any(|effect| matches!(effect, Effect::Sleep(_)));
+        States::NONE
+            .add_if(States::LOADING, self.loading.is_some())
+            .add_if(States::PAUSED, is_paused)
+            .add_if(States::CRON_OFF, self.is_cron_paused)
+            .add_if(States::ENDING, self.shutdown.is_some())
+            .add_if(States::ABOUT_TO_SLEEP, sleeps())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, EvictionPolicy};
+    use crate::engine::{
+        ClientId, Engine, Now, Peer, ReplayStep, Seed, ServerParts, testing::run_to_end,
+    };
+    use crate::persist::disk::MemoryDisk;
+    use std::sync::Arc;
+
+    const START_MS: u64 = 1_700_000_000_000;
+
+    fn engine_on(disk: &Arc<MemoryDisk>, config: Config) -> Engine {
+        let parts = ServerParts {
+            disk: Arc::clone(disk) as _,
+            used_memory: || 1000,
+            ..ServerParts::default()
+        };
+        Engine::new(config, parts, Seed::default())
+    }
+
+    fn tick(engine: &mut Engine, ms: u64) {
+        let unix_us = (START_MS + ms) * 1000;
+        engine.tick(Now { unix_us, mono_us: (ms + 1) * 1000 });
+    }
+
+    fn ask(engine: &mut Engine, client: ClientId, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        String::from_utf8_lossy(&run_to_end(engine, client, &words).0).trim_end().to_owned()
+    }
+
+    fn logging(config: Config) -> Config {
+        Config { appendonly: true, ..config }
+    }
+
+    /// A log in which keys that were to expire soon are given more time much later.
+    fn write_log(disk: &Arc<MemoryDisk>) {
+        let mut engine = engine_on(disk, logging(Config::default()));
+        tick(&mut engine, 0);
+        let end = engine.load_log_here().expect("there is no log yet");
+        engine.open_log(&end).expect("the disk is whole");
+        let client = engine.connect(Peer::internal());
+        for n in 0..100 {
+            ask(&mut engine, client, &format!("SET short:{n} v PX 1000"));
+            ask(&mut engine, client, &format!("HSET hash:{n} f v g w"));
+            ask(&mut engine, client, &format!("HPEXPIRE hash:{n} 1000 FIELDS 1 f"));
+        }
+        ask(&mut engine, client, "SET counter 0");
+        for _ in 0..5000 {
+            ask(&mut engine, client, "INCR counter");
+        }
+        for n in 0..100 {
+            let extend = ["PERSIST short", "PEXPIRE short"][n % 2];
+            let amount = ["", " 1000000"][n % 2];
+            ask(&mut engine, client, &format!("{}:{n}{amount}", extend));
+            ask(&mut engine, client, &format!("HPERSIST hash:{n} FIELDS 1 f"));
+        }
+        engine.end_turn();
+    }
+
+    /// Loads the log, with everything between two steps that a driver may do there.
+    fn load_busily(engine: &mut Engine, client: ClientId, mut at_ms: u64) {
+        let mut replay = engine.find_log().expect("it loads").expect("there is one");
+        loop {
+            match engine.step_replay(&mut replay) {
+                ReplayStep::More => {}
+                ReplayStep::Snapshot(path) => {
+                    let bytes = engine.load_snapshot_of_log(&path).expect("it is whole");
+                    assert!(engine.finish_snapshot_of(&mut replay, bytes));
+                }
+                ReplayStep::Done(_) => return,
+                ReplayStep::Failed => panic!("the log is whole"),
+            }
+            at_ms += 10;
+            tick(engine, at_ms);
+            engine.cron();
+            engine.expire_due();
+            engine.evict_more();
+            ask(engine, client, "PING");
+            ask(engine, client, "INFO");
+            engine.end_turn();
+        }
+    }
+
+    #[test]
+    fn nothing_expires_while_a_log_is_replayed() {
+        let disk = Arc::new(MemoryDisk::default());
+        write_log(&disk);
+        let mut engine = engine_on(&disk, logging(Config::default()));
+        tick(&mut engine, 100_000);
+        let client = engine.connect(Peer::internal());
+        load_busily(&mut engine, client, 100_000);
+        assert_eq!(ask(&mut engine, client, "DBSIZE"), ":201");
+        assert_eq!(ask(&mut engine, client, "GET counter"), "$4\r\n5000");
+        for n in 0..100 {
+            assert_eq!(ask(&mut engine, client, &format!("GET short:{n}")), "$1\r\nv");
+            assert_eq!(ask(&mut engine, client, &format!("HLEN hash:{n}")), ":2");
+        }
+        assert_eq!(engine.keyspace.stats.expired + engine.keyspace.stats.expired_fields, 0);
+    }
+
+    #[test]
+    fn nothing_is_evicted_while_a_log_is_replayed() {
+        let disk = Arc::new(MemoryDisk::default());
+        write_log(&disk);
+        let config = Config {
+            maxmemory: 100,
+            maxmemory_policy: EvictionPolicy::AllkeysLru,
+            ..Config::default()
+        };
+        let mut engine = engine_on(&disk, logging(config));
+        tick(&mut engine, 100);
+        let client = engine.connect(Peer::internal());
+        load_busily(&mut engine, client, 100);
+        assert_eq!((engine.keyspace.db(0).len(), engine.keyspace.stats.evicted), (201, 0));
+        ask(&mut engine, client, "PING");
+        assert!(engine.keyspace.stats.evicted > 0, "the data is there now, and is too much");
+    }
+
+    #[test]
+    fn the_data_stays_as_it_is_while_it_is_read_or_writes_are_paused() {
+        let mut engine = engine_on(&Arc::default(), Config::default());
+        tick(&mut engine, 0);
+        use Deed::*;
+        let deeds = [Expire, Reap, Evict, Serve, Save, Rewrite, Cron];
+        let allowed = |engine: &Engine| deeds.map(|deed| engine.server.may(deed));
+        assert_eq!(allowed(&engine), [true; 7]);
+        engine.begin_loading(10);
+        assert_eq!(allowed(&engine), [false, false, false, false, false, false, true]);
+        engine.end_loading();
+        let client = engine.connect(Peer::internal());
+        ask(&mut engine, client, "CLIENT PAUSE 100 WRITE");
+        assert_eq!(allowed(&engine), [false, false, false, false, true, true, true]);
+        tick(&mut engine, 200);
+        assert_eq!(allowed(&engine), [true; 7]);
+    }
+}
