@@ -4,13 +4,13 @@ use rufous::command::table::RenameError;
 use rufous::config::{self, Config, LoadError};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
+use rufous::net::service::{self, Service};
 use rufous::observe::{memory, process};
 use rufous::persist::aof::check::{self, Console, Repair};
 use rufous::persist::disk::SystemDisk;
 use rufous::persist::rdb;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -148,12 +148,20 @@ fn help() -> String {
 }
 
 fn start(args: &[Vec<u8>]) -> Result<u8, String> {
-    let loaded = config::load(args, &mut config::Disk).map_err(|error| error.to_string())?;
+    let mut host = config::Disk::default();
+    let loaded = config::load(args, &mut host).map_err(|error| error.to_string())?;
     let mut config = loaded.config;
     refuse_what_is_missing(&config)?;
+    if service::is_to_detach(&config) {
+        let detached = service::detach(&host.stdin);
+        detached.map_err(|error| format!("Can't go to the background: {error}"))?;
+        return Ok(0);
+    }
     net::logging::start(&config).map_err(|error| format!("Can't open the log file: {error}"))?;
     install_panic_hook();
+    net::fatal::watch(&config);
     announce(&config);
+    let service = Service::begin(&config);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -179,22 +187,29 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         config_path: loaded.path,
         executable: executable(),
         process_id: std::process::id(),
+        supervised: service.manager_name(),
         disk: Arc::new(SystemDisk),
     };
     ticks_ns();
     let seed = seed().map_err(|error| format!("Can't read randomness: {error}"))?;
     let mut engine = Engine::new(config, parts, seed);
     rename_commands(&mut engine, &renamed)?;
-    let code = net::serve(engine).map_err(|error| error.to_string())?;
+    let code = net::serve(engine, service).map_err(|error| error.to_string())?;
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
 /// Users and modules are not there yet. A server that ignored them would let everybody in, or
-/// lack commands, so it does not start.
+/// lack commands, so it does not start. The user that everybody is, as CONFIG REWRITE of Redis
+/// writes it, may be named: it is just what there is.
 fn refuse_what_is_missing(config: &Config) -> Result<(), String> {
     let file_only = &config.file_only;
-    let (statement, reason) = match (file_only.users.first(), file_only.modules.first()) {
-        (Some(user), _) => (user, "ACL users are not supported by this version of Rufous"),
+    let user = file_only.users.iter().find(|user| !user.is_open_default_user());
+    let (statement, reason) = match (user, file_only.modules.first()) {
+        (Some(user), _) => (
+            user,
+            "ACL users are not supported by this version of Rufous, but for a default user without \
+             password and limits",
+        ),
         (None, Some(module)) => (module, "Modules are not supported by Rufous"),
         (None, None) => return Ok(()),
     };
@@ -268,6 +283,7 @@ fn install_panic_hook() {
         let running = rufous::engine::running_command();
         let message = format!("=== RUFOUS BUG REPORT: {info}; running command: {running}");
         net::logging::write_line(tracing::Level::ERROR, &message);
+        net::fatal::note_report();
         default_hook(info);
     }));
 }
@@ -289,9 +305,9 @@ fn ticks_ns() -> u64 {
 }
 
 /// Randomness from the system.
-fn seed() -> std::io::Result<Seed> {
+fn seed() -> Result<Seed, getrandom::Error> {
     let mut bytes = [0u8; 24];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    getrandom::fill(&mut bytes)?;
     let (hash_key, prng) = bytes.split_at(16);
     Ok(Seed {
         hash_key: hash_key.try_into().expect("sixteen bytes"),

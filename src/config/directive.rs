@@ -51,7 +51,6 @@ pub enum Apply {
     Cluster,
     ProcessTitle,
     Locale,
-    CrashLog,
     Watchdog,
     Allocator,
 }

@@ -33,7 +33,11 @@ pub fn os_reason(error: &io::Error) -> String {
 }
 
 /// The host that is really there.
-pub struct Disk;
+#[derive(Default)]
+pub struct Disk {
+    /// What came on standard input, which can be read but once.
+    pub stdin: Vec<u8>,
+}
 
 impl Host for Disk {
     fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
@@ -41,9 +45,8 @@ impl Host for Disk {
     }
 
     fn read_stdin(&mut self) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        io::Read::read_to_end(&mut io::stdin().lock(), &mut text)?;
-        Ok(text)
+        io::Read::read_to_end(&mut io::stdin().lock(), &mut self.stdin)?;
+        Ok(self.stdin.clone())
     }
 
     fn expand(&mut self, pattern: &Path) -> Vec<PathBuf> {
@@ -102,7 +105,7 @@ mod tests {
             std::fs::write(path, "").expect("the temporary directory is writable");
         }
         let expand = |pattern: &str| {
-            let paths = Disk.expand(&root.join(pattern)).into_iter();
+            let paths = Disk::default().expand(&root.join(pattern)).into_iter();
             let short = |path: PathBuf| path.strip_prefix(&root).map(Path::to_owned);
             paths.map(|path| short(path).expect("a path below")).collect::<Vec<_>>()
         };

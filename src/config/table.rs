@@ -114,11 +114,11 @@ section "TLS" {
 }
 
 section "General" {
-    "daemonize" => daemonize: bool = false; YES_NO, FIXED.later(), Nothing,
+    "daemonize" => daemonize: bool = false; YES_NO, FIXED, Nothing,
         "Runs in the background.";
-    "supervised" => supervised: Supervised = Supervised::No; ONE_WORD, FIXED.later(), Nothing,
+    "supervised" => supervised: Supervised = Supervised::No; ONE_WORD, FIXED, Nothing,
         "The service manager to tell when the server is ready.";
-    "pidfile" => pidfile: Option<Text> = None; ANY_TEXT, FIXED.later(), Nothing,
+    "pidfile" => pidfile: Option<Text> = None; ANY_TEXT, FIXED, Nothing,
         "File the process id is written to.";
     "loglevel" => loglevel: LogLevel = LogLevel::Notice; ONE_WORD, LIVE, Log,
         "The least important messages that are still logged.";
@@ -138,7 +138,7 @@ section "General" {
         "Facility used in the system's log.";
     "hide-user-data-from-log" => hide_user_data_from_log: bool = false; YES_NO, LIVE, Nothing,
         "Keeps keys and values out of logs and crash reports.";
-    "crash-log-enabled" => crash_log_enabled: bool = true; YES_NO, LIVE.later(), CrashLog,
+    "crash-log-enabled" => crash_log_enabled: bool = true; YES_NO, LIVE, Log,
         "Writes a report to the log when the server crashes.";
     "crash-memcheck-enabled" => crash_memcheck_enabled: bool = true;
         YES_NO, LIVE.later(), Nothing,

@@ -29,6 +29,17 @@ pub struct ListenChange {
     pub protocol: Protocol,
 }
 
+/// How things stand with the server, for whoever watches over the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    Loading,
+    Ready,
+    Stopping,
+    SavingLast,
+    /// It was to end, and lives on for this reason.
+    CannotEnd(&'static str),
+}
+
 pub enum Effect {
     /// Bytes for a client other than the running one, or outside of any command.
     Push { client: ClientId, bytes: ReplyBuf },
@@ -59,6 +70,8 @@ pub enum Effect {
     Listen(Box<ListenChange>),
     /// The log's level or file changed.
     Log,
+    /// Things stand otherwise now.
+    Stand(Standing),
     /// All is done that had to be done before the end: exit with this code.
     Exit(i32),
 }

@@ -1,12 +1,12 @@
 //! Staying within `maxmemory`: before each command, and in slices between turns.
 //!
-//! What counts is the data. Buffers of clients beyond a small allowance, what the freeing thread has
-//! yet to free, and what only snapshots keep are taken off the allocator's figure, so slow readers,
-//! a freed collection or a save do not make the data go. (In Redis the buffers of ordinary clients
-//! do, which has emptied whole caches.) A key that goes while a snapshot shares it is off the figure
-//! at once, though its memory is free only later. Clients have a limit of their own,
-//! `maxmemory-clients`, and so have snapshots, `snapshot-memory-limit`. A request that waits to
-//! become data, by itself or in a transaction, counts as data.
+//! What counts is the data. Buffers of clients beyond a small allowance, what the freeing thread
+//! has yet to free, and what only snapshots keep are taken off the allocator's figure, so slow
+//! readers, a freed collection or a save do not make the data go. (In Redis the buffers of ordinary
+//! clients do, which has emptied whole caches.) A key that goes while a snapshot shares it is off
+//! the figure at once, though its memory is free only later. Clients have a limit of their own,
+//! `maxmemory-clients`, and so have snapshots, `snapshot-memory-limit`. A request that is to become
+//! data counts as data, by itself and in a transaction.
 //!
 //! A command that finds too much data makes keys go for at most half a millisecond, more with a
 //! higher `maxmemory-eviction-tenacity`, and runs. What is left to do is done by the timer, in

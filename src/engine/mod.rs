@@ -43,7 +43,7 @@ pub use clients::{ClientId, Clients};
 pub use clock::{Clock, Now};
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
-pub use effect::{Effect, Job, JobReply, ListenChange};
+pub use effect::{Effect, Job, JobReply, ListenChange, Standing};
 pub use replay::{Replay, ReplayEnd, ReplayStep, Unloadable};
 pub use saving::{SaveJob, SaveOutcome};
 pub use server::{Server, ServerParts};

@@ -59,6 +59,8 @@ pub struct ServerParts {
     pub config_path: Option<PathBuf>,
     pub executable: String,
     pub process_id: u32,
+    /// The service manager that watches over the process, `no` if there is none.
+    pub supervised: &'static str,
 }
 
 impl Default for ServerParts {
@@ -78,6 +80,7 @@ impl Default for ServerParts {
             config_path: None,
             executable: String::new(),
             process_id: 0,
+            supervised: "no",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! snapshot. A save that was running is stopped first; then the last one is made, if one is wanted.
 //! If that fails the server lives on, unless it was to end by force.
 
-use super::{ClientId, Effect, Engine, Server};
+use super::{ClientId, Effect, Engine, Server, Standing};
 use crate::command::{CommandError, CommandResult};
 use crate::config::ShutdownOptions;
 use crate::keyspace::Keyspace;
@@ -36,6 +36,7 @@ impl Server {
         }
         tracing::warn!("User requested shutdown...");
         self.first_base_is_there(options)?;
+        self.effects.push(Effect::Stand(Standing::Stopping));
         self.shutdown = Some(Shutdown { options, waiting: client.into_iter().collect() });
         self.cancel_rewrite();
         if self.saving.cancel() {
@@ -48,7 +49,7 @@ impl Server {
     }
 
     /// A log that was switched on and has no base yet holds nothing that could be loaded.
-    fn first_base_is_there(&self, options: ShutdownOptions) -> CommandResult {
+    fn first_base_is_there(&mut self, options: ShutdownOptions) -> CommandResult {
         if self.aof.mode() != Mode::Waiting {
             return Ok(());
         }
@@ -57,6 +58,7 @@ impl Server {
             return Ok(());
         }
         tracing::warn!("Writing initial AOF, can't exit.");
+        self.effects.push(Effect::Stand(Standing::CannotEnd("Writing initial AOF, can't exit.")));
         tracing::warn!("{CANNOT_END}");
         Err(FAILED)
     }
@@ -70,6 +72,7 @@ impl Server {
         let saves = self.loading.is_none() && (options.save || (has_points && !options.nosave));
         if saves {
             tracing::info!("Saving the final RDB snapshot before exiting.");
+            self.effects.push(Effect::Stand(Standing::SavingLast));
             return self.save_before_end(space);
         }
         let unsaved = space.changes.dirty - self.saving.dirty_at_save;
@@ -108,7 +111,9 @@ impl Engine {
             tracing::warn!("Error trying to save the DB. Exit anyway.");
             return self.server.exit();
         }
-        tracing::warn!("Error trying to save the DB, can't exit.");
+        const REASON: &str = "Error trying to save the DB, can't exit.";
+        tracing::warn!("{REASON}");
+        self.server.effects.push(Effect::Stand(Standing::CannotEnd(REASON)));
         tracing::warn!("{CANNOT_END}");
         let shutdown = self.server.shutdown.take();
         for client in shutdown.into_iter().flat_map(|shutdown| shutdown.waiting) {

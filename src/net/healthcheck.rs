@@ -60,7 +60,8 @@ fn target(args: &[Vec<u8>], password: Option<Vec<u8>>) -> Result<Target, String>
         Some(first) if !first.starts_with(b"--") => &args[..1],
         _ => &[],
     };
-    let loaded = config::load(file, &mut config::Disk).map_err(|error| error.to_string())?;
+    let loaded =
+        config::load(file, &mut config::Disk::default()).map_err(|error| error.to_string())?;
     let mut target = Target::of_config(&loaded.config);
     target.password = password.or(target.password);
     let mut words = args[file.len()..].iter();

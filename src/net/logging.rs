@@ -5,12 +5,12 @@
 //! INFO, and warning is WARN and ERROR.
 
 use crate::config::{Config, LogLevel};
+use jiff::ZonedDateTime;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -72,31 +72,12 @@ fn format_line(level: Level, message: &str) -> String {
         Level::INFO => '*',
         Level::WARN | Level::ERROR => '#',
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let date = format_date(now.as_secs(), now.subsec_millis());
+    let date = ZonedDateTime::now().strftime(DATE_FORMAT);
     format!("{}:M {date} {mark} {message}\n", std::process::id())
 }
 
-/// `21 Nov 2026 10:04:54.123`, in UTC.
-fn format_date(unix_seconds: u64, millis: u32) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
-    // Days are counted from 1 March of a year divisible by 400, so that leap days come last.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12;
-    let year = year_of_era + era * 400 + u64::from(month < 2);
-    let name = MONTHS[usize::try_from(month).unwrap_or(0)];
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{day:02} {name} {year} {hour:02}:{minute:02}:{second:02}.{millis:03}")
-}
+/// `21 Nov 2026 10:04:54.123`, in the time zone of the system (TZ, /etc/localtime).
+const DATE_FORMAT: &str = "%d %b %Y %H:%M:%S.%3f";
 
 struct Log;
 
@@ -141,10 +122,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(format_date(0, 0), "01 Jan 1970 00:00:00.000");
-        assert_eq!(format_date(951_782_400, 7), "29 Feb 2000 00:00:00.007");
-        assert_eq!(format_date(1_795_255_494, 123), "21 Nov 2026 10:04:54.123");
-        assert_eq!(format_date(4_107_542_399, 999), "28 Feb 2100 23:59:59.999");
+    fn a_date_is_printed_as_redis_does() {
+        let moment = jiff::Timestamp::from_millisecond(1_795_255_494_007).expect("in range");
+        let there = moment.to_zoned_datetime(jiff::tz::TimeZone::fixed(jiff::tz::offset(-3)));
+        assert_eq!(there.strftime(DATE_FORMAT).to_string(), "21 Nov 2026 07:04:54.007");
     }
 }

@@ -7,6 +7,7 @@
 
 mod append;
 mod connection;
+pub mod fatal;
 pub mod healthcheck;
 mod jobs;
 pub mod limits;
@@ -15,15 +16,17 @@ mod loader;
 pub mod logging;
 mod metrics;
 mod pool;
+pub mod service;
 mod signals;
 mod stream;
 mod timer;
 mod turn;
 
 use crate::engine::hold::Release;
-use crate::engine::{ClientId, Engine, ListenChange, Now};
+use crate::engine::{ClientId, Engine, ListenChange, Now, Standing};
 use crate::resp::Limits;
 use connection::Connection;
+use service::Service;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -59,6 +62,7 @@ pub struct Net {
     started: Instant,
     exit_code: Cell<Option<i32>>,
     exit: Notify,
+    service: Service,
 }
 
 impl Net {
@@ -91,7 +95,7 @@ fn limits(engine: &Engine, client: ClientId) -> Limits {
 }
 
 /// Serves until a shutdown; the process's exit code.
-pub fn serve(engine: Engine) -> std::io::Result<i32> {
+pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let options = tokio::runtime::LocalOptions::default();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
@@ -117,8 +121,10 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         started: Instant::now(),
         exit_code: Cell::new(None),
         exit: Notify::new(),
+        service,
     });
-    runtime.block_on(async move {
+    let ended = Rc::clone(&net);
+    let code = runtime.block_on(async move {
         net.engine.borrow_mut().tick(net.now());
         let Ok(listeners) = listener::Listeners::bind(&net) else { return Ok(1) };
         if listeners.is_empty() {
@@ -133,6 +139,7 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
+        net.service.tell(Standing::Loading);
         let loads_log = net.engine.borrow().server.config.appendonly;
         let is_loaded = match loads_log {
             true => append::load(&net).await.is_ok(),
@@ -147,11 +154,14 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         for kind in listening {
             tracing::info!("Ready to accept connections {kind}");
         }
+        net.service.tell(Standing::Ready);
         net.exit.notified().await;
         net.engine.borrow_mut().close_log();
         turn::flush_everything(&net);
         Ok(net.exit_code.get().unwrap_or(0))
-    })
+    });
+    ended.service.end();
+    code
 }
 
 impl Net {

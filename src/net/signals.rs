@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: an orderly shutdown; a second SIGINT does not wait for it.
+//! SIGTERM and SIGINT: an orderly shutdown; a second SIGINT does not wait for it. Signals that say
+//! nothing to a server, such as the end of the terminal that it was started from, are passed over.
 
 use super::{Net, turn};
 use std::cell::Cell;
@@ -19,6 +20,7 @@ pub fn watch(net: &Rc<Net>) -> io::Result<()> {
                 if is_interrupt && interrupted.replace(true) {
                     tracing::warn!("You insist... exiting now.");
                     net.engine.borrow().server.remove_unfinished_snapshot();
+                    net.service.end();
                     std::process::exit(1);
                 }
                 let mut engine = net.engine.borrow_mut();
@@ -38,6 +40,21 @@ pub fn watch(net: &Rc<Net>) -> io::Result<()> {
                 turn::carry_out(&net, &mut engine);
             }
         });
+    }
+    pass_over()
+}
+
+/// Keeps signals from ending the process that would by default. SIGPIPE is the standard library's.
+fn pass_over() -> io::Result<()> {
+    let kinds = [
+        SignalKind::hangup(),
+        SignalKind::alarm(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    for kind in kinds {
+        // The handler stays when nobody listens to it any more.
+        drop(signal(kind)?);
     }
     Ok(())
 }

@@ -343,7 +343,11 @@ fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect, told: Told)
             net.listen_changes.borrow_mut().push_back(*change);
             net.listeners_changed.notify_one();
         }
-        Effect::Log => super::logging::reconfigure(&engine.server.config),
+        Effect::Log => {
+            super::logging::reconfigure(&engine.server.config);
+            super::fatal::follow(&engine.server.config);
+        }
+        Effect::Stand(standing) => net.service.tell(standing),
         Effect::Exit(code) => {
             net.exit_code.set(Some(code));
             net.exit.notify_one();

@@ -36,7 +36,8 @@ impl Local {
             let words = rufous::structs::words::split(value.as_bytes());
             args.extend(words.unwrap_or_else(|_| vec![value.clone().into_bytes()]));
         }
-        let loaded = config::load(&args, &mut config::Disk).expect("the directives are good");
+        let loaded =
+            config::load(&args, &mut config::Disk::default()).expect("the directives are good");
         let seed = Seed { hash_key: [7; 16], prng: 7 };
         let mut engine = Engine::new(loaded.config, ServerParts::default(), seed);
         let now = Now { unix_us: 1_700_000_000_000_000, mono_us: 1_000_000 };
@@ -191,7 +192,7 @@ impl Local {
             }
             Effect::Exit(_) => self.exited = true,
             Effect::Listen(change) => self.engine.finish_listening(*change, true),
-            Effect::Free(_) | Effect::Log | Effect::WakeTimer => {}
+            Effect::Free(_) | Effect::Log | Effect::Stand(_) | Effect::WakeTimer => {}
         }
     }
 

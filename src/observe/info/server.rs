@@ -16,7 +16,7 @@ pub static SERVER: &[Field] = &[
     field("atomicvar_api", |_| "rust".to_owned()),
     field("gcc_version", |_| "0.0.0".to_owned()),
     field("process_id", |view| view.server.parts.process_id.to_string()),
-    field("process_supervised", |_| "no".to_owned()),
+    field("process_supervised", |view| view.server.parts.supervised.to_owned()),
     field("run_id", |view| view.server.run_id.clone()),
     field("tcp_port", |view| view.server.config.port.to_string()),
     field("server_time_usec", |view| view.server.clock.now().unix_us.to_string()),

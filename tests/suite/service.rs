@@ -1,0 +1,230 @@
+//! The server as a service of its system: signals, the background, the pid file, systemd, crashes.
+
+use crate::answer::Answer;
+use crate::client::Client;
+use crate::server::{RUFOUS, Server};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+fn send(signal: &str, pid: u32) {
+    let status = Command::new("kill").args([signal, &pid.to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "{signal} {pid}");
+}
+
+/// Asks again and again, with a bound.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < WAIT_MAX, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+/// A directory of the test's own.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("rufous-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("the temporary directory is writable");
+        Place(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn connect(port: u16) -> Client {
+    let mut client = None;
+    wait_until("a connection", || {
+        client = Client::connect(port).ok();
+        client.is_some()
+    });
+    client.expect("it was waited for")
+}
+
+fn info(client: &mut Client) -> String {
+    match client.call(&["INFO"]) {
+        Some(Answer::Bulk(text)) => String::from_utf8_lossy(&text).into_owned(),
+        _ => panic!("INFO is a string"),
+    }
+}
+
+#[test]
+fn signals_that_say_nothing_to_a_server_do_not_end_it() {
+    let mut server = Server::rufous();
+    let mut client = server.connect();
+    for signal in ["-HUP", "-USR1", "-USR2", "-ALRM", "-PIPE"] {
+        send(signal, server.pid());
+        assert!(client.call(&["PING"]).is_some(), "{signal}");
+    }
+    send("-TERM", server.pid());
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_crash_leaves_a_report_and_ends_by_its_signal() {
+    for (signal, number) in [("-SEGV", 11), ("-BUS", 7), ("-FPE", 8), ("-ILL", 4), ("-ABRT", 6)] {
+        let mut server = Server::start(RUFOUS, &[("logfile".into(), "log".into())]);
+        send(signal, server.pid());
+        assert_eq!(server.wait(), None, "it ended by the signal");
+        let log = server.file("log");
+        let line = format!("=== RUFOUS BUG REPORT: crashed by signal: {number} (SIG");
+        assert!(log.contains(&line), "{log}");
+    }
+    let quiet = [("logfile".into(), "log".into()), ("crash-log-enabled".into(), "no".into())];
+    let mut server = Server::start(RUFOUS, &quiet);
+    send("-SEGV", server.pid());
+    assert_eq!(server.wait(), None);
+    assert!(!server.file("log").contains("BUG REPORT"));
+}
+
+#[test]
+fn a_daemon_leaves_its_terminal_and_names_itself() {
+    let place = Place::new("daemon");
+    let port = free_port();
+    let mut command = Command::new(RUFOUS);
+    // What comes on standard input must reach the background, too.
+    command.args(["-", "--daemonize", "yes", "--port", &port.to_string(), "--save", ""]);
+    command.args(["--bind", "127.0.0.1", "--logfile", "log", "--dir", &place.path("")]);
+    let mut starter = command.stdin(Stdio::piped()).spawn().expect("the binary can be run");
+    let mut stdin = starter.stdin.take().expect("it is piped");
+    let line = format!("pidfile {}\nmaxclients 77\n", place.path("pid"));
+    std::io::Write::write_all(&mut stdin, line.as_bytes()).expect("it reads");
+    drop(stdin);
+    assert_eq!(starter.wait().expect("it is our child").code(), Some(0));
+    let mut client = connect(port);
+    let pid = std::fs::read_to_string(place.path("pid")).expect("the daemon names itself");
+    let pid: u32 = pid.trim().parse().expect("a number");
+    assert_ne!(pid, starter.id());
+    let info = info(&mut client);
+    assert!(info.contains(&format!("process_id:{pid}\r")), "{pid}: {}", &info[..600]);
+    assert!(info.contains("maxclients:77\r"));
+    let _ = client.call(&["SHUTDOWN", "NOSAVE"]);
+    wait_until("the end of the daemon", || !Path::new(&format!("/proc/{pid}/stat")).exists());
+    assert!(!Path::new(&place.path("pid")).exists(), "the file goes with the process");
+    assert!(place.0.join("log").exists());
+}
+
+/// Reads what the server tells systemd until a line has come.
+fn expect_told(socket: &UnixDatagram, wanted: &str) {
+    let mut seen = Vec::new();
+    while !seen.iter().any(|line| line == wanted) {
+        let mut message = [0; 4096];
+        let len = socket.recv(&mut message).unwrap_or_else(|_| panic!("{wanted}: only {seen:?}"));
+        let text = String::from_utf8_lossy(&message[..len]).into_owned();
+        seen.extend(text.lines().map(str::to_owned));
+    }
+}
+
+#[test]
+fn systemd_is_told_when_the_server_is_ready_and_when_it_ends() {
+    for supervised in ["systemd", "auto"] {
+        let place = Place::new(&format!("notify-{supervised}"));
+        let socket = UnixDatagram::bind(place.path("notify")).expect("the directory is ours");
+        socket.set_read_timeout(Some(WAIT_MAX)).expect("it is a socket");
+        let port = free_port().to_string();
+        let mut command = Command::new(RUFOUS);
+        command.args(["--supervised", supervised, "--daemonize", "yes", "--save", "3600 1"]);
+        command.args(["--bind", "127.0.0.1", "--port", &port, "--dir", &place.path("")]);
+        command.args(["--pidfile", &place.path("pid")]);
+        command.env("NOTIFY_SOCKET", place.path("notify")).stdout(Stdio::null());
+        let mut server = command.spawn().expect("the binary can be run");
+        expect_told(&socket, "STATUS=Rufous is loading...");
+        expect_told(&socket, "READY=1");
+        let port = port.parse().expect("it was a number");
+        assert!(info(&mut connect(port)).contains("process_supervised:systemd\r"));
+        let pid = std::fs::read_to_string(place.path("pid")).expect("it was asked for");
+        assert_eq!(pid.trim(), server.id().to_string(), "who is watched stays in the foreground");
+        send("-TERM", server.id());
+        expect_told(&socket, "STOPPING=1");
+        expect_told(&socket, "STATUS=Saving the final RDB snapshot");
+        assert_eq!(server.wait().expect("it is our child").code(), Some(0));
+        assert!(!Path::new(&place.path("pid")).exists());
+    }
+}
+
+#[test]
+fn a_server_without_a_manager_starts_all_the_same() {
+    let mut server = Server::start(
+        RUFOUS,
+        &[
+            ("supervised".into(), "systemd".into()),
+            ("logfile".into(), "log".into()),
+            ("pidfile".into(), "/nowhere/pid".into()),
+        ],
+    );
+    let log = server.file("log");
+    assert!(log.contains("systemd supervision error: NOTIFY_SOCKET not found!"), "{log}");
+    assert!(log.contains("Failed to write PID file: No such file or directory"), "{log}");
+    send("-TERM", server.pid());
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_configuration_that_redis_rewrote_is_taken() {
+    let line = "user default on nopass sanitize-payload ~* &* +@all\nlatency-tracking yes";
+    let server = Server::with_file(line);
+    let mut client = server.connect();
+    let _ = client.call(&["CONFIG", "REWRITE"]);
+    assert!(server.config_file().contains("user default on nopass"));
+}
+
+#[test]
+fn any_other_user_is_refused() {
+    for user in [
+        "user default on nopass ~* +@all",
+        "user default off nopass ~* &* +@all",
+        "user default on >secret ~* &* +@all",
+        "user default on nopass ~* &* +@all -flushall",
+        "user somebody on nopass ~* &* +@all",
+    ] {
+        let place = Place::new("users");
+        std::fs::write(place.path("redis.conf"), user).expect("the directory is ours");
+        let output = Command::new(RUFOUS).arg(place.path("redis.conf")).output();
+        let output = output.expect("the binary can be run");
+        assert_eq!(output.status.code(), Some(1), "{user}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("ACL users are not supported by this version"), "{said}");
+    }
+}
+
+#[test]
+fn log_lines_have_the_local_time() {
+    let hour = |zone: &str| {
+        let place = Place::new("zone");
+        let mut command = Command::new(RUFOUS);
+        command.env("TZ", zone).args(["--port", "0", "--logfile", &place.path("log")]);
+        let output = command.output().expect("the binary can be run");
+        assert_eq!(output.status.code(), Some(1), "it listens nowhere");
+        let log = std::fs::read_to_string(place.path("log")).expect("it was written");
+        let line = log.lines().last().expect("it has lines").to_owned();
+        let time = line.split(' ').nth(4).expect("pid, day, month, year, time").to_owned();
+        let parts: Vec<u32> =
+            time.split([':', '.']).map(|n| n.parse().expect("a number")).collect();
+        (parts[0] * 3600 + parts[1] * 60 + parts[2], line)
+    };
+    let (utc, _) = hour("UTC0");
+    let (east, line) = hour("XYZ-5:30");
+    // A few seconds may pass between the two, and midnight.
+    let ahead = (east + 86_400 - utc) % 86_400;
+    assert!((19_800..19_830).contains(&ahead), "{ahead}: {line}");
+}
