@@ -129,7 +129,7 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
         cx.server.drop_history();
     }
     if directives.iter().any(|directive| directive.apply == Apply::AppendOnly) {
-        let may_begin = !cx.in_transaction;
+        let may_begin = !cx.caller.is_within_transaction();
         cx.server.switch_log(cx.keys.space(), may_begin);
     }
     let listen = directives.iter().find(|directive| directive.apply == Apply::Listen);
@@ -143,6 +143,7 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
 
 /// Does what the system may refuse.
 fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
+    let may_answer_late = cx.caller.may_answer_late();
     let Server { config, parts, .. } = &mut *cx.server;
     match directive.apply {
         Apply::Directory => {
@@ -157,6 +158,10 @@ fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
                      try with {room}"
                 ));
             }
+        }
+        // The sockets are opened by the driver, when the commands of a transaction are over.
+        Apply::Listen if !may_answer_late => {
+            return Err("Listening addresses cannot be changed inside a transaction".to_owned());
         }
         _ => {}
     }

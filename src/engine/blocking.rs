@@ -11,7 +11,7 @@
 use super::clients_by_key::ClientsByKey;
 use super::session::Suspension;
 use super::standstill::Deed;
-use super::{ClientId, Clients, Cx, Effect, Engine, dispatch};
+use super::{Caller, ClientId, Clients, Cx, Effect, Engine, dispatch};
 use crate::command::{Args, CommandError, CommandId, Hashed};
 use crate::keyspace::Key;
 use crate::resp::{OwnedRequest, ReplyBuf};
@@ -151,7 +151,7 @@ pub fn timeout_ms(cx: &Cx<'_>, args: &mut Args<'_>) -> u64 {
 
 impl Cx<'_> {
     /// Has the client wait until one of these keys holds a value of this kind; then its request
-    /// runs again. Inside a transaction it does not wait but is answered as if its time were over.
+    /// runs again. One that cannot be answered later is answered as if its time were over.
     pub fn wait_for(&mut self, args: &Args<'_>, keys: &[Key<'_>], kind: Kind, timeout_ms: u64) {
         let request = || OwnedRequest::new(&args.request());
         self.wait_with(request, keys, Awaited::Value(kind), timeout_ms);
@@ -165,12 +165,12 @@ impl Cx<'_> {
         awaited: Awaited,
         timeout_ms: u64,
     ) {
-        if self.in_transaction {
+        if !self.caller.may_answer_late() {
             self.reply.null_array();
             return;
         }
         self.session_mut().suspension = Some(Suspension::Blocked);
-        if self.is_retry {
+        if self.caller == Caller::Retry {
             return;
         }
         let mut distinct: Vec<Box<[u8]>> = Vec::new();
@@ -240,7 +240,7 @@ impl Engine {
                 return;
             }
             let mut nothing = ReplyBuf::new();
-            Cx::new(self, client, &mut nothing).release(client, Release::TimedOut);
+            Cx::new(self, client, Caller::Client, &mut nothing).release(client, Release::TimedOut);
         }
     }
 
@@ -281,8 +281,7 @@ impl Engine {
         let Some(wait) = session.wait.take() else { return false };
         session.suspension = None;
         let mut reply = ReplyBuf::new();
-        let mut cx = Cx::new(self, client, &mut reply);
-        cx.is_retry = true;
+        let mut cx = Cx::new(self, client, Caller::Retry, &mut reply);
         let command = cx.server.table.row(wait.id).command;
         let before = cx.server.effects.len();
         dispatch::call(&mut cx, wait.id, command, wait.request.as_request(), Hashed::default());

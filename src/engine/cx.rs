@@ -5,7 +5,7 @@
 
 use super::ClientId;
 use super::session::{ClientKind, Suspension};
-use super::{Clients, Effect, Engine, Job, ListenChange, Server, Session};
+use super::{Caller, Clients, Effect, Engine, Job, ListenChange, Server, Session};
 use crate::command::CommandResult;
 use crate::config::{Config, Directive};
 use crate::keyspace::Keys;
@@ -17,14 +17,17 @@ pub struct Cx<'a> {
     pub clients: &'a mut Clients,
     pub server: &'a mut Server,
     pub client: ClientId,
-    /// Between EXEC and its end: a command must not wait.
-    pub in_transaction: bool,
-    /// The command has waited for a key, which has come.
-    pub is_retry: bool,
+    /// Who has the command run.
+    pub caller: Caller,
 }
 
 impl<'a> Cx<'a> {
-    pub(super) fn new(engine: &'a mut Engine, client: ClientId, out: &'a mut ReplyBuf) -> Cx<'a> {
+    pub(super) fn new(
+        engine: &'a mut Engine,
+        client: ClientId,
+        caller: Caller,
+        out: &'a mut ReplyBuf,
+    ) -> Cx<'a> {
         let session = engine.clients.get(client).expect("the driver only runs connected clients");
         let (db, protocol, no_touch) = (session.db, session.protocol, session.no_touch);
         let mut keys = engine.keyspace.keys(db);
@@ -35,8 +38,7 @@ impl<'a> Cx<'a> {
             clients: &mut engine.clients,
             server: &mut engine.server,
             client,
-            in_transaction: false,
-            is_retry: false,
+            caller,
         }
     }
 
@@ -59,13 +61,13 @@ impl<'a> Cx<'a> {
         self.server.effects.push(effect);
     }
 
-    /// Has the reply written on another thread, for which the client waits. Inside a transaction
-    /// it is written here: the replies of EXEC are one.
+    /// Has the reply written on another thread, for which the client waits. Where the reply is a
+    /// part of another one it is written here.
     pub fn answer_by(
         &mut self,
         write: impl FnOnce(&mut Reply<'_>) -> CommandResult + Send + 'static,
     ) -> CommandResult {
-        if self.in_transaction {
+        if !self.caller.may_answer_late() {
             return write(&mut self.reply);
         }
         let (client, protocol) = (self.client, self.reply.protocol());

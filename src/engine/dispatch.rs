@@ -6,7 +6,7 @@
 
 use super::session::{ClientKind, ReplyMode, Suspension};
 use super::standstill::Deed;
-use super::{ClientId, Clients, Cx, Effect, Engine, Server};
+use super::{Caller, ClientId, Clients, Cx, Effect, Engine, Server};
 use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
 use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
@@ -91,7 +91,7 @@ pub(super) fn execute(
         engine.server.write_early(before, client, out);
     }
     let start = out.mark();
-    let mut cx = Cx::new(engine, client, out);
+    let mut cx = Cx::new(engine, client, Caller::Client, out);
     if prepared.lookup == Lookup::Unknown && looks_like_http(request.arg(0)) {
         return refuse_http(&mut cx);
     }
@@ -426,7 +426,7 @@ pub(super) fn call(
     let start = cx.reply.buffer().mark();
     let len_before = cx.reply.buffer().len();
 
-    if !cx.in_transaction {
+    if !cx.caller.is_within_transaction() {
         cx.session_mut().last_command = Some(id);
     }
     super::RUNNING.set(command.name);
@@ -459,7 +459,7 @@ pub(super) fn call(
     }
 
     settle_changes(cx, command, db, dirty, &request);
-    if !cx.is_retry {
+    if cx.caller.is_first_try() {
         cx.show_to_monitors(command, &request);
     }
     cx.remember_reads(command, &request);
@@ -510,7 +510,7 @@ fn settle_changes(
     let start = cx.server.propagation.position();
     settle(space, cx.clients, cx.server, Some(cx.client));
     cx.server.propagation.finish(db, changed, request.iter());
-    if !cx.in_transaction && !command.flags.has(Flags::TOUCHES_ARBITRARY_KEYS) {
+    if !cx.caller.is_within_transaction() && !command.flags.has(Flags::TOUCHES_ARBITRARY_KEYS) {
         // What one command did, whoever replays it is to see as a whole.
         cx.server.propagation.wrap_transaction(start);
     }

@@ -116,7 +116,7 @@ fn make_room_for(cx: &mut Cx<'_>, flags: Flags, own_bytes: u64) -> Result<(), Co
     cx.clients.recount(cx.client);
     let before = cx.server.effects.len();
     let room = make_room(cx.keys.space(), cx.clients, cx.server, own_bytes);
-    if !cx.in_transaction {
+    if !cx.caller.is_within_transaction() {
         // Between the replies of EXEC there is no place for messages.
         cx.server.write_early(before, cx.client, cx.reply.buffer());
     }

@@ -12,6 +12,7 @@
 
 pub mod append;
 pub mod blocking;
+pub mod caller;
 mod client_eviction;
 pub mod clients;
 mod clients_by_key;
@@ -39,6 +40,7 @@ pub mod testing;
 pub mod tracking;
 pub mod transaction;
 
+pub use caller::Caller;
 pub use clients::{ClientId, Clients};
 pub use clock::{Clock, Now};
 pub use cx::Cx;

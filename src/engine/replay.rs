@@ -11,7 +11,7 @@
 //! away what was durable. The two are told apart by what follows the damage: whole commands, a
 //! page of zeros, or a line that says that the place was durable.
 
-use super::{ClientId, Cx, Engine, Peer, Session, dispatch};
+use super::{Caller, ClientId, Cx, Engine, Peer, Session, dispatch};
 use crate::command::{CommandError, Lookup};
 use crate::config::os_reason;
 use crate::keyspace::{HashKey, Keyspace};
@@ -370,8 +370,7 @@ impl Engine {
         };
         self.keyspace.now_ms = notes_time;
         let mut unread = ReplyBuf::new();
-        let mut cx = Cx::new(self, client, &mut unread);
-        cx.in_transaction = true;
+        let mut cx = Cx::new(self, client, Caller::Log, &mut unread);
         dispatch::replay(&mut cx, id, request);
         self.keyspace.now_ms = 0;
         true

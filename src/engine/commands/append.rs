@@ -25,7 +25,7 @@ fn bgrewriteaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             "ERR Background append only file rewriting already in progress",
         ));
     }
-    if cx.server.saving.is_running() || cx.in_transaction {
+    if cx.server.saving.is_running() || cx.caller.is_within_transaction() {
         cx.server.rewrites.is_scheduled = true;
         cx.server.rewrites.consecutive_failures = 0;
         tracing::info!("Background append only file rewriting scheduled.");

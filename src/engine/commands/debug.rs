@@ -440,7 +440,7 @@ fn set_skip_checksum_validation(cx: &mut Cx<'_>, args: &mut Args<'_>) -> Command
 
 fn loadaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    if cx.in_transaction {
+    if !cx.caller.may_answer_late() {
         return Err(CommandError::Fixed("ERR DEBUG LOADAOF is not for transactions"));
     }
     let client = cx.client;

@@ -82,7 +82,7 @@ static FLUSHALL: Command = Command {
 fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let lazily = flush_mode(cx, args)?;
     let all = 0..cx.keys.db_count();
-    let (client, may_wait) = (cx.client, !cx.in_transaction);
+    let (client, may_wait) = (cx.client, cx.caller.may_answer_late());
     let removed = empty(cx, all);
     if cx.server.save_after_flush(cx.keys.space(), client, may_wait) {
         cx.session_mut().suspension = Some(Suspension::Job);

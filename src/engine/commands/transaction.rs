@@ -4,7 +4,7 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Hashed,
     KeyFlags, KeySpec, Shape,
 };
-use crate::engine::{Cx, dispatch, eviction, transaction};
+use crate::engine::{Caller, Cx, dispatch, eviction, transaction};
 
 pub static COMMANDS: &[&Command] = &[&DISCARD, &EXEC, &MULTI, &UNWATCH, &WATCH];
 
@@ -67,7 +67,7 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let queued = pending.into_queued();
     let stream_start = cx.server.propagation.position();
     cx.reply.array(queued.len());
-    cx.in_transaction = true;
+    let caller = std::mem::replace(&mut cx.caller, Caller::Exec);
     // Each request is freed when it has run: what it has become is data by then.
     for command in queued {
         let row = cx.server.table.row(command.id);
@@ -78,7 +78,7 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             Err(error) => dispatch::refuse_queued(cx, command.id, &error),
         }
     }
-    cx.in_transaction = false;
+    cx.caller = caller;
     cx.server.propagation.wrap_transaction(stream_start);
     // The end of the transaction stands in the stream already, if it is needed.
     cx.propagate_as(&[]);

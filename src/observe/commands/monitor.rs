@@ -17,7 +17,7 @@ pub(super) static MONITOR: Command = Command {
 
 fn monitor(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    if cx.in_transaction {
+    if !cx.caller.may_answer_late() {
         return Err(CommandError::Fixed("ERR MONITOR isn't allowed for DENY BLOCKING client"));
     }
     // Redis does not answer who watches already.

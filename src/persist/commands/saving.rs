@@ -76,7 +76,7 @@ fn bgsave(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         ));
     }
     // A transaction is saved whole or not at all.
-    if cx.in_transaction || cx.server.is_rewriting() {
+    if cx.caller.is_within_transaction() || cx.server.is_rewriting() {
         cx.server.saving.is_scheduled = true;
         cx.reply.simple(b"Background saving scheduled");
         return Ok(());

@@ -102,7 +102,7 @@ fn words(topic: Topic) -> (&'static str, &'static str) {
 
 fn subscribe(cx: &mut Cx<'_>, args: &mut Args<'_>, topic: Topic) -> CommandResult {
     // The others are let through for the sake of those who have always done so.
-    if cx.in_transaction && topic == Topic::ShardChannel {
+    if !cx.caller.may_answer_late() && topic == Topic::ShardChannel {
         let text = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
         return Err(CommandError::Fixed(text));
     }

@@ -133,7 +133,7 @@ fn move_or_wait(
             let verb: &[u8] = if words.len() == 2 { b"rpoplpush" } else { b"lmove" };
             cx.propagate_as(&[&[verb], &words[..]].concat());
         }
-    } else if cx.in_transaction {
+    } else if !cx.caller.may_answer_late() {
         cx.reply.null();
     } else {
         cx.wait_for(args, &[*source], Kind::List, timeout_ms);

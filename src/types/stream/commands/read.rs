@@ -289,7 +289,9 @@ fn xread(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let max = options.max();
     // A client that has waited is answered in its turn, and there is little to answer.
-    if !cx.is_retry && news.iter().any(|(_, start, log)| is_long(log, *start, StreamId::MAX, max)) {
+    if cx.caller.is_first_try()
+        && news.iter().any(|(_, start, log)| is_long(log, *start, StreamId::MAX, max))
+    {
         let own =
             |(key, start, log): &(&[u8], StreamId, &Log)| (key.to_vec(), *start, (*log).clone());
         let news: Vec<(Vec<u8>, StreamId, Log)> = news.iter().map(own).collect();

@@ -1,0 +1,42 @@
+//! Who has a command run, and what follows from it.
+//!
+//! A command runs because a client asked for it, as a part of a transaction, again because what its
+//! client waits for has come, or because a log holds it. Handlers are the same for all of them; what
+//! differs is a question asked here, so that a new kind of caller (a script, a primary) is one more
+//! row of answers and no handler has to be looked through for it.
+
+/// Who has the running command run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Caller {
+    /// A client, by itself.
+    Client,
+    /// EXEC.
+    Exec,
+    /// The waiting room: the client has waited for a key, which has come.
+    Retry,
+    /// The append-only log that is loaded.
+    Log,
+}
+
+impl Caller {
+    /// Whether the reply may come later, from another thread or when something has happened: it
+    /// must stand by itself.
+    pub fn may_answer_late(self) -> bool {
+        match self {
+            Caller::Client | Caller::Retry => true,
+            Caller::Exec | Caller::Log => false,
+        }
+    }
+
+    /// Whether the command is a part of something that is to be seen as a whole: by replicas and
+    /// the log, by a snapshot, and by the client, who must get nothing between the parts.
+    pub fn is_within_transaction(self) -> bool {
+        matches!(self, Caller::Exec | Caller::Log)
+    }
+
+    /// Whether the request is seen for the first time: counted as the client's, shown to those who
+    /// watch.
+    pub fn is_first_try(self) -> bool {
+        self != Caller::Retry
+    }
+}
