@@ -102,6 +102,23 @@ bit_set! {
 }
 
 bit_set! {
+    /// What the dispatcher must know besides, and COMMAND does not show. A command is told from
+    /// others by these and never by its name, which a subcommand may share.
+    Traits {
+        /// Inside MULTI it is not queued but runs.
+        RUNS_IN_MULTI = "runs-in-multi",
+        /// It runs what was queued, so it counts as all of that.
+        RUNS_THE_QUEUE = "runs-the-queue",
+        /// A RESP2 client that listens may still send it.
+        FITS_SUBSCRIBER = "fits-subscriber",
+        /// What CLIENT CACHING said holds on behind it.
+        KEEPS_CACHING = "keeps-caching",
+        /// It notes when something was done, so a log that holds it is replayed with the time.
+        NOTES_TIME = "notes-time",
+    }
+}
+
+bit_set! {
     /// ACL categories, without their `@`.
     Categories {
         KEYSPACE = "keyspace",

@@ -3,7 +3,7 @@
 //! Records are plain `static` data built by `const fn`s: no macro and no registration at link
 //! time, so that rustfmt and grep work on them and a record nobody lists is an unused item.
 
-use super::{Args, Categories, CommandResult, Flags, FoundKey, KeySpec};
+use super::{Args, Categories, CommandResult, Flags, FoundKey, KeySpec, Traits};
 use crate::engine::Cx;
 use crate::resp::Request;
 
@@ -26,6 +26,7 @@ pub struct Command {
     pub complexity: &'static str,
     pub arity: Arity,
     pub flags: Flags,
+    pub traits: Traits,
     /// The categories that do not follow from the flags.
     pub acl: Categories,
     pub tips: &'static [&'static str],
@@ -59,6 +60,7 @@ impl Command {
         complexity: "O(1)",
         arity: Arity::at_least(1),
         flags: Flags::NONE,
+        traits: Traits::NONE,
         acl: Categories::NONE,
         tips: &[],
         history: &[],

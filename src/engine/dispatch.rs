@@ -9,7 +9,7 @@ use super::standstill::Deed;
 use super::{Caller, ClientId, Clients, Cx, Effect, Engine, Server};
 use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
-use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
+use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup, Traits};
 use crate::keyspace::{HashKey, Keyspace};
 use crate::observe::slow_log::{self, SlowEntry};
 use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request, looks_like_http};
@@ -129,16 +129,17 @@ pub(super) fn execute(
 
 /// CLIENT CACHING holds for one command, or for one transaction, after it.
 fn end_caching(cx: &mut Cx<'_>, lookup: Lookup) {
-    let is_client_command = match lookup {
+    let keeps_caching = match lookup {
         Lookup::Found(id) | Lookup::UnknownSubcommand(id) => {
             let row = cx.server.table.row(id);
-            row.full_name.split('|').next() == Some("client")
+            let container = row.parent.map_or(row.command, |id| cx.server.table.row(id).command);
+            container.traits.has(Traits::KEEPS_CACHING)
         }
         Lookup::Unknown => false,
     };
     let session = cx.session_mut();
     if let Some(interest) = session.tracking.as_deref_mut() {
-        interest.is_caching_given &= is_client_command || session.transaction.is_some();
+        interest.is_caching_given &= keeps_caching || session.transaction.is_some();
     }
 }
 
@@ -260,7 +261,7 @@ fn admit(
         cx.server.pause.postpone(client);
         return Ok(Admission::Postpone);
     }
-    if cx.session().transaction.is_some() && !transaction::runs_at_once(command) {
+    if cx.session().transaction.is_some() && !command.traits.has(Traits::RUNS_IN_MULTI) {
         return Ok(Admission::Queue);
     }
     let client = cx.client;
@@ -274,7 +275,9 @@ fn admit(
 fn effective_flags(cx: &Cx<'_>, id: CommandId, command: &'static Command) -> Flags {
     let own = cx.server.table.row(id).flags;
     match &cx.session().transaction {
-        Some(transaction) if transaction::is_exec(command) => own.or(transaction.flags()),
+        Some(transaction) if command.traits.has(Traits::RUNS_THE_QUEUE) => {
+            own.or(transaction.flags())
+        }
         _ => own,
     }
 }
@@ -344,19 +347,7 @@ fn command_fits_subscriber(
 ) -> Result<(), CommandError> {
     let session = cx.session();
     let is_listening = session.kind == ClientKind::Pubsub && session.protocol == Protocol::Resp2;
-    let fits = matches!(
-        command.name,
-        "ping"
-            | "quit"
-            | "reset"
-            | "subscribe"
-            | "unsubscribe"
-            | "psubscribe"
-            | "punsubscribe"
-            | "ssubscribe"
-            | "sunsubscribe"
-    );
-    if !is_listening || fits {
+    if !is_listening || command.traits.has(Traits::FITS_SUBSCRIBER) {
         return Ok(());
     }
     Err(CommandError::err(format_args!(
@@ -378,7 +369,7 @@ fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError, request:
         cx.server.stats.rejected(id);
     }
     let command = id.map(|id| cx.server.table.row(id).command);
-    if let Some(exec) = command.filter(|command| transaction::is_exec(command)) {
+    if let Some(exec) = command.filter(|command| command.traits.has(Traits::RUNS_THE_QUEUE)) {
         abort_transaction(cx, error);
         // Who watches has seen MULTI and is to see the end of it.
         return cx.show_to_monitors(exec, request);

@@ -6,7 +6,7 @@
 
 use super::clients_by_key::ClientsByKey;
 use super::{ClientId, Clients, Cx};
-use crate::command::{Command, CommandId, Flags};
+use crate::command::{CommandId, Flags};
 use crate::keyspace::{Keyspace, TouchedKey};
 use crate::resp::OwnedRequest;
 
@@ -177,16 +177,6 @@ pub fn has_expired_watch(cx: &mut Cx<'_>) -> bool {
         let entry = space.db(*db).get(space.hash_key().hash(key), key);
         entry.is_some_and(|entry| entry.is_expired(space.now_ms))
     })
-}
-
-/// The commands that are not queued inside MULTI.
-pub fn runs_at_once(command: &'static Command) -> bool {
-    matches!(command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
-        && command.subcommands.is_empty()
-}
-
-pub fn is_exec(command: &'static Command) -> bool {
-    command.name == "exec"
 }
 
 /// Takes the client out of MULTI; what it had queued.

@@ -1,7 +1,8 @@
 //! CLIENT: what a connection is called, what it wants, and who else is connected.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape, help,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
+    Traits, help,
 };
 use crate::engine::blocking::Release;
 use crate::engine::pause::PauseMode;
@@ -24,6 +25,7 @@ static CLIENT: Command = Command {
     complexity: "Depends on the subcommand",
     arity: Arity::at_least(2),
     flags: Flags::SENTINEL,
+    traits: Traits::KEEPS_CACHING,
     subcommands: &[
         &tracking::CACHING,
         &GETNAME,

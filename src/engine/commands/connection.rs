@@ -3,7 +3,7 @@
 use super::client::set_name;
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
-    Shape,
+    Shape, Traits,
 };
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::{Cx, delivery, transaction};
@@ -177,6 +177,7 @@ static PING: Command = Command {
     summary: "Answers, so that a client knows that the connection and the server live.",
     arity: Arity::at_least(1),
     flags: Flags::FAST.or(Flags::SENTINEL),
+    traits: Traits::FITS_SUBSCRIBER,
     acl: Categories::CONNECTION,
     tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
     args: &[Arg::string("message").optional()],
@@ -254,6 +255,7 @@ static RESET: Command = Command {
     summary: "Puts the connection back to how it was when it was opened.",
     arity: Arity::exactly(1),
     flags: OPEN,
+    traits: Traits::RUNS_IN_MULTI.or(Traits::FITS_SUBSCRIBER),
     acl: Categories::CONNECTION,
     reply: Shape::Simple,
     example: "> SELECT 1\nOK\n> RESET\nRESET",
@@ -291,6 +293,7 @@ static QUIT: Command = Command {
     summary: "Ends the connection when its replies have been sent.",
     arity: Arity::at_least(1),
     flags: OPEN,
+    traits: Traits::RUNS_IN_MULTI.or(Traits::FITS_SUBSCRIBER),
     acl: Categories::CONNECTION,
     deprecated: Some(Deprecated { since: "7.2.0", replaced_by: "just closing the connection" }),
     reply: Shape::Ok,

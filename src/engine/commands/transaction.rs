@@ -2,7 +2,7 @@
 
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Hashed,
-    KeyFlags, KeySpec, Shape,
+    KeyFlags, KeySpec, Shape, Traits,
 };
 use crate::engine::{Caller, Cx, dispatch, eviction, transaction};
 
@@ -17,6 +17,7 @@ static MULTI: Command = Command {
     summary: "Opens a transaction: the commands that follow are queued until EXEC.",
     arity: Arity::exactly(1),
     flags: CONTROL.or(Flags::ALLOW_BUSY),
+    traits: Traits::RUNS_IN_MULTI,
     acl: Categories::TRANSACTION,
     reply: Shape::Ok,
     example: "> MULTI\nOK\n> SET k 1\nQUEUED\n> INCR k\nQUEUED\n> EXEC\n1) OK\n2) (integer) 2",
@@ -43,6 +44,7 @@ static EXEC: Command = Command {
     complexity: "That of the queued commands",
     arity: Arity::exactly(1),
     flags: Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::SKIP_SLOWLOG),
+    traits: Traits::RUNS_IN_MULTI.or(Traits::RUNS_THE_QUEUE),
     acl: Categories::TRANSACTION,
     example: "> MULTI\nOK\n> PING\nQUEUED\n> EXEC\n1) PONG",
     run: exec,
@@ -93,6 +95,7 @@ static DISCARD: Command = Command {
     complexity: "O(N) with N queued commands",
     arity: Arity::exactly(1),
     flags: CONTROL.or(Flags::ALLOW_BUSY),
+    traits: Traits::RUNS_IN_MULTI,
     acl: Categories::TRANSACTION,
     reply: Shape::Ok,
     example: "> MULTI\nOK\n> PING\nQUEUED\n> DISCARD\nOK",
@@ -118,6 +121,7 @@ static WATCH: Command = Command {
     complexity: "O(1) for each key",
     arity: Arity::at_least(2),
     flags: CONTROL.or(Flags::ALLOW_BUSY),
+    traits: Traits::RUNS_IN_MULTI,
     acl: Categories::TRANSACTION,
     keys: &[KeySpec::range(1, -1, 1, KeyFlags::RO)],
     args: &[Arg::key("key").multiple()],

@@ -1,7 +1,7 @@
 //! SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE and their opposites.
 
 use crate::command::{
-    Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, KeyFlags, KeySpec,
+    Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, KeyFlags, KeySpec, Traits,
 };
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::{Cx, Effect};
@@ -19,6 +19,7 @@ pub(super) static SUBSCRIBE: Command = Command {
     complexity: "O(N) with N channels",
     arity: Arity::at_least(2),
     flags: FLAGS.or(Flags::SENTINEL),
+    traits: Traits::FITS_SUBSCRIBER,
     args: &[Arg::string("channel").multiple()],
     run: |cx, args| subscribe(cx, args, Topic::Channel),
     ..Command::BASE
@@ -32,6 +33,7 @@ pub(super) static UNSUBSCRIBE: Command = Command {
     complexity: "O(N) with N channels",
     arity: Arity::at_least(1),
     flags: FLAGS.or(Flags::SENTINEL),
+    traits: Traits::FITS_SUBSCRIBER,
     args: &[Arg::string("channel").optional().multiple()],
     run: |cx, args| unsubscribe(cx, args, Topic::Channel),
     ..Command::BASE
@@ -45,6 +47,7 @@ pub(super) static PSUBSCRIBE: Command = Command {
     complexity: "O(N) with N patterns",
     arity: Arity::at_least(2),
     flags: FLAGS.or(Flags::SENTINEL),
+    traits: Traits::FITS_SUBSCRIBER,
     args: &[Arg::pattern("pattern").multiple()],
     run: |cx, args| subscribe(cx, args, Topic::Pattern),
     ..Command::BASE
@@ -58,6 +61,7 @@ pub(super) static PUNSUBSCRIBE: Command = Command {
     complexity: "O(N) with N patterns",
     arity: Arity::at_least(1),
     flags: FLAGS.or(Flags::SENTINEL),
+    traits: Traits::FITS_SUBSCRIBER,
     args: &[Arg::pattern("pattern").optional().multiple()],
     run: |cx, args| unsubscribe(cx, args, Topic::Pattern),
     ..Command::BASE
@@ -71,6 +75,7 @@ pub(super) static SSUBSCRIBE: Command = Command {
     complexity: "O(N) with N channels",
     arity: Arity::at_least(2),
     flags: FLAGS,
+    traits: Traits::FITS_SUBSCRIBER,
     keys: SHARD_CHANNELS,
     args: &[Arg::string("shardchannel").multiple()],
     run: |cx, args| subscribe(cx, args, Topic::ShardChannel),
@@ -85,6 +90,7 @@ pub(super) static SUNSUBSCRIBE: Command = Command {
     complexity: "O(N) with N channels",
     arity: Arity::at_least(1),
     flags: FLAGS,
+    traits: Traits::FITS_SUBSCRIBER,
     keys: SHARD_CHANNELS,
     args: &[Arg::string("shardchannel").optional().multiple()],
     run: |cx, args| unsubscribe(cx, args, Topic::ShardChannel),
