@@ -469,17 +469,22 @@ impl Engine {
         }
     }
 
-    /// The process ends: all that was recorded is written and synced.
-    pub fn close_log(&mut self) {
+    /// The process ends: all that was recorded is written and synced. False if not all of it
+    /// could be.
+    pub fn close_log(&mut self) -> bool {
         if !self.server.aof.is_on() {
-            return;
+            return true;
         }
         self.hand_over_log();
         tracing::info!("Calling fsync() on the AOF file.");
         let now = self.server.moment();
-        if let Err(error) = self.server.aof.close(now) {
-            tracing::warn!("Fail to fsync the AOF file: {}", crate::config::os_reason(&error));
+        let closed = self.server.aof.close(now);
+        if let Err(error) = &closed {
+            let reason = crate::config::os_reason(error);
+            tracing::warn!("Fail to fsync the AOF file: {reason}.");
+            tracing::warn!("Not all that was written is in the AOF file; exiting with an error.");
         }
+        closed.is_ok()
     }
 
     /// When the log has something to do, on the monotonic clock.

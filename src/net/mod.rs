@@ -147,9 +147,10 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
             tracing::info!("Ready to accept connections {kind}");
         }
         net.exit.notified().await;
-        net.engine.borrow_mut().close_log();
+        let is_closed = net.engine.borrow_mut().close_log();
         turn::flush_everything(&net);
-        Ok(net.exit_code.get().unwrap_or(0))
+        let code = net.exit_code.get().unwrap_or(0);
+        Ok(if is_closed { code } else { code.max(1) })
     })
 }
 
