@@ -159,7 +159,9 @@ impl Server {
         self.rewrites.form = self.aof.options.base_form;
         let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
         let manifest = self.aof.manifest.clone();
-        let job = move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind));
+        let key = self.aof.keys.draw(self.clock.now().unix_us);
+        let job =
+            move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind, key));
         self.effects.push(Effect::Save(Box::new(job)));
         tracing::info!(
             "Background append only file rewriting started by pid {}",
@@ -374,6 +376,7 @@ impl Engine {
         let now = self.server.moment();
         let server = &mut self.server;
         server.aof.is_saving = server.is_writing_files();
+        server.aof.settle_if_idle(now);
         server.aof.write(now);
         if server.aof.reaches_snapshot(now) {
             server.propagation.forget_db();
