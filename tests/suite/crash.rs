@@ -8,17 +8,20 @@
 //! and while it rests. What is loaded then must be a prefix of what was written, and hold what the
 //! policy promises. What was durable and is damaged later must never be cut off.
 
+use crate::answer::encode;
 use crate::sim_disk::{Mishap, PAGE, SimDisk, libc_error};
 use rufous::config::{AppendFsync, Config};
 use rufous::engine::{
     ClientId, Effect, Engine, Now, Peer, SaveJob, SaveOutcome, Seed, ServerParts,
 };
 use rufous::keyspace::digest;
+use rufous::persist::aof::check::{Console, Repair, check_log};
 use rufous::persist::aof::{SyncOutcome, SyncRequest};
+use rufous::persist::disk::Disk;
 use rufous::resp::{OwnedRequest, ReplyBuf};
 use rufous::structs::prng::Prng;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const START_US: u64 = 1_700_000_000_000_000;
@@ -430,6 +433,154 @@ fn an_orderly_end_makes_all_durable_and_says_so() {
             assert_eq!(last_increment(&back).1, before, "{what}: nothing was written to it");
         }
     }
+}
+
+/// A log of a few hundred writes that has come to rest, and where its last increment is.
+fn log_at_rest(checksums: bool) -> (SimDisk, PathBuf, Vec<u8>) {
+    let scenario = Scenario { policy: AppendFsync::EverySecond, checksums, rests: false };
+    let mut sim = Sim::start(SimDisk::new(), scenario, 3).expect("it starts");
+    for _ in 0..60 {
+        sim.step(true);
+    }
+    sim.settle();
+    let back = sim.disk.after_power_cut(&mut Prng::seeded(3));
+    let (path, whole) = last_increment(&back);
+    (back, path, whole)
+}
+
+/// What the loader makes of a file: the length that it keeps, or none if it refuses it.
+fn kept_by_the_loader(disk: &SimDisk, path: &Path, bytes: &[u8]) -> Option<usize> {
+    disk.put(path, bytes);
+    start(disk, Scenario::of(AppendFsync::EverySecond), 9_000_000)?;
+    let names = disk.names();
+    let cut = names.iter().find(|name| name.to_string_lossy().contains(".cut-"));
+    let kept = bytes.len() - cut.map_or(0, |cut| disk.content(cut).len());
+    if let Some(cut) = cut {
+        disk.remove(cut).expect("it is there");
+    }
+    Some(kept)
+}
+
+/// What the check makes of it: whether it is fine, and the length that --fix leaves.
+fn kept_by_the_check(path: &Path, bytes: &[u8]) -> (bool, usize) {
+    std::fs::write(path, bytes).expect("the temporary directory is writable");
+    let mut check = |repair| {
+        let (mut input, mut out) = (&b"y\n"[..], Vec::new());
+        let mut console = Console { input: &mut input, out: &mut out };
+        check_log(path, repair, &mut console).expect("the file can be read")
+    };
+    let is_fine = check(Repair::None);
+    check(Repair::Fix);
+    (is_fine, std::fs::read(path).expect("it is there").len())
+}
+
+#[test]
+fn the_check_agrees_with_the_loader_about_any_damage() {
+    let directory = std::env::temp_dir().join(format!("rufous-check-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    let (mut refused, mut cut) = (0, 0);
+    for checksums in [true, false] {
+        let (disk, path, whole) = log_at_rest(checksums);
+        let mut prng = Prng::seeded(9);
+        for case in 0..150 {
+            let mut bytes = whole.clone();
+            let at = prng.below(bytes.len() as u64) as usize;
+            match case % 4 {
+                0 => bytes.truncate(at),
+                1 => {
+                    let start = at / PAGE * PAGE;
+                    let end = (start + PAGE * (1 + prng.below(3) as usize)).min(bytes.len());
+                    bytes[start..end].fill(0);
+                }
+                2 => {
+                    bytes.truncate(at);
+                    bytes.resize(at.next_multiple_of(PAGE), 0);
+                }
+                _ if checksums => bytes[at] ^= 1 << prng.below(8),
+                _ => drop(bytes.splice(at..at, *b"x")),
+            }
+            let kept = kept_by_the_loader(&disk, &path, &bytes);
+            let file = directory.join(format!("{checksums}-{case}.aof"));
+            let (is_fine, fixed) = kept_by_the_check(&file, &bytes);
+            let what = format!("{checksums}, case {case} at {at}: {kept:?}, {is_fine}, {fixed}");
+            match kept {
+                None => refused += 1,
+                Some(kept) => {
+                    cut += u64::from(kept < bytes.len());
+                    assert_eq!(kept, fixed, "{what}");
+                    assert_eq!(is_fine, kept == bytes.len(), "{what}");
+                }
+            }
+            assert!(kept.is_some() || !is_fine, "{what}");
+        }
+    }
+    std::fs::remove_dir_all(&directory).expect("it is ours");
+    assert!(refused > 20 && cut > 20, "{refused} refused and {cut} cut: too few to say anything");
+}
+
+/// A log as Redis writes it, without marks.
+fn put_foreign_log(disk: &SimDisk, commands: &[u8]) -> PathBuf {
+    let directory = Path::new("appendonlydir");
+    let manifest = b"file appendonly.aof.1.incr.aof seq 1 type i\n";
+    disk.put(&directory.join("appendonly.aof.manifest"), manifest);
+    let path = directory.join("appendonly.aof.1.incr.aof");
+    disk.put(&path, commands);
+    path
+}
+
+#[test]
+fn what_a_client_has_written_never_decides_about_the_start() {
+    let scenario = Scenario::of(AppendFsync::EverySecond);
+    let mut prng = Prng::seeded(1);
+    let value = hostile_value(&mut prng, 60_000);
+    let torn = encode(&[&b"SET"[..], b"torn", &value]);
+    let before = encode(&[&b"SET"[..], b"k", b"v"]);
+    for _ in 0..100 {
+        let len = 1 + prng.below(torn.len() as u64 - 1) as usize;
+        let mut ours = Sim::start(SimDisk::new(), scenario, 1).expect("it starts");
+        ask(&mut ours.engine, ours.client, &[b"SET", b"k", b"v"]);
+        ours.engine.end_turn();
+        let (path, mut bytes) = last_increment(&ours.disk);
+        bytes.extend(&torn[..len]);
+        ours.disk.put(&path, &bytes);
+        let foreign = SimDisk::new();
+        put_foreign_log(&foreign, &[&before[..], &torn[..len]].concat());
+        for disk in [&ours.disk, &foreign] {
+            let mut engine = start(disk, scenario, 9_000_000).expect("it starts");
+            let client = engine.connect(Peer::internal());
+            assert_eq!(ask(&mut engine, client, &[b"DBSIZE"]), b":1\r\n", "torn after {len}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_length_that_swallows_marks_is_no_torn_end() {
+    let (disk, path, whole) = log_at_rest(true);
+    let place = whole.windows(3).position(|at| at == b"$3\r").expect("there is a SET or EXEC");
+    let mut bytes = whole;
+    bytes.splice(place + 1..place + 2, *b"90000000");
+    assert_eq!(kept_by_the_loader(&disk, &path, &bytes), None);
+}
+
+#[test]
+fn a_log_that_another_server_began_is_gone_on_in_a_file_of_its_own() {
+    let scenario = Scenario::of(AppendFsync::EverySecond);
+    let disk = SimDisk::new();
+    let path = put_foreign_log(&disk, &encode(&[&b"SET"[..], b"zeros", &vec![0; 20_000]]));
+    let before = disk.content(&path);
+    let mut sim = Sim::start(disk, scenario, 1).expect("it starts");
+    ask(&mut sim.engine, sim.client, &[b"SET", b"k", b"v"]);
+    assert!(sim.engine.close_log());
+    assert_eq!(sim.disk.content(&path), before);
+    let mut engine = start(&sim.disk, scenario, 9_000_000).expect("it starts");
+    let client = engine.connect(Peer::internal());
+    assert_eq!(ask(&mut engine, client, &[b"DBSIZE"]), b":2\r\n");
+    // A hole in it now is one in what was durable.
+    let mut holed = before;
+    holed.splice(0..0, encode(&[&b"SET"[..], b"first", b"v"]));
+    holed.resize(holed.len() + 4096, 0);
+    sim.disk.put(&path, &holed);
+    assert!(start(&sim.disk, scenario, 9_000_000).is_none());
 }
 
 #[test]

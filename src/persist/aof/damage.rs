@@ -85,7 +85,7 @@ fn marks_behind(mut source: impl Read, place: u64, key: &Key) -> io::Result<Late
     loop {
         let read = (&mut source).take(CHUNK_BYTES).read_to_end(&mut window)?;
         let (mut at, mut done) = (0, 0);
-        while let Some((found, mark)) = Mark::find(key, origin + at as u64, &window[at..]) {
+        while let Some((found, mark)) = Mark::find(key, &window[at..]) {
             at += found + 1;
             if let Some(mark) = mark.filter(|_| origin + at as u64 > place + 1) {
                 later.marks += 1;

@@ -2,12 +2,13 @@
 //!
 //! A file that we begin starts with a line that holds a random key, durable before the file is
 //! listed. Each mark carries a tag under that key over its place in the file and all it says, so
-//! nothing that a client has written can pass for one, and no mark counts anywhere else. The bytes
-//! of values are never looked at to judge damage.
+//! nothing that a client has written can pass for one. One that stands elsewhere than it was
+//! written for is still known: bytes before it were lost or added. The bytes of values are never
+//! looked at to judge damage.
 //!
 //!     #KEY:<32 hex digits>
-//!     #MARK:<tag>:<durable>:<sum>
-//!     #MARK:<tag>:<durable>:<sum>:<length>:<empty pages>:<sum ahead>
+//!     #MARK:<tag>:<place>:<durable>:<sum>
+//!     #MARK:<tag>:<place>:<durable>:<sum>:<length>:<empty pages>:<sum ahead>
 //!
 //! A mark vouches for what lies behind it, back to what the mark before it has vouched for: by a
 //! checksum, or by dashes if there is none. It says how much of the file was durable when it was
@@ -29,9 +30,9 @@ pub const PAGE_BYTES: u64 = 4096;
 /// The line with the key.
 pub const KEY_LINE_BYTES: u64 = 5 + 32 + 2;
 /// No mark is longer.
-pub const MARK_BYTES_MAX: usize = 93;
+pub const MARK_BYTES_MAX: usize = 106;
 const MARK_NAME: &[u8] = b"#MARK:";
-const AHEAD_MARK_BYTES: u64 = 93;
+const AHEAD_MARK_BYTES: u64 = 106;
 /// A length or an offset is printed in so many digits.
 const LENGTH_DIGITS: usize = 12;
 const PAGES_DIGITS: usize = 8;
@@ -84,9 +85,8 @@ impl Key {
         u128::from_str_radix(number, 16).ok().map(|number| Key(number.to_be_bytes()))
     }
 
-    fn tag(&self, at: u64, fields: &[u8]) -> u64 {
+    fn tag(&self, fields: &[u8]) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.0);
-        hasher.write_u64(at);
         hasher.write(fields);
         hasher.finish()
     }
@@ -124,6 +124,7 @@ impl Mark {
     /// The line for the place at which it will stand.
     pub fn print(&self, key: &Key, at: u64) -> Vec<u8> {
         let mut fields = String::new();
+        put_number(&mut fields, at, LENGTH_DIGITS);
         put_number(&mut fields, self.durable, LENGTH_DIGITS);
         put_sum(&mut fields, self.behind);
         if let Some(ahead) = &self.ahead {
@@ -131,7 +132,7 @@ impl Mark {
             put_number(&mut fields, ahead.empty_pages, PAGES_DIGITS);
             put_sum(&mut fields, ahead.sum);
         }
-        let tag = key.tag(at, fields.as_bytes());
+        let tag = key.tag(fields.as_bytes());
         format!("#MARK:{tag:016x}{fields}\r\n").into_bytes()
     }
 
@@ -140,13 +141,15 @@ impl Mark {
         line.starts_with(MARK_NAME)
     }
 
-    /// The mark of a line without its end, if it was written for this place under this key.
-    pub fn parse(key: &Key, at: u64, line: &[u8]) -> Option<Mark> {
+    /// The mark of a line without its end and the place that it was written for, if it was
+    /// written under this key.
+    pub fn parse(key: &Key, line: &[u8]) -> Option<(u64, Mark)> {
         let (tag, fields) = line.strip_prefix(MARK_NAME)?.split_at_checked(SUM_DIGITS)?;
-        if hex(tag)? != key.tag(at, fields) {
+        if hex(tag)? != key.tag(fields) {
             return None;
         }
         let mut parts = fields.strip_prefix(b":")?.split(|byte| *byte == b':');
+        let at = hex(parts.next()?)?;
         let durable = hex(parts.next()?)?;
         let behind = sum(parts.next()?)?;
         let ahead = match parts.next() {
@@ -157,16 +160,16 @@ impl Mark {
                 sum: sum(parts.next()?)?,
             }),
         };
-        parts.next().is_none().then_some(Mark { durable, behind, ahead })
+        parts.next().is_none().then_some((at, Mark { durable, behind, ahead }))
     }
 
-    /// The mark at the front of some bytes, and the place at which the search goes on.
-    pub fn find(key: &Key, origin: u64, bytes: &[u8]) -> Option<(usize, Option<Mark>)> {
+    /// The next line among some bytes that looks like a mark, and what it says if it is one.
+    pub fn find(key: &Key, bytes: &[u8]) -> Option<(usize, Option<Mark>)> {
         let start = memchr::memmem::find(bytes, MARK_NAME)?;
         let line = &bytes[start..];
         let line = &line[..line.len().min(MARK_BYTES_MAX)];
         let end = memchr::memchr(b'\r', line).unwrap_or(line.len());
-        Some((start, Mark::parse(key, origin + start as u64, &line[..end])))
+        Some((start, Mark::parse(key, &line[..end]).map(|(_, mark)| mark)))
     }
 }
 
@@ -299,8 +302,8 @@ impl Vouched {
 
     /// A line that looks like a mark lies between these offsets.
     pub fn meet(&mut self, line: &[u8], at: u64, end: u64) -> Result<(), Mismatch> {
-        let mark = self.key.as_ref().and_then(|key| Mark::parse(key, at, line));
-        let Some(mark) = mark.filter(|_| self.turn.is_none()) else {
+        let found = self.key.as_ref().and_then(|key| Mark::parse(key, line));
+        let Some((_, mark)) = found.filter(|(place, _)| *place == at && self.turn.is_none()) else {
             return if self.checks { Err(Mismatch::Misplaced { at }) } else { Ok(()) };
         };
         let is_right = mark.behind.is_none_or(|sum| sum == self.sum.value());
@@ -367,19 +370,18 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_what_it_was_printed_from_and_only_at_its_place() {
+    fn a_mark_is_what_it_was_printed_from_and_nothing_else_is() {
         let other = KeySource::new([4; 16]).draw(7);
         for mark in marks() {
             let line = mark.print(&key(), 5);
             assert!(line.len() <= MARK_BYTES_MAX);
             let text = line.strip_suffix(b"\r\n").expect("it is a line");
-            assert_eq!(Mark::parse(&key(), 5, text), Some(mark));
-            assert_eq!(Mark::parse(&key(), 6, text), None, "at another place");
-            assert_eq!(Mark::parse(&other, 5, text), None, "under another key");
+            assert_eq!(Mark::parse(&key(), text), Some((5, mark)));
+            assert_eq!(Mark::parse(&other, text), None, "under another key");
             for bit in 0..text.len() * 8 {
                 let mut flipped = text.to_vec();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                let found = Mark::parse(&key(), 5, &flipped);
+                let found = Mark::parse(&key(), &flipped);
                 // The case of a digit of the tag says nothing.
                 assert!(found.is_none() || flipped.eq_ignore_ascii_case(text));
             }
