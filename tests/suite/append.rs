@@ -217,6 +217,47 @@ fn zeros_are_data_after_an_orderly_end_whoever_wrote_them() {
 }
 
 #[test]
+fn an_end_while_the_disk_takes_nothing_is_an_error_and_loses_nothing_acknowledged() {
+    let server = Server::with_file("save \"\"\nappendonly yes");
+    // Files cannot grow beyond some ten thousand bytes.
+    let mut server = server.restart_under("ulimit -f 64; trap '' XFSZ");
+    let mut client = server.connect();
+    let value = "v".repeat(1000);
+    for index in 0..20 {
+        client.call(&["SET", &index.to_string(), &value]);
+    }
+    // Its reply waits until the disk takes it.
+    client.send(&answer::encode(&["SET", "big", &"v".repeat(100_000)]));
+    let mut other = server.connect();
+    while !matches!(other.run("SET more v"), Answer::Error(text) if text.starts_with(b"MISCONF")) {}
+    other.send(&answer::encode(&["SHUTDOWN"]));
+    assert_eq!(server.wait(), Some(1));
+    let server = server.restart();
+    assert_eq!(number(&mut server.connect(), "DBSIZE"), 20);
+}
+
+#[cfg(unix)]
+#[test]
+fn files_of_the_log_are_for_their_owner_to_write_and_as_narrow_as_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    for (umask, directory, file) in [("000", 0o755, 0o644), ("027", 0o750, 0o640)] {
+        let server = Server::with_file("save \"\"");
+        let server = server.restart_under(&format!("umask {umask}"));
+        let mut client = server.connect();
+        client.run("CONFIG SET appendonly yes");
+        wait_for_rewrite(&mut client);
+        let mode = |name: &str| {
+            let metadata = std::fs::metadata(server.path(name)).expect("it is there");
+            metadata.permissions().mode() & 0o777
+        };
+        assert_eq!(mode("appendonlydir"), directory, "{umask}");
+        for name in ["manifest", "1.base.rdb", "1.incr.aof"] {
+            assert_eq!(mode(&format!("appendonlydir/appendonly.aof.{name}")), file, "{umask}");
+        }
+    }
+}
+
+#[test]
 fn the_log_of_renamed_commands_is_loaded() {
     let renamed = "rename-command DEL \"\"\nrename-command SET GET\nrename-command SELECT \"\"\n\
                    rename-command PEXPIREAT later\nrename-command SREM \"\"";
