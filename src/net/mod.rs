@@ -132,6 +132,7 @@ pub fn serve(engine: Engine) -> std::io::Result<i32> {
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
+        net.engine.borrow().server.remove_leftovers(&limits::is_running);
         let loads_log = net.engine.borrow().server.config.appendonly;
         let is_loaded = match loads_log {
             true => append::load(&net).await.is_ok(),

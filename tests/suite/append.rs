@@ -258,6 +258,32 @@ fn files_of_the_log_are_for_their_owner_to_write_and_as_narrow_as_the_umask() {
 }
 
 #[test]
+fn what_interrupted_saves_left_is_removed_at_the_start_and_nothing_else() {
+    let mut server = Server::with_file("save \"\"\nappendonly yes");
+    server.connect().run("SET k v");
+    server.kill();
+    let gone = server.pid();
+    let leftovers = [
+        format!("temp-{gone}.rdb"),
+        "appendonlydir/temp-appendonly.aof.manifest".to_owned(),
+        format!("appendonlydir/temp-rewriteaof-bg-{gone}.aof"),
+    ];
+    let others = [
+        // Of a process that lives.
+        format!("temp-{}.rdb", std::process::id()),
+        "temp-notes.rdb".to_owned(),
+        "appendonlydir/temp-notes".to_owned(),
+    ];
+    for name in leftovers.iter().chain(&others) {
+        std::fs::write(server.path(name), b"REDIS0011").expect("the directory is ours");
+    }
+    let server = server.restart();
+    let is_there = |name: &String| std::path::Path::new(&server.path(name)).exists();
+    assert!(!leftovers.iter().any(is_there), "{leftovers:?}");
+    assert!(others.iter().all(is_there), "{others:?}");
+}
+
+#[test]
 fn the_log_of_renamed_commands_is_loaded() {
     let renamed = "rename-command DEL \"\"\nrename-command SET GET\nrename-command SELECT \"\"\n\
                    rename-command PEXPIREAT later\nrename-command SREM \"\"";

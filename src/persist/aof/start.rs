@@ -1,7 +1,7 @@
 //! Before the first command: finding the log of an older server, and opening the last increment.
 
 use super::log::{FileEnd, Options};
-use super::manifest::{LogFile, Manifest, Place, Role, remove_temporaries, write_all};
+use super::manifest::{LogFile, Manifest, Place, Role, write_all};
 use super::mark::Key;
 use super::rewrite::begin_increment;
 use crate::config::os_reason;
@@ -76,7 +76,6 @@ pub fn open(
         tracing::warn!("Can't open or create append-only dir {directory}: {}", os_reason(error));
     })?;
     disk.sync_directory(place.parent())?;
-    remove_temporaries(disk, place);
     let before = manifest.clone();
     if manifest.is_empty() {
         // ORDER: where there are files there has been a manifest, or they have lost it.
