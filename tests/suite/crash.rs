@@ -464,7 +464,7 @@ fn kept_by_the_loader(disk: &SimDisk, path: &Path, bytes: &[u8]) -> Option<usize
 /// What the check makes of it: whether it is fine, and the length that --fix leaves.
 fn kept_by_the_check(path: &Path, bytes: &[u8]) -> (bool, usize) {
     std::fs::write(path, bytes).expect("the temporary directory is writable");
-    let mut check = |repair| {
+    let check = |repair| {
         let (mut input, mut out) = (&b"y\n"[..], Vec::new());
         let mut console = Console { input: &mut input, out: &mut out };
         check_log(path, repair, &mut console).expect("the file can be read")

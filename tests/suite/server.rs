@@ -226,8 +226,8 @@ impl Drop for Server {
     }
 }
 
-/// Whether a program is installed.
+/// Whether a program is installed, be there a version that it tells or not: redis-check-aof takes
+/// the word for the name of a file.
 pub fn is_installed(program: &str) -> bool {
-    let version = Command::new(program).arg("--version").stdout(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
+    Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok()
 }
