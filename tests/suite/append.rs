@@ -231,9 +231,11 @@ fn an_end_while_the_disk_takes_nothing_is_an_error_and_loses_nothing_acknowledge
     // Files cannot grow beyond some ten thousand bytes.
     let mut server = server.restart_under("ulimit -f 64; trap '' XFSZ");
     let mut client = server.connect();
+    assert_eq!(number(&mut client, "DBSIZE"), 0);
     let value = "v".repeat(1000);
     for index in 0..20 {
-        client.call(&["SET", &index.to_string(), &value]);
+        let reply = client.call(&["SET", &index.to_string(), &value]);
+        assert_eq!(reply, Some(Answer::Simple(b"OK".to_vec())));
     }
     // Its reply waits until the disk takes it.
     client.send(&answer::encode(&["SET", "big", &"v".repeat(100_000)]));

@@ -563,6 +563,18 @@ fn a_wrong_length_that_swallows_marks_is_no_torn_end() {
 }
 
 #[test]
+fn a_log_that_was_edited_is_loaded_by_those_who_say_so() {
+    let (disk, path, whole) = log_at_rest(true);
+    let key_end = whole.iter().position(|byte| *byte == b'\n').expect("it has a key") + 1;
+    let mut bytes = whole;
+    bytes.splice(key_end..key_end, encode(&[b"PING"]));
+    assert_eq!(kept_by_the_loader(&disk, &path, &bytes), None);
+    let careless = Scenario { checksums: false, ..Scenario::of(AppendFsync::EverySecond) };
+    let mut engine = start(&disk, careless, 9_000_000).expect("it starts");
+    assert!(loaded(&mut engine, "the edited log") > 50);
+}
+
+#[test]
 fn a_log_that_another_server_began_is_gone_on_in_a_file_of_its_own() {
     let scenario = Scenario::of(AppendFsync::EverySecond);
     let disk = SimDisk::new();
