@@ -90,8 +90,11 @@ pub enum Lookup {
 pub struct Table {
     rows: Vec<Row>,
     names: HashTable<Named>,
+    /// All true names, if some commands have others.
+    true_names: Option<HashTable<Named>>,
 }
 
+#[derive(Clone)]
 struct Named {
     name: Box<[u8]>,
     folded: [u64; 2],
@@ -129,7 +132,11 @@ impl Table {
             }
         }
         listed.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut table = Table { rows: Vec::with_capacity(listed.len()), names: HashTable::new() };
+        let mut table = Table {
+            rows: Vec::with_capacity(listed.len()),
+            names: HashTable::new(),
+            true_names: None,
+        };
         for (index, (full_name, command, parent)) in listed.into_iter().enumerate() {
             let id = CommandId(u16::try_from(index).expect("fewer than 65536 commands"));
             let parent = parent.map(|p| table.find_row(p.name).expect("containers sort first").id);
@@ -172,7 +179,27 @@ impl Table {
 
     /// Which command a request names.
     pub fn lookup(&self, request: &Request<'_>) -> Lookup {
-        let Some(id) = self.by_name(request.arg(0)) else { return Lookup::Unknown };
+        self.lookup_below(self.by_name(request.arg(0)), request)
+    }
+
+    /// Which command a request of a log names. Logs hold true names; an old one may also hold
+    /// those that its clients used.
+    pub fn lookup_logged(&self, request: &Request<'_>) -> Lookup {
+        let name = request.arg(0);
+        let true_names = self.true_names.as_ref();
+        let found = true_names.and_then(|names| find_name(names, name));
+        self.lookup_below(found.or_else(|| self.by_name(name)), request)
+    }
+
+    /// The true name of the command that goes by this one, if it is another.
+    pub fn true_name_behind(&self, name: &[u8]) -> Option<&'static [u8]> {
+        self.true_names.as_ref()?;
+        let true_name = self.row(self.by_name(name)?).full_name.as_bytes();
+        (!true_name.eq_ignore_ascii_case(name)).then_some(true_name)
+    }
+
+    fn lookup_below(&self, id: Option<CommandId>, request: &Request<'_>) -> Lookup {
+        let Some(id) = id else { return Lookup::Unknown };
         if !self.row(id).command.is_container() || request.len() < 2 {
             return Lookup::Found(id);
         }
@@ -187,9 +214,7 @@ impl Table {
 
     /// A command that is no subcommand, by its (perhaps renamed) name in any letter case.
     pub fn by_name(&self, name: &[u8]) -> Option<CommandId> {
-        let folded = folded(name);
-        let named = self.names.find(name_hash(folded, name.len()), |n| n.is(name, folded));
-        named.map(|n| n.id)
+        find_name(&self.names, name)
     }
 
     /// A command or subcommand by full name (`config|get`) in any letter case.
@@ -211,6 +236,10 @@ impl Table {
         let folded = folded(from);
         let entry = self.names.find_entry(name_hash(folded, from.len()), |n| n.is(from, folded));
         let Ok(entry) = entry else { return Err(RenameError::NoSuchCommand) };
+        if self.true_names.is_none() {
+            self.true_names = Some(entry.into_table().clone());
+            return self.rename(from, to);
+        }
         let (named, _) = entry.remove();
         if to.is_empty() {
             return Ok(());
@@ -230,6 +259,12 @@ impl Table {
     fn find_row(&self, full_name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.full_name == full_name)
     }
+}
+
+fn find_name(names: &HashTable<Named>, name: &[u8]) -> Option<CommandId> {
+    let folded = folded(name);
+    let named = names.find(name_hash(folded, name.len()), |n| n.is(name, folded));
+    named.map(|n| n.id)
 }
 
 /// Why `rename-command` was refused.

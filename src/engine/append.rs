@@ -203,7 +203,9 @@ impl Server {
         self.rewrites.form = self.aof.options.base_form;
         let (disk, place) = (Arc::clone(&self.aof.disk), self.aof.place.clone());
         let manifest = self.aof.manifest.clone();
-        let job = move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind));
+        let key = self.aof.keys.draw(self.clock.now().unix_us);
+        let job =
+            move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind, key));
         self.effects.push(Effect::Save(Box::new(job)));
         tracing::info!(
             "Background append only file rewriting started by pid {}",
@@ -434,6 +436,7 @@ impl Engine {
         let now = self.server.moment();
         let server = &mut self.server;
         server.aof.is_saving = server.is_writing_files();
+        server.aof.settle_if_idle(now);
         server.aof.write(now);
         if server.aof.reaches_snapshot(now) {
             server.propagation.forget_db();
@@ -530,17 +533,22 @@ impl Engine {
         }
     }
 
-    /// The process ends: all that was recorded is written and synced.
-    pub fn close_log(&mut self) {
+    /// The process ends: all that was recorded is written and synced. False if not all of it
+    /// could be.
+    pub fn close_log(&mut self) -> bool {
         if !self.server.aof.is_on() {
-            return;
+            return true;
         }
         self.hand_over_log();
         tracing::info!("Calling fsync() on the AOF file.");
         let now = self.server.moment();
-        if let Err(error) = self.server.aof.close(now) {
-            tracing::warn!("Fail to fsync the AOF file: {}", crate::config::os_reason(&error));
+        let closed = self.server.aof.close(now);
+        if let Err(error) = &closed {
+            let reason = crate::config::os_reason(error);
+            tracing::warn!("Fail to fsync the AOF file: {reason}.");
+            tracing::warn!("Not all that was written is in the AOF file; exiting with an error.");
         }
+        closed.is_ok()
     }
 
     /// When the log has something to do, on the monotonic clock.

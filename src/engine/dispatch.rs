@@ -500,7 +500,14 @@ fn settle_changes(
     let changed = space.changes.dirty != dirty_before;
     let start = cx.server.propagation.position();
     settle(space, cx.clients, cx.server, Some(cx.client));
-    cx.server.propagation.finish(db, changed, request.iter());
+    match cx.server.table.true_name_behind(request.arg(0)) {
+        None => cx.server.propagation.finish(db, changed, request.iter()),
+        // Whoever replays it need not know what our clients call it.
+        Some(name) => {
+            let words: Vec<&[u8]> = [name].into_iter().chain(request.iter().skip(1)).collect();
+            cx.server.propagation.finish(db, changed, words.into_iter());
+        }
+    }
     if !cx.caller.is_within_transaction() && !command.flags.has(Flags::TOUCHES_ARBITRARY_KEYS) {
         // What one command did, whoever replays it is to see as a whole.
         cx.server.propagation.wrap_transaction(start);

@@ -54,6 +54,7 @@ pub use session::{Peer, Session};
 use crate::command::{CommandError, Hashed, Lookup};
 use crate::config::Config;
 use crate::keyspace::{Entry, HashKey, Keyspace};
+use crate::persist::aof::mark::KeySource;
 use crate::resp::{ReplyBuf, Request};
 use crate::structs::prng::Prng;
 use crate::types::Object;
@@ -92,7 +93,8 @@ impl Engine {
         let databases = usize::try_from(config.databases).expect("the directive's bounds fit");
         let keyspace =
             Keyspace::new(databases, HashKey::new(seed.hash_key), Prng::seeded(prng.next_u64()));
-        let server = Server::new(config, parts, &mut prng);
+        let mut server = Server::new(config, parts, &mut prng);
+        server.aof.keys = KeySource::new(seed.hash_key);
         let mut engine = Engine { keyspace, clients: Clients::default(), server, told_upto: 0 };
         engine.server.follow_config(&mut engine.keyspace);
         engine

@@ -6,22 +6,21 @@
 //! is in the log. A transaction is run when its EXEC is read, so one that breaks off has not
 //! happened.
 //!
-//! Damage is judged here. What a crash or a loss of power can leave at the end of the last file is
-//! cut off, and kept in a file of its own; anything else is refused, since cutting it would throw
-//! away what was durable. The two are told apart by what follows the damage: whole commands, a
-//! page of zeros, or a line that says that the place was durable.
+//! Where a file cannot be read on, [`damage`] says what to do. What a crash can have left at the
+//! end of the last file is cut off here, and kept in a file of its own; anything else ends the
+//! start.
 
 use super::{Caller, ClientId, Cx, Engine, Peer, Session, dispatch};
 use crate::command::{CommandError, Lookup};
 use crate::config::os_reason;
 use crate::keyspace::{HashKey, Keyspace};
+use crate::persist::aof::FileEnd as LogEnd;
+use crate::persist::aof::damage::{self, Verdict};
 use crate::persist::aof::manifest::{
-    LoadError, LogFile, Manifest, Place, Role, highest_number, write_all,
+    LoadError, LogFile, Manifest, Role, holds_nothing, numbered_files, write_all,
 };
-use crate::persist::aof::reader::{self, CommandReader, Item, ReadError};
-use crate::persist::aof::start;
-use crate::persist::crc64::Sum;
-use crate::persist::disk::Disk;
+use crate::persist::aof::reader::{CommandReader, Item, ReadError};
+use crate::persist::aof::start::{self, GoOn};
 use crate::persist::load::Reading;
 use crate::resp::{OwnedRequest, Protocol, ReplyBuf};
 use crate::structs::prng::Prng;
@@ -45,11 +44,11 @@ pub enum ReplayStep {
     Failed,
 }
 
-/// The state of the last file, where the log goes on.
+/// Where the log goes on.
 #[derive(Clone, Default)]
 pub struct ReplayEnd {
-    pub len: u64,
-    pub crc: Sum,
+    /// Of the last file.
+    pub file: LogEnd,
     pub base_bytes: u64,
 }
 
@@ -74,6 +73,10 @@ struct OpenFile {
     reader: CommandReader<Box<dyn Read + Send>>,
     /// The commands of a transaction that has not ended, and where it began.
     transaction: Option<(u64, Vec<OwnedRequest>)>,
+    /// Up to here its commands were run.
+    run_to: u64,
+    /// Where it was cut off.
+    cut_at: Option<u64>,
     started_us: u64,
     /// Progress that INFO has been told of.
     told: u64,
@@ -96,7 +99,14 @@ impl Engine {
     /// Finds the log: what its manifest names, or the single file of an older server. None if
     /// there is none yet.
     pub fn find_log(&mut self) -> Result<Option<Replay>, Unloadable> {
-        self.find_manifest()?;
+        if !self.read_manifest()? {
+            self.tell_of_lost_manifest();
+            tracing::warn!(
+                "Put the manifest back, or move the files to another directory to begin without \
+                 what they hold."
+            );
+            return Err(Unloadable);
+        }
         let aof = &mut self.server.aof;
         let (disk, place) = (Arc::clone(&aof.disk), aof.place.clone());
         let mut manifest = aof.manifest.clone();
@@ -112,21 +122,47 @@ impl Engine {
         self.begin_replay().map(Some).ok_or(Unloadable)
     }
 
-    /// Begins to load the files of the log's manifest; false if one of them is missing.
-    /// Reads the manifest, so that what is written next gets names that are free.
-    pub fn find_manifest(&mut self) -> Result<(), Unloadable> {
+    /// Reads the manifest, so that what is written next gets names that are free; false if there
+    /// is none, though there are files that it must have listed.
+    fn read_manifest(&mut self) -> Result<bool, Unloadable> {
         let aof = &mut self.server.aof;
-        aof.manifest = match Manifest::load(&*aof.disk, &aof.place) {
-            Ok(Some(manifest)) => manifest,
-            Ok(None) => unlisted(&*aof.disk, &aof.place),
-            Err(error) => {
-                tell_of_manifest(&error);
-                return Err(Unloadable);
-            }
-        };
+        let found = Manifest::load(&*aof.disk, &aof.place).map_err(|error| {
+            tell_of_manifest(&error);
+            Unloadable
+        })?;
+        let is_there = found.is_some();
+        let mut manifest = found.unwrap_or_default();
+        let mut has_files = false;
+        if manifest.is_empty() {
+            let files = numbered_files(&*aof.disk, &aof.place);
+            has_files = !files.is_empty();
+            manifest.skipped = files.last().map_or(0, |(number, _)| *number);
+        }
+        aof.manifest = manifest;
+        Ok(is_there || !has_files)
+    }
+
+    /// Reads the manifest of a log that is not to be loaded.
+    pub fn find_manifest(&mut self) -> Result<(), Unloadable> {
+        if !self.read_manifest()? {
+            self.tell_of_lost_manifest();
+        }
         Ok(())
     }
 
+    fn tell_of_lost_manifest(&self) {
+        let aof = &self.server.aof;
+        let files = numbered_files(&*aof.disk, &aof.place);
+        let names: Vec<String> = files.into_iter().map(|(_, name)| name).collect();
+        tracing::warn!(
+            "The AOF manifest {} is missing, but there are AOF files in {}: {}",
+            aof.place.manifest_name(),
+            aof.place.directory.display(),
+            names.join(", ")
+        );
+    }
+
+    /// Begins to load the files of the log's manifest; none if one of them is missing.
     fn begin_replay(&mut self) -> Option<Replay> {
         let aof = &self.server.aof;
         let all: Vec<LogFile> = aof.manifest.files().cloned().collect();
@@ -274,13 +310,21 @@ impl Engine {
                 );
             })
             .ok()?;
-        let sums = self.server.config.aof_checksum && offset == 0;
-        let reader = CommandReader::new(source, len, offset, sums.then(Sum::default));
+        let reader = CommandReader::new(source, len, offset, self.server.config.aof_checksum);
         if let Some(session) = self.clients.iter_mut().find(|s| s.peer.fd == -1) {
             session.db = 0;
         }
         let started_us = self.server.clock.now().mono_us;
-        Some(OpenFile { file, len, reader, transaction: None, started_us, told: offset })
+        Some(OpenFile {
+            file,
+            len,
+            reader,
+            transaction: None,
+            run_to: offset,
+            cut_at: None,
+            started_us,
+            told: offset,
+        })
     }
 
     /// Runs some commands of the open file.
@@ -297,13 +341,13 @@ impl Engine {
                 }
                 Ok(Item::Time(_)) => {}
                 Ok(Item::End) => match &open.transaction {
-                    None => return self.end_or_cut(replay),
+                    None => return FileEnd::Ended,
                     Some((start, _)) => {
                         let (start, name) = (*start, &open.file.name);
                         tracing::warn!(
                             "Revert incomplete MULTI/EXEC transaction in AOF file {name}"
                         );
-                        return self.cut(replay, start, false);
+                        return self.judge(replay, ReadError::Truncated { start });
                     }
                 },
                 Err(error) => return self.judge(replay, error),
@@ -334,12 +378,14 @@ impl Engine {
                 return true;
             }
             let (_, queued) = open.transaction.take().expect("it was just seen");
+            open.run_to = open.reader.offset();
             return queued.iter().all(|queued| self.replay_one(open, client, queued, now_ms));
         }
         if verb.eq_ignore_ascii_case(b"multi") {
             open.transaction = Some((offset, Vec::new()));
             return true;
         }
+        open.run_to = open.reader.offset();
         self.replay_one(open, client, command, now_ms)
     }
 
@@ -352,7 +398,7 @@ impl Engine {
     ) -> bool {
         let request = command.as_request();
         let table = &self.server.table;
-        let id = match table.lookup(&request) {
+        let id = match table.lookup_logged(&request) {
             Lookup::Found(id) if table.row(id).command.arity.accepts(request.len()) => id,
             _ => {
                 tracing::warn!(
@@ -382,8 +428,12 @@ impl Engine {
         if let Some(loading) = &mut self.server.loading {
             loading.loaded_bytes += open.reader.offset().saturating_sub(open.told);
         }
-        replay.end.len = open.reader.offset();
-        replay.end.crc = open.reader.checksum();
+        replay.end.file = LogEnd {
+            len: open.cut_at.unwrap_or(open.reader.offset()),
+            key: open.reader.key().cloned(),
+            sum: open.reader.unvouched_sum().filter(|_| open.cut_at.is_none()),
+            is_settled: open.reader.is_settled() && open.cut_at.is_none(),
+        };
         let elapsed_us = self.server.clock.now().mono_us - open.started_us;
         let kind = match open.file.role {
             Role::Base => {
@@ -414,96 +464,26 @@ impl Engine {
     fn judge(&mut self, replay: &mut Replay, error: ReadError) -> FileEnd {
         let Some(open) = &replay.open else { return FileEnd::Failed };
         let name = &open.file.name;
-        let in_transaction = open.transaction.as_ref().map(|(start, _)| *start);
-        let outcome = match &error {
-            ReadError::Io(error) => {
+        let transaction = open.transaction.as_ref().map(|(start, _)| *start);
+        let reopen = |offset| self.reader_at(open, offset);
+        let verdict = match &error {
+            ReadError::Io(error) => Err(io::Error::new(error.kind(), os_reason(error))),
+            error => damage::judge(error, transaction, open.reader.key(), &reopen),
+        };
+        match verdict {
+            Ok(Verdict::Cut(place)) => self.cut(replay, place),
+            Ok(Verdict::Refuse { durable }) => {
+                tell_of_damage(name, &error, damage::place_of(&error, transaction), durable);
+                FileEnd::Failed
+            }
+            Err(failure) => {
                 tracing::warn!(
-                    "Unrecoverable error reading the append only file {name}: {}",
-                    os_reason(error)
+                    "Unrecoverable error reading the append only file {name}: {error}: {}",
+                    os_reason(&failure)
                 );
-                return FileEnd::Failed;
-            }
-            ReadError::Truncated { start } => self.look_behind(open, *start, open.len),
-            ReadError::Format { start, at } => self.look_behind(open, *start, *at),
-            ReadError::Checksum { good, at } => self.look_behind(open, *good, *at),
-        };
-        let Ok(found) = outcome else {
-            tracing::warn!("Unrecoverable error reading the append only file {name}: {error}");
-            return FileEnd::Failed;
-        };
-        if let ReadError::Checksum { good, at } = error
-            && let Some(place) = self.hole_from(replay, good, at, found.durable)
-        {
-            return self.cut(replay, place, true);
-        }
-        let (start, is_torn) = match error {
-            ReadError::Truncated { start } => (start, found.commands == 0 || found.is_hole),
-            ReadError::Format { start, .. } => (start, found.is_hole),
-            ReadError::Checksum { good, .. } => (good, false),
-            ReadError::Io(_) => return FileEnd::Failed,
-        };
-        if is_torn && found.durable <= start {
-            if let Some(good) = self.torn_from(replay) {
-                return self.cut(replay, good, true);
-            }
-            return self.cut(replay, in_transaction.unwrap_or(start), false);
-        }
-        tracing::warn!(
-            "Bad file format reading the append only file {name}: {error}; {} whole commands \
-             follow. Make a backup of the file, then look at it with rufous-server --check-aof \
-             {name}; --fix cuts off the damaged place and all that follows it.{}",
-            found.commands,
-            match error {
-                ReadError::Checksum { .. } =>
-                    " If the file was edited on purpose, start once with --aof-checksum no.",
-                _ => "",
-            }
-        );
-        FileEnd::Failed
-    }
-
-    /// At the end of a file: if what follows the last checksum holds a page of zeros, it is cut off
-    /// from the command with that page on, since a turn with so long a word ends with a checksum.
-    fn end_or_cut(&mut self, replay: &mut Replay) -> FileEnd {
-        match self.torn_from(replay) {
-            Some(good) => self.cut(replay, good, true),
-            None => FileEnd::Ended,
-        }
-    }
-
-    fn torn_from(&self, replay: &Replay) -> Option<u64> {
-        let open = replay.open.as_ref()?;
-        let good = open.reader.unvouched_from()?;
-        self.hole_from(replay, good, open.reader.offset(), 0)
-    }
-
-    /// Where to cut the last file because a page behind what was durable is empty, between the
-    /// last right checksum and `end`: before the command or the transaction that holds the page.
-    /// What lies in front of it may be durable and must stay.
-    fn hole_from(&self, replay: &Replay, good: u64, end: u64, durable: u64) -> Option<u64> {
-        let open = replay.open.as_ref().filter(|_| self.is_last(replay))?;
-        let source = self.reader_at(open, good).ok()?;
-        let hole = reader::first_hole(source, good, end, durable).ok()??;
-        let source = self.reader_at(open, good).ok()?;
-        let mut rest = CommandReader::new(source, open.len, good, None);
-        let mut command = OwnedRequest::default();
-        let mut in_transaction = false;
-        let mut place = good;
-        while rest.offset() <= hole {
-            if !in_transaction {
-                place = rest.offset();
-            }
-            match rest.next(&mut command) {
-                Ok(Item::Command) => {
-                    let verb = command.as_request().arg(0);
-                    in_transaction = verb.eq_ignore_ascii_case(b"multi")
-                        || (in_transaction && !verb.eq_ignore_ascii_case(b"exec"));
-                }
-                Ok(Item::Time(_)) => {}
-                Ok(Item::End) | Err(_) => break,
+                FileEnd::Failed
             }
         }
-        Some(place)
     }
 
     fn reader_at(&self, open: &OpenFile, offset: u64) -> io::Result<Box<dyn Read + Send>> {
@@ -513,20 +493,17 @@ impl Engine {
         Ok(source)
     }
 
-    fn look_behind(&self, open: &OpenFile, start: u64, at: u64) -> io::Result<reader::Aftermath> {
-        reader::look_behind(self.reader_at(open, start)?, start, at)
-    }
-
-    /// Whether no file behind the one being read holds anything.
-    fn is_last(&self, replay: &Replay) -> bool {
+    /// Whether the file being read is the last one that holds anything. A base is none that has
+    /// increments behind it: it was durable before it was listed.
+    fn is_last(&self, replay: &Replay, file: &LogFile) -> bool {
         let aof = &self.server.aof;
-        let is_empty =
-            |file: &LogFile| aof.disk.len(&aof.place.path(&file.name)).is_ok_and(|len| len == 0);
-        replay.files.iter().all(is_empty)
+        let is_empty = |file: &LogFile| holds_nothing(&*aof.disk, &aof.place.path(&file.name));
+        let is_own_base = file.role == Role::Base && file.name != aof.place.prefix;
+        replay.files.iter().all(|file| !is_own_base && is_empty(file))
     }
 
     /// Cuts off the end of the file being read, if it is the last one that holds anything.
-    fn cut(&mut self, replay: &mut Replay, start: u64, again: bool) -> FileEnd {
+    fn cut(&mut self, replay: &mut Replay, start: u64) -> FileEnd {
         let Some(open) = &replay.open else { return FileEnd::Failed };
         let name = open.file.name.clone();
         if !self.server.config.aof_load_truncated {
@@ -540,7 +517,7 @@ impl Engine {
         }
         tracing::warn!("!!! Warning: short read while loading the AOF file {name}!!!");
         tracing::warn!("!!! Truncating the AOF {name} at offset {start} !!!");
-        if !self.is_last(replay) {
+        if !self.is_last(replay, &open.file) {
             tracing::warn!("Fatal error: the truncated file is not the last file");
             return FileEnd::Failed;
         }
@@ -549,20 +526,11 @@ impl Engine {
             return FileEnd::Failed;
         }
         tracing::warn!("AOF {name} loaded anyway because aof-load-truncated is enabled");
-        if again {
+        let Some(open) = &mut replay.open else { return FileEnd::Failed };
+        if open.run_to > start {
             return FileEnd::Again;
         }
-        // The checksum is to go on from what is left.
-        let crc = self.server.config.aof_checksum.then(Sum::default);
-        let Ok(source) = self.reader_at(open, 0) else { return FileEnd::Failed };
-        let mut rest = CommandReader::new(source, start, 0, crc);
-        let mut skipped = OwnedRequest::default();
-        while rest.offset() < start && rest.next(&mut skipped).is_ok_and(|item| item != Item::End) {
-        }
-        let Some(open) = &mut replay.open else { return FileEnd::Failed };
-        open.reader = rest;
-        open.len = start;
-        open.transaction = None;
+        open.cut_at = Some(start);
         FileEnd::Ended
     }
 
@@ -650,33 +618,42 @@ impl Engine {
         let nothing = Keyspace::new(0, HashKey::new([0; 16]), Prng::seeded(0));
         let write = server.base_of(&nothing, options.base_form);
         write(&mut empty_base, &mut |_| ControlFlow::Continue(()))?;
-        let opened = start::open(&*disk, &place, &mut manifest, &options, &empty_base)?;
+        let key = server.aof.keys.draw(server.clock.now().unix_us);
+        let go_on = GoOn { options: &options, end: &end.file, empty_base: &empty_base, key };
+        let opened = start::open(&*disk, &place, &mut manifest, go_on)?;
         if !options.keeps_history {
             crate::persist::aof::rewrite::delete_history(&*disk, &place, &mut manifest);
         }
-        let base_bytes = end.base_bytes;
-        let end = if opened.is_new { ReplayEnd::default() } else { end.clone() };
         let closed = manifest.files().map(|file| disk.len(&place.path(&file.name)).unwrap_or(0));
-        server.aof.closed_bytes = closed.sum::<u64>() - end.len;
+        server.aof.closed_bytes = closed.sum::<u64>().saturating_sub(opened.end.len);
         server.aof.manifest = manifest;
         server.aof.options = options;
-        server.aof.start(opened.file, end.len, end.crc.clone());
+        let now = server.moment();
+        server.aof.start(opened.file, opened.end, now);
+        let base_bytes = end.base_bytes;
         server.rewrites.base_size_bytes = base_bytes;
         server.follow_readers(&mut self.keyspace);
         Ok(())
     }
 }
 
-/// The manifest of a log that has none. Files that a lost one has listed are not overwritten.
-fn unlisted(disk: &dyn Disk, place: &Place) -> Manifest {
-    let skipped = highest_number(disk, place);
-    if skipped > 0 {
-        tracing::warn!(
-            "There is no AOF manifest in {}, but there are AOF files: they are kept, not loaded.",
-            place.directory.display()
-        );
-    }
-    Manifest { skipped, ..Manifest::default() }
+/// Says why a damaged file is not loaded.
+fn tell_of_damage(name: &str, error: &ReadError, place: u64, durable: u64) {
+    let was_durable = match durable > place {
+        true => format!("; the file was durable up to offset {durable}"),
+        false => String::new(),
+    };
+    let way_out = match error {
+        ReadError::Mismatch(_) => {
+            " If the file was edited on purpose, start once with --aof-checksum no."
+        }
+        _ => "",
+    };
+    tracing::warn!(
+        "Bad file format reading the append only file {name}: {error}{was_durable}. Make a backup \
+         of the file, then look at it with rufous-server --check-aof {name}; --fix cuts off the \
+         damaged place and all that follows it.{way_out}"
+    );
 }
 
 impl super::Server {

@@ -13,9 +13,10 @@ use super::standstill::Deed;
 use super::{ClientId, Effect, Engine};
 use crate::command::CommandError;
 use crate::keyspace::Keyspace;
+use crate::persist::aof::manifest;
 use crate::persist::aof::rewrite::{Opened, Rewritten};
 use crate::persist::rdb::{Dataset, SaveOptions};
-use crate::persist::snapshot::{KeyDelay, Progress, SnapshotError, SnapshotFile};
+use crate::persist::snapshot::{self, KeyDelay, Progress, SnapshotError, SnapshotFile};
 use crate::resp::ReplyBuf;
 use crate::structs::pins;
 use std::collections::VecDeque;
@@ -233,7 +234,15 @@ impl super::Server {
     }
 
     fn temporary_snapshot_name(&self) -> String {
-        format!("temp-{}.rdb", self.parts.process_id)
+        snapshot::temporary_name(self.parts.process_id)
+    }
+
+    /// At the start: removes what interrupted saves and rewrites of ours have left.
+    pub fn remove_leftovers(&self, is_running: &dyn Fn(u32) -> bool) {
+        let directory = self.config.dir.0.as_path();
+        let own = self.parts.process_id;
+        snapshot::remove_leftovers(&*self.parts.disk, directory, own, is_running);
+        manifest::remove_temporaries(&*self.aof.disk, &self.aof.place);
     }
 
     /// The process is about to end, whatever is being written.

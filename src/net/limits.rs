@@ -6,7 +6,7 @@
 //! clients see the outcome; but by halving, where a thousand million steps would take a minute.
 
 use crate::config::os_reason;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit, test_kill_process};
 use std::io;
 
 /// Files that are open besides those of clients.
@@ -76,4 +76,11 @@ fn raise_as_far_as_possible(wanted: u64, current: u64, limit: Rlimit) -> u64 {
 fn raise(files: u64, limit: Rlimit) -> io::Result<()> {
     let maximum = limit.maximum.map(|maximum| maximum.max(files));
     Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum })?)
+}
+
+/// Whether there is a process of this number, be it ours to signal or not.
+pub fn is_running(process_id: u32) -> bool {
+    let process = i32::try_from(process_id).ok().and_then(Pid::from_raw);
+    process
+        .is_some_and(|process| !matches!(test_kill_process(process), Err(rustix::io::Errno::SRCH)))
 }

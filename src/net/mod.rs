@@ -140,6 +140,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
         net.service.tell(Standing::Loading);
+        net.engine.borrow().server.remove_leftovers(&limits::is_running);
         let loads_log = net.engine.borrow().server.config.appendonly;
         let is_loaded = match loads_log {
             true => append::load(&net).await.is_ok(),
@@ -156,9 +157,10 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         }
         net.service.tell(Standing::Ready);
         net.exit.notified().await;
-        net.engine.borrow_mut().close_log();
+        let is_closed = net.engine.borrow_mut().close_log();
         turn::flush_everything(&net);
-        Ok(net.exit_code.get().unwrap_or(0))
+        let code = net.exit_code.get().unwrap_or(0);
+        Ok(if is_closed { code } else { code.max(1) })
     });
     ended.service.end();
     code

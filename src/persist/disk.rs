@@ -11,6 +11,7 @@ pub use memory::MemoryDisk;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,6 +46,17 @@ pub trait Disk: Send + Sync {
 /// The disk of the system.
 pub struct SystemDisk;
 
+/// What files and directories may be used for at most; the umask takes from it, and a wide one
+/// does not let everybody write what we will load.
+const FILE_MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o755;
+
+fn appending() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(FILE_MODE);
+    options
+}
+
 impl DiskFile for File {
     fn append(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut file = self;
@@ -63,13 +75,13 @@ impl DiskFile for File {
 impl Disk for SystemDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         // Opened for appending, so that what follows a truncation goes to the new end.
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        let file = appending().open(path)?;
         file.set_len(0)?;
         Ok(Arc::new(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().append(true).create(true).open(path)?))
+        Ok(Arc::new(appending().open(path)?))
     }
 
     fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
@@ -89,7 +101,7 @@ impl Disk for SystemDisk {
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        match fs::create_dir(path) {
+        match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             other => other,
         }

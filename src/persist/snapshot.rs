@@ -135,6 +135,34 @@ impl SnapshotFile {
     }
 }
 
+/// The name under which a process writes its snapshot.
+pub fn temporary_name(process_id: u32) -> String {
+    format!("temp-{process_id}.rdb")
+}
+
+/// Removes the unfinished snapshots of processes that are gone, among them one that had our number
+/// before us. Another file is never touched, whatever it is called.
+pub fn remove_leftovers(
+    disk: &dyn Disk,
+    directory: &Path,
+    own_process_id: u32,
+    is_running: &dyn Fn(u32) -> bool,
+) {
+    for name in disk.list(directory).unwrap_or_default() {
+        let digits = name.strip_prefix("temp-").and_then(|rest| rest.strip_suffix(".rdb"));
+        let Some(writer) = digits.and_then(|digits| digits.parse::<u32>().ok()) else { continue };
+        let is_ours = name == temporary_name(writer);
+        if is_ours && (writer == own_process_id || !is_running(writer)) {
+            match disk.remove(&directory.join(&name)) {
+                Ok(()) => tracing::info!("Removed {name}, which an interrupted save left behind"),
+                Err(error) => {
+                    tracing::warn!("Can't remove the old file {name}: {}", os_reason(&error));
+                }
+            }
+        }
+    }
+}
+
 /// What the file's version cannot hold is missed by whoever loads it.
 fn tell_losses(written: &Written) {
     let hashes = written.hashes_without_expiry;
@@ -195,5 +223,37 @@ impl KeyDelay {
             thread::sleep(slice);
             left -= slice;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::disk::MemoryDisk;
+
+    #[test]
+    fn only_snapshots_of_processes_that_are_gone_are_removed() {
+        let disk = MemoryDisk::default();
+        let directory = Path::new("d");
+        let names = [
+            "temp-7.rdb",
+            "temp-8.rdb",
+            "temp-9.rdb",
+            "temp-07.rdb",
+            "temp-.rdb",
+            "temp-mine.rdb",
+            "temp-8.rdb.bak",
+            "dump.rdb",
+        ];
+        for name in names {
+            disk.create(&directory.join(name)).expect("it is memory");
+        }
+        remove_leftovers(&disk, directory, 9, &|process| process == 7);
+        let mut left = disk.list(directory).expect("it is memory");
+        left.sort();
+        let mut expected: Vec<&str> = names.to_vec();
+        expected.retain(|name| !["temp-8.rdb", "temp-9.rdb"].contains(name));
+        expected.sort_unstable();
+        assert_eq!(left, expected);
     }
 }

@@ -1,25 +1,45 @@
 //! What the append-only log promises, kept against every fault of the disk.
 //!
 //! An engine runs a scenario over a simulated disk: writes of several clients, transactions,
-//! values longer than a page, rewrites, with syncs and jobs that end whenever the seed says. Each
-//! write adds its number to one list, so that the list says which writes there are; what else it
-//! does follows from its number. Every call to the disk is failed once, and the power is cut after
-//! every call. What is loaded then must be a prefix of what was written, and hold what the policy
-//! promises.
+//! values longer than a page and full of what a log is made of, rewrites, with syncs and jobs that
+//! end whenever the seed says. Each write adds its number to one list, so that the list says which
+//! writes there are; what else it does follows from its number. Every call to the disk is failed
+//! once, and the power is cut after every call, with checksums and without, while the log is busy
+//! and while it rests. What is loaded then must be a prefix of what was written, and hold what the
+//! policy promises. What was durable and is damaged later must never be cut off.
 
-use crate::sim_disk::{Mishap, SimDisk, libc_error};
+use crate::answer::encode;
+use crate::sim_disk::{Mishap, PAGE, SimDisk, libc_error};
 use rufous::config::{AppendFsync, Config};
 use rufous::engine::{
     ClientId, Effect, Engine, Now, Peer, SaveJob, SaveOutcome, Seed, ServerParts,
 };
 use rufous::keyspace::digest;
+use rufous::persist::aof::check::{Console, Repair, check_log};
 use rufous::persist::aof::{SyncOutcome, SyncRequest};
+use rufous::persist::disk::Disk;
 use rufous::resp::{OwnedRequest, ReplyBuf};
 use rufous::structs::prng::Prng;
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const START_US: u64 = 1_700_000_000_000_000;
+
+/// What is played.
+#[derive(Clone, Copy, Debug)]
+struct Scenario {
+    policy: AppendFsync,
+    checksums: bool,
+    /// Writes come in bursts, with pauses in which the log comes to rest.
+    rests: bool,
+}
+
+impl Scenario {
+    fn of(policy: AppendFsync) -> Scenario {
+        Scenario { policy, checksums: true, rests: false }
+    }
+}
 
 /// A write as its client knows it.
 struct Written {
@@ -40,17 +60,23 @@ struct Sim {
     /// Writes in their order; a number is given once, whether it is taken or refused.
     writes: Vec<Written>,
     refused: u64,
+    rests: bool,
 }
 
-fn engine_on(disk: &SimDisk, policy: AppendFsync) -> Engine {
-    let config = Config { appendonly: true, appendfsync: policy, ..Config::default() };
+fn engine_on(disk: &SimDisk, scenario: Scenario) -> Engine {
+    let config = Config {
+        appendonly: true,
+        appendfsync: scenario.policy,
+        aof_checksum: scenario.checksums,
+        ..Config::default()
+    };
     let parts = ServerParts { disk: Arc::new(disk.clone()), ..ServerParts::default() };
     Engine::new(config, parts, Seed { hash_key: [7; 16], prng: 7 })
 }
 
 /// Starts an engine as the server does; what it has logged says why it cannot.
-fn start(disk: &SimDisk, policy: AppendFsync, now_us: u64) -> Option<Engine> {
-    let mut engine = engine_on(disk, policy);
+fn start(disk: &SimDisk, scenario: Scenario, now_us: u64) -> Option<Engine> {
+    let mut engine = engine_on(disk, scenario);
     engine.tick(Now { unix_us: START_US + now_us, mono_us: now_us });
     let end = engine.load_log_here().ok()?;
     engine.take_effects();
@@ -64,6 +90,22 @@ fn ask(engine: &mut Engine, client: ClientId, words: &[&[u8]]) -> Vec<u8> {
     out.to_vec()
 }
 
+/// Bytes in which nothing is what it looks like: commands, marks and keys of logs, empty pages.
+fn hostile_value(prng: &mut Prng, len: usize) -> Vec<u8> {
+    let mut value = Vec::new();
+    while value.len() < len {
+        match prng.below(6) {
+            0 => value.extend(b"\r\n*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"),
+            1 => value.extend(format!("#MARK:{:016x}:00000fffffff:{:016x}\r\n", 1, 2).bytes()),
+            2 => value.extend(format!("#KEY:{:032x}\r\n#CRC:{:016x}:999999\r\n", 3, 4).bytes()),
+            3 => value.extend(vec![0; prng.below(13_000) as usize]),
+            _ => value.extend((0..prng.below(900)).map(|_| prng.below(256) as u8)),
+        }
+    }
+    value.truncate(len);
+    value
+}
+
 /// Does the write of this number: adds it to the list, and sets a key to a value that follows
 /// from it, sometimes in a transaction.
 fn write(engine: &mut Engine, client: ClientId, number: u64) -> Vec<u8> {
@@ -71,11 +113,11 @@ fn write(engine: &mut Engine, client: ClientId, number: u64) -> Vec<u8> {
     let text = number.to_string();
     let key = format!("k{}", prng.below(5));
     let len = match prng.below(12) {
-        0 => 4000 + prng.below(9000),
+        0 => 4000 + prng.below(30_000),
         1 => prng.below(2000),
         _ => prng.below(40),
     };
-    let value: Vec<u8> = (0..len).map(|_| 1 + prng.below(255) as u8).collect();
+    let value = hostile_value(&mut prng, len as usize);
     if prng.below(4) > 0 {
         return ask(engine, client, &[b"RPUSH", b"log", text.as_bytes()]);
     }
@@ -86,8 +128,8 @@ fn write(engine: &mut Engine, client: ClientId, number: u64) -> Vec<u8> {
 }
 
 impl Sim {
-    fn start(disk: SimDisk, policy: AppendFsync, seed: u64) -> Option<Sim> {
-        let mut engine = start(&disk, policy, 1_000_000)?;
+    fn start(disk: SimDisk, scenario: Scenario, seed: u64) -> Option<Sim> {
+        let mut engine = start(&disk, scenario, 1_000_000)?;
         let client = engine.connect(Peer::internal());
         Some(Sim {
             engine,
@@ -99,6 +141,7 @@ impl Sim {
             saves: VecDeque::new(),
             writes: Vec::new(),
             refused: 0,
+            rests: scenario.rests,
         })
     }
 
@@ -181,7 +224,8 @@ impl Sim {
                 ask(&mut self.engine, self.client, &[b"BGREWRITEAOF"]);
                 self.carry_out();
             }
-            self.step(true);
+            // A pause lets the log be synced, settle, and be synced again.
+            self.step(!self.rests || step % 75 < 8);
         }
     }
 
@@ -199,7 +243,7 @@ fn loaded(engine: &mut Engine, what: &str) -> u64 {
     let reply = ask(engine, client, &[b"LLEN", b"log"]);
     let text = String::from_utf8_lossy(&reply[1..]).trim().to_owned();
     let count: u64 = text.parse().expect("it is a number");
-    let mut model = engine_on(&SimDisk::new(), AppendFsync::No);
+    let mut model = engine_on(&SimDisk::new(), Scenario::of(AppendFsync::No));
     let writer = model.connect(Peer::internal());
     for number in 0..count {
         write(&mut model, writer, number);
@@ -220,69 +264,362 @@ fn promised(sim: &Sim, policy: AppendFsync, cut_us: u64) -> u64 {
     sim.writes.iter().filter(is_promised).map(|write| write.number + 1).max().unwrap_or(0)
 }
 
-fn check_after_cut(sim: &Sim, policy: AppendFsync, seed: u64, what: &str) {
+fn check_after_cut(sim: &Sim, scenario: Scenario, seed: u64, what: &str) {
     let back = sim.disk.after_power_cut(&mut Prng::seeded(seed));
-    let promised = promised(sim, policy, sim.now_us);
-    let Some(mut engine) = start(&back, policy, sim.now_us + 5_000_000) else {
+    let promised = promised(sim, scenario.policy, sim.now_us);
+    let Some(mut engine) = start(&back, scenario, sim.now_us + 5_000_000) else {
         panic!("{what}: the start is refused; files: {:?}", back.names());
     };
     let found = loaded(&mut engine, what);
     assert!(found >= promised, "{what}: {found} writes are left of {promised} that were promised");
     // What was loaded is loaded again.
-    let mut again = start(&back, policy, sim.now_us + 6_000_000).expect("it was whole");
+    let mut again = start(&back, scenario, sim.now_us + 6_000_000).expect("it was whole");
     assert_eq!(loaded(&mut again, what), found, "{what}");
 }
 
 /// Ways in which what was not synced may survive one loss of power.
-const SURVIVALS: u64 = 8;
+const SURVIVALS: u64 = 4;
 
 const POLICIES: [AppendFsync; 3] = [AppendFsync::Always, AppendFsync::EverySecond, AppendFsync::No];
 
 /// The calls that a scenario makes when nothing goes wrong.
-fn calls_of(policy: AppendFsync, seed: u64, steps: u64) -> u64 {
-    let mut sim = Sim::start(SimDisk::new(), policy, seed).expect("it starts");
+fn calls_of(scenario: Scenario, seed: u64, steps: u64) -> u64 {
+    let mut sim = Sim::start(SimDisk::new(), scenario, seed).expect("it starts");
     sim.run(steps);
     sim.disk.calls()
 }
 
-#[test]
-fn nothing_promised_is_lost_when_the_power_goes_after_any_call() {
+/// Cuts the power after each call of so many runs; how many cuts it were.
+fn cut_everywhere(scenario: Scenario, seeds: u64, steps: u64) -> u64 {
     let mut cuts = 0;
-    for policy in POLICIES {
-        for seed in 0..8 {
-            let calls = calls_of(policy, seed, 90);
-            for call in 1..=calls {
-                let disk = SimDisk::new();
-                disk.arrange(call, Mishap::PowerCut);
-                let what = format!("{policy:?}, seed {seed}, power cut after call {call}");
-                match Sim::start(disk.clone(), policy, seed) {
-                    Some(mut sim) => {
-                        sim.run(90);
-                        for survival in 0..SURVIVALS {
-                            check_after_cut(
-                                &sim,
-                                policy,
-                                call * 1000 + seed * 100 + survival,
-                                &what,
-                            );
-                        }
-                    }
-                    None => {
-                        let back = disk.after_power_cut(&mut Prng::seeded(call));
-                        assert!(start(&back, policy, 1).is_some(), "{what}: refused");
+    for seed in 0..seeds {
+        for call in 1..=calls_of(scenario, seed, steps) {
+            let disk = SimDisk::new();
+            disk.arrange(call, Mishap::PowerCut);
+            let what = format!("{scenario:?}, seed {seed}, power cut after call {call}");
+            match Sim::start(disk.clone(), scenario, seed) {
+                Some(mut sim) => {
+                    sim.run(steps);
+                    for survival in 0..SURVIVALS {
+                        let seed = call * 1000 + seed * 100 + survival;
+                        check_after_cut(&sim, scenario, seed, &what);
+                        cuts += 1;
                     }
                 }
-                cuts += 1;
+                None => {
+                    let back = disk.after_power_cut(&mut Prng::seeded(call));
+                    assert!(start(&back, scenario, 1).is_some(), "{what}: refused");
+                }
             }
         }
     }
-    assert!(cuts > 1000, "{cuts} cuts are too few");
+    cuts
+}
+
+fn cut_under_every_policy(checksums: bool, rests: bool) {
+    let cuts = POLICIES.map(|policy| {
+        let scenario = Scenario { policy, checksums, rests };
+        let (seeds, steps) = if rests { (5, 170) } else { (4, 90) };
+        cut_everywhere(scenario, seeds, steps)
+    });
+    let all: u64 = cuts.iter().sum();
+    assert!(all >= 1000, "{cuts:?} cuts are too few");
+}
+
+#[test]
+fn a_loss_of_power_after_any_call_loses_nothing_promised_of_a_busy_log() {
+    cut_under_every_policy(true, false);
+}
+
+#[test]
+fn a_loss_of_power_after_any_call_loses_nothing_promised_of_a_log_that_rests() {
+    cut_under_every_policy(true, true);
+}
+
+#[test]
+fn a_loss_of_power_loses_nothing_promised_of_a_busy_log_without_checksums() {
+    cut_under_every_policy(false, false);
+}
+
+#[test]
+fn a_loss_of_power_loses_nothing_promised_of_a_resting_log_without_checksums() {
+    cut_under_every_policy(false, true);
+}
+
+/// The last increment of a log: its path and content.
+fn last_increment(disk: &SimDisk) -> (PathBuf, Vec<u8>) {
+    let names = disk.names();
+    let path = names.into_iter().rfind(|name| name.extension().is_some_and(|end| end == "aof"));
+    let path = path.expect("there is one");
+    let content = disk.content(&path);
+    (path, content)
+}
+
+/// Empties each page before that with the last mark: the log must not be loaded without it.
+fn check_every_hole(disk: &SimDisk, scenario: Scenario, what: &str) {
+    let (path, whole) = last_increment(disk);
+    let mark = whole.windows(6).rposition(|at| at == b"#MARK:").expect("there are marks");
+    let pages = mark / PAGE;
+    assert!(pages > 3, "{what}: the log is too short to say anything");
+    for page in 0..pages {
+        let mut holed = whole.clone();
+        let end = ((page + 1) * PAGE).min(holed.len());
+        holed[page * PAGE..end].fill(0);
+        if holed == whole {
+            continue;
+        }
+        disk.put(&path, &holed);
+        let found = start(disk, scenario, 9_000_000);
+        assert!(found.is_none(), "{what}: page {page} of {pages} is empty, and it starts");
+        assert_eq!(disk.content(&path), holed, "{what}: it is left as it is");
+    }
+    disk.put(&path, &whole);
+}
+
+#[test]
+fn a_hole_in_what_was_durable_is_never_cut_off() {
+    for (policy, checksums) in [
+        (AppendFsync::EverySecond, true),
+        (AppendFsync::EverySecond, false),
+        (AppendFsync::Always, true),
+        (AppendFsync::Always, false),
+    ] {
+        let scenario = Scenario { policy, checksums, rests: false };
+        for seed in 0..4 {
+            let what = format!("{scenario:?}, seed {seed}");
+            let mut sim = Sim::start(SimDisk::new(), scenario, seed).expect("it starts");
+            for _ in 0..60 {
+                sim.step(true);
+            }
+            sim.settle();
+            let calls = sim.disk.calls();
+            sim.settle();
+            assert_eq!(sim.disk.calls(), calls, "{what}: a log at rest is left alone");
+            let back = sim.disk.after_power_cut(&mut Prng::seeded(seed));
+            check_every_hole(&back, scenario, &what);
+            let mut engine = start(&back, scenario, 9_000_000).expect("it was whole");
+            assert_eq!(loaded(&mut engine, &what), sim.writes.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn an_orderly_end_makes_all_durable_and_says_so() {
+    for (policy, checksums) in [
+        (AppendFsync::No, true),
+        (AppendFsync::No, false),
+        (AppendFsync::EverySecond, true),
+        (AppendFsync::EverySecond, false),
+    ] {
+        let scenario = Scenario { policy, checksums, rests: false };
+        for seed in 0..4 {
+            let what = format!("{scenario:?}, seed {seed}");
+            let mut sim = Sim::start(SimDisk::new(), scenario, seed).expect("it starts");
+            for step in 0..60 {
+                if step == 30 {
+                    // Switched in the middle of what a mark is to cover.
+                    let value: &[u8] = if checksums { b"no" } else { b"yes" };
+                    ask(&mut sim.engine, sim.client, &[b"CONFIG", b"SET", b"aof-checksum", value]);
+                }
+                sim.step(true);
+            }
+            assert!(sim.engine.close_log(), "{what}: it ends well");
+            let back = sim.disk.after_power_cut(&mut Prng::seeded(seed));
+            check_every_hole(&back, scenario, &what);
+            let mut engine = start(&back, scenario, 9_000_000).expect("it was whole");
+            assert_eq!(loaded(&mut engine, &what), sim.writes.len() as u64);
+            let (_, before) = last_increment(&back);
+            assert!(engine.close_log());
+            assert_eq!(last_increment(&back).1, before, "{what}: nothing was written to it");
+        }
+    }
+}
+
+/// A log of a few hundred writes that has come to rest, and where its last increment is.
+fn log_at_rest(checksums: bool) -> (SimDisk, PathBuf, Vec<u8>) {
+    let scenario = Scenario { policy: AppendFsync::EverySecond, checksums, rests: false };
+    let mut sim = Sim::start(SimDisk::new(), scenario, 3).expect("it starts");
+    for _ in 0..60 {
+        sim.step(true);
+    }
+    sim.settle();
+    let back = sim.disk.after_power_cut(&mut Prng::seeded(3));
+    let (path, whole) = last_increment(&back);
+    (back, path, whole)
+}
+
+/// What the loader makes of a file: the length that it keeps, or none if it refuses it.
+fn kept_by_the_loader(disk: &SimDisk, path: &Path, bytes: &[u8]) -> Option<usize> {
+    disk.put(path, bytes);
+    start(disk, Scenario::of(AppendFsync::EverySecond), 9_000_000)?;
+    let names = disk.names();
+    let cut = names.iter().find(|name| name.to_string_lossy().contains(".cut-"));
+    let kept = bytes.len() - cut.map_or(0, |cut| disk.content(cut).len());
+    if let Some(cut) = cut {
+        disk.remove(cut).expect("it is there");
+    }
+    Some(kept)
+}
+
+/// What the check makes of it: whether it is fine, and the length that --fix leaves.
+fn kept_by_the_check(path: &Path, bytes: &[u8]) -> (bool, usize) {
+    std::fs::write(path, bytes).expect("the temporary directory is writable");
+    let check = |repair| {
+        let (mut input, mut out) = (&b"y\n"[..], Vec::new());
+        let mut console = Console { input: &mut input, out: &mut out };
+        check_log(path, repair, &mut console).expect("the file can be read")
+    };
+    let is_fine = check(Repair::None);
+    check(Repair::Fix);
+    (is_fine, std::fs::read(path).expect("it is there").len())
+}
+
+#[test]
+fn the_check_agrees_with_the_loader_about_any_damage() {
+    let directory = std::env::temp_dir().join(format!("rufous-check-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    let (mut refused, mut cut) = (0, 0);
+    for checksums in [true, false] {
+        let (disk, path, whole) = log_at_rest(checksums);
+        let mut prng = Prng::seeded(9);
+        for case in 0..150 {
+            let mut bytes = whole.clone();
+            let at = prng.below(bytes.len() as u64) as usize;
+            match case % 4 {
+                0 => bytes.truncate(at),
+                1 => {
+                    let start = at / PAGE * PAGE;
+                    let end = (start + PAGE * (1 + prng.below(3) as usize)).min(bytes.len());
+                    bytes[start..end].fill(0);
+                }
+                2 => {
+                    bytes.truncate(at);
+                    bytes.resize(at.next_multiple_of(PAGE), 0);
+                }
+                _ if checksums => bytes[at] ^= 1 << prng.below(8),
+                _ => drop(bytes.splice(at..at, *b"x")),
+            }
+            let kept = kept_by_the_loader(&disk, &path, &bytes);
+            let file = directory.join(format!("{checksums}-{case}.aof"));
+            let (is_fine, fixed) = kept_by_the_check(&file, &bytes);
+            let what = format!("{checksums}, case {case} at {at}: {kept:?}, {is_fine}, {fixed}");
+            match kept {
+                None => refused += 1,
+                Some(kept) => {
+                    cut += u64::from(kept < bytes.len());
+                    assert_eq!(kept, fixed, "{what}");
+                    assert_eq!(is_fine, kept == bytes.len(), "{what}");
+                }
+            }
+            assert!(kept.is_some() || !is_fine, "{what}");
+        }
+    }
+    std::fs::remove_dir_all(&directory).expect("it is ours");
+    assert!(refused > 20 && cut > 20, "{refused} refused and {cut} cut: too few to say anything");
+}
+
+/// A log as Redis writes it, without marks.
+fn put_foreign_log(disk: &SimDisk, commands: &[u8]) -> PathBuf {
+    let directory = Path::new("appendonlydir");
+    let manifest = b"file appendonly.aof.1.incr.aof seq 1 type i\n";
+    disk.put(&directory.join("appendonly.aof.manifest"), manifest);
+    let path = directory.join("appendonly.aof.1.incr.aof");
+    disk.put(&path, commands);
+    path
+}
+
+#[test]
+fn what_a_client_has_written_never_decides_about_the_start() {
+    let scenario = Scenario::of(AppendFsync::EverySecond);
+    let mut prng = Prng::seeded(1);
+    let value = hostile_value(&mut prng, 60_000);
+    let torn = encode(&[&b"SET"[..], b"torn", &value]);
+    let before = encode(&[&b"SET"[..], b"k", b"v"]);
+    for _ in 0..100 {
+        let len = 1 + prng.below(torn.len() as u64 - 1) as usize;
+        let mut ours = Sim::start(SimDisk::new(), scenario, 1).expect("it starts");
+        ask(&mut ours.engine, ours.client, &[b"SET", b"k", b"v"]);
+        ours.engine.end_turn();
+        let (path, mut bytes) = last_increment(&ours.disk);
+        bytes.extend(&torn[..len]);
+        ours.disk.put(&path, &bytes);
+        let foreign = SimDisk::new();
+        put_foreign_log(&foreign, &[&before[..], &torn[..len]].concat());
+        for disk in [&ours.disk, &foreign] {
+            let mut engine = start(disk, scenario, 9_000_000).expect("it starts");
+            let client = engine.connect(Peer::internal());
+            assert_eq!(ask(&mut engine, client, &[b"DBSIZE"]), b":1\r\n", "torn after {len}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_length_that_swallows_marks_is_no_torn_end() {
+    let (disk, path, whole) = log_at_rest(true);
+    let place = whole.windows(3).position(|at| at == b"$3\r").expect("there is a SET or EXEC");
+    let mut bytes = whole;
+    bytes.splice(place + 1..place + 2, *b"90000000");
+    assert_eq!(kept_by_the_loader(&disk, &path, &bytes), None);
+}
+
+#[test]
+fn a_log_that_was_edited_is_loaded_by_those_who_say_so() {
+    let (disk, path, whole) = log_at_rest(true);
+    let key_end = whole.iter().position(|byte| *byte == b'\n').expect("it has a key") + 1;
+    let mut bytes = whole;
+    bytes.splice(key_end..key_end, encode(&[b"PING"]));
+    assert_eq!(kept_by_the_loader(&disk, &path, &bytes), None);
+    let careless = Scenario { checksums: false, ..Scenario::of(AppendFsync::EverySecond) };
+    let mut engine = start(&disk, careless, 9_000_000).expect("it starts");
+    assert!(loaded(&mut engine, "the edited log") > 50);
+}
+
+#[test]
+fn a_log_that_another_server_began_is_gone_on_in_a_file_of_its_own() {
+    let scenario = Scenario::of(AppendFsync::EverySecond);
+    let disk = SimDisk::new();
+    let path = put_foreign_log(&disk, &encode(&[&b"SET"[..], b"zeros", &vec![0; 20_000]]));
+    let before = disk.content(&path);
+    let mut sim = Sim::start(disk, scenario, 1).expect("it starts");
+    ask(&mut sim.engine, sim.client, &[b"SET", b"k", b"v"]);
+    assert!(sim.engine.close_log());
+    assert_eq!(sim.disk.content(&path), before);
+    let mut engine = start(&sim.disk, scenario, 9_000_000).expect("it starts");
+    let client = engine.connect(Peer::internal());
+    assert_eq!(ask(&mut engine, client, &[b"DBSIZE"]), b":2\r\n");
+    // A hole in it now is one in what was durable.
+    let mut holed = before;
+    holed.splice(0..0, encode(&[&b"SET"[..], b"first", b"v"]));
+    holed.resize(holed.len() + 4096, 0);
+    sim.disk.put(&path, &holed);
+    assert!(start(&sim.disk, scenario, 9_000_000).is_none());
+}
+
+#[test]
+fn an_end_while_the_disk_is_full_keeps_what_was_acknowledged_and_is_a_failure() {
+    for policy in POLICIES {
+        let scenario = Scenario::of(policy);
+        let mut sim = Sim::start(SimDisk::new(), scenario, 5).expect("it starts");
+        for _ in 0..30 {
+            sim.step(true);
+        }
+        sim.disk.set_full(true);
+        for _ in 0..5 {
+            sim.step(true);
+        }
+        assert!(!sim.engine.close_log(), "{policy:?}: it did not end well");
+        let acked = sim.writes.iter().filter(|write| write.acked_us.is_some()).count() as u64;
+        let back = sim.disk.after_power_cut(&mut Prng::seeded(5));
+        let mut engine = start(&back, scenario, 9_000_000).expect("it loads");
+        assert!(loaded(&mut engine, "after the end") >= acked, "{policy:?}");
+    }
 }
 
 #[test]
 fn nothing_promised_is_lost_when_any_call_fails_and_the_server_recovers() {
     for policy in POLICIES {
-        let calls = calls_of(policy, 11, 60);
+        let scenario = Scenario::of(policy);
+        let calls = calls_of(scenario, 11, 60);
         for call in 1..=calls {
             for mishap in [
                 Mishap::Fails(libc_error::EIO),
@@ -292,7 +629,7 @@ fn nothing_promised_is_lost_when_any_call_fails_and_the_server_recovers() {
                 let disk = SimDisk::new();
                 disk.arrange(call, mishap);
                 let what = format!("{policy:?}, {mishap:?} at call {call}");
-                let Some(mut sim) = Sim::start(disk, policy, 11) else { continue };
+                let Some(mut sim) = Sim::start(disk, scenario, 11) else { continue };
                 sim.run(60);
                 sim.settle();
                 assert!(sim.engine.server.aof.refusal().is_none(), "{what}: it does not recover");
@@ -302,7 +639,7 @@ fn nothing_promised_is_lost_when_any_call_fails_and_the_server_recovers() {
                     "{what}: a reply is held for ever"
                 );
                 sim.run(10);
-                check_after_cut(&sim, policy, call, &what);
+                check_after_cut(&sim, scenario, call, &what);
             }
         }
     }
@@ -312,7 +649,8 @@ fn nothing_promised_is_lost_when_any_call_fails_and_the_server_recovers() {
 fn a_full_disk_loses_nothing_that_was_acknowledged() {
     for policy in POLICIES {
         let disk = SimDisk::new();
-        let mut sim = Sim::start(disk.clone(), policy, 5).expect("it starts");
+        let scenario = Scenario::of(policy);
+        let mut sim = Sim::start(disk.clone(), scenario, 5).expect("it starts");
         sim.run(30);
         disk.set_full(true);
         sim.run(30);
@@ -327,6 +665,6 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         let refused = sim.refused;
         sim.run(20);
         assert_eq!(sim.refused, refused, "{policy:?}: writes are taken again");
-        check_after_cut(&sim, policy, 5, "a full disk");
+        check_after_cut(&sim, scenario, 5, "a full disk");
     }
 }

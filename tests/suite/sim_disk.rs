@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 
 /// What goes wrong with one call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,6 +180,12 @@ impl SimDisk {
         state.files.push(file);
         state.names.insert(path.to_owned(), number);
         state.durable_names.insert(path.to_owned(), number);
+    }
+
+    /// What is in a file.
+    pub fn content(&self, path: &Path) -> Vec<u8> {
+        let state = self.state();
+        state.files[state.names[path]].live.clone()
     }
 
     /// The disk as it comes back after the power was gone.

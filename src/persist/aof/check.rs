@@ -3,13 +3,13 @@
 //!
 //! A file is read as its grammar says, command by command, and nothing is run. What is wrong is
 //! told with its offset; `--fix` cuts the last file there, and `--truncate-to-timestamp` where the
-//! first later time is noted. Unlike Redis's tool this one verifies the checksums between the
+//! first later time is noted. Unlike Redis's tool this one verifies the marks between the
 //! commands, and keeps what it cuts off in a file beside.
 
+use super::damage;
 use super::manifest::{Manifest, Role};
 use super::reader::{CommandReader, Item, ReadError};
 use crate::config::os_reason;
-use crate::persist::crc64::Sum;
 use crate::persist::rdb::check;
 use crate::resp::OwnedRequest;
 use std::fs::{self, File, OpenOptions};
@@ -232,22 +232,22 @@ impl Part<'_> {
 
     /// Reads the commands from `start` on.
     fn scan(&self, file: &File, size: u64, start: u64, repair: Repair) -> Scan {
-        let sums = (start == 0).then(Sum::default);
-        let mut reader = CommandReader::new(file, size, start, sums);
+        let mut reader = CommandReader::new(file, size, start, true);
         let mut command = OwnedRequest::default();
         let mut extent = Extent { good: start, lines: 1, fault: None };
-        let mut in_transaction = false;
+        let mut transaction = None;
         let told = |at: u64, text: String| Some(format!("0x{at:16x}: {text}"));
         loop {
             let at = reader.offset();
-            if !in_transaction {
+            if transaction.is_none() {
                 extent.good = at;
             }
             let item = match reader.next(&mut command) {
                 Ok(item) => item,
                 Err(error) => {
-                    if let ReadError::Checksum { good, .. } = error {
-                        extent.good = good;
+                    // Where the loader would cut, or must not.
+                    if !matches!(error, ReadError::Io(_)) {
+                        extent.good = damage::place_of(&error, transaction);
                     }
                     extent.fault = told(reader.offset(), error.to_string());
                     return Scan::Extent(extent);
@@ -259,7 +259,7 @@ impl Part<'_> {
                 }
                 (Item::Time(_), _) => continue,
                 (Item::End, _) => {
-                    if in_transaction {
+                    if transaction.is_some() {
                         let text = "Reached EOF before reading EXEC for MULTI".to_owned();
                         extent.fault = told(at, text);
                     } else {
@@ -273,13 +273,14 @@ impl Part<'_> {
             extent.lines += 1 + 2 * request.len() as u64;
             let opens = request.arg(0).eq_ignore_ascii_case(b"multi");
             let closes = request.arg(0).eq_ignore_ascii_case(b"exec");
-            if (opens && in_transaction) || (closes && !in_transaction) {
+            let is_open = transaction.is_some();
+            if (opens && is_open) || (closes && !is_open) {
                 let word = if opens { "MULTI" } else { "EXEC" };
                 extent.fault =
                     told(at, format!("Unexpected {word} in AOF {}", self.path.display()));
                 return Scan::Extent(extent);
             }
-            in_transaction = (in_transaction || opens) && !closes;
+            transaction = transaction.or(opens.then_some(at)).filter(|_| !closes);
         }
     }
 

@@ -15,6 +15,7 @@
 //! before the one in front of it.
 
 use super::manifest::{BaseForm, Manifest, Place};
+use super::mark::{Ahead, KEY_LINE_BYTES, Key, KeySource, Mark, PAGE_BYTES};
 use super::rewrite::{Kind, Opened, Rewritten};
 use crate::config::AppendFsync;
 use crate::persist::crc64::Sum;
@@ -29,11 +30,13 @@ use std::time::Duration;
 const SYNC_AGE_US: u64 = 500_000;
 /// New writes wait while the oldest unsynced one is older.
 const WAIT_AGE_US: u64 = 2_000_000;
-/// A checksum line is written behind so many bytes, or so much time. A page that a loss of power
-/// left empty is found by the commands that it tears, unless it lies within one long word: so no
-/// word of a page's length stands without a checksum behind it.
-const CHECKSUM_BYTES: u64 = 4096;
-const CHECKSUM_AGE_US: u64 = 1_000_000;
+/// A mark is written behind so many bytes, or so much time. A turn of so many bytes is announced by
+/// one in front: a page that a loss of power left empty is found by the commands that it tears,
+/// unless it lies within one long word.
+const MARKED_BYTES: u64 = PAGE_BYTES;
+const MARK_AGE_US: u64 = 1_000_000;
+/// When nothing has come for so long and all is durable, a mark says so.
+const IDLE_US: u64 = 500_000;
 /// The same error is told at most so often.
 const ERROR_LOG_US: u64 = 30_000_000;
 /// What one system call is given at most.
@@ -129,24 +132,52 @@ struct Current {
 
 /// What the lines between commands need: they belong to the file that `pending` goes to.
 struct Notes {
-    crc: Sum,
-    /// Bytes behind the last checksum line, and when the first of them came.
+    /// None while there is no file.
+    key: Option<Key>,
+    /// Where in the file the next byte goes.
+    place: u64,
+    /// The checksum of what no mark vouches for yet, if it is known.
+    sum: Option<Sum>,
+    /// Bytes that no mark vouches for, and when the first of them came.
     uncovered: u64,
     uncovered_since_us: u64,
+    last_us: u64,
     second: u64,
-    /// A checksum was written since the file was opened.
-    has_checksum: bool,
+    /// The file ends with a mark that says that all before it is durable.
+    is_settled: bool,
 }
 
 impl Notes {
-    fn new() -> Notes {
+    fn new(key: Option<Key>, place: u64) -> Notes {
         Notes {
-            crc: Sum::default(),
+            key,
+            place,
+            sum: Some(Sum::default()),
             uncovered: 0,
             uncovered_since_us: 0,
+            last_us: 0,
             second: 0,
-            has_checksum: false,
+            is_settled: false,
         }
+    }
+}
+
+/// The end of a file that is to be appended to.
+#[derive(Clone, Default)]
+pub struct FileEnd {
+    pub len: u64,
+    /// None if the file is not one of ours.
+    pub key: Option<Key>,
+    /// The checksum of what no mark vouches for.
+    pub sum: Option<Sum>,
+    pub is_settled: bool,
+}
+
+impl FileEnd {
+    /// That of a file that holds its key and nothing else.
+    pub fn of_new(key: Key) -> FileEnd {
+        let sum = Some(Sum::default());
+        FileEnd { len: KEY_LINE_BYTES, key: Some(key), sum, is_settled: false }
     }
 }
 
@@ -195,6 +226,7 @@ pub struct AppendLog {
     mode: Mode,
     current: Option<Current>,
     files_opened: u64,
+    pub keys: KeySource,
     pending: Vec<u8>,
     notes: Notes,
     /// The turns that replies may wait for, oldest first, and the last one of those before.
@@ -233,8 +265,9 @@ impl AppendLog {
             mode: Mode::Off,
             current: None,
             files_opened: 0,
+            keys: KeySource::default(),
             pending: Vec::new(),
-            notes: Notes::new(),
+            notes: Notes::new(None, 0),
             turns: VecDeque::new(),
             tail: Progress::default(),
             frozen: None,
@@ -265,12 +298,18 @@ impl AppendLog {
         self.mode != Mode::Off
     }
 
-    /// Begins to append to a file that holds `len` bytes, whose checksum is `crc`.
-    pub fn start(&mut self, file: Arc<dyn DiskFile>, len: u64, crc: Sum) {
+    /// Begins to append to a file, all of which is durable.
+    pub fn start(&mut self, file: Arc<dyn DiskFile>, end: FileEnd, now: Moment) {
         self.mode = Mode::On;
-        self.enter(file, len);
+        self.notes = Notes { sum: end.sum, ..Notes::new(end.key, end.len) };
+        self.enter(file, end.len);
         self.fault = None;
-        self.notes.crc = crc;
+        self.notes.is_settled = end.is_settled;
+        if !end.is_settled {
+            self.mark(None);
+            self.oldest_us = Some(now.mono_us);
+            self.write(now);
+        }
     }
 
     /// The log is to be written; it waits for a rewrite.
@@ -300,20 +339,43 @@ impl AppendLog {
         request
     }
 
-    /// Writes and syncs all there is, before the process ends.
+    /// Writes and syncs all there is, before the process ends, and says so by a last mark. What was
+    /// acknowledged is synced even if what came behind it cannot be written.
     pub fn close(&mut self, now: Moment) -> io::Result<()> {
-        self.write(now);
-        if let Some(Fault::Write(error) | Fault::Sync(error)) = &self.fault {
-            return Err(io::Error::new(error.kind(), error.to_string()));
+        self.sync_now()?;
+        if matches!(self.rewrite, Rewrite::Turning { .. }) {
+            self.turn(now);
         }
-        self.current.as_ref().map_or(Ok(()), |current| current.file.sync())
+        self.write(now);
+        let synced = self.sync_now();
+        self.fault_error()?;
+        synced?;
+        self.settle();
+        self.write(now);
+        self.fault_error()?;
+        self.sync_now()
+    }
+
+    fn sync_now(&mut self) -> io::Result<()> {
+        let Some(current) = &self.current else { return Ok(()) };
+        current.file.sync()?;
+        self.tail.synced = self.tail.written;
+        Ok(())
+    }
+
+    fn fault_error(&self) -> io::Result<()> {
+        match &self.fault {
+            Some(Fault::Write(error) | Fault::Sync(error)) => {
+                Err(io::Error::new(error.kind(), error.to_string()))
+            }
+            None => Ok(()),
+        }
     }
 
     fn enter(&mut self, file: Arc<dyn DiskFile>, len: u64) {
         self.files_opened += 1;
         let origin = i128::from(self.tail.written) - i128::from(len);
         self.current = Some(Current { file, number: self.files_opened, len, origin });
-        self.notes = Notes::new();
     }
 
     /// Appends a turn's bytes, whole commands and whole transactions, which end at this offset of
@@ -323,34 +385,29 @@ impl AppendLog {
             turn.clear();
             return;
         }
-        self.tail.appended += turn.len() as u64;
+        self.append_turn(turn, now);
+        self.note_turn(stream_end);
+    }
+
+    fn append_turn(&mut self, turn: &mut Vec<u8>, now: Moment) {
         self.oldest_us.get_or_insert(now.mono_us);
+        self.notes.last_us = now.mono_us;
         if self.options.timestamps && self.notes.second != now.unix_seconds {
             self.notes.second = now.unix_seconds;
-            self.note(&format!("#TS:{}\r\n", now.unix_seconds));
+            self.put(&mut format!("#TS:{}\r\n", now.unix_seconds).into_bytes());
         }
-        if self.options.checksums {
-            if !self.notes.has_checksum && turn.len() as u64 >= CHECKSUM_BYTES {
-                // Whoever reads the file must know that a checksum has to follow.
-                self.note_checksum();
-            }
-            if self.notes.uncovered == 0 {
-                self.notes.uncovered_since_us = now.mono_us;
-            }
-            self.notes.uncovered += turn.len() as u64;
-            self.notes.crc.add(turn);
+        if turn.len() as u64 >= MARKED_BYTES {
+            return self.append_announced(turn);
         }
-        if self.pending.is_empty() {
-            std::mem::swap(&mut self.pending, turn);
-        } else {
-            self.pending.append(turn);
+        if self.notes.uncovered == 0 {
+            self.notes.uncovered_since_us = now.mono_us;
         }
+        self.notes.uncovered += turn.len() as u64;
+        self.put(turn);
         let age_us = now.mono_us.saturating_sub(self.notes.uncovered_since_us);
-        let is_due = self.notes.uncovered >= CHECKSUM_BYTES || age_us >= CHECKSUM_AGE_US;
-        if self.options.checksums && is_due {
-            self.note_checksum();
+        if self.notes.uncovered >= MARKED_BYTES || age_us >= MARK_AGE_US {
+            self.mark(None);
         }
-        self.note_turn(stream_end);
     }
 
     /// Remembers that the turn is in the log when the log has come to here, and forgets what has
@@ -371,21 +428,68 @@ impl AppendLog {
         self.turns.partition_point(|turn| turn.end <= upto)
     }
 
-    /// Appends the checksum of the file so far, and how much of it is known to be durable.
-    fn note_checksum(&mut self) {
-        let is_own = !matches!(self.rewrite, Rewrite::Turning { .. });
-        let current = self.current.as_ref().filter(|_| is_own);
-        let durable = current.map_or(0, |own| i128::from(self.tail.synced) - own.origin).max(0);
-        self.note(&format!("#CRC:{:016x}:{durable}\r\n", self.notes.crc.value()));
-        self.notes.uncovered = 0;
-        self.notes.has_checksum = true;
+    /// Appends a long turn behind a mark that announces it.
+    fn append_announced(&mut self, turn: &mut Vec<u8>) {
+        let ahead = Ahead::of(turn, self.notes.place, self.options.checksums);
+        self.mark(Some(ahead));
+        // It has its own sum.
+        self.notes.sum = None;
+        self.put(turn);
+        self.notes.sum = Some(Sum::default());
     }
 
-    /// Appends a line that loaders skip.
-    fn note(&mut self, line: &str) {
-        self.tail.appended += line.len() as u64;
-        self.notes.crc.add(line.as_bytes());
-        self.pending.extend_from_slice(line.as_bytes());
+    /// Appends a mark: what is behind it, and how much of the file is known to be durable.
+    fn mark(&mut self, ahead: Option<Ahead>) {
+        let Some(key) = &self.notes.key else { return };
+        let is_own = !matches!(self.rewrite, Rewrite::Turning { .. });
+        let current = self.current.as_ref().filter(|_| is_own);
+        let durable = current.map_or(0, |own| i128::from(self.tail.synced) - own.origin);
+        let durable = u64::try_from(durable).unwrap_or(0);
+        let behind = self.notes.sum.as_ref().map(Sum::value);
+        let mut line = Mark { durable, behind, ahead }.print(key, self.notes.place);
+        self.notes.is_settled = ahead.is_none() && durable == self.notes.place;
+        let is_settled = self.notes.is_settled;
+        self.put(&mut line);
+        self.notes.is_settled = is_settled;
+        self.notes.sum = Some(Sum::default());
+        self.notes.uncovered = 0;
+    }
+
+    /// Says by a mark that all there is in the file is durable, unless the last mark has.
+    fn settle(&mut self) {
+        if !self.notes.is_settled {
+            self.mark(None);
+        }
+    }
+
+    /// Settles a log that nobody has written to for a while and all of which is durable, so that a
+    /// hole in it is known from one that a loss of power makes. The mark is synced as writes are.
+    pub fn settle_if_idle(&mut self, now: Moment) {
+        let is_idle = now.mono_us.saturating_sub(self.notes.last_us) >= IDLE_US;
+        let is_whole = self.tail.synced == self.tail.appended && self.in_flight.is_none();
+        let is_own = self.mode == Mode::On && !matches!(self.rewrite, Rewrite::Turning { .. });
+        if is_idle && is_whole && is_own && self.fault.is_none() && !self.notes.is_settled {
+            self.settle();
+            self.oldest_us.get_or_insert(now.mono_us);
+        }
+    }
+
+    /// Appends bytes to what is to be written.
+    fn put(&mut self, bytes: &mut Vec<u8>) {
+        let len = bytes.len() as u64;
+        self.tail.appended += len;
+        self.notes.place += len;
+        self.notes.is_settled = false;
+        if !self.options.checksums {
+            self.notes.sum = None;
+        } else if let Some(sum) = &mut self.notes.sum {
+            sum.add(bytes);
+        }
+        if self.pending.is_empty() {
+            std::mem::swap(&mut self.pending, bytes);
+        } else {
+            self.pending.append(bytes);
+        }
     }
 
     /// Writes what is pending, all of it or nothing.
@@ -539,12 +643,10 @@ impl AppendLog {
         else {
             return;
         };
-        let notes = std::mem::replace(&mut self.notes, Notes::new());
         self.closed_bytes += self.current.as_ref().map_or(0, |current| current.len);
-        if let Some(file) = opened.file {
-            self.enter(file, 0);
+        if let Some((file, _)) = opened.file {
+            self.enter(file, KEY_LINE_BYTES);
         }
-        self.notes = notes;
         self.manifest = opened.manifest;
         self.rewrite = Rewrite::Writing(Kind::Following);
         self.write(now);
@@ -691,7 +793,8 @@ impl AppendLog {
         match kind {
             Kind::Following => {
                 let upto = self.tail.written;
-                self.notes = Notes::new();
+                let key = opened.file.as_ref().map(|(_, key)| key.clone());
+                self.notes = Notes::new(key, KEY_LINE_BYTES);
                 let is_synced = self.tail.synced >= upto && self.in_flight.is_none();
                 self.rewrite = Rewrite::Turning { opened, upto };
                 if is_synced {
@@ -705,8 +808,9 @@ impl AppendLog {
                 self.in_flight = None;
                 self.oldest_us = None;
                 self.closed_bytes = 0;
-                if let Some(file) = opened.file {
-                    self.enter(file, 0);
+                if let Some((file, key)) = opened.file {
+                    self.notes = Notes::new(Some(key), KEY_LINE_BYTES);
+                    self.enter(file, KEY_LINE_BYTES);
                 }
                 self.tail.synced = self.tail.appended;
                 self.rewrite = Rewrite::Writing(Kind::Fresh);

@@ -7,6 +7,7 @@
 //!
 //! Invariant: the numbers of the increments grow.
 
+use super::mark::{KEY_LINE_BYTES, Key};
 use crate::config::quote::quote;
 use crate::persist::disk::Disk;
 use crate::structs::words;
@@ -70,6 +71,14 @@ pub struct Place {
 }
 
 impl Place {
+    /// The directory that holds the log's directory.
+    pub fn parent(&self) -> &Path {
+        match self.directory.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -99,8 +108,24 @@ impl Place {
     pub fn temporary_base_name(&self, process_id: u32) -> String {
         format!("temp-rewriteaof-bg-{process_id}.aof")
     }
+
+    fn temporary_manifest_name(&self) -> String {
+        format!("temp-{}", self.manifest_name())
+    }
+
+    /// Whether a file of this name is one that was being written, by us or by Redis.
+    fn is_temporary(&self, name: &str) -> bool {
+        let number = |prefix: &str| name.strip_prefix(prefix)?.strip_suffix(".aof");
+        let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        name == self.temporary_increment_name()
+            || name == self.temporary_manifest_name()
+            || number("temp-rewriteaof-bg-").is_some_and(is_number)
+            || number("temp-rewriteaof-").is_some_and(is_number)
+    }
 }
 
+/// What a manifest without files says: an empty one is an error.
+const NOTHING_LISTED: &[u8] = b"# No file is part of the log yet.\n";
 const LINE_BYTES_MAX: usize = 1024;
 /// No manifest is longer than this; a longer file is something else.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -166,6 +191,9 @@ impl Manifest {
     /// The text of the file.
     pub fn print(&self) -> Vec<u8> {
         let mut text = Vec::new();
+        if self.is_empty() && self.history.is_empty() {
+            text.extend(NOTHING_LISTED);
+        }
         for file in self.base.iter().chain(&self.history).chain(&self.increments) {
             let kind = match file.role {
                 Role::Base => 'b',
@@ -201,7 +229,7 @@ impl Manifest {
     /// Replaces the file of a place, and returns when that will outlast a loss of power.
     pub fn store(&self, disk: &dyn Disk, place: &Place) -> io::Result<()> {
         let name = place.manifest_name();
-        let temporary = place.path(&format!("temp-{name}"));
+        let temporary = place.path(&place.temporary_manifest_name());
         let file = disk.create(&temporary)?;
         write_all(&*file, &self.print())?;
         file.sync()?;
@@ -269,22 +297,34 @@ pub enum LoadError {
     Malformed(ManifestError),
 }
 
-/// Deletes what crashed writers of the log left behind; failing to costs only space.
-/// The highest number of a file that looks like one of the log's; 0 if there is none.
-pub fn highest_number(disk: &dyn Disk, place: &Place) -> u64 {
+/// The files that have names of the log's; only a manifest says which of them are part of it.
+pub fn numbered_files(disk: &dyn Disk, place: &Place) -> Vec<(u64, String)> {
     let number = |name: &String| {
         let rest = name.strip_prefix(&place.prefix)?.strip_prefix('.')?;
         let (digits, kind) = rest.split_once('.')?;
         matches!(kind, "base.rdb" | "base.aof" | "incr.aof").then(|| digits.parse().ok())?
     };
     let names = disk.list(&place.directory).unwrap_or_default();
-    names.iter().filter_map(number).max().unwrap_or(0)
+    let mut files: Vec<_> =
+        names.into_iter().filter_map(|name| Some((number(&name)?, name))).collect();
+    files.sort();
+    files
 }
 
-pub fn remove_temporaries(disk: &dyn Disk, directory: &Path) {
-    for name in disk.list(directory).unwrap_or_default() {
-        if name.starts_with("temp-") {
-            let _ = disk.remove(&directory.join(name));
+/// Whether there is nothing in a file but, perhaps, its key.
+pub fn holds_nothing(disk: &dyn Disk, path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read =
+        disk.read(path).and_then(|file| file.take(KEY_LINE_BYTES + 1).read_to_end(&mut start));
+    let is_key = || Key::parse(start.trim_ascii_end()).is_some();
+    read.is_ok_and(|len| len == 0 || (len as u64 == KEY_LINE_BYTES && is_key()))
+}
+
+/// Deletes what crashed writers of the log left behind; failing to costs only space.
+pub fn remove_temporaries(disk: &dyn Disk, place: &Place) {
+    for name in disk.list(&place.directory).unwrap_or_default() {
+        if place.is_temporary(&name) {
+            let _ = disk.remove(&place.path(&name));
         }
     }
 }
@@ -306,6 +346,24 @@ mod tests {
         assert_eq!(manifest.increments[0].name, "a b.3.incr.aof");
         assert_eq!(manifest.increments[1].seq, 4);
         assert_eq!(Manifest::parse(&manifest.print()), Ok(manifest));
+        let nothing = Manifest::default();
+        assert_eq!(Manifest::parse(&nothing.print()), Ok(nothing));
+    }
+
+    #[test]
+    fn only_files_that_were_being_written_are_temporary() {
+        let place = place();
+        for name in [
+            "temp-a.aof.manifest",
+            "temp-a.aof.incr",
+            "temp-rewriteaof-bg-17.aof",
+            "temp-rewriteaof-17.aof",
+        ] {
+            assert!(place.is_temporary(name), "{name}");
+        }
+        for name in ["temp-", "temp-b.aof.incr", "temp-rewriteaof-bg-mine.aof", "temp-notes.txt"] {
+            assert!(!place.is_temporary(name), "{name}");
+        }
     }
 
     #[test]

@@ -3,15 +3,18 @@
 //! [`log`] is the heart, a state machine that appends, writes and says what is to be synced;
 //! [`manifest`] names the files that make up the log; [`rewrite`] replaces them by a new base;
 //! [`commands`] turns a dataset into commands for a base in that form; [`reader`] reads commands
-//! back and knows damage when it sees it. Threads, turns and replies are the engine's and net's.
+//! back; [`mark`] is how a file tells what was written and what was durable, and [`damage`] judges
+//! by it. Threads, turns and replies are the engine's and net's.
 
 pub mod check;
 pub mod commands;
+pub mod damage;
 pub mod log;
 pub mod manifest;
+pub mod mark;
 pub mod reader;
 pub mod rewrite;
 pub mod start;
 
-pub use log::{AppendLog, Mode, Moment, Options, SyncOutcome, SyncRequest};
+pub use log::{AppendLog, FileEnd, Mode, Moment, Options, SyncOutcome, SyncRequest};
 pub use manifest::{BaseForm, Manifest, Place};

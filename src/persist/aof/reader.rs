@@ -1,13 +1,13 @@
 //! Reads the commands of a log back, and tells where a damaged one breaks off.
 //!
 //! The grammar is strict: arrays of bulk strings with their line ends, and between commands lines
-//! that begin with `#`. Two of those mean something here: `#TS:<seconds>` says when what follows
-//! was written, and `#CRC:<16 hex digits>:<n>` holds the checksum of all bytes of the file before
-//! the line and says that the first n of them were durable then. A reader as lenient as Redis's,
-//! which takes any two bytes for a line end, would read on through a page of zeros.
+//! that begin with `#`. Some of those mean something here: `#TS:<seconds>` says when what follows
+//! was written, and the key and the [marks](super::mark) say what was. A reader as lenient as
+//! Redis's, which takes any two bytes for a line end, would read on through a page of zeros.
 //!
 //! Invariant: memory grows with what was read, never with what a length announces.
 
+use super::mark::{Key, Mark, Mismatch, Vouched};
 use crate::persist::crc64::Sum;
 use crate::resp::OwnedRequest;
 use crate::resp::request::SHARED_LEN_MIN;
@@ -27,20 +27,24 @@ pub enum Item {
 #[derive(Debug)]
 pub enum ReadError {
     Io(io::Error),
-    /// Something else stands where a command must be, in the command at `start`.
+    /// Something else stands where a command must be, in the command or the announced turn that
+    /// begins at `start`.
     Format {
         start: u64,
         at: u64,
     },
-    /// The file ends within the command that begins at `start`.
+    /// The file ends within the command or the announced turn that begins at `start`.
     Truncated {
         start: u64,
     },
-    /// The checksum before the line at `at` is wrong; the bytes before `good` are right.
-    Checksum {
-        good: u64,
-        at: u64,
-    },
+    /// A mark tells of other bytes.
+    Mismatch(Mismatch),
+}
+
+impl From<Mismatch> for ReadError {
+    fn from(mismatch: Mismatch) -> ReadError {
+        ReadError::Mismatch(mismatch)
+    }
 }
 
 impl fmt::Display for ReadError {
@@ -51,8 +55,14 @@ impl fmt::Display for ReadError {
             ReadError::Truncated { start } => {
                 write!(f, "the command at offset {start} is not complete")
             }
-            ReadError::Checksum { good, at } => {
-                write!(f, "wrong checksum of the bytes between offsets {good} and {at}")
+            ReadError::Mismatch(Mismatch::Sum { start, end }) => {
+                write!(f, "wrong checksum of the bytes between offsets {start} and {end}")
+            }
+            ReadError::Mismatch(Mismatch::Torn { start, end }) => {
+                write!(f, "an empty page between offsets {start} and {end}")
+            }
+            ReadError::Mismatch(Mismatch::Misplaced { at }) => {
+                write!(f, "the mark at offset {at} was not written there")
             }
         }
     }
@@ -75,16 +85,9 @@ pub struct CommandReader<R> {
     /// The file's offset of the buffer's first byte.
     origin: u64,
     at_end: bool,
-    crc: Sum,
-    /// The part of the buffer that the checksum does not cover yet begins here.
+    vouched: Vouched,
+    /// The part of the buffer that was not told to `vouched` yet begins here.
     summed: usize,
-    checks: bool,
-    /// The last place up to which a checksum vouches.
-    good: u64,
-    /// The file has such lines.
-    has_checksums: bool,
-    /// How much of the file was durable once, by its own account.
-    durable: u64,
     note: u64,
     /// The places of the words of the command that is being read.
     words: Vec<(usize, usize)>,
@@ -101,9 +104,9 @@ enum Stop {
 }
 
 impl<R: Read> CommandReader<R> {
-    /// A reader of a file of `len` bytes from `offset` on, where `source` stands. Checksums are
-    /// verified if `crc` is that of the bytes before.
-    pub fn new(source: R, len: u64, offset: u64, crc: Option<Sum>) -> CommandReader<R> {
+    /// A reader of a file of `len` bytes from `offset` on, where `source` stands. Marks that are
+    /// wrong are errors if it `checks` them.
+    pub fn new(source: R, len: u64, offset: u64, checks: bool) -> CommandReader<R> {
         CommandReader {
             source,
             len,
@@ -111,12 +114,8 @@ impl<R: Read> CommandReader<R> {
             at: 0,
             origin: offset,
             at_end: false,
-            checks: crc.is_some(),
-            crc: crc.unwrap_or_default(),
+            vouched: Vouched::new(offset, checks),
             summed: 0,
-            good: offset,
-            has_checksums: false,
-            durable: 0,
             note: 0,
             words: Vec::new(),
         }
@@ -132,28 +131,30 @@ impl<R: Read> CommandReader<R> {
         self.note
     }
 
-    /// How much of the file was durable once, as the lines say that were read.
-    pub fn durable(&self) -> u64 {
-        self.durable
+    /// The key that the file began with.
+    pub fn key(&self) -> Option<&Key> {
+        self.vouched.key()
     }
 
-    /// The last place that a checksum vouches for, if the file has checksums and so much follows
-    /// without one that its line must be missing.
-    pub fn unvouched_from(&self) -> Option<u64> {
-        let is_much = self.offset() - self.good >= PAGE_BYTES;
-        (self.has_checksums && is_much).then_some(self.good)
+    /// Whether the file so far ends with a mark that says that all of it was durable.
+    pub fn is_settled(&self) -> bool {
+        self.vouched.is_settled(self.offset())
     }
 
-    /// The checksum of all that was read.
-    pub fn checksum(&mut self) -> Sum {
+    /// The checksum of what no mark vouches for yet.
+    pub fn unvouched_sum(&mut self) -> Option<Sum> {
         self.sum_up();
-        self.crc.clone()
+        self.vouched.sum()
     }
 
     /// Reads the next command into `command`, or says what else comes next.
     pub fn next(&mut self, command: &mut OwnedRequest) -> Result<Item, ReadError> {
         loop {
-            let start = self.offset();
+            if self.vouched.ends_turn(self.offset()) {
+                self.sum_up();
+                self.vouched.end_turn(self.offset())?;
+            }
+            let start = self.vouched.turn_start().unwrap_or(self.offset());
             let parsed = match self.buffer.get(self.at) {
                 None => Err(Stop::Short),
                 Some(b'#') => match self.parse_note()? {
@@ -163,6 +164,7 @@ impl<R: Read> CommandReader<R> {
                 },
                 Some(_) => self.parse_command(),
             };
+            let is_whole = self.at == self.buffer.len() && self.vouched.turn_start().is_none();
             match parsed {
                 Ok(end) => {
                     self.take_words(command);
@@ -175,7 +177,7 @@ impl<R: Read> CommandReader<R> {
                 }
                 Err(Stop::Beyond) => return Err(ReadError::Truncated { start }),
                 Err(Stop::Short) if !self.at_end => self.fill().map_err(ReadError::Io)?,
-                Err(Stop::Short) if self.at == self.buffer.len() => return Ok(Item::End),
+                Err(Stop::Short) if is_whole => return Ok(Item::End),
                 Err(Stop::Short) => return Err(ReadError::Truncated { start }),
             }
         }
@@ -195,9 +197,7 @@ impl<R: Read> CommandReader<R> {
     }
 
     fn sum_up(&mut self) {
-        if self.checks {
-            self.crc.add(&self.buffer[self.summed..self.at]);
-        }
+        self.vouched.add(&self.buffer[self.summed..self.at]);
         self.summed = self.at;
     }
 
@@ -213,21 +213,23 @@ impl<R: Read> CommandReader<R> {
         };
         let text = line[..end].trim_ascii_end();
         let seconds = text.strip_prefix(b"#TS:").and_then(decimal);
-        if let Some((sum, durable)) = text.strip_prefix(b"#CRC:").and_then(parse_checksum)
-            && self.checks
-        {
-            self.sum_up();
-            let at = self.offset();
-            if self.crc.value() != sum {
-                return Err(ReadError::Checksum { good: self.good, at });
-            }
-            // The line itself is right too, and may be the last of what was durable.
-            self.good = at + end as u64 + 1;
-            self.has_checksums = true;
-            self.durable = self.durable.max(durable);
-        }
+        // As strict as the rest: a mark ends as it was written.
+        let text = line[..end].strip_suffix(b"\r").unwrap_or_default();
+        let key = Key::parse(text).filter(|_| self.offset() == 0);
+        let is_mark = Mark::is_one(&line[..end]);
+        let next = self.at + end + 1;
         self.note = self.offset();
-        self.at += end + 1;
+        if is_mark || key.is_some() {
+            let text = text.len();
+            self.sum_up();
+            let (line, end) = (&self.buffer[self.at..self.at + text], self.origin + next as u64);
+            match key {
+                Some(key) => self.vouched.begin(key, end),
+                None => self.vouched.meet(line, self.origin + self.at as u64, end)?,
+            }
+            self.summed = next;
+        }
+        self.at = next;
         Ok(Ok(seconds))
     }
 
@@ -301,93 +303,15 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
 }
 
-/// The sum and the durable length that a checksum line holds behind its name.
-fn parse_checksum(text: &[u8]) -> Option<(u64, u64)> {
-    let (sum, durable) = text.split_at_checked(16)?;
-    let sum = u64::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
-    match durable.strip_prefix(b":") {
-        Some(digits) => Some((sum, decimal(digits)?)),
-        None => durable.is_empty().then_some((sum, 0)),
-    }
-}
-
-/// What follows a damaged place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Aftermath {
-    /// Whole commands in a row behind it.
-    pub commands: u64,
-    /// How much of the file was durable, by the account of lines behind it.
-    pub durable: u64,
-    /// The damaged place lies in bytes that are zero up to the end of a page: what a loss of
-    /// power leaves of a page that was never written.
-    pub is_hole: bool,
-}
-
-/// What is searched behind a damaged place; more would only make a big number bigger.
-const SEARCHED_BYTES_MAX: u64 = 64 << 20;
-const PAGE_BYTES: u64 = 4096;
-
-/// Looks at what follows the command at `start`, which breaks off at `at`. `source` stands at
-/// `start`.
-pub fn look_behind(source: impl Read, start: u64, at: u64) -> io::Result<Aftermath> {
-    let mut tail = Vec::new();
-    source.take(SEARCHED_BYTES_MAX).read_to_end(&mut tail)?;
-    let broken = usize::try_from(at - start).unwrap_or(usize::MAX).min(tail.len());
-    let page_end = (at / PAGE_BYTES + 1) * PAGE_BYTES - start;
-    let page_end = usize::try_from(page_end).unwrap_or(usize::MAX).min(tail.len());
-    let hole = &tail[broken..page_end];
-    let mut aftermath = Aftermath {
-        is_hole: !hole.is_empty() && hole.iter().all(|byte| *byte == 0),
-        ..Aftermath::default()
-    };
-    let mut place = 1;
-    while let Some(found) = tail.get(place..).and_then(|rest| memchr::memchr2(b'*', b'#', rest)) {
-        place += found;
-        let rest = &tail[place..];
-        let note = rest.strip_prefix(b"#CRC:").and_then(|line| {
-            let end = memchr::memchr(b'\r', &line[..line.len().min(64)])?;
-            parse_checksum(&line[..end])
-        });
-        if let Some((_, durable)) = note {
-            aftermath.durable = aftermath.durable.max(durable);
-        }
-        match crate::resp::command::read(rest) {
-            Some((_, len)) => {
-                aftermath.commands += 1;
-                place += len;
-            }
-            None => place += 1,
-        }
-    }
-    Ok(aftermath)
-}
-
-/// The first page between two offsets of a file, and not before `durable`, that is all zeros.
-/// `source` stands at `start`.
-pub fn first_hole(
-    source: impl Read,
-    start: u64,
-    end: u64,
-    durable: u64,
-) -> io::Result<Option<u64>> {
-    let mut bytes = Vec::new();
-    source.take((end - start).min(SEARCHED_BYTES_MAX)).read_to_end(&mut bytes)?;
-    let first = start.next_multiple_of(PAGE_BYTES);
-    let skipped = usize::try_from(first - start).unwrap_or(usize::MAX);
-    let pages = bytes.get(skipped..).unwrap_or_default().chunks_exact(PAGE_BYTES as usize);
-    let mut pages = (first..).step_by(PAGE_BYTES as usize).zip(pages);
-    let found = pages.find(|(at, page)| *at >= durable && page.iter().all(|byte| *byte == 0));
-    Ok(found.map(|(at, _)| at))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::mark::{Ahead, KeySource};
     use super::*;
+    use crate::persist::crc64;
     use crate::resp::command;
 
     fn read_all(bytes: &[u8], checks: bool) -> (Vec<String>, Option<ReadError>, u64) {
-        let crc = checks.then(Sum::default);
-        let mut reader = CommandReader::new(bytes, bytes.len() as u64, 0, crc);
+        let mut reader = CommandReader::new(bytes, bytes.len() as u64, 0, checks);
         let mut command = OwnedRequest::default();
         let mut found = Vec::new();
         loop {
@@ -405,15 +329,21 @@ mod tests {
         }
     }
 
+    /// A file of ours: a key, some commands with a mark behind them, one that is announced.
     fn sample() -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let key = KeySource::new([1; 16]).draw(2);
+        let mut bytes = key.line();
+        let start = bytes.len();
         command::put(&mut bytes, [&b"SELECT"[..], b"0"].into_iter());
         bytes.extend(b"#TS:17\r\n");
         command::put(&mut bytes, [&b"SET"[..], b"k", b"v"].into_iter());
-        let mut crc = Sum::default();
-        crc.add(&bytes);
-        bytes.extend(format!("#CRC:{:016x}:9\r\n", crc.value()).into_bytes());
-        command::put(&mut bytes, [&b"DEL"[..], b"k"].into_iter());
+        let behind = Some(crc64::of(&bytes[start..]));
+        let mut turn = Vec::new();
+        command::put(&mut turn, [&b"DEL"[..], b"k"].into_iter());
+        let at = bytes.len() as u64;
+        let ahead = Some(Ahead::of(&turn, at, true));
+        bytes.extend(Mark { durable: 9, behind, ahead }.print(&key, at));
+        bytes.append(&mut turn);
         bytes
     }
 
@@ -432,22 +362,35 @@ mod tests {
             let (_, error, end) = read_all(&bytes[..cut], true);
             match error {
                 None => {}
-                Some(ReadError::Truncated { start }) => assert_eq!(start, end),
+                Some(ReadError::Truncated { start }) => assert!(start <= end),
                 Some(error) => panic!("{cut}: {error}"),
             }
         }
     }
 
     #[test]
-    fn every_flipped_bit_before_a_checksum_is_found() {
+    fn every_flipped_bit_is_found() {
         let bytes = sample();
-        let covered = bytes.windows(5).position(|at| at == b"#CRC:").expect("there is one");
-        for bit in 0..covered * 8 {
+        let mark = bytes.windows(6).position(|at| at == b"#MARK:").expect("there is one");
+        for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let (found, error, _) = read_all(&flipped, true);
-            // A command may be taken for a line between commands, but not before a checksum.
-            assert!(error.is_some(), "bit {bit}: {found:?}");
+            // A mark may become a line that says nothing, and the case of its digits matters not.
+            let is_note = (mark..mark + 6).contains(&(bit / 8));
+            let is_case = flipped.eq_ignore_ascii_case(&bytes) && found.len() == 4;
+            assert!(error.is_some() || is_note || is_case, "bit {bit}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_announced_turn_that_breaks_off_begins_with_its_mark() {
+        let bytes = sample();
+        let mark = bytes.windows(6).position(|at| at == b"#MARK:").expect("there is one");
+        for cut in mark + 1..bytes.len() {
+            let (_, error, _) = read_all(&bytes[..cut], true);
+            let Some(ReadError::Truncated { start }) = error else { panic!("{cut}: {error:?}") };
+            assert_eq!(start, mark as u64);
         }
     }
 
@@ -457,20 +400,5 @@ mod tests {
             let (found, error, _) = read_all(text.as_bytes(), false);
             assert!(found.is_empty() && error.is_some());
         }
-    }
-
-    #[test]
-    fn what_follows_a_wrong_length_is_counted() {
-        let mut bytes = b"*2\r\n$90000000\r\nGET\r\n$1\r\nk\r\n".to_vec();
-        for _ in 0..7 {
-            command::put(&mut bytes, [&b"SET"[..], b"k", b"v"].into_iter());
-        }
-        bytes.extend(b"#CRC:0000000000000000:77\r\n");
-        let found = look_behind(&bytes[..], 0, 4).expect("it is memory");
-        assert_eq!(found, Aftermath { commands: 7, durable: 77, is_hole: false });
-        let mut holed = bytes[..20].to_vec();
-        holed.resize(4096, 0);
-        let found = look_behind(&holed[..], 0, 20).expect("it is memory");
-        assert!(found.is_hole && found.commands == 0);
     }
 }

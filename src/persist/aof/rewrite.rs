@@ -5,10 +5,12 @@
 //! names it, and is deleted only when no manifest does. The steps are functions over a [`Disk`]
 //! and a manifest of their own; the log goes by the new manifest when it is told of the outcome.
 
-use super::manifest::{BaseForm, Manifest, Place};
+use super::manifest::{BaseForm, Manifest, Place, write_all};
+use super::mark::Key;
 use crate::persist::disk::{Disk, DiskFile};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,8 +28,8 @@ pub enum Kind {
 /// The increment that is to be appended to next.
 pub struct Opened {
     pub kind: Kind,
-    /// None if the log is off.
-    pub file: Option<Arc<dyn DiskFile>>,
+    /// The file, which begins with the key; none if the log is off.
+    pub file: Option<(Arc<dyn DiskFile>, Key)>,
     pub manifest: Manifest,
 }
 
@@ -43,6 +45,7 @@ pub fn open(
     place: &Place,
     mut manifest: Manifest,
     kind: Kind,
+    key: Key,
 ) -> io::Result<Opened> {
     disk.create_directory(&place.directory).inspect_err(|error| {
         tracing::warn!(
@@ -51,6 +54,11 @@ pub fn open(
             crate::config::os_reason(error)
         );
     })?;
+    if manifest.is_empty() {
+        disk.sync_directory(place.parent())?;
+        // ORDER: where there are files there has been a manifest, or they have lost it.
+        manifest.store(disk, place)?;
+    }
     let name = match kind {
         Kind::Following => manifest.add_increment(place).name.clone(),
         Kind::Fresh => {
@@ -61,7 +69,7 @@ pub fn open(
         }
         Kind::Detached => return Ok(Opened { kind, file: None, manifest }),
     };
-    let file = disk.create(&place.path(&name)).inspect_err(|error| {
+    let file = begin_increment(disk, &place.path(&name), &key).inspect_err(|error| {
         let reason = crate::config::os_reason(error);
         tracing::warn!("Can't open the append-only file {name}: {reason}");
     })?;
@@ -71,7 +79,15 @@ pub fn open(
         manifest.store(disk, place)?;
         tracing::info!("Creating AOF incr file {name} on background rewrite");
     }
-    Ok(Opened { kind, file: Some(file), manifest })
+    Ok(Opened { kind, file: Some((file, key)), manifest })
+}
+
+/// Makes a file that holds its key, durably: no loss of power takes it from marks behind it.
+pub fn begin_increment(disk: &dyn Disk, path: &Path, key: &Key) -> io::Result<Arc<dyn DiskFile>> {
+    let file = disk.create(path)?;
+    write_all(&*file, &key.line())?;
+    file.sync()?;
+    Ok(file)
 }
 
 /// Writes the content of a base; the callback is told of progress and may have it stop.
@@ -108,7 +124,7 @@ impl BaseJob {
         })
     }
 
-    fn run_with(mut self, temporary: &std::path::Path) -> io::Result<Rewritten> {
+    fn run_with(mut self, temporary: &Path) -> io::Result<Rewritten> {
         let file = self.disk.create(temporary)?;
         let mut out = SteppedWriter::new(file, self.syncs_in_steps);
         let is_cancelled = Arc::clone(&self.is_cancelled);
@@ -128,7 +144,7 @@ impl BaseJob {
     }
 
     /// Gives the new files their names and lists them in place of the old ones.
-    fn publish(&self, temporary: &std::path::Path, base_bytes: u64) -> io::Result<Rewritten> {
+    fn publish(&self, temporary: &Path, base_bytes: u64) -> io::Result<Rewritten> {
         let (disk, place) = (&*self.disk, &self.place);
         let mut manifest = self.manifest.clone();
         let mut increment = None;
@@ -200,7 +216,7 @@ impl Write for SteppedWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        super::manifest::write_all(&*self.file, &self.buffer)?;
+        write_all(&*self.file, &self.buffer)?;
         // As when a snapshot is saved: others need not wait for the end of a time slice.
         std::thread::yield_now();
         self.written += self.buffer.len() as u64;

@@ -1,7 +1,9 @@
 //! Before the first command: finding the log of an older server, and opening the last increment.
 
-use super::log::Options;
-use super::manifest::{LogFile, Manifest, Place, Role, remove_temporaries, write_all};
+use super::log::{FileEnd, Options};
+use super::manifest::{LogFile, Manifest, Place, Role, write_all};
+use super::mark::Key;
+use super::rewrite::begin_increment;
 use crate::config::os_reason;
 use crate::persist::disk::{Disk, DiskFile};
 use std::io;
@@ -11,21 +13,12 @@ use std::sync::Arc;
 /// The increment that the log goes on in.
 pub struct LastIncrement {
     pub file: Arc<dyn DiskFile>,
-    /// It holds nothing yet.
-    pub is_new: bool,
-}
-
-/// The directory that holds the log's directory.
-fn parent(place: &Place) -> &Path {
-    match place.directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+    pub end: FileEnd,
 }
 
 /// Takes over the single file of an older server, if there is one and no log yet.
 pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::Result<()> {
-    let old = parent(place).join(&place.prefix);
+    let old = place.parent().join(&place.prefix);
     let is_there = |path: &Path| disk.len(path).is_ok();
     let has_begun = manifest.increments.is_empty()
         && manifest.base.as_ref().is_some_and(|base| base.name == place.prefix)
@@ -40,7 +33,7 @@ pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::R
     manifest.base = Some(LogFile { name: place.prefix.clone(), seq: 1, role: Role::Base });
     // ORDER: listed first, since a file that is moved and not listed would be an empty log.
     manifest.store(disk, place)?;
-    disk.sync_directory(parent(place))?;
+    disk.sync_directory(place.parent())?;
     disk.rename(&old, &place.path(&place.prefix)).inspect_err(|error| {
         let (name, directory) = (&place.prefix, place.directory.display());
         let reason = os_reason(error);
@@ -49,7 +42,7 @@ pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::R
         );
     })?;
     disk.sync_directory(&place.directory)?;
-    disk.sync_directory(parent(place))?;
+    disk.sync_directory(place.parent())?;
     tracing::info!(
         "Successfully migrated an old-style AOF file ({}) into the AOF directory ({}).",
         place.prefix,
@@ -58,45 +51,77 @@ pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::R
     Ok(())
 }
 
-/// Opens the last increment to append to it, and makes what is missing of the log; the bytes are
-/// those of a base without keys.
+/// How far the log was read, and what is needed to go on.
+pub struct GoOn<'a> {
+    pub options: &'a Options,
+    /// The end of the last file, if there are files.
+    pub end: &'a FileEnd,
+    /// The bytes of a base without keys.
+    pub empty_base: &'a [u8],
+    /// The key of an increment that begins.
+    pub key: Key,
+}
+
+/// Opens the last increment to append to it, and makes what is missing of the log. What was loaded
+/// is durable when this returns. An increment that is not ours is not appended to: damage in it
+/// could not be told from damage behind it.
 pub fn open(
     disk: &dyn Disk,
     place: &Place,
     manifest: &mut Manifest,
-    options: &Options,
-    empty_base: &[u8],
+    go_on: GoOn<'_>,
 ) -> io::Result<LastIncrement> {
     disk.create_directory(&place.directory).inspect_err(|error| {
         let directory = place.directory.display();
         tracing::warn!("Can't open or create append-only dir {directory}: {}", os_reason(error));
     })?;
-    disk.sync_directory(parent(place))?;
-    remove_temporaries(disk, &place.directory);
+    disk.sync_directory(place.parent())?;
     let before = manifest.clone();
     if manifest.is_empty() {
-        let name = manifest.replace_base(place, options.base_form, 0).name.clone();
+        // ORDER: where there are files there has been a manifest, or they have lost it.
+        manifest.store(disk, place)?;
+        let name = manifest.replace_base(place, go_on.options.base_form, 0).name.clone();
         let file = disk.create(&place.path(&name))?;
-        write_all(&*file, empty_base)?;
+        write_all(&*file, go_on.empty_base)?;
         file.sync()?;
         tracing::info!("Creating AOF base file {name} on server start");
+    } else if let Some(base) = manifest.base.as_ref().filter(|base| base.name == place.prefix) {
+        disk.open(&place.path(&base.name))?.sync()?;
     }
-    let is_new = manifest.increments.is_empty();
-    if is_new {
-        manifest.add_increment(place);
+    let mut file = None;
+    if let Some(last) = manifest.increments.last() {
+        let name = &last.name;
+        let opened = disk.open(&place.path(name)).inspect_err(|error| {
+            tracing::warn!("Can't open the append-only file {name}: {}", os_reason(error));
+        })?;
+        opened.sync()?;
+        file = go_on.end.key.is_some().then_some(opened);
     }
-    let name = &manifest.increments.last().expect("there is one now").name;
-    let path = place.path(name);
-    let file = if is_new { disk.create(&path) } else { disk.open(&path) };
-    let file = file.inspect_err(|error| {
-        tracing::warn!("Can't open the append-only file {name}: {}", os_reason(error));
-    })?;
+    let (file, is_new) = match file {
+        Some(file) => (file, false),
+        None => (begin(disk, place, manifest, &go_on.key)?, true),
+    };
     if *manifest != before {
         // ORDER: names are durable before the manifest that names them.
         disk.sync_directory(&place.directory)?;
         manifest.store(disk, place)?;
     }
     let verb = if is_new { "Creating" } else { "Opening" };
+    let name = &manifest.increments.last().expect("there is one now").name;
     tracing::info!("{verb} AOF incr file {name} on server start");
-    Ok(LastIncrement { file, is_new })
+    let end = if is_new { FileEnd::of_new(go_on.key) } else { go_on.end.clone() };
+    Ok(LastIncrement { file, end })
+}
+
+/// Begins another increment.
+fn begin(
+    disk: &dyn Disk,
+    place: &Place,
+    manifest: &mut Manifest,
+    key: &Key,
+) -> io::Result<Arc<dyn DiskFile>> {
+    let name = manifest.add_increment(place).name.clone();
+    begin_increment(disk, &place.path(&name), key).inspect_err(|error| {
+        tracing::warn!("Can't open the append-only file {name}: {}", os_reason(error));
+    })
 }

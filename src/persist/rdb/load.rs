@@ -14,6 +14,8 @@ use std::io::Read;
 
 /// So many empty keys are named in the log.
 const EMPTY_KEYS_NAMED: u64 = 10;
+/// So many keys whose counts were mended are named.
+const MENDED_KEYS_NAMED: u64 = 100;
 
 /// Slots of a cluster.
 const SLOTS: u64 = 16_384;
@@ -90,6 +92,8 @@ pub struct Counts {
     pub expired: u64,
     /// Collections without elements, which are left out.
     pub empty: u64,
+    /// Keys with counts that were not those of their elements.
+    pub mended: u64,
 }
 
 /// What a loader is at, for the report of an error.
@@ -133,8 +137,10 @@ impl<'r> Loader<'r> {
     /// A loader of what the reader yields. Nothing is read yet.
     pub fn new(reader: impl Read + Send + 'r, options: LoadOptions) -> Loader<'r> {
         let input = Input::new(reader, options.total_bytes, options.has_checksum);
+        let mut decoder = Decoder::new(input, options.limits);
+        decoder.mends = true;
         Loader {
-            decoder: Decoder::new(input, options.limits),
+            decoder,
             options,
             version: 0,
             key: Vec::new(),
@@ -314,6 +320,9 @@ impl<'r> Loader<'r> {
         let expiry_ms = prefix.expiry_ms.map(|at_ms| at_ms.max(0).cast_unsigned());
         let entry = self.decoder.value(number, &self.key, expiry_ms)?;
         self.form = None;
+        if let Some(what) = self.decoder.mended.take() {
+            self.tell_of_mended_key(what);
+        }
         self.counts.expiring += u64::from(expiry_ms.is_some());
         let Some(entry) = entry else {
             self.tell_of_empty_key();
@@ -339,6 +348,14 @@ impl<'r> Loader<'r> {
         self.counts.empty += 1;
         if self.counts.empty <= EMPTY_KEYS_NAMED {
             tracing::info!("rdbLoadObject skipping empty key: {}", self.key.escape_ascii());
+        }
+    }
+
+    fn tell_of_mended_key(&mut self, what: &str) {
+        self.counts.mended += 1;
+        if self.counts.mended <= MENDED_KEYS_NAMED {
+            let key = self.key.escape_ascii();
+            tracing::warn!("The {what} of the stream '{key}' is not that of its entries: mended");
         }
     }
 

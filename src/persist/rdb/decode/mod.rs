@@ -74,6 +74,11 @@ pub enum Dialect {
 pub struct Decoder<'r> {
     pub input: Input<'r>,
     pub dialect: Dialect,
+    /// Counts that a value keeps of itself are taken from its elements if they differ: in files,
+    /// which other versions have written and load. A payload has to be right.
+    pub mends: bool,
+    /// What was mended of the last value.
+    pub mended: Option<&'static str>,
     limits: Limits,
     /// Where short strings are put that do not lie in the input as they are.
     scratch: Vec<u8>,
@@ -97,6 +102,8 @@ impl<'r> Decoder<'r> {
         Decoder {
             input,
             dialect: Dialect::Redis,
+            mends: false,
+            mended: None,
             limits,
             scratch: Vec::new(),
             first: Vec::new(),
@@ -184,6 +191,17 @@ impl Label<'_> {
 
     fn object(self, kind: Kind, encoding: Encoding, object: Object) -> Entry {
         Entry::new(self.key, NewValue::Object(kind, object), encoding, self.expiry_ms)
+    }
+}
+
+impl Decoder<'_> {
+    /// A count of a value is not that of its elements, which are sound.
+    fn mend(&mut self, what: &'static str, fault: &'static str) -> Result<(), RdbError> {
+        if !self.mends {
+            return Err(RdbError::Corrupt(fault));
+        }
+        self.mended = Some(what);
+        Ok(())
     }
 }
 

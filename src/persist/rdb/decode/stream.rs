@@ -2,7 +2,9 @@
 //!
 //! An ID is pending with exactly one consumer. The file lists the group's pending IDs first and
 //! then those of each consumer, so both lists are checked against each other before the group is
-//! made: an ID that two consumers have, or one has twice, or none has, is refused.
+//! made: an ID that two consumers have, or one has twice, is refused. One that none has is refused
+//! in a payload and left out of a file. The length and the last ID are taken from the entries of a
+//! file if they differ: Redis loads such files, and old versions have written them.
 
 use super::{Decoder, Label};
 use crate::keyspace::Entry;
@@ -64,11 +66,14 @@ impl Decoder<'_> {
             log.entries_added = self.input.length()?;
         }
         if len != log.len() as u64 {
-            return Err(RdbError::Corrupt("Stream length inconsistent with rax entries"));
+            self.mend("length", "Stream length inconsistent with rax entries")?;
         }
-        if log.last_live_id().is_some_and(|last| last > log.last_id) {
-            return Err(RdbError::Corrupt("Stream with an entry beyond its last ID"));
+        if let Some(last) = log.last_live_id().filter(|last| *last > log.last_id) {
+            self.mend("last ID", "Stream with an entry beyond its last ID")?;
+            log.last_id = last;
         }
+        // More may have been added than is there, not less.
+        log.entries_added = log.entries_added.max(log.len() as u64);
         Ok(log)
     }
 
@@ -87,7 +92,8 @@ impl Decoder<'_> {
         }
         for entry in pending {
             let Some(consumer) = entry.owner else {
-                return Err(RdbError::Corrupt("Stream CG PEL entry without consumer"));
+                self.mend("pending entries", "Stream CG PEL entry without consumer")?;
+                continue;
             };
             let Unowned { id, delivered_ms, deliveries, .. } = entry;
             group.assign(id, Pending { consumer, delivered_ms, deliveries });
