@@ -16,6 +16,13 @@ pub struct Now {
 /// A monotonic reading in nanoseconds, for measurements only.
 pub type Ticks = fn() -> u64;
 
+/// A reading of the clock, from which something is measured.
+#[derive(Clone, Copy)]
+pub struct Lap {
+    ticks: u64,
+    charged_ns: u64,
+}
+
 pub struct Clock {
     now: Now,
     started: Now,
@@ -23,7 +30,7 @@ pub struct Clock {
     last_ticks: u64,
     /// Ticks at the moment of `now`: commands within a turn derive their time from it.
     base_ticks: u64,
-    /// Time that the running command is going to take after its end.
+    /// Time that commands were going to take after their end, all in all.
     charged_ns: u64,
 }
 
@@ -74,12 +81,23 @@ impl Clock {
         self.now.mono_us.saturating_sub(self.started.mono_us) / 1_000_000
     }
 
-    /// Nanoseconds since the last lap or tick: one reading ends a command and starts the next.
-    pub fn lap_ns(&mut self) -> u64 {
-        let ticks = (self.ticks)();
-        let lap = ticks.saturating_sub(self.last_ticks);
-        self.last_ticks = ticks;
-        lap.saturating_add(std::mem::take(&mut self.charged_ns))
+    /// The last reading: one reading ends a command and starts the next.
+    #[inline]
+    pub fn lap(&self) -> Lap {
+        Lap { ticks: self.last_ticks, charged_ns: self.charged_ns }
+    }
+
+    /// Nanoseconds since a reading, whatever has been measured in between; a new reading.
+    #[inline]
+    pub fn since_ns(&mut self, lap: Lap) -> u64 {
+        self.last_ticks = (self.ticks)();
+        let elapsed_ns = self.last_ticks.saturating_sub(lap.ticks);
+        elapsed_ns.saturating_add(self.charged_ns - lap.charged_ns)
+    }
+
+    /// A new reading, when what came before is nobody's.
+    pub fn restart(&mut self) {
+        self.last_ticks = (self.ticks)();
     }
 
     /// Nanoseconds from the last tick to the last lap.
@@ -90,7 +108,7 @@ impl Clock {
 
     /// Counts, with the running command, a time that the driver is going to spend for it.
     pub fn charge_ns(&mut self, ns: u64) {
-        self.charged_ns = ns;
+        self.charged_ns = self.charged_ns.saturating_add(ns);
     }
 
     /// The wall clock at the last lap, in microseconds.

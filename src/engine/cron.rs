@@ -36,14 +36,15 @@ impl Engine {
         if !self.server.may(Deed::Expire) {
             return false;
         }
-        self.server.clock.lap_ns();
+        self.server.clock.restart();
+        let began = self.server.clock.lap();
         let more = self.keyspace.expire_due(EXPIRE_BATCH)
             | self.keyspace.expire_due_fields(EXPIRE_FIELDS_BATCH);
         dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
         if self.keyspace.changes.has_offers() {
             self.serve_waits();
         }
-        let elapsed_ns = self.server.clock.lap_ns();
+        let elapsed_ns = self.server.clock.since_ns(began);
         self.server.stats.expire_cycle_us += elapsed_ns / 1000;
         self.server.observe_latency("expire-cycle", elapsed_ns);
         more

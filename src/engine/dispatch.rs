@@ -420,6 +420,7 @@ pub(super) fn call(
     if !cx.caller.is_within_transaction() {
         cx.session_mut().last_command = Some(id);
     }
+    let began = cx.server.clock.lap();
     super::RUNNING.set(command.name);
     let result = (command.run)(cx, &mut args);
     super::RUNNING.set("none");
@@ -429,7 +430,7 @@ pub(super) fn call(
         cx.reply.buffer().truncate(start);
         write_error(cx, &error);
     }
-    let elapsed_ns = cx.server.clock.lap_ns();
+    let elapsed_ns = cx.server.clock.since_ns(began);
     // A command that waits counts once, when it ends.
     if cx.session().suspension != Some(Suspension::Blocked) {
         if let Some(sample) = cx.server.hot_keys.sample(elapsed_ns) {

@@ -214,7 +214,7 @@ fn make_room(
     let mono_us = server.clock.now().mono_us;
     server.eviction.note(room, mono_us);
     // What was spent here is not the command's time.
-    server.clock.lap_ns();
+    server.clock.restart();
     room
 }
 

@@ -143,7 +143,7 @@ impl Window {
     }
 
     fn execute(&mut self, net: &Rc<Net>, engine: &mut Engine) {
-        engine.server.clock.lap_ns();
+        engine.server.clock.restart();
         let mut members = self.members.drain(..);
         for (connection, count) in members.by_ref() {
             run_batch(net, engine, &connection, count);

@@ -212,3 +212,16 @@ fn a_big_database_is_flushed_by_another_thread() {
     assert_eq!(bench.ask("EXEC"), "*3|+OK|+OK|:1|");
     assert_eq!(bench.ask("DBSIZE"), ":1|");
 }
+
+#[test]
+fn a_transaction_takes_as_long_as_its_commands_together() {
+    let mut bench = Bench::new(|_| {});
+    for line in ["MULTI", "SET a 1", "DEBUG SLEEP 1", "SET b 1", "EXEC"] {
+        bench.ask(line);
+    }
+    let exec = bench.info("commandstats", "cmdstat_exec:");
+    // One reading ends each of the three and one EXEC itself; sleeping is part of both.
+    assert!(exec[0].starts_with("cmdstat_exec:calls=1,usec=1000004,"), "{exec:?}");
+    let set = bench.info("commandstats", "cmdstat_set:");
+    assert!(set[0].starts_with("cmdstat_set:calls=2,usec=2,"), "{set:?}");
+}
