@@ -160,17 +160,14 @@ impl Propagation {
 
     #[cold]
     fn wrap(&mut self, start: u64) {
-        const SELECT: &[u8] = b"*2\r\n$6\r\nSELECT\r\n";
         // Recording may have been stopped meanwhile, by a command of the transaction.
         let Some(start) = start.checked_sub(self.stream_start) else { return };
         let start = usize::try_from(start).expect("it is in memory");
-        let Some(added) = self.stream.get(start..) else { return };
-        // MULTI stands in the database of the first command.
-        let at = match added.starts_with(SELECT) {
-            true => start + command::read(added).expect("what was recorded is whole").1,
-            false => start,
-        };
-        self.stream.splice(at..at, *b"*1\r\n$5\r\nMULTI\r\n");
+        if start > self.stream.len() {
+            return;
+        }
+        // As Redis 7.2 and later do, MULTI stands before the SELECT of its first command.
+        self.stream.splice(start..start, *b"*1\r\n$5\r\nMULTI\r\n");
         self.stream.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         self.commands += 2;
     }
@@ -262,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_together_is_a_transaction_in_the_database_of_its_first_command() {
+    fn what_belongs_together_is_a_transaction_with_all_its_selects() {
         let mut stream = Propagation::default();
         stream.set_active(true);
         let start = stream.position();
@@ -272,7 +269,7 @@ mod tests {
         finish(&mut stream, 1, true, "SET b 1");
         finish(&mut stream, 4, true, "SET c 1");
         stream.wrap_transaction(start);
-        let expected = ["2 SET a 1", "1 MULTI", "1 SET b 1", "4 SET c 1", "4 EXEC"];
+        let expected = ["2 SET a 1", "2 MULTI", "1 SET b 1", "4 SET c 1", "4 EXEC"];
         assert_eq!(lines(&mut stream), expected);
     }
 }
