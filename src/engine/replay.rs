@@ -11,7 +11,7 @@
 //! start.
 
 use super::{Caller, ClientId, Cx, Engine, Peer, Session, dispatch};
-use crate::command::{CommandError, Lookup};
+use crate::command::{CommandError, Lookup, Traits};
 use crate::config::os_reason;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::persist::aof::FileEnd as LogEnd;
@@ -409,12 +409,9 @@ impl Engine {
                 return false;
             }
         };
-        // The commands that note when a consumer did something, and make no key.
-        let notes_time = match table.row(id).full_name {
-            "xclaim" | "xgroup|createconsumer" => now_ms,
-            _ => 0,
-        };
-        self.keyspace.now_ms = notes_time;
+        // Those that note when a consumer did something make no key.
+        let notes_time = table.row(id).command.traits.has(Traits::NOTES_TIME);
+        self.keyspace.now_ms = if notes_time { now_ms } else { 0 };
         let mut unread = ReplyBuf::new();
         let mut cx = Cx::new(self, client, Caller::Log, &mut unread);
         dispatch::replay(&mut cx, id, request);
