@@ -9,7 +9,8 @@ use super::standstill::Deed;
 use super::{Caller, ClientId, Clients, Cx, Effect, Engine, Server};
 use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
-use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup, Traits};
+use crate::command::{self, Args, Command, CommandError, CommandId, Flags, Hashed, Lookup, Traits};
+use crate::keyspace::entry::KEY_MAX;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::observe::slow_log::{self, SlowEntry};
 use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request, looks_like_http};
@@ -161,6 +162,10 @@ fn resolve(
     if !row.command.arity.accepts(request.len()) {
         return Err((Some(id), CommandError::WrongArity(row.full_name)));
     }
+    // The door to the keyspace for names: what no entry can hold gets no further.
+    if !command::are_at_most(row.command, request, KEY_MAX) {
+        return Err((Some(id), CommandError::Fixed("ERR key is longer than 4 GB")));
+    }
     Ok((id, row.command))
 }
 
@@ -256,6 +261,7 @@ fn admit(
     log_takes_writes(cx, flags)?;
     command_fits_subscriber(cx, id, command)?;
     dataset_is_there(cx, flags)?;
+    monitors_only_watch(cx, flags)?;
     if is_paused_for(cx, flags) {
         let client = cx.client;
         cx.server.pause.postpone(client);
@@ -337,6 +343,16 @@ fn writes_are_saved(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
 fn dataset_is_there(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
     let is_refused = cx.server.loading.is_some() && !flags.has(Flags::LOADING);
     if is_refused { Err(CommandError::Loading) } else { Ok(()) }
+}
+
+/// What a client is shown in the order in which it happened leaves no room for replies that tell of
+/// keys.
+fn monitors_only_watch(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    const TOUCHES: Flags = Flags::READONLY.or(Flags::WRITE).or(Flags::MAY_REPLICATE);
+    if cx.session().is_monitor && flags.intersects(TOUCHES) {
+        return Err(CommandError::Fixed("ERR Replica can't interact with the keyspace"));
+    }
+    Ok(())
 }
 
 /// A RESP2 client that listens could not tell replies from messages.

@@ -3,7 +3,7 @@
 //! XDELEX and XACKDEL say what happens to groups in which an entry is pending: it may stay so, be
 //! forgotten, or keep the entry from being deleted.
 
-use super::{changed_quietly, edit_stream, event, id, ids};
+use super::{INVALID_ID, changed_quietly, edit_stream, event, id, ids};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
@@ -115,25 +115,27 @@ pub(super) static XACKDEL: Command = Command {
     ..Command::BASE
 };
 
-/// Reads the IDs and what becomes of references to them, in any order.
-fn references_and_ids(args: &mut Args<'_>) -> Result<(References, Vec<StreamId>), CommandError> {
+/// Reads the words that are to be IDs and what becomes of references to them, in any order; the
+/// last list of IDs counts. They are IDs only where there is something to be looked for.
+fn references_and_words<'a>(
+    args: &mut Args<'a>,
+) -> Result<(References, Vec<&'a [u8]>), CommandError> {
     let (mut chosen, mut listed) = (None, None);
     while !args.is_empty() {
         if let Some(references) = references(args) {
             if chosen.replace(references).is_some() {
                 return Err(CommandError::Syntax);
             }
-        } else if listed.is_none() && args.option_with_value("ids") {
-            listed = Some(counted_ids(args)?);
+        } else if args.option_with_value("ids") {
+            listed = Some(counted_words(args)?);
         } else {
             return Err(CommandError::Syntax);
         }
     }
-    let listed = listed.ok_or(CommandError::Syntax)?;
-    Ok((chosen.unwrap_or(References::Keep), listed))
+    Ok((chosen.unwrap_or(References::Keep), listed.ok_or(CommandError::Syntax)?))
 }
 
-fn counted_ids(args: &mut Args<'_>) -> Result<Vec<StreamId>, CommandError> {
+fn counted_words<'a>(args: &mut Args<'a>) -> Result<Vec<&'a [u8]>, CommandError> {
     const NO_COUNT: CommandError =
         CommandError::Fixed("ERR Number of IDs must be a positive integer");
     const WRONG_COUNT: CommandError =
@@ -144,18 +146,21 @@ fn counted_ids(args: &mut Args<'_>) -> Result<Vec<StreamId>, CommandError> {
     if count > args.remaining() {
         return Err(WRONG_COUNT);
     }
-    (0..count).map(|_| id(args)).collect()
+    Ok((0..count).map(|_| args.bytes()).collect())
 }
 
 fn xdelex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let (references, ids) = references_and_ids(args)?;
-    delete_each(cx, &key, &ids, |stream, id| {
-        let may_go = references != References::Acknowledged
-            || (!stream.groups.is_empty() && stream.groups.are_done_with(id));
+    let is_there = super::is_stream(cx, &key)?;
+    let (references, words) = references_and_words(args)?;
+    if !is_there {
+        return all_missing(cx, words.len());
+    }
+    delete_each(cx, &key, &words, |stream, id| {
+        let may_go = references != References::Acknowledged || stream.groups.are_done_with(id);
         let fate = match (stream.log.get(id), may_go) {
-            (None, _) => Fate::Missing,
-            (Some(_), false) => Fate::Kept,
+            (_, false) => Fate::Kept,
+            (None, true) => Fate::Missing,
             (Some(_), true) => {
                 stream.log.delete(id);
                 Fate::Deleted
@@ -168,8 +173,13 @@ fn xdelex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 fn xackdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (key, group) = (args.key(), args.bytes());
-    let (references, ids) = references_and_ids(args)?;
-    delete_each(cx, &key, &ids, |stream, id| {
+    let entry = cx.keys.peek(&key).map(super::stream_of).transpose()?;
+    let is_there = entry.is_some_and(|stream| stream.groups.get(group).is_some());
+    let (references, words) = references_and_words(args)?;
+    if !is_there {
+        return all_missing(cx, words.len());
+    }
+    delete_each(cx, &key, &words, |stream, id| {
         let own = stream.groups.get_mut(group).and_then(|group| group.release(id));
         let is_acknowledged_here = own.is_some();
         let fate = if !is_acknowledged_here {
@@ -180,33 +190,39 @@ fn xackdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             stream.log.delete(id);
             Fate::Deleted
         };
-        let may_release = is_acknowledged_here || stream.log.get(id).is_none();
-        let released = references == References::Delete && may_release && stream.groups.release(id);
+        let takes_all = references == References::Delete && is_acknowledged_here;
+        let released = takes_all && stream.groups.release(id);
         (fate, is_acknowledged_here || released)
     })
 }
 
-/// Answers with what became of each entry, which `delete` says along with whether groups changed.
+fn all_missing(cx: &mut Cx<'_>, count: usize) -> CommandResult {
+    cx.reply.array(count);
+    (0..count).for_each(|_| cx.reply.integer(Fate::Missing as i64));
+    Ok(())
+}
+
+/// Answers with what became of each entry of a stream that is there, which `delete` says along with
+/// whether groups changed.
 fn delete_each(
     cx: &mut Cx<'_>,
     key: &Key<'_>,
-    ids: &[StreamId],
+    words: &[&[u8]],
     delete: impl Fn(&mut Stream, StreamId) -> (Fate, bool),
 ) -> CommandResult {
+    let ids = words.iter().map(|text| StreamId::parse(text, 0).ok_or(INVALID_ID));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
     cx.reply.array(ids.len());
     let done = edit_stream(cx, key, |stream, reply| {
         let (len, mut released) = (stream.log.len(), 0);
         for id in ids {
-            let (fate, has_released) = delete(stream, *id);
+            let (fate, has_released) = delete(stream, id);
             released += usize::from(has_released);
             reply.integer(fate as i64);
         }
         (len - stream.log.len(), released)
     })?;
-    let Some((deleted, released)) = done else {
-        ids.iter().for_each(|_| cx.reply.integer(Fate::Missing as i64));
-        return Ok(());
-    };
+    let (deleted, released) = done.expect("the stream was just seen");
     deleted_entries(cx, key, deleted);
     changed_quietly(cx, released);
     Ok(())
