@@ -332,10 +332,9 @@ impl Engine {
         let Replay { open, command, client, .. } = replay;
         let Some(open) = open else { return FileEnd::Ended };
         for _ in 0..STEP_COMMANDS {
-            let before = open.reader.offset();
             match open.reader.next(command) {
                 Ok(Item::Command) => {
-                    if !self.replay_command(open, *client, command, before, now_ms) {
+                    if !self.replay_command(open, *client, command, now_ms) {
                         return FileEnd::Failed;
                     }
                 }
@@ -367,7 +366,6 @@ impl Engine {
         open: &mut OpenFile,
         client: ClientId,
         command: &OwnedRequest,
-        offset: u64,
         now_ms: u64,
     ) -> bool {
         let request = command.as_request();
@@ -382,7 +380,7 @@ impl Engine {
             return queued.iter().all(|queued| self.replay_one(open, client, queued, now_ms));
         }
         if verb.eq_ignore_ascii_case(b"multi") {
-            open.transaction = Some((offset, Vec::new()));
+            open.transaction = Some((open.reader.command_start(), Vec::new()));
             return true;
         }
         open.run_to = open.reader.offset();

@@ -259,7 +259,8 @@ impl Part<'_> {
                 }
                 (Item::Time(_), _) => continue,
                 (Item::End, _) => {
-                    if transaction.is_some() {
+                    if let Some(start) = transaction {
+                        extent.good = start;
                         let text = "Reached EOF before reading EXEC for MULTI".to_owned();
                         extent.fault = told(at, text);
                     } else {
@@ -280,7 +281,7 @@ impl Part<'_> {
                     told(at, format!("Unexpected {word} in AOF {}", self.path.display()));
                 return Scan::Extent(extent);
             }
-            transaction = transaction.or(opens.then_some(at)).filter(|_| !closes);
+            transaction = transaction.or(opens.then(|| reader.command_start())).filter(|_| !closes);
         }
     }
 

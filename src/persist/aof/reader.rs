@@ -89,6 +89,8 @@ pub struct CommandReader<R> {
     /// The part of the buffer that was not told to `vouched` yet begins here.
     summed: usize,
     note: u64,
+    /// Where the last command begins, or the announced turn that it is in.
+    command_start: u64,
     /// The places of the words of the command that is being read.
     words: Vec<(usize, usize)>,
 }
@@ -117,6 +119,7 @@ impl<R: Read> CommandReader<R> {
             vouched: Vouched::new(offset, checks),
             summed: 0,
             note: 0,
+            command_start: offset,
             words: Vec::new(),
         }
     }
@@ -124,6 +127,12 @@ impl<R: Read> CommandReader<R> {
     /// Where the next item begins.
     pub fn offset(&self) -> u64 {
         self.origin + self.at as u64
+    }
+
+    /// Where the last command began, behind the lines before it, or the announced turn that it is
+    /// in.
+    pub fn command_start(&self) -> u64 {
+        self.command_start
     }
 
     /// Where the last line between commands began.
@@ -168,6 +177,7 @@ impl<R: Read> CommandReader<R> {
             match parsed {
                 Ok(end) => {
                     self.take_words(command);
+                    self.command_start = start;
                     self.at = end;
                     return Ok(Item::Command);
                 }
