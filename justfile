@@ -15,7 +15,7 @@ bench *args:
 
 # Transcripts and tools against a real Redis: all of them must be installed.
 conform:
-    RUFOUS_REQUIRE_INTEROP=1 cargo test --test suite -- interop real_redis examples
+    RUFOUS_REQUIRE_INTEROP=1 cargo test --test suite -- interop real_redis redis_8 examples
 
 # The tests of the files with unchecked code, under the address sanitizer.
 asan:

@@ -98,7 +98,7 @@ fn info(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     while !args.is_empty() {
         match table.by_full_name(args.bytes()) {
             Some(id) => put_info(&mut cx.reply, table, table.row(id)),
-            None => cx.reply.null_array(),
+            None => cx.reply.null(),
         }
     }
     Ok(())

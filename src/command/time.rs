@@ -63,6 +63,30 @@ impl TimeForm {
     }
 }
 
+/// The last millisecond until which a field of a hash may live, which is what snapshots and DUMP
+/// have room for: 46 bits.
+pub const FIELD_EXPIRY_MAX_MS: u64 = (1 << 46) - 1;
+
+impl TimeForm {
+    /// The same for a field of a hash: zero is a time that has passed, and none is beyond
+    /// [`FIELD_EXPIRY_MAX_MS`].
+    pub fn field_unix_ms(
+        self,
+        given: i64,
+        now_ms: u64,
+        command: &'static str,
+    ) -> Result<u64, CommandError> {
+        if given < 0 {
+            return Err(CommandError::Fixed("ERR invalid expire time, must be >= 0"));
+        }
+        let at_ms = self.unix_ms(given, now_ms, command)?.cast_unsigned();
+        if at_ms > FIELD_EXPIRY_MAX_MS {
+            return Err(CommandError::InvalidExpire(command));
+        }
+        Ok(at_ms)
+    }
+}
+
 /// An expiry as it was given, its number unread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiration<'a> {

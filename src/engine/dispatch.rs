@@ -253,6 +253,7 @@ fn admit(
     log_takes_writes(cx, flags)?;
     command_fits_subscriber(cx, id, command)?;
     dataset_is_there(cx, flags)?;
+    monitors_only_watch(cx, flags)?;
     if is_paused_for(cx, flags) {
         let client = cx.client;
         cx.server.pause.postpone(client);
@@ -332,6 +333,16 @@ fn writes_are_saved(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
 fn dataset_is_there(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
     let is_refused = cx.server.loading.is_some() && !flags.has(Flags::LOADING);
     if is_refused { Err(CommandError::Loading) } else { Ok(()) }
+}
+
+/// What a client is shown in the order in which it happened leaves no room for replies that tell of
+/// keys.
+fn monitors_only_watch(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    const TOUCHES: Flags = Flags::READONLY.or(Flags::WRITE).or(Flags::MAY_REPLICATE);
+    if cx.session().is_monitor && flags.intersects(TOUCHES) {
+        return Err(CommandError::Fixed("ERR Replica can't interact with the keyspace"));
+    }
+    Ok(())
 }
 
 /// A RESP2 client that listens could not tell replies from messages.

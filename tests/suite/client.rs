@@ -4,7 +4,7 @@
 //! stopping the run.
 
 use crate::answer::{self, Answer};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -62,6 +62,15 @@ impl Client {
     pub fn receive_raw(&mut self, enough: impl Fn(&[u8]) -> bool) -> (Vec<u8>, bool) {
         while !enough(&self.input) && self.read_more() {}
         (std::mem::take(&mut self.input), self.ended)
+    }
+
+    /// Whether anything is there to be read, without waiting for it.
+    pub fn has_input(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("it is a socket");
+        let waits =
+            matches!(self.stream.peek(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(false).expect("it is a socket");
+        !self.input.is_empty() || !waits
     }
 
     /// A second handle that only writes, for another thread.

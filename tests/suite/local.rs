@@ -88,6 +88,11 @@ impl Local {
         (std::mem::take(&mut connection.output), connection.is_closed)
     }
 
+    /// Whether bytes are there that were not taken.
+    pub fn has_output(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(|connection| !connection.output.is_empty())
+    }
+
     pub fn is_closed(&self, client: ClientId) -> bool {
         self.clients.get(&client).is_none_or(|connection| connection.is_closed)
     }

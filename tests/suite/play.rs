@@ -1,8 +1,10 @@
-//! Plays transcripts: against an engine in process, against the binary over TCP, and against a
-//! real Redis where one is installed, which checks the expectations themselves.
+//! Plays transcripts: against an engine in process, against the binary over TCP, and against real
+//! Redis where there is one, which checks the expectations themselves: the 7.0 that Debian has, and
+//! an 8.2 for all that came after it.
 //!
 //! `RT=text` plays only the files whose path contains the text. `UPDATE=1` fills in the replies
-//! of steps that have none: a real Redis's where the step holds there, ours otherwise.
+//! of steps that have none: a real Redis's where the step holds there, ours otherwise, which is
+//! then marked as such.
 
 use crate::answer::{self, Answer};
 use crate::client::Client;
@@ -11,9 +13,10 @@ use crate::server::{self, Server};
 use crate::shape;
 use crate::transcript::{Action, Scope, Step, Transcript, fits, print, print_raw};
 use rufous::command::Table;
-use rufous::engine::ClientId;
+use rufous::engine::{ClientId, Session};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -41,7 +44,10 @@ pub fn files() -> Vec<PathBuf> {
 pub enum Place {
     Engine,
     Tcp,
+    /// Redis 7.0.
     Redis,
+    /// Redis 8.2.
+    Redis8,
 }
 
 impl Place {
@@ -50,16 +56,22 @@ impl Place {
         match name {
             "engine" => self == Place::Engine,
             "tcp" => self == Place::Tcp,
-            "rufous" => self != Place::Redis,
-            "redis" | "redis-7.0" => self == Place::Redis,
+            "rufous" => !self.is_redis(),
+            "redis" => self.is_redis(),
+            "redis7" => self == Place::Redis,
+            "redis8" => self == Place::Redis8,
             _ => panic!("no place is called {name}"),
         }
+    }
+
+    fn is_redis(self) -> bool {
+        matches!(self, Place::Redis | Place::Redis8)
     }
 
     fn suits(self, protocol: u8, scope: &Scope) -> bool {
         scope.resp.is_none_or(|resp| resp == protocol)
             && scope.only.as_ref().is_none_or(|name| self.is(name))
-            && !scope.not_on.as_ref().is_some_and(|name| self.is(name))
+            && !scope.not_on.iter().any(|name| self.is(name))
     }
 
     fn start(self, config: &[(String, String)]) -> Box<dyn World> {
@@ -69,6 +81,10 @@ impl Place {
             }
             Place::Tcp => Box::new(Remote::start(server::RUFOUS, config)),
             Place::Redis => Box::new(Remote::start("redis-server", config)),
+            Place::Redis8 => {
+                let binary = redis8().expect("it was looked for before");
+                Box::new(Remote::start(&binary, config))
+            }
         }
     }
 }
@@ -80,8 +96,10 @@ trait World {
     fn send(&mut self, client: &str, bytes: &[u8]);
     fn receive(&mut self, client: &str) -> Received;
     fn receive_raw(&mut self, client: &str, enough: &dyn Fn(&[u8]) -> bool) -> (Vec<u8>, bool);
-    /// Returns when the client's last request waits for something.
+    /// Returns when the client's last request waits for something; false if it does not.
     fn wait_until_blocked(&mut self, client: &str) -> bool;
+    /// Whether anything has come for the client that it has not taken.
+    fn has_input(&mut self, client: &str) -> bool;
     fn forget(&mut self, client: &str);
     /// Moves the clock; false if it is not ours.
     fn advance(&mut self, by: Duration) -> bool;
@@ -125,8 +143,13 @@ impl World for InProcess {
         self.local.receive_raw(self.clients[client])
     }
 
-    fn wait_until_blocked(&mut self, _: &str) -> bool {
-        true
+    fn wait_until_blocked(&mut self, client: &str) -> bool {
+        let session = self.local.engine.clients.get(self.clients[client]);
+        session.is_some_and(Session::is_blocked)
+    }
+
+    fn has_input(&mut self, client: &str) -> bool {
+        self.local.has_output(self.clients[client])
     }
 
     fn forget(&mut self, client: &str) {
@@ -194,6 +217,10 @@ impl World for Remote {
         false
     }
 
+    fn has_input(&mut self, client: &str) -> bool {
+        self.client(client).has_input()
+    }
+
     fn forget(&mut self, client: &str) {
         self.clients.remove(client);
     }
@@ -216,6 +243,8 @@ struct Player<'a> {
     transcript: &'a Transcript,
     world: Box<dyn World>,
     client: String,
+    /// Who waits since the last request, and must do so until the next one.
+    waiting: Option<String>,
     table: &'a Table,
     records: bool,
     outcome: Outcome,
@@ -235,6 +264,7 @@ pub fn play(
         transcript,
         world: place.start(&transcript.config),
         client: "main".to_owned(),
+        waiting: None,
         table,
         records,
         outcome: Outcome::default(),
@@ -260,6 +290,7 @@ impl Player<'_> {
             if matches!(step.action, Action::Reset) {
                 self.world = self.place.start(&transcript.config);
                 self.client = "main".to_owned();
+                self.waiting = None;
                 skips_until_reset = false;
                 continue;
             }
@@ -300,12 +331,23 @@ impl Player<'_> {
         self.client = before;
     }
 
+    /// What is to wait for this step must not have been answered before it.
+    fn check_waiting(&mut self, step: &Step) {
+        if let Some(client) = self.waiting.take()
+            && self.world.has_input(&client)
+        {
+            self.differ(step, &format!("client {client} waits until here"), "it had an answer");
+        }
+    }
+
     fn call(&mut self, step: &Step, words: &[Vec<u8>]) {
+        self.check_waiting(step);
         self.connect();
         self.world.send(&self.client, &answer::encode(words));
         let got = match step.expected.first().map(String::as_str) {
             Some(BLOCKED) => {
                 let waits = self.world.wait_until_blocked(&self.client);
+                self.waiting = Some(self.client.clone());
                 if waits { BLOCKED.to_owned() } else { "an answer or no block".to_owned() }
             }
             // Whether there was an answer after all, the next reply tells.
@@ -327,7 +369,7 @@ impl Player<'_> {
                 if step.scope.is_unordered {
                     answer.sort();
                 }
-                if checks_shape && self.place != Place::Redis && !words.is_empty() {
+                if checks_shape && !self.place.is_redis() && !words.is_empty() {
                     let fault = shape::fault(self.table, words, &answer);
                     if let Some(fault) = fault {
                         self.differ(step, &fault, &answer.print());
@@ -421,7 +463,13 @@ fn check(place: Place, protocol: u8) {
     }
     let table = Table::new();
     let differences: String = selected()
-        .map(|transcript| play(&transcript, place, protocol, &table, false).differences)
+        .map(|transcript| {
+            // A reply that never comes ends one file, not all of them.
+            let play = || play(&transcript, place, protocol, &table, false).differences;
+            std::panic::catch_unwind(AssertUnwindSafe(play)).unwrap_or_else(|_| {
+                format!("{} ({place:?}, RESP{protocol}) broke off\n", transcript.path.display())
+            })
+        })
         .collect();
     assert!(differences.is_empty(), "\n{differences}");
 }
@@ -432,6 +480,34 @@ pub fn redis_is_there() -> bool {
         return false;
     }
     crate::interop::is_there("redis-server")
+}
+
+/// The binary of a Redis 8.2, of which no distribution that CI runs on has a package: what
+/// `RUFOUS_REDIS8` names, or what an earlier run of the tool that fetches one has left. Without one
+/// the check is left out, and says so.
+pub fn redis8() -> Option<String> {
+    let is_named = std::env::var("RUFOUS_REDIS8").ok();
+    let binary = is_named.clone().or_else(cached_redis8)?;
+    let is_there = server::is_installed(&binary);
+    assert!(is_there || is_named.is_none(), "RUFOUS_REDIS8 names {binary}, which does not run");
+    is_there.then_some(binary)
+}
+
+fn cached_redis8() -> Option<String> {
+    let cache = std::env::var("XDG_CACHE_HOME");
+    let cache = cache.or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cache")));
+    Some(format!("{}/rufous-peers/redis-server-8.2", cache.ok()?))
+}
+
+pub fn redis8_is_there() -> bool {
+    if std::env::var_os("RUFOUS_SKIP_INTEROP").is_some() {
+        return false;
+    }
+    let is_there = redis8().is_some();
+    if !is_there {
+        println!("no Redis 8.2 is there (RUFOUS_REDIS8): what only it can check is left out");
+    }
+    is_there
 }
 
 #[test]
@@ -469,6 +545,20 @@ fn transcripts_hold_on_a_real_redis_in_resp3() {
 }
 
 #[test]
+fn transcripts_hold_on_a_redis_8_in_resp2() {
+    if redis8_is_there() {
+        check(Place::Redis8, 2);
+    }
+}
+
+#[test]
+fn transcripts_hold_on_a_redis_8_in_resp3() {
+    if redis8_is_there() {
+        check(Place::Redis8, 3);
+    }
+}
+
+#[test]
 fn missing_replies_are_recorded_when_asked_for() {
     if !updates() {
         return;
@@ -476,32 +566,49 @@ fn missing_replies_are_recorded_when_asked_for() {
     let table = Table::new();
     for transcript in selected() {
         let mut recorded = [BTreeMap::new(), BTreeMap::new()];
-        for place in [Place::Engine, Place::Redis] {
-            if place == Place::Redis && !redis_is_there() {
-                continue;
-            }
-            for protocol in [2, 3] {
+        for place in [Place::Engine, Place::Redis8, Place::Redis] {
+            let is_there = match place {
+                Place::Redis => redis_is_there(),
+                Place::Redis8 => redis8_is_there(),
+                Place::Engine | Place::Tcp => true,
+            };
+            for protocol in [2, 3].into_iter().filter(|_| is_there) {
                 let outcome = play(&transcript, place, protocol, &table, true);
-                recorded[usize::from(protocol) - 2].extend(outcome.recorded);
+                let said = outcome.recorded.into_iter().map(|(line, reply)| (line, (reply, place)));
+                recorded[usize::from(protocol) - 2].extend(said);
             }
         }
         fill_in(&transcript, &recorded);
     }
 }
 
+/// What was said in reply to the request of a line, and by whom.
+type Recorded = BTreeMap<usize, (String, Place)>;
+
 /// Writes recorded replies into the file; where the protocols differ, both, each with its mark.
-fn fill_in(transcript: &Transcript, recorded: &[BTreeMap<usize, String>; 2]) {
+/// What no Redis said is marked as ours.
+fn fill_in(transcript: &Transcript, recorded: &[Recorded; 2]) {
     let text = std::fs::read_to_string(&transcript.path).expect("it was read before");
+    let is_marked = |line: usize| {
+        let step = transcript.steps.iter().find(|step| step.line == line);
+        step.is_some_and(|step| step.scope.only.is_some())
+    };
     let mut filled = String::new();
     for (index, line) in text.lines().enumerate() {
-        let of = |protocol: usize| recorded[protocol].get(&(index + 1));
+        let number = index + 1;
+        let of = |protocol: usize| recorded[protocol].get(&number);
+        if of(0).or(of(1)).is_some_and(|(_, place)| !place.is_redis()) && !is_marked(number) {
+            filled.push_str("@only rufous\n");
+        }
         match (of(0), of(1)) {
-            (Some(two), Some(three)) if two != three => {
+            (Some((two, _)), Some((three, _))) if two != three => {
                 let mark = filled.lines().last().filter(|l| l.starts_with('@'));
                 let mark = mark.map_or_else(String::new, |mark| format!("{mark}\n"));
                 write!(filled, "@resp 2\n{line}\n{two}\n{mark}@resp 3\n{line}\n{three}\n")
             }
-            (Some(reply), _) | (None, Some(reply)) => write!(filled, "{line}\n{reply}\n"),
+            (Some((reply, _)), _) | (None, Some((reply, _))) => {
+                write!(filled, "{line}\n{reply}\n")
+            }
             (None, None) => writeln!(filled, "{line}"),
         }
         .expect("it is memory");

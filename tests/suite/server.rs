@@ -4,7 +4,7 @@
 //! between; then the server ends at once and another port is tried. Nothing here sleeps: waiting
 //! is connecting until it works, and each attempt waits for the kernel, bounded in number.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, encode};
 use crate::client::Client;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -171,7 +171,12 @@ impl Server {
                 return false;
             }
             if let Ok(mut client) = Client::connect(self.port) {
-                return client.call(&["INFO", "server"]).is_some_and(|info| self.is_ours(&info));
+                let is_ours =
+                    client.call(&["INFO", "server"]).is_some_and(|info| self.is_ours(&info));
+                // Nobody is to find this client among those of the test.
+                client.send(&encode(&["QUIT"]));
+                client.receive_raw(|_| false);
+                return is_ours;
             }
             std::thread::yield_now();
         }

@@ -50,8 +50,8 @@ pub struct Scope {
     pub resp: Option<u8>,
     /// `@only place`
     pub only: Option<String>,
-    /// `@not-on place`
-    pub not_on: Option<String>,
+    /// `@not-on place`, any number of them.
+    pub not_on: Vec<String>,
     /// `@unordered`
     pub is_unordered: bool,
 }
@@ -61,7 +61,7 @@ impl Scope {
         Scope {
             resp: self.resp.or(outer.resp),
             only: self.only.clone().or_else(|| outer.only.clone()),
-            not_on: self.not_on.clone().or_else(|| outer.not_on.clone()),
+            not_on: [&*self.not_on, &*outer.not_on].concat(),
             is_unordered: self.is_unordered || outer.is_unordered,
         }
     }
@@ -133,7 +133,7 @@ impl Parser {
                 scope(&|s| s.resp = Some(version));
             }
             "only" => scope(&|s| s.only = Some(rest.to_owned())),
-            "not-on" => scope(&|s| s.not_on = Some(rest.to_owned())),
+            "not-on" => scope(&|s| s.not_on.push(rest.to_owned())),
             "unordered" => scope(&|s| s.is_unordered = true),
             "config" => {
                 let (name, value) = rest.split_once(' ').unwrap_or((rest, ""));

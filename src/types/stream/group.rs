@@ -165,7 +165,10 @@ impl Group {
 
     /// Takes note that an entry beyond the last delivered one is delivered.
     pub fn advance(&mut self, log: &Log, id: StreamId) {
-        if let Some(read) = self.entries_read.filter(|_| !log.has_gap_from(id)) {
+        // One that stands before all entries says nothing of how many were read up to the first.
+        let is_within = log.first_id().is_some_and(|first| first <= self.last_id);
+        let counts = is_within && !log.has_gap_from(self.last_id);
+        if let Some(read) = self.entries_read.filter(|_| counts) {
             self.entries_read = Some(read.saturating_add(1));
         } else if log.entries_added > 0 {
             self.entries_read = log.entries_up_to(id);
@@ -175,12 +178,14 @@ impl Group {
 
     /// How many entries are still to be delivered, if that can be known.
     pub fn lag(&self, log: &Log) -> Option<i64> {
-        if log.entries_added == 0 {
-            return Some(0);
+        let Some(first) = log.first_id() else { return Some(0) };
+        if self.last_id < first && log.max_deleted_id < first {
+            return Some(log.len() as i64);
         }
         let read = self.entries_read.filter(|_| !log.has_gap_from(self.last_id));
         let read = read.or_else(|| log.entries_up_to(self.last_id))?;
-        Some(log.entries_added.cast_signed().wrapping_sub(read))
+        // XSETID may say that fewer were added than a group has read.
+        Some(log.entries_added.cast_signed().wrapping_sub(read).max(0))
     }
 
     /// Whether an entry was delivered and acknowledged.

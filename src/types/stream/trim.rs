@@ -44,9 +44,13 @@ pub struct Trimmed {
     pub old: Option<Log>,
 }
 
+/// Which entries may go, if not all.
+type MayGo<'a> = Option<&'a dyn Fn(StreamId) -> bool>;
+
 impl Log {
-    /// How many of the first nodes go as a whole in a trimming, with how many entries.
-    fn doomed_nodes(&self, trim: &Trim) -> (usize, usize) {
+    /// How many of the first nodes go as a whole in a trimming, with how many entries. One with an
+    /// entry that may not go ends them.
+    fn doomed_nodes(&self, trim: &Trim, may_go: MayGo<'_>) -> (usize, usize) {
         let (mut nodes, mut entries) = (0, 0);
         for node in self.nodes() {
             let (live, left) = (node.live(), self.len() - entries);
@@ -54,7 +58,9 @@ impl Log {
                 Threshold::Length(max) => left as u64 > max && (left - live) as u64 >= max,
                 Threshold::Id(min) => node.last() < min,
             };
-            if !goes || trim.limit.is_some_and(|limit| (entries + live) as u64 > limit) {
+            let is_beyond = trim.limit.is_some_and(|limit| (entries + live) as u64 > limit);
+            let may_go = may_go.is_none_or(|may_go| node.entries().all(|entry| may_go(entry.id)));
+            if !goes || is_beyond || !may_go {
                 break;
             }
             nodes += 1;
@@ -65,7 +71,12 @@ impl Log {
 
     /// Deletes entries from the start on.
     pub fn trim(&mut self, trim: &Trim) -> Trimmed {
-        let (nodes, mut count) = self.doomed_nodes(trim);
+        self.trim_while(trim, None)
+    }
+
+    /// The same, up to the first node that holds an entry which may not go.
+    fn trim_while(&mut self, trim: &Trim, may_go: MayGo<'_>) -> Trimmed {
+        let (nodes, mut count) = self.doomed_nodes(trim, may_go);
         let old = (nodes > FREE_INLINE_NODES_MAX).then(|| self.clone());
         self.nodes.remove(0..nodes);
         if !trim.is_approximate {
@@ -109,17 +120,21 @@ impl Stream {
                 }
                 trimmed
             }
+            References::Acknowledged if trim.is_approximate => {
+                let Stream { log, groups } = self;
+                log.trim_while(trim, Some(&|id| groups.are_done_with(id)))
+            }
             References::Acknowledged => self.trim_acknowledged(trim),
         }
     }
 
-    /// Deletes what every group is done with: all of it before an ID or within nodes that would go,
-    /// or the oldest until the stream is short enough.
+    /// Deletes what every group is done with: the oldest of it until the stream is short enough, or
+    /// all of it before an ID. The gaps that this leaves need no record: who comes later counts
+    /// from the entries that are there, and all others are beyond them.
     fn trim_acknowledged(&mut self, trim: &Trim) -> Trimmed {
         let old = self.log.clone();
-        let within = if trim.is_approximate { old.doomed_nodes(trim).1 } else { old.len() };
         let mut count = 0;
-        for entry in old.all().take(within) {
+        for entry in old.all() {
             let goes = match trim.threshold {
                 Threshold::Length(max) => self.log.len() as u64 > max,
                 Threshold::Id(min) => entry.id < min,
@@ -127,16 +142,10 @@ impl Stream {
             if !goes {
                 break;
             }
-            if !self.groups.are_done_with(entry.id) {
-                continue;
-            }
-            if self.log.first_id() == Some(entry.id) {
+            if self.groups.are_done_with(entry.id) {
                 self.log.remove(entry.id);
-            } else {
-                // It leaves a gap, of which the counting of entries must know.
-                self.log.delete(entry.id);
+                count += 1;
             }
-            count += 1;
         }
         Trimmed { count, old: Some(old) }
     }

@@ -3,7 +3,7 @@
 //! What they did is replayed in simpler words: HDEL, HPEXPIREAT, HPERSIST, or an HSETEX without a
 //! condition and with an absolute time.
 
-use super::expire::{FIELDS, Told, read_names};
+use super::expire::{FIELDS, NOT_POSITIVE, Told, read_names};
 use super::read::write_or_null;
 use super::{edit_hash, edit_or_make, limits, read_hash};
 use crate::command::{
@@ -48,10 +48,16 @@ pub(super) static HGETDEL: Command = Command {
 
 fn hgetdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let names = read_names(args)?;
+    read_hash(&cx.keys, &key)?;
+    let names = read_names(args, NOT_POSITIVE)?;
+    take_fields(cx, &key, &names)
+}
+
+/// Answers with the values of fields, and removes them.
+fn take_fields(cx: &mut Cx<'_>, key: &Key<'_>, names: &[&[u8]]) -> CommandResult {
     let mut told = Told::default();
     // A field that is named twice is gone the second time.
-    let values = edit_hash(cx, &key, |hash| {
+    let values = edit_hash(cx, key, |hash| {
         let take = |name| {
             let value = hash.get(name).map(Element::to_vec);
             told.remove(hash, name);
@@ -63,7 +69,7 @@ fn hgetdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     for value in values.unwrap_or_else(|| vec![None; names.len()]) {
         write_or_null(&mut cx.reply, value.as_deref().map(Element::Str));
     }
-    told.tell(cx, &key, 0);
+    told.tell(cx, key, 0);
     Ok(())
 }
 
@@ -99,14 +105,20 @@ pub(super) static HGETEX: Command = Command {
 fn hgetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let now_ms = cx.keys.now_ms();
-    let lifetime = Options::read(args, now_ms, "hgetex")?.lifetime;
-    let names = read_names(args)?;
+    read_hash(&cx.keys, &key)?;
+    let lifetime = read_lifetime(args, now_ms, "persist", "hgetex")?;
+    let names = read_names(args, NOT_POSITIVE)?;
+    if let Some(Lifetime::At(at_ms)) = lifetime
+        && at_ms <= now_ms
+    {
+        return take_fields(cx, &key, &names);
+    }
     write_values(cx, &key, &names)?;
     let limits = limits(cx);
     let mut told = Told::default();
     match lifetime {
-        Lifetime::Unsaid => {}
-        Lifetime::At(at_ms) => {
+        None | Some(Lifetime::Unsaid) => {}
+        Some(Lifetime::At(at_ms)) => {
             edit_hash(cx, &key, |hash| {
                 for name in &names {
                     if hash.get(name).is_some() {
@@ -115,7 +127,7 @@ fn hgetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
                 }
             })?;
         }
-        Lifetime::Word => {
+        Some(Lifetime::Word) => {
             edit_hash(cx, &key, |hash| {
                 for name in &names {
                     if hash.expiry_of(name).flatten().is_some() {
@@ -125,7 +137,7 @@ fn hgetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             })?;
         }
     }
-    let at_ms = if let Lifetime::At(at_ms) = lifetime { at_ms } else { 0 };
+    let at_ms = if let Some(Lifetime::At(at_ms)) = lifetime { at_ms } else { 0 };
     told.tell(cx, &key, at_ms);
     Ok(())
 }
@@ -139,7 +151,7 @@ enum Lifetime {
     Word,
 }
 
-/// The options before FIELDS.
+/// The options of HSETEX, which stand before FIELDS.
 struct Options {
     lifetime: Lifetime,
     /// FNX: no field may be there. FXX: all must be.
@@ -147,38 +159,25 @@ struct Options {
 }
 
 impl Options {
-    fn read(args: &mut Args<'_>, now_ms: u64, name: &'static str) -> Result<Options, CommandError> {
-        let sets = name == "hsetex";
+    fn read(args: &mut Args<'_>, now_ms: u64) -> Result<Options, CommandError> {
         let mut options = Options { lifetime: Lifetime::Unsaid, all_there: None };
         while let Some(word) = args.peek().filter(|word| !word.eq_ignore_ascii_case(b"fields")) {
-            let condition = if !sets {
-                None
-            } else if args.option("fnx") {
-                Some(false)
-            } else if args.option("fxx") {
-                Some(true)
-            } else {
-                None
-            };
-            if condition.is_some() {
-                if options.all_there.is_some() {
+            if let Some(all_there) = read_condition(args) {
+                if options.all_there.replace(all_there).is_some() {
                     return Err(CommandError::Fixed(
                         "ERR Only one of FXX or FNX arguments can be specified",
                     ));
                 }
-                options.all_there = condition;
                 continue;
             }
-            let lifetime = read_lifetime(args, now_ms, name)?.ok_or_else(|| {
+            let lifetime = read_lifetime(args, now_ms, "keepttl", "hsetex")?.ok_or_else(|| {
                 let text = [b"ERR unknown argument: ", word].concat();
                 CommandError::Bytes(text.into_boxed_slice())
             })?;
             if options.lifetime != Lifetime::Unsaid {
-                return Err(CommandError::Fixed(if sets {
-                    "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified"
-                } else {
-                    "ERR Only one of EX, PX, EXAT, PXAT or PERSIST arguments can be specified"
-                }));
+                return Err(CommandError::Fixed(
+                    "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
+                ));
             }
             options.lifetime = lifetime;
         }
@@ -186,19 +185,27 @@ impl Options {
     }
 }
 
+fn read_condition(args: &mut Args<'_>) -> Option<bool> {
+    if args.option("fnx") {
+        return Some(false);
+    }
+    args.option("fxx").then_some(true)
+}
+
 /// The next option, if it is one about time.
 fn read_lifetime(
     args: &mut Args<'_>,
     now_ms: u64,
-    name: &'static str,
+    word: &'static str,
+    command: &'static str,
 ) -> Result<Option<Lifetime>, CommandError> {
-    if args.option(if name == "hsetex" { "keepttl" } else { "persist" }) {
+    if args.option(word) {
         return Ok(Some(Lifetime::Word));
     }
     let Some(form) = TimeForm::option(args) else { return Ok(None) };
     let time = args.integer();
     args.check()?;
-    Ok(Some(Lifetime::At(form.later_unix_ms(time, now_ms, name)?)))
+    Ok(Some(Lifetime::At(form.field_unix_ms(time, now_ms, command)?)))
 }
 
 pub(super) static HSETEX: Command = Command {
@@ -235,7 +242,7 @@ pub(super) static HSETEX: Command = Command {
 fn hsetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let now_ms = cx.keys.now_ms();
-    let options = Options::read(args, now_ms, "hsetex")?;
+    let options = Options::read(args, now_ms)?;
     let pairs = read_pairs(args)?;
     if let Some(all_there) = options.all_there {
         let hash = read_hash(&cx.keys, &key)?;
@@ -267,16 +274,14 @@ fn read_pairs<'a>(args: &mut Args<'a>) -> Result<Vec<Pair<'a>>, CommandError> {
             "ERR Mandatory argument FIELDS is missing or not at the right position",
         ));
     }
-    let error = CommandError::Fixed("ERR invalid number of fields");
-    let count = args.integer_or(error.clone());
+    const NO_NUMBER: CommandError = CommandError::Fixed("ERR invalid number of fields");
+    let count = args.integer_or(NO_NUMBER);
     args.check()?;
-    if count < 1 {
-        return Err(error);
+    if !(1..=i64::from(i32::MAX)).contains(&count) {
+        return Err(NO_NUMBER);
     }
     if !args.remaining().is_multiple_of(2) || usize::try_from(count) != Ok(args.remaining() / 2) {
-        return Err(CommandError::Fixed(
-            "ERR The `numfields` parameter must match the number of arguments",
-        ));
+        return Err(CommandError::WrongArity("hsetex"));
     }
     let pair = || (!args.is_empty()).then(|| (args.bytes(), args.bytes()));
     Ok(std::iter::from_fn(pair).collect())

@@ -4,7 +4,7 @@
 //! stream says, and a field whose time has come already is removed at once, which the stream says
 //! as an HDEL.
 
-use super::{edit_hash, limits};
+use super::{edit_hash, limits, read_hash};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Condition, Flags, Group,
     KeyFlags, KeySpec, Shape, TimeForm,
@@ -99,25 +99,23 @@ fn set_expiry(
     command: &'static str,
 ) -> CommandResult {
     let key = args.key();
+    read_hash(&cx.keys, &key)?;
     let time = args.integer();
     args.check()?;
-    if time < 0 {
-        return Err(CommandError::Fixed("ERR invalid expire time, must be >= 0"));
-    }
     let now_ms = cx.keys.now_ms();
-    let at_ms = form.unix_ms(time, now_ms, command)?;
+    let at_ms = form.field_unix_ms(time, now_ms, command)?;
     let mut condition = Condition::default();
     condition.option(args);
-    let names = read_names(args)?;
+    let names = read_names(args, TOO_FEW)?;
     let limits = limits(cx);
     let mut told = Told::default();
     let answers = edit_hash(cx, &key, |hash| {
         let apply = |name| {
             let current_ms = hash.expiry_of(name)?;
-            if !condition.allows(current_ms, at_ms) {
+            if !condition.allows(current_ms, at_ms.cast_signed()) {
                 return Some(NOT_ALLOWED);
             }
-            Some(told.expire(hash, name, at_ms.cast_unsigned(), now_ms, &limits))
+            Some(told.expire(hash, name, at_ms, now_ms, &limits))
         };
         let answers = names.iter().copied().map(apply);
         answers.map(|answer| answer.unwrap_or(NO_FIELD)).collect::<Vec<i64>>()
@@ -126,18 +124,28 @@ fn set_expiry(
     for answer in answers.unwrap_or_else(|| vec![NO_FIELD; names.len()]) {
         cx.reply.integer(answer);
     }
-    told.tell(cx, &key, at_ms.cast_unsigned());
+    told.tell(cx, &key, at_ms);
     Ok(())
 }
 
+/// What is said of a number of fields that is none, by HEXPIRE and its kin.
+const TOO_FEW: CommandError =
+    CommandError::Fixed("ERR Parameter `numFields` should be greater than 0");
+
+/// And by the others.
+pub(super) const NOT_POSITIVE: CommandError =
+    CommandError::Fixed("ERR Number of fields must be a positive integer");
+
 /// The names that follow FIELDS and their number, which are the last arguments.
-pub(super) fn read_names<'a>(args: &mut Args<'a>) -> Result<Vec<&'a [u8]>, CommandError> {
+pub(super) fn read_names<'a>(
+    args: &mut Args<'a>,
+    error: CommandError,
+) -> Result<Vec<&'a [u8]>, CommandError> {
     if !args.option("fields") {
         return Err(CommandError::Fixed(
             "ERR Mandatory argument FIELDS is missing or not at the right position",
         ));
     }
-    let error = CommandError::Fixed("ERR Parameter `numFields` should be greater than 0");
     let count = args.integer_or(error.clone());
     args.check()?;
     if count < 1 {

@@ -1,7 +1,7 @@
 //! How long fields have to live, and until when, and letting them live for good: HTTL, HPTTL,
 //! HEXPIRETIME, HPEXPIRETIME and HPERSIST.
 
-use super::expire::{FIELDS, NO_FIELD, Told, read_names};
+use super::expire::{FIELDS, NO_FIELD, NOT_POSITIVE, Told, read_names};
 use super::{READS, edit_hash, limits, read_hash};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
@@ -82,8 +82,8 @@ fn hpexpiretime(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 fn answer(cx: &mut Cx<'_>, args: &mut Args<'_>, convert: impl Fn(u64) -> u64) -> CommandResult {
     let key = args.key();
-    let names = read_names(args)?;
     let hash = read_hash(&cx.keys, &key)?;
+    let names = read_names(args, NOT_POSITIVE)?;
     cx.reply.array(names.len());
     for name in names {
         let expiry = hash.and_then(|hash| hash.expiry_of(name));
@@ -110,7 +110,8 @@ pub(super) static HPERSIST: Command = Command {
 
 fn hpersist(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let names = read_names(args)?;
+    read_hash(&cx.keys, &key)?;
+    let names = read_names(args, NOT_POSITIVE)?;
     let limits = limits(cx);
     let mut told = Told::default();
     let answers = edit_hash(cx, &key, |hash| {

@@ -91,10 +91,8 @@ impl Options {
                 args.check()?;
                 let error = CommandError::Fixed("ERR The LIMIT argument must be >= 0.");
                 limit = Some(u64::try_from(count).map_err(|_| error)?);
-            } else if let Some(references) = references(args) {
-                if options.references.replace(references).is_some() {
-                    return Err(CommandError::Syntax);
-                }
+            } else if let Some(references) = options.unset_references(args) {
+                options.references = Some(references);
             } else if !has_id {
                 return Err(CommandError::Syntax);
             } else if args.option("nomkstream") {
@@ -106,6 +104,12 @@ impl Options {
         }
         options.set_limit(cx, limit, has_id)?;
         Ok(options)
+    }
+
+    /// What becomes of references, if that is said next and was not said before: the second time,
+    /// Redis takes the word for an ID.
+    fn unset_references(&self, args: &mut Args<'_>) -> Option<References> {
+        if self.references.is_some() { None } else { references(args) }
     }
 
     /// Trims as the options say.
@@ -134,6 +138,9 @@ impl Options {
     }
 
     fn set_limit(&mut self, cx: &Cx<'_>, limit: Option<u64>, has_id: bool) -> CommandResult {
+        const NEEDS_APPROXIMATE: CommandError = CommandError::Fixed(
+            "ERR syntax error, LIMIT cannot be used without the special ~ option",
+        );
         let Some(trim) = &mut self.trim else {
             if limit.is_some_and(|limit| limit > 0) {
                 return Err(CommandError::Fixed(
@@ -145,12 +152,10 @@ impl Options {
                     "ERR syntax error, XTRIM must be called with a trimming strategy",
                 ));
             }
-            return Ok(());
+            return if limit.is_some() { Err(NEEDS_APPROXIMATE) } else { Ok(()) };
         };
         if limit.is_some() && !trim.is_approximate {
-            return Err(CommandError::Fixed(
-                "ERR syntax error, LIMIT cannot be used without the special ~ option",
-            ));
+            return Err(NEEDS_APPROXIMATE);
         }
         if trim.is_approximate {
             trim.limit = match limit {
@@ -277,14 +282,10 @@ fn trimming_done(cx: &Cx<'_>, key: &Key<'_>, options: &Options) -> Vec<Vec<u8>> 
     let Some(trim) = options.trim else { return Vec::new() };
     let entry = cx.keys.peek(key).expect("it was just trimmed");
     let log = &super::stream_of(entry).expect("it was just trimmed").log;
-    // What groups are not done with stays in between, so that only the length tells.
-    let by_length = options.references == Some(References::Acknowledged);
     let reached = match trim.threshold {
         threshold if !trim.is_approximate => threshold,
-        Threshold::Id(_) if !by_length => {
-            Threshold::Id(log.first_held_id().unwrap_or(StreamId::MAX))
-        }
-        Threshold::Length(_) | Threshold::Id(_) => Threshold::Length(log.len() as u64),
+        Threshold::Id(_) => Threshold::Id(log.first_held_id().unwrap_or(StreamId::MAX)),
+        Threshold::Length(_) => Threshold::Length(log.len() as u64),
     };
     let (strategy, threshold) = match reached {
         Threshold::Length(max) => {
@@ -297,6 +298,8 @@ fn trimming_done(cx: &Cx<'_>, key: &Key<'_>, options: &Options) -> Vec<Vec<u8>> 
         None => None,
         Some(References::Keep) => Some("KEEPREF"),
         Some(References::Delete) => Some("DELREF"),
+        // All of the whole nodes that went was acknowledged.
+        Some(References::Acknowledged) if trim.is_approximate => None,
         Some(References::Acknowledged) => Some("ACKED"),
     };
     let mut words = vec![strategy.as_bytes().to_vec(), b"=".to_vec(), threshold];

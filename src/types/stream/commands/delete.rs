@@ -3,7 +3,7 @@
 //! XDELEX and XACKDEL say what happens to groups in which an entry is pending: it may stay so, be
 //! forgotten, or keep the entry from being deleted.
 
-use super::{changed_quietly, edit_stream, event, id, ids};
+use super::{INVALID_ID, changed_quietly, edit_stream, event, id, ids};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
     KeySpec, Shape,
@@ -115,7 +115,7 @@ pub(super) static XACKDEL: Command = Command {
     ..Command::BASE
 };
 
-/// Reads the IDs and what becomes of references to them, in any order.
+/// Reads the IDs and what becomes of references to them, in any order; the last list of IDs counts.
 fn references_and_ids(args: &mut Args<'_>) -> Result<(References, Vec<StreamId>), CommandError> {
     let (mut chosen, mut listed) = (None, None);
     while !args.is_empty() {
@@ -123,17 +123,19 @@ fn references_and_ids(args: &mut Args<'_>) -> Result<(References, Vec<StreamId>)
             if chosen.replace(references).is_some() {
                 return Err(CommandError::Syntax);
             }
-        } else if listed.is_none() && args.option_with_value("ids") {
-            listed = Some(counted_ids(args)?);
+        } else if args.option_with_value("ids") {
+            listed = Some(counted_words(args)?);
         } else {
             return Err(CommandError::Syntax);
         }
     }
-    let listed = listed.ok_or(CommandError::Syntax)?;
-    Ok((chosen.unwrap_or(References::Keep), listed))
+    // What else is wrong is said before the IDs are read.
+    let ids = listed.ok_or(CommandError::Syntax)?.into_iter();
+    let ids = ids.map(|text| StreamId::parse(text, 0).ok_or(INVALID_ID));
+    Ok((chosen.unwrap_or(References::Keep), ids.collect::<Result<_, _>>()?))
 }
 
-fn counted_ids(args: &mut Args<'_>) -> Result<Vec<StreamId>, CommandError> {
+fn counted_words<'a>(args: &mut Args<'a>) -> Result<Vec<&'a [u8]>, CommandError> {
     const NO_COUNT: CommandError =
         CommandError::Fixed("ERR Number of IDs must be a positive integer");
     const WRONG_COUNT: CommandError =
@@ -144,18 +146,17 @@ fn counted_ids(args: &mut Args<'_>) -> Result<Vec<StreamId>, CommandError> {
     if count > args.remaining() {
         return Err(WRONG_COUNT);
     }
-    (0..count).map(|_| id(args)).collect()
+    Ok((0..count).map(|_| args.bytes()).collect())
 }
 
 fn xdelex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let (references, ids) = references_and_ids(args)?;
     delete_each(cx, &key, &ids, |stream, id| {
-        let may_go = references != References::Acknowledged
-            || (!stream.groups.is_empty() && stream.groups.are_done_with(id));
+        let may_go = references != References::Acknowledged || stream.groups.are_done_with(id);
         let fate = match (stream.log.get(id), may_go) {
-            (None, _) => Fate::Missing,
-            (Some(_), false) => Fate::Kept,
+            (_, false) => Fate::Kept,
+            (None, true) => Fate::Missing,
             (Some(_), true) => {
                 stream.log.delete(id);
                 Fate::Deleted
@@ -180,8 +181,8 @@ fn xackdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             stream.log.delete(id);
             Fate::Deleted
         };
-        let may_release = is_acknowledged_here || stream.log.get(id).is_none();
-        let released = references == References::Delete && may_release && stream.groups.release(id);
+        let takes_all = references == References::Delete && is_acknowledged_here;
+        let released = takes_all && stream.groups.release(id);
         (fate, is_acknowledged_here || released)
     })
 }

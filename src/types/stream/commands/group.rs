@@ -77,6 +77,12 @@ fn position(text: &[u8], log: &Log) -> Result<StreamId, CommandError> {
     if text == b"$" { Ok(log.last_id) } else { StreamId::parse(text, 0).ok_or(INVALID_ID) }
 }
 
+/// Nobody has read more entries than there ever were, whatever a client says.
+fn no_more_than_added(entries_read: Option<i64>, log: &Log) -> Option<i64> {
+    let added = i64::try_from(log.entries_added).unwrap_or(i64::MAX);
+    entries_read.map(|read| read.min(added))
+}
+
 /// Changes a group that must be there.
 fn edit_group<R>(
     cx: &mut Cx<'_>,
@@ -127,6 +133,7 @@ fn create(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let add = |stream: &mut Stream| {
         let id = position(at, &stream.log)?;
+        let entries_read = no_more_than_added(entries_read, &stream.log);
         if !stream.groups.add(name, Group::new(id, entries_read)) {
             return Err(CommandError::Fixed("BUSYGROUP Consumer Group name already exists"));
         }
@@ -173,7 +180,7 @@ fn setid(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             Some(id) => id,
             None => position(at, log)?,
         };
-        group.entries_read = entries_read;
+        group.entries_read = no_more_than_added(entries_read, log);
         Ok(())
     })?;
     outcome?;

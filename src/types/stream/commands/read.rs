@@ -205,8 +205,11 @@ fn from_alone(text: &[u8], log: Option<&Log>) -> Result<From, CommandError> {
     let last_id = log.map_or(StreamId::MIN, |log| log.last_id);
     match text {
         b"$" => Ok(From::After(last_id)),
-        // The last entry itself.
-        b"+" => Ok(From::After(last_id.previous().unwrap_or_default())),
+        // The last entry that is there, or the next one.
+        b"+" => {
+            let before = log.and_then(Log::last_live_id).and_then(StreamId::previous);
+            Ok(From::After(before.unwrap_or(last_id)))
+        }
         b">" => Err(CommandError::Fixed(
             "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> \
              <consumer> option.",
