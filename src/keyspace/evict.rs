@@ -191,7 +191,7 @@ impl Keyspace {
         if self.remove_if_expired(db, hash, key) {
             return;
         }
-        let entry = self.dbs[db].remove(hash, key).expect("the victim was just seen");
+        let entry = self.take_out(db, hash, key).expect("the victim was just seen");
         self.stats.evicted += 1;
         self.changes.evicted(db, key);
         self.changes.discard(entry);

@@ -239,19 +239,26 @@ impl Keyspace {
         if !due {
             return false;
         }
-        let entry = self.dbs[db].remove(hash, key).expect("the entry was just found");
+        let entry = self.take_out(db, hash, key).expect("the entry was just found");
         self.stats.expired += 1;
         self.changes.expired(db, key);
-        self.changes.withdraw(db, &entry);
         self.changes.discard(entry);
         true
     }
+
+    /// Takes an entry out that no command deletes, for whatever reason: who waits for it is told.
+    fn take_out(&mut self, db: usize, hash: u64, key: &[u8]) -> Option<Entry> {
+        let entry = self.dbs[db].remove(hash, key)?;
+        self.changes.withdraw(db, &entry);
+        Some(entry)
+    }
+
     /// Removes a hash that has lost its last field to time.
     fn remove_if_hollow(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
         if !self.dbs[db].get(hash, key).is_some_and(Entry::is_hollow) {
             return false;
         }
-        let entry = self.dbs[db].remove(hash, key).expect("the entry was just found");
+        let entry = self.take_out(db, hash, key).expect("the entry was just found");
         self.stats.expired += 1;
         self.changes.touch(db, key);
         self.changes.event(db, EventClasses::GENERIC, "del", key);

@@ -321,6 +321,7 @@ impl Player<'_> {
     }
 
     fn configure(&mut self, step: &Step, name: &str, value: &str) {
+        self.check_waiting(step);
         let before = std::mem::replace(&mut self.client, "config".to_owned());
         self.connect();
         self.world.send(&self.client, &answer::encode(&["CONFIG", "SET", name, value]));
