@@ -6,8 +6,8 @@
 
 use super::{Entry, Keyspace};
 use crate::structs::listpack::Listpack;
-use crate::structs::number::{F64Buf, I64Buf, format_f64};
-use crate::types::hash::{HashRef, LiveTable};
+use crate::structs::number::{F64Buf, I64Buf, format_f64_shortest};
+use crate::types::hash::{HashRef, HashTable, LiveTable};
 use crate::types::list::ListRef;
 use crate::types::set::SetRef;
 use crate::types::stream::Stream;
@@ -15,6 +15,7 @@ use crate::types::zset::ZSetRef;
 use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
 use std::ops::ControlFlow;
+use triomphe::Arc;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Digest([u8; 20]);
@@ -49,13 +50,10 @@ impl Digest {
         match (entry.kind(), entry.object()) {
             (Kind::Hash, object) => {
                 // Expired keys count until they are taken away, and so do expired fields.
-                for (name, value) in HashRef::of(entry.packed(), object, 0).iter() {
-                    let mut field = Digest::default();
-                    field.mix(name.bytes(&mut I64Buf::new()));
-                    field.mix(value.bytes(&mut I64Buf::new()));
-                    self.add(&field.0);
+                match object {
+                    Some(Object::Hash(table)) => self.add_table(table),
+                    _ => self.add_pairs(HashRef::of(entry.packed(), object, 0)),
                 }
-                self.add_timed(object);
             }
             (Kind::Set, object) => {
                 for member in SetRef::of(entry.encoding(), entry.packed(), object).iter() {
@@ -73,7 +71,7 @@ impl Digest {
                 for (member, score) in zset.range(0..zset.len()) {
                     let mut digest = Digest::default();
                     digest.mix(member.bytes(&mut I64Buf::new()));
-                    digest.mix(format_f64(score, &mut F64Buf::new()));
+                    digest.mix(format_f64_shortest(score, &mut F64Buf::new()));
                     self.add(&digest.0);
                 }
             }
@@ -95,16 +93,29 @@ impl Digest {
         }
     }
 
-    /// Adds which fields of a hash expire, as is done for keys: that, not the time.
-    fn add_timed(&mut self, object: Option<&Object>) {
-        let Some(Object::Hash(table)) = object else { return };
-        let fields = LiveTable::new(table, 0).iter();
-        for field in fields.filter(|field| field.expiry_ms().is_some()) {
-            let mut timed = Digest::default();
-            timed.mix(field.name());
-            timed.mix(b"!!expire!!");
-            self.add(&timed.0);
+    fn add_pairs(&mut self, hash: HashRef<'_>) {
+        for (name, value) in hash.iter() {
+            let (mut a, mut b) = (I64Buf::new(), I64Buf::new());
+            self.add(&Digest::of_pair(name.bytes(&mut a), value.bytes(&mut b)).0);
         }
+    }
+
+    /// Adds fields of which some expire. Whether they do counts, as with keys, and not when.
+    fn add_table(&mut self, table: &Arc<HashTable>) {
+        for field in LiveTable::new(table, 0).iter() {
+            let mut pair = Digest::of_pair(field.name(), field.value());
+            if field.expiry_ms().is_some() {
+                pair.add(b"!!hexpire!!");
+            }
+            self.add(&pair.0);
+        }
+    }
+
+    fn of_pair(name: &[u8], value: &[u8]) -> Digest {
+        let mut pair = Digest::default();
+        pair.mix(name);
+        pair.mix(value);
+        pair
     }
 
     fn mix_list(&mut self, list: ListRef<'_>) {

@@ -297,6 +297,17 @@ impl F64Buf {
 /// Prints a double in the shortest digits that parse back to it, laid out as Redis 7.2 does:
 /// integers up to 2^62 in full, small exponents as plain decimals, the rest as `1.5e+300`.
 pub fn format_f64(value: f64, buffer: &mut F64Buf) -> &[u8] {
+    if value != 0.0 && value.abs() <= PLAIN_INTEGER_MAX {
+        let integer = value as i64;
+        if integer as f64 == value {
+            return format_i64(integer, &mut buffer.integer);
+        }
+    }
+    format_f64_shortest(value, buffer)
+}
+
+/// The same without the way out for integers: large round ones get an exponent.
+pub fn format_f64_shortest(value: f64, buffer: &mut F64Buf) -> &[u8] {
     if value.is_nan() {
         return b"nan";
     }
@@ -305,12 +316,6 @@ pub fn format_f64(value: f64, buffer: &mut F64Buf) -> &[u8] {
     }
     if value == 0.0 {
         return if value.is_sign_negative() { b"-0" } else { b"0" };
-    }
-    if value.abs() <= PLAIN_INTEGER_MAX {
-        let integer = value as i64;
-        if integer as f64 == value {
-            return format_i64(integer, &mut buffer.integer);
-        }
     }
     let mut shortest = zmij::Buffer::new();
     let digits = Digits::of(shortest.format_finite(value.abs()).as_bytes());

@@ -12,6 +12,7 @@ use crate::engine::session::Suspension;
 use crate::engine::{Cx, Effect};
 use crate::keyspace::digest::{self, Digest};
 use crate::keyspace::{Entry, Expiry, Key, NewValue};
+use crate::persist::rdb::{self, SaveOptions};
 use crate::resp::Protocol;
 use crate::structs::glob;
 use crate::types::Encoding;
@@ -271,7 +272,7 @@ fn object(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         "Value at:{:p} refcount:1 encoding:{encoding} serializedlength:{} lru:{} \
          lru_seconds_idle:{}",
         entry.key().as_ptr(),
-        serialized_len(entry),
+        serialized_len(cx, entry),
         entry.clock(),
         access.idle_seconds(entry.clock()),
     );
@@ -279,22 +280,11 @@ fn object(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// How long the value is in a snapshot file, compression apart.
-fn serialized_len(entry: &Entry) -> usize {
-    let bytes = entry.string().unwrap_or_default();
-    let number = (entry.encoding() == Encoding::Int)
-        .then(|| crate::structs::number::parse_i64(bytes))
-        .flatten();
-    match number {
-        Some(n) if i8::try_from(n).is_ok() => 2,
-        Some(n) if i16::try_from(n).is_ok() => 3,
-        Some(n) if i32::try_from(n).is_ok() => 5,
-        _ => match bytes.len() {
-            len @ 0..64 => len + 1,
-            len @ 64..16_384 => len + 2,
-            len => len + 5,
-        },
-    }
+/// How long the value is in a snapshot file.
+fn serialized_len(cx: &Cx<'_>, entry: &Entry) -> u64 {
+    let SaveOptions { version, compresses, .. } =
+        SaveOptions::of(&cx.server.config, cx.keys.access());
+    rdb::value_len(entry, version, compresses)
 }
 
 fn panic(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {

@@ -29,7 +29,7 @@ pub use decode::Limits;
 pub use error::RdbError;
 pub use input::Input;
 pub use load::{Counts, LoadOptions, Loader, Record};
-pub use payload::{Verified, dump, restore, verify};
+pub use payload::{Verified, dump, restore, value_len, verify};
 pub use sink::Sink;
 pub use version::SaveVersion;
 pub use write::{Dataset, SaveError, SaveOptions, Written, write};

@@ -30,6 +30,15 @@ pub fn dump(entry: &Entry, version: SaveVersion, compresses: bool) -> Vec<u8> {
     payload
 }
 
+/// How long an entry's value is in a snapshot file.
+pub fn value_len(entry: &Entry, version: SaveVersion, compresses: bool) -> u64 {
+    let version = version.for_fields(encode::has_timed_fields(entry));
+    let mut sink = Sink::in_memory(compresses);
+    let Form { number, .. } = encode::form_of(entry, version);
+    encode::write_value(entry, number, &mut sink);
+    sink.written()
+}
+
 /// Form and value of a payload whose version is known and whose checksum is right.
 #[derive(Clone, Copy)]
 pub struct Verified<'p> {
