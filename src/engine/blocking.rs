@@ -14,7 +14,7 @@ use super::{ClientId, Clients, Cx, Effect, Engine, dispatch};
 use crate::command::{Args, CommandError, CommandId, Hashed};
 use crate::keyspace::Key;
 use crate::resp::{OwnedRequest, ReplyBuf};
-use crate::structs::number::parse_f64;
+use crate::structs::long_double::LongDouble;
 use crate::types::Kind;
 use std::collections::BTreeSet;
 
@@ -133,13 +133,11 @@ pub fn timeout_ms(cx: &Cx<'_>, args: &mut Args<'_>) -> u64 {
     let out_of_range = CommandError::Fixed("ERR timeout is out of range");
     let read = |text: &[u8]| {
         let not_a_number = CommandError::Fixed("ERR timeout is not a float or out of range");
-        let seconds = parse_f64(text).filter(|s| !s.is_nan()).ok_or(not_a_number)?;
-        let ms = (seconds * 1000.0).ceil();
-        if ms < 0.0 {
-            return Err(CommandError::Fixed("ERR timeout is negative"));
-        }
+        let ms = LongDouble::parse(text).ok_or(not_a_number)?.scaled_up(1000);
+        let negative = CommandError::Fixed("ERR timeout is negative");
+        let ms = u64::try_from(ms).map_err(|_| negative)?;
         let ms_max = i64::MAX as u64 - cx.server.clock.unix_ms();
-        if ms >= ms_max as f64 { Err(out_of_range) } else { Ok(ms as u64) }
+        if ms > ms_max { Err(out_of_range) } else { Ok(ms) }
     };
     let text = args.bytes();
     read(text).unwrap_or_else(|error| {

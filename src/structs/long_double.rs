@@ -83,6 +83,33 @@ impl LongDouble {
         self.class == Class::Infinite
     }
 
+    /// The product with a whole number, rounded as the others are and then up to a whole number;
+    /// what is too large ends at the largest.
+    pub fn scaled_up(&self, factor: u32) -> i64 {
+        let beyond = if self.negative { i64::MIN } else { i64::MAX };
+        let Class::Finite { mantissa, exponent } = self.class else { return beyond };
+        let product = u128::from(mantissa) * u128::from(factor);
+        let Some((mantissa, exponent)) = EXTENDED.round(product, exponent, false) else {
+            return beyond;
+        };
+        let mantissa = u128::from(mantissa);
+        let (whole, has_rest) = match exponent {
+            _ if mantissa == 0 => (0, false),
+            64.. => return beyond,
+            0.. => (mantissa << exponent, false),
+            -127.. => {
+                let whole = mantissa >> -exponent;
+                (whole, whole << -exponent != mantissa)
+            }
+            _ => (0, true),
+        };
+        match i64::try_from(whole) {
+            Ok(whole) if self.negative => -whole,
+            Ok(whole) => whole.saturating_add(i64::from(has_rest)),
+            Err(_) => beyond,
+        }
+    }
+
     /// Appends the number as `%.17Lf` prints it, with the fraction's trailing zeros cut: never an
     /// exponent, never `-0`.
     pub fn format_human(&self, out: &mut Vec<u8>) {
