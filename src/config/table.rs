@@ -556,7 +556,7 @@ section "Threads and timing" {
     "io-threads" => io_threads: u32 = 1; int(1, 128), FIXED.debug().later(), Nothing,
         "Threads that read from and write to clients.";
     "io-threads-do-reads" => io_threads_do_reads: bool = false;
-        YES_NO, LIVE.debug().later(), Nothing,
+        YES_NO, FIXED.debug().later(), Nothing,
         "Lets these threads read and parse too.";
     "events-per-io-thread" => events_per_io_thread: u32 = 2;
         int(0, INT_MAX), LIVE.later(), Nothing,
