@@ -160,6 +160,16 @@ impl Changes {
         }
     }
 
+    /// A hash was deleted because the time of all its fields had come.
+    pub fn spent(&mut self, db: usize, key: &[u8]) {
+        self.touch(db, key);
+        self.event(db, EventClasses::HASH, "hexpired", key);
+        self.event(db, EventClasses::GENERIC, "del", key);
+        if self.observers.propagation {
+            self.expired.push(TouchedKey { db, key: key.into() });
+        }
+    }
+
     /// A key was deleted to make room.
     pub fn evicted(&mut self, db: usize, key: &[u8]) {
         self.touch(db, key);

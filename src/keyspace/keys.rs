@@ -282,6 +282,15 @@ impl<'a> Keys<'a> {
         self.space.changes.found_hollow(self.db, key.bytes);
     }
 
+    /// Takes a hash away whose fields have all expired, so that a field which comes now makes
+    /// another: the time to live of the old key is not the new one's.
+    pub fn delete_spent(&mut self, key: &Key<'_>, fields: usize) {
+        if self.delete(key) {
+            self.space.stats.expired_fields += fields as u64;
+            self.space.changes.spent(self.db, key.bytes);
+        }
+    }
+
     /// One more key that a change concerns which has been told.
     pub fn touch(&mut self, key: &Key<'_>) {
         self.space.changes.touch(self.db, key.bytes);

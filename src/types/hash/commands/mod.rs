@@ -20,7 +20,7 @@ mod write;
 
 use triomphe::Arc;
 
-use super::{Field, HashMut, HashRef, HashTable, Limits, Outcome, Outgrown};
+use super::{Field, HashMut, HashRef, HashTable, Limits, LiveTable, Outcome, Outgrown};
 use crate::command::{Command, KeyFlags};
 use crate::engine::Cx;
 use crate::keyspace::{Entry, Key, Keys, NewValue};
@@ -139,12 +139,23 @@ fn edit_entry<R>(
     Ok((result, expired))
 }
 
+/// Takes a key's hash away if all its fields have expired and wait to be taken.
+fn bury_spent(cx: &mut Cx<'_>, key: &Key<'_>) {
+    let now_ms = cx.keys.now_ms();
+    let fields = match cx.keys.peek(key).and_then(Entry::object) {
+        Some(Object::Hash(table)) if LiveTable::new(table, now_ms).is_empty() => table.len(),
+        _ => return,
+    };
+    cx.keys.delete_spent(key, fields);
+}
+
 /// The same for a key that is made if it is not there; `edit` leaves at least one field.
 fn edit_or_make<R>(
     cx: &mut Cx<'_>,
     key: &Key<'_>,
     edit: impl Fn(&mut HashMut<'_>) -> R,
 ) -> Result<R, WrongType> {
+    bury_spent(cx, key);
     if let Some(result) = edit_hash(cx, key, &edit)? {
         return Ok(result);
     }

@@ -130,6 +130,35 @@ fn expired_fields_in_the_way_are_told_of_first() {
     }
 }
 
+/// A hash whose fields have all expired is no key any more, taken away or not: the next field makes
+/// another, which does not die with the old one.
+#[test]
+fn a_field_that_comes_after_all_have_expired_makes_another_key() {
+    for line in [
+        "HSET h c 1",
+        "HSETNX h a 1",
+        "HMSET h a 1",
+        "HINCRBY h a 1",
+        "HINCRBYFLOAT h a 1",
+        "HSETEX h KEEPTTL FIELDS 1 a 1",
+        "HSETEX h FNX FIELDS 1 a 1",
+    ] {
+        let mut bench = Bench::new();
+        bench.engine.keyspace.expires_actively = false;
+        bench.ask("HSETEX h PX 5 FIELDS 2 a 1 b 2");
+        bench.ask("EXPIRE h 100");
+        tick(&mut bench, START_MS + 6);
+        bench.told();
+        assert!(!bench.ask(line).starts_with('-'), "{line}");
+        let (events, replayed, _) = bench.told();
+        assert_eq!(events[..2], ["hexpired", "del"], "{line}");
+        assert_eq!(replayed[..2], ["MULTI", "DEL h"], "{line}: {replayed:?}");
+        assert_eq!(bench.ask("TTL h"), ":-1|", "{line}");
+        assert_eq!(bench.ask("HLEN h"), ":1|", "{line}");
+        assert_eq!(bench.engine.keyspace.stats.expired_fields, 2, "{line}");
+    }
+}
+
 #[test]
 fn bad_words_are_named() {
     let mut bench = Bench::new();
