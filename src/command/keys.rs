@@ -197,6 +197,15 @@ pub fn find_keys(command: &Command, request: &Request<'_>) -> Option<Vec<FoundKe
     Some(found)
 }
 
+/// Whether no key of a request whose arity has been checked is longer than `max`. Where the keys
+/// cannot be told, no argument may be.
+#[inline]
+pub fn are_at_most(command: &Command, request: &Request<'_>, max: usize) -> bool {
+    !request.has_longer_than(max)
+        || find_keys(command, request)
+            .is_some_and(|keys| keys.iter().all(|key| request.arg(key.index).len() <= max))
+}
+
 /// First, last and step of the first spec, as COMMAND INFO prints them (zeros when it has none).
 pub fn legacy_range(command: &Command) -> (i64, i64, i64) {
     let mut merged: Option<(i64, i64, i64)> = None;
@@ -226,4 +235,57 @@ pub fn are_movable(command: &Command) -> bool {
     command.keys.iter().any(|spec| {
         spec.flags.has(KeyFlags::INCOMPLETE) || (!plain(spec) && !spec.flags.has(KeyFlags::NOT_KEY))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Table;
+    use crate::resp::OwnedRequest;
+    use crate::structs::SharedBytes;
+
+    #[test]
+    fn keys_are_found_too_long_wherever_they_stand() {
+        const MAX: usize = 100_000;
+        let (table, long) = (Table::new(), SharedBytes::new(vec![b'k'; MAX + 1]));
+        let refused = [
+            "SET L v",
+            "GET L",
+            "MSET k v L v",
+            "RENAME k L",
+            "COPY L k",
+            "SORT k STORE L",
+            "GEORADIUS k 1 1 1 m STORE L",
+            "XREAD STREAMS k L 0 0",
+            "XREADGROUP GROUP g c STREAMS L >",
+            "ZUNIONSTORE L 1 k",
+            "ZUNIONSTORE k 2 k L",
+            "LMPOP 1 L LEFT",
+            "BLPOP k L 0",
+            "BITOP AND L k k",
+            "XADD L * f v",
+            "HSETEX L FIELDS 1 a b",
+            "RESTORE L 0 x",
+            "ZUNIONSTORE L many k",
+        ];
+        let let_in = ["SET k L", "MSET k L k v", "SORT k BY L", "PING L", "HSET h L L", "ECHO L"];
+        let is_let_in = |line: &str| {
+            let mut request = OwnedRequest::default();
+            for word in line.split(' ') {
+                match word {
+                    "L" => request.push_shared(long.clone()),
+                    _ => request.push(word.as_bytes()),
+                }
+            }
+            let name = line.split(' ').next().expect("a line has words").to_ascii_lowercase();
+            let id = table.by_full_name(name.as_bytes()).expect("it is a command");
+            are_at_most(table.row(id).command, &request.as_request(), MAX)
+        };
+        for line in refused {
+            assert!(!is_let_in(line), "{line}");
+        }
+        for line in let_in {
+            assert!(is_let_in(line), "{line}");
+        }
+    }
 }

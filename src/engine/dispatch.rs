@@ -8,7 +8,8 @@ use super::session::{ClientKind, ReplyMode, Suspension};
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
 use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
-use crate::command::{Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
+use crate::command::{self, Args, Command, CommandError, CommandId, Flags, Hashed, Lookup};
+use crate::keyspace::entry::KEY_MAX;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::observe::slow_log::{self, SlowEntry};
 use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request, looks_like_http};
@@ -158,6 +159,10 @@ fn resolve(
     let row = table.row(id);
     if !row.command.arity.accepts(request.len()) {
         return Err((Some(id), CommandError::WrongArity(row.full_name)));
+    }
+    // The door to the keyspace for names: what no entry can hold gets no further.
+    if !command::are_at_most(row.command, request, KEY_MAX) {
+        return Err((Some(id), CommandError::Fixed("ERR key is longer than 4 GB")));
     }
     Ok((id, row.command))
 }
