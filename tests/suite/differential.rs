@@ -1,5 +1,6 @@
-//! Random commands against our binary and a real redis-server: the same requests, the same
-//! replies, and now and then the same digest of all data.
+//! Random commands against our binary and a real redis-server, 7.0 and 8.2: the same requests,
+//! which reach ours in pieces cut anywhere, the same replies in both protocols, and now and then
+//! the same digest of all data.
 //!
 //! The commands are drawn from templates over few keys, so that types collide, collections cross
 //! their encodings' thresholds and indexes end up on both sides of every end. Left out is what two
@@ -12,6 +13,7 @@
 use crate::answer::{Answer, encode};
 use crate::client::Client;
 use crate::interop::is_there;
+use crate::play::{redis8, redis8_is_there};
 use crate::server::{RUFOUS, Server};
 use rufous::structs::prng::Prng;
 
@@ -220,6 +222,46 @@ const TEMPLATES: &[&str] = &[
     "ZUNIONSTORE K 2 K K AGGREGATE MAX|MIN",
 ];
 
+/// What Redis has learnt since 7.0.
+const NEWER: &[&str] = &[
+    "BITCOUNT K I I x|BYTE",
+    "BITOP DIFF|DIFF1|ANDOR|ONE K K K",
+    "BITOP DIFF|DIFF1|ANDOR|ONE K K K K",
+    "BITPOS K 0|1|2 I I BIT|x",
+    "COMMAND INFO nosuch get|x",
+    "HEXPIREAT K 33177117420|1|70368744178|I NX|XX|GT|LT FIELDS 2 M M",
+    "HEXPIREAT K I FIELDS 1 M",
+    "HEXPIRETIME K FIELDS 2 M M",
+    "HGETDEL K FIELDS 2 M M",
+    "HGETDEL K FIELDS I M",
+    "HGETEX K EXAT|PXAT 33177117420|1|0|-1|I FIELDS 2 M M",
+    "HGETEX K PERSIST FIELDS 2 M M",
+    "HGETEX K PERSIST|FOO PERSIST FIELDS 1 M",
+    "HPERSIST K FIELDS 2 M M",
+    "HPEXPIREAT K 33177117420000|70368744177663|70368744177664 FIELDS 2 M M",
+    "HPEXPIREAT K I GT|LT|FIELDS FIELDS I M M",
+    "HPEXPIRETIME K FIELDS I M",
+    "HSETEX K EXAT|PXAT|KEEPTTL 33177117420|1|0|I FIELDS 2 M V M V",
+    "HSETEX K FNX|FXX EXAT 33177117420 FIELDS 1 M V",
+    "HSETEX K FNX|FXX|KEEPTTL|FOO FIELDS I M V",
+    "HSETEX K KEEPTTL FIELDS 1 M V",
+    "HTTL none FIELDS I M",
+    "SORT K ALPHA ASC|DESC LIMIT N N STORE K",
+    "SORT K BY nosort GET # GET K* STORE K",
+    "SORT K BY nosort LIMIT N N",
+    "XACKDEL K G KEEPREF|DELREF|ACKED IDS 2 E E",
+    "XADD K KEEPREF|DELREF|ACKED MAXLEN = N E M V",
+    "XADD K KEEPREF|DELREF|ACKED KEEPREF|MINID E M V",
+    "XADD K LIMIT N E M V",
+    "XDELEX K KEEPREF|DELREF|ACKED IDS I E E",
+    "XDELEX K KEEPREF|DELREF|ACKED IDS 2 E E",
+    "XGROUP CREATE K G E ENTRIESREAD N",
+    "XGROUP SETID K G E ENTRIESREAD N",
+    "XINFO GROUPS K",
+    "XREAD STREAMS K K + +",
+    "XTRIM K MAXLEN|MINID N KEEPREF|DELREF",
+];
+
 /// Commands whose elements come in no order that two servers share, or in one that leaves ties.
 const UNORDERED: &[&str] = &[
     "GEORADIUS",
@@ -233,6 +275,17 @@ const UNORDERED: &[&str] = &[
     "SMEMBERS",
     "SUNION",
 ];
+
+/// Whether Redis 8.2 answers otherwise than 7.2: it prints coordinates in fewer digits, and LSET
+/// takes positions modulo 2^32.
+fn is_otherwise_in_8(words: &[String]) -> bool {
+    match &*words[0] {
+        "GEOPOS" => true,
+        "GEORADIUS" | "GEOSEARCH" => words.iter().any(|word| word == "WITHCOORD"),
+        "LSET" => words[2].parse::<i64>().is_ok_and(|index| i32::try_from(index).is_err()),
+        _ => false,
+    }
+}
 
 const INTEGERS: &[&str] = &[
     "x",
@@ -298,6 +351,7 @@ struct Generator {
     prng: Prng,
     /// How many IDs were drawn: they rise slowly, so that most can be added.
     ids: u64,
+    templates: Vec<&'static str>,
 }
 
 impl Generator {
@@ -310,7 +364,8 @@ impl Generator {
     }
 
     fn request(&mut self) -> Vec<String> {
-        let template = self.pick(TEMPLATES);
+        let drawn = self.below(self.templates.len());
+        let template = self.templates[drawn];
         let home = home(template);
         let mut words: Vec<String> =
             template.split(' ').map(|word| self.word(word, home)).collect();
@@ -386,11 +441,45 @@ fn settled(words: &[String], answer: Option<Answer>) -> String {
     let is_unordered =
         UNORDERED.contains(&words[0].as_str()) || words.iter().any(|word| word == "nosort");
     match answer {
-        Some(Answer::Array(mut elements)) if is_unordered => {
+        Some(Answer::Array(mut elements) | Answer::Set(mut elements)) if is_unordered => {
             elements.sort_by_cached_key(|element| format!("{element:?}"));
             format!("{elements:?}")
         }
+        Some(Answer::Map(mut pairs)) if is_unordered => {
+            pairs.sort_by_cached_key(|pair| format!("{pair:?}"));
+            format!("{pairs:?}")
+        }
+        Some(mut answer) if words[0] == "XINFO" => {
+            raise_negative(&mut answer);
+            format!("{answer:?}")
+        }
         other => format!("{other:?}"),
+    }
+}
+
+/// A lag below zero, which Redis 8.2 knows and we do not, is none.
+fn raise_negative(answer: &mut Answer) {
+    match answer {
+        Answer::Integer(number) => *number = (*number).max(0),
+        Answer::Array(elements) => elements.iter_mut().for_each(raise_negative),
+        Answer::Map(pairs) => pairs.iter_mut().for_each(|(_, value)| raise_negative(value)),
+        _ => {}
+    }
+}
+
+/// Sends bytes as a whole, one by one, or in pieces of any length.
+fn send_in_pieces(client: &mut Client, bytes: &[u8], prng: &mut Prng) {
+    let longest = match prng.below(4) {
+        0 => 1,
+        1 => 40,
+        _ => bytes.len() as u64,
+    };
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let len = usize::try_from(1 + prng.below(longest)).expect("it is a length");
+        let (piece, after) = rest.split_at(len.min(rest.len()));
+        client.send(piece);
+        rest = after;
     }
 }
 
@@ -403,11 +492,13 @@ fn compare_digests(clients: &mut [Client; 2], seed: u64, at: usize) {
     if ours == theirs {
         return;
     }
+    let mut is_found = false;
     let keys = |home| (0..KEYS_AT_HOME).map(move |index| format!("{home}{index}"));
     for key in HOMES.iter().flat_map(keys) {
         let line = format!("DEBUG DIGEST-VALUE {key}");
         let [ours, theirs] = clients.each_mut().map(|client| client.run(&line));
         if ours != theirs {
+            is_found = true;
             let asked =
                 ["OBJECT ENCODING", "PEXPIRETIME", "GET", "HGETALL", "SMEMBERS", "XINFO STREAM"];
             let both = clients.each_mut().map(|client| {
@@ -416,17 +507,21 @@ fn compare_digests(clients: &mut [Client; 2], seed: u64, at: usize) {
                 answers.push(client.run(&format!("ZRANGE {key} 0 -1 WITHSCORES")));
                 answers
             });
-            panic!("seed {seed}, by command {at}: {key} differs: {both:?}");
+            // The digits of a score beyond 2^53 that Redis puts into a digest, and nowhere else,
+            // are not always the shortest.
+            let is_sorted_set =
+                matches!(both[0].last(), Some(Answer::Array(all)) if !all.is_empty());
+            assert!(
+                is_sorted_set && both[0] == both[1],
+                "seed {seed}, by command {at}: {key} differs: {both:?}"
+            );
         }
     }
-    panic!("seed {seed}, by command {at}: digests differ, those of the values do not");
+    assert!(is_found, "seed {seed}, by command {at}: digests differ, those of the values do not");
 }
 
-#[test]
-fn random_commands_are_answered_as_redis_answers() {
-    if !is_there("redis-server") {
-        return;
-    }
+/// Plays random commands against our binary and another one.
+fn compare(other: &str, protocol: &str, newer: &[&'static str], leaves_out: fn(&[String]) -> bool) {
     let commands = usize::try_from(setting("RUFOUS_DIFFERENTIAL", 10_000)).expect("it fits");
     let seed = setting("RUFOUS_SEED", 1);
     let small = [
@@ -437,20 +532,49 @@ fn random_commands_are_answered_as_redis_answers() {
         ("zset-max-listpack-entries", "6"),
     ];
     let small = small.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let servers = [Server::start(RUFOUS, &small), Server::start("redis-server", &small)];
+    let servers = [Server::start(RUFOUS, &small), Server::start(other, &small)];
     let mut clients = servers.each_ref().map(Server::connect);
-    let mut generator = Generator { prng: Prng::seeded(seed), ids: 0 };
+    for client in &mut clients {
+        client.run(&format!("HELLO {protocol}"));
+    }
+    let mut generator =
+        Generator { prng: Prng::seeded(seed), ids: 0, templates: [TEMPLATES, newer].concat() };
+    let mut cuts = Prng::seeded(seed);
     for batch in 0..commands.div_ceil(BATCH) {
-        let requests: Vec<Vec<String>> = (0..BATCH).map(|_| generator.request()).collect();
+        let drawn = std::iter::repeat_with(|| generator.request());
+        let requests: Vec<Vec<String>> =
+            drawn.filter(|words| !leaves_out(words)).take(BATCH).collect();
         let bytes: Vec<u8> = requests.iter().flat_map(|words| encode(words)).collect();
-        clients.iter_mut().for_each(|client| client.send(&bytes));
+        send_in_pieces(&mut clients[0], &bytes, &mut cuts);
+        clients[1].send(&bytes);
         for (index, words) in requests.iter().enumerate() {
             let [ours, theirs] = clients.each_mut().map(|client| settled(words, client.receive()));
-            assert_eq!(ours, theirs, "seed {seed}, command {}: {words:?}", batch * BATCH + index);
+            let at = batch * BATCH + index;
+            assert_eq!(
+                ours, theirs,
+                "{other}, RESP{protocol}, seed {seed}, command {at}: {words:?}"
+            );
         }
         if batch % DIGEST_EVERY == 0 {
             compare_digests(&mut clients, seed, batch * BATCH);
         }
     }
     compare_digests(&mut clients, seed, commands);
+}
+
+#[test]
+fn random_commands_are_answered_as_redis_answers() {
+    if is_there("redis-server") {
+        compare("redis-server", "2", &[], |_| false);
+        compare("redis-server", "3", &[], |_| false);
+    }
+}
+
+#[test]
+fn random_commands_are_answered_as_redis_8_answers() {
+    if redis8_is_there() {
+        let other = redis8().expect("it was just looked for");
+        compare(&other, "2", NEWER, is_otherwise_in_8);
+        compare(&other, "3", NEWER, is_otherwise_in_8);
+    }
 }

@@ -49,7 +49,7 @@ pub(super) static BITCOUNT: Command = Command {
 
 fn bitcount(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let range = Bounds::parse(args)?;
+    let range = Bounds::parse(args, Part::End)?;
     let bytes = cx.keys.string(&key)?.unwrap_or(b"");
     // A range given backwards from the end is empty, even where clamping would leave a byte.
     let count = if range.is_reversed() {
@@ -87,7 +87,7 @@ fn bitpos(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if !(0..=1).contains(&bit) {
         return Err(CommandError::Fixed("ERR The bit argument must be 1 or 0."));
     }
-    let range = Bounds::parse(args)?;
+    let range = Bounds::parse(args, Part::Unit)?;
     let at = match cx.keys.string(&key)? {
         // A missing key reads as zeros without end.
         None => (bit == 0).then_some(0),
@@ -107,6 +107,13 @@ enum Unit {
     Bit,
 }
 
+/// What an error is about if both are wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    End,
+    Unit,
+}
+
 /// A range as it was given: either end may count from the end of the string.
 struct Bounds {
     start: i64,
@@ -116,7 +123,7 @@ struct Bounds {
 
 impl Bounds {
     /// Reads all arguments that are left.
-    fn parse(args: &mut Args<'_>) -> Result<Bounds, CommandError> {
+    fn parse(args: &mut Args<'_>, judged_first: Part) -> Result<Bounds, CommandError> {
         let mut bounds = Bounds { start: 0, end: None, unit: Unit::Byte };
         if args.remaining() > 3 {
             return Err(CommandError::Syntax);
@@ -130,7 +137,9 @@ impl Bounds {
             bounds.end = Some(args.integer());
         }
         if args.remaining() == 1 {
-            // A wrong unit is a syntax error even if the end is no integer.
+            if judged_first == Part::End {
+                args.check()?;
+            }
             last.bytes();
             bounds.unit = if last.option("BIT") {
                 Unit::Bit

@@ -115,8 +115,11 @@ pub(super) static XACKDEL: Command = Command {
     ..Command::BASE
 };
 
-/// Reads the IDs and what becomes of references to them, in any order; the last list of IDs counts.
-fn references_and_ids(args: &mut Args<'_>) -> Result<(References, Vec<StreamId>), CommandError> {
+/// Reads the words that are to be IDs and what becomes of references to them, in any order; the
+/// last list of IDs counts. They are IDs only where there is something to be looked for.
+fn references_and_words<'a>(
+    args: &mut Args<'a>,
+) -> Result<(References, Vec<&'a [u8]>), CommandError> {
     let (mut chosen, mut listed) = (None, None);
     while !args.is_empty() {
         if let Some(references) = references(args) {
@@ -129,10 +132,7 @@ fn references_and_ids(args: &mut Args<'_>) -> Result<(References, Vec<StreamId>)
             return Err(CommandError::Syntax);
         }
     }
-    // What else is wrong is said before the IDs are read.
-    let ids = listed.ok_or(CommandError::Syntax)?.into_iter();
-    let ids = ids.map(|text| StreamId::parse(text, 0).ok_or(INVALID_ID));
-    Ok((chosen.unwrap_or(References::Keep), ids.collect::<Result<_, _>>()?))
+    Ok((chosen.unwrap_or(References::Keep), listed.ok_or(CommandError::Syntax)?))
 }
 
 fn counted_words<'a>(args: &mut Args<'a>) -> Result<Vec<&'a [u8]>, CommandError> {
@@ -151,8 +151,12 @@ fn counted_words<'a>(args: &mut Args<'a>) -> Result<Vec<&'a [u8]>, CommandError>
 
 fn xdelex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let (references, ids) = references_and_ids(args)?;
-    delete_each(cx, &key, &ids, |stream, id| {
+    let is_there = super::is_stream(cx, &key)?;
+    let (references, words) = references_and_words(args)?;
+    if !is_there {
+        return all_missing(cx, words.len());
+    }
+    delete_each(cx, &key, &words, |stream, id| {
         let may_go = references != References::Acknowledged || stream.groups.are_done_with(id);
         let fate = match (stream.log.get(id), may_go) {
             (_, false) => Fate::Kept,
@@ -169,8 +173,13 @@ fn xdelex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 fn xackdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (key, group) = (args.key(), args.bytes());
-    let (references, ids) = references_and_ids(args)?;
-    delete_each(cx, &key, &ids, |stream, id| {
+    let entry = cx.keys.peek(&key).map(super::stream_of).transpose()?;
+    let is_there = entry.is_some_and(|stream| stream.groups.get(group).is_some());
+    let (references, words) = references_and_words(args)?;
+    if !is_there {
+        return all_missing(cx, words.len());
+    }
+    delete_each(cx, &key, &words, |stream, id| {
         let own = stream.groups.get_mut(group).and_then(|group| group.release(id));
         let is_acknowledged_here = own.is_some();
         let fate = if !is_acknowledged_here {
@@ -187,27 +196,33 @@ fn xackdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     })
 }
 
-/// Answers with what became of each entry, which `delete` says along with whether groups changed.
+fn all_missing(cx: &mut Cx<'_>, count: usize) -> CommandResult {
+    cx.reply.array(count);
+    (0..count).for_each(|_| cx.reply.integer(Fate::Missing as i64));
+    Ok(())
+}
+
+/// Answers with what became of each entry of a stream that is there, which `delete` says along with
+/// whether groups changed.
 fn delete_each(
     cx: &mut Cx<'_>,
     key: &Key<'_>,
-    ids: &[StreamId],
+    words: &[&[u8]],
     delete: impl Fn(&mut Stream, StreamId) -> (Fate, bool),
 ) -> CommandResult {
+    let ids = words.iter().map(|text| StreamId::parse(text, 0).ok_or(INVALID_ID));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
     cx.reply.array(ids.len());
     let done = edit_stream(cx, key, |stream, reply| {
         let (len, mut released) = (stream.log.len(), 0);
         for id in ids {
-            let (fate, has_released) = delete(stream, *id);
+            let (fate, has_released) = delete(stream, id);
             released += usize::from(has_released);
             reply.integer(fate as i64);
         }
         (len - stream.log.len(), released)
     })?;
-    let Some((deleted, released)) = done else {
-        ids.iter().for_each(|_| cx.reply.integer(Fate::Missing as i64));
-        return Ok(());
-    };
+    let (deleted, released) = done.expect("the stream was just seen");
     deleted_entries(cx, key, deleted);
     changed_quietly(cx, released);
     Ok(())
