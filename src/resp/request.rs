@@ -163,8 +163,8 @@ impl<'a> Request<'a> {
         if span.is_shared { self.shared[span.start].as_ref() } else { None }
     }
 
-    /// Whether an argument is longer than `max`, which is beyond the length of short ones: a look at
-    /// the few that are not.
+    /// Whether an argument is longer than `max`, which must be beyond the length of short ones: the
+    /// few others are looked at.
     #[inline]
     pub fn has_longer_than(&self, max: usize) -> bool {
         self.shared.iter().flatten().any(|argument| argument.len() > max)

@@ -3,27 +3,23 @@
 
 use crate::answer::{self, Answer};
 use crate::client::Client;
-use crate::server::{RUFOUS, Server, is_installed};
+use crate::interop::is_there;
+use crate::server::{RUFOUS, Server, wait_for};
 use std::process::Command;
-use std::time::{Duration, Instant};
-
-/// Until then INFO says what a test waits for, however busy the machine is.
-const INFO_MAX: Duration = Duration::from_secs(60);
 
 /// A number, asked for until the dataset is loaded.
 fn number(client: &mut Client, line: &str) -> i64 {
-    loop {
-        match client.run(line) {
-            Answer::Integer(number) => return number,
-            Answer::Error(text) if text.starts_with(b"LOADING") => std::thread::yield_now(),
-            other => panic!("{line}: {other:?}"),
-        }
-    }
+    wait_for("the log is loaded", || match client.run(line) {
+        Answer::Integer(number) => Some(number),
+        Answer::Error(text) if text.starts_with(b"LOADING") => None,
+        other => panic!("{line}: {other:?}"),
+    })
 }
 
 /// The digest of the dataset when all of it is loaded; Redis answers before, too.
 fn digest(client: &mut Client) -> Answer {
-    wait_for_info(client, "\r\nloading:0\r\n");
+    // DEBUG answers while a log is being loaded, too.
+    number(client, "DBSIZE");
     client.run("DEBUG DIGEST")
 }
 
@@ -89,15 +85,10 @@ fn fill(client: &mut Client) {
 
 /// Asks for INFO until it has a line.
 fn wait_for_info(client: &mut Client, line: &str) {
-    let start = Instant::now();
-    while start.elapsed() < INFO_MAX {
+    wait_for(line, || {
         let Answer::Bulk(info) = client.run("INFO persistence") else { panic!("INFO answers") };
-        if String::from_utf8_lossy(&info).contains(line) {
-            return;
-        }
-        std::thread::yield_now();
-    }
-    panic!("INFO does not come to say {line}");
+        String::from_utf8_lossy(&info).contains(line).then_some(())
+    });
 }
 
 fn wait_for_rewrite(client: &mut Client) {
@@ -113,7 +104,7 @@ const MANIFEST: &str = "appendonlydir/appendonly.aof.manifest";
 
 #[test]
 fn a_log_moves_to_a_real_redis_and_back() {
-    if !is_installed("redis-server") || !is_installed("redis-check-aof") {
+    if !is_there("redis-server") || !is_there("redis-check-aof") {
         return;
     }
     for preamble in ["yes", "no"] {
@@ -126,6 +117,8 @@ fn a_log_moves_to_a_real_redis_and_back() {
         fill(&mut client);
         client.run("BGREWRITEAOF");
         wait_for_rewrite(&mut client);
+        // Its entries cannot come a second time.
+        client.run("DEL stream");
         fill(&mut client);
         let ours = digest(&mut client);
         let manifest = server.path(MANIFEST);

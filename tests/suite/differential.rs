@@ -1,6 +1,6 @@
-//! Random commands against our binary and a real redis-server, 7.0 and 8.2: the same requests, which
-//! reach ours in pieces cut anywhere, the same replies in both protocols, and now and then the same
-//! digest of all data.
+//! Random commands against our binary and a real redis-server, 7.0 and 8.2: the same requests,
+//! which reach ours in pieces cut anywhere, the same replies in both protocols, and now and then
+//! the same digest of all data.
 //!
 //! The commands are drawn from templates over few keys, so that types collide, collections cross
 //! their encodings' thresholds and indexes end up on both sides of every end. Left out is what two
@@ -507,8 +507,8 @@ fn compare_digests(clients: &mut [Client; 2], seed: u64, at: usize) {
                 answers.push(client.run(&format!("ZRANGE {key} 0 -1 WITHSCORES")));
                 answers
             });
-            // The digits of a score beyond 2^53 that Redis puts into a digest, and nowhere else, are
-            // not always the shortest.
+            // The digits of a score beyond 2^53 that Redis puts into a digest, and nowhere else,
+            // are not always the shortest.
             let is_sorted_set =
                 matches!(both[0].last(), Some(Answer::Array(all)) if !all.is_empty());
             assert!(

@@ -173,7 +173,7 @@ fn the_configuration_is_a_map_of_words() {
     }
     let limits: Vec<&str> = all["client-output-buffer-limit"].split(' ').collect();
     assert_eq!(limits.len(), 12, "{limits:?}");
-    assert_eq!(client.run("COMMAND INFO COMMANDLOG"), Answer::Array(vec![Answer::NullArray]));
+    assert_eq!(client.run("COMMAND INFO COMMANDLOG"), Answer::Array(vec![Answer::Null]));
 }
 
 #[test]

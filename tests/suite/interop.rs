@@ -17,6 +17,16 @@ pub fn is_there(program: &str) -> bool {
     false
 }
 
+/// Whether real servers are not to be asked although they may be there. That is no way around what
+/// is required.
+pub fn is_skipped() -> bool {
+    let is_skipped = std::env::var_os("RUFOUS_SKIP_INTEROP").is_some();
+    if is_skipped {
+        leave_out("real Redis, for RUFOUS_SKIP_INTEROP,");
+    }
+    is_skipped
+}
+
 fn leave_out(program: &str) {
     let required = std::env::var_os("RUFOUS_REQUIRE_INTEROP").is_some();
     assert!(!required, "{program} is not installed");

@@ -5,9 +5,10 @@
 
 use crate::answer::Answer;
 use crate::client::Client;
+use crate::interop::is_there;
 use crate::rdb;
-use crate::server::{RUFOUS, Server, is_installed};
-use std::path::{Path, PathBuf};
+use crate::server::{RUFOUS, Server, wait_for};
+use std::path::PathBuf;
 use std::process::Command;
 
 const TOOLS: [&str; 3] = ["redis-server", "redis-check-rdb", "redis-check-aof"];
@@ -40,9 +41,9 @@ impl Place {
         }
         let server = Server::start(binary, &all);
         let mut client = server.connect();
-        while matches!(client.run("DBSIZE"), Answer::Error(_)) {
-            std::thread::yield_now();
-        }
+        wait_for("the dataset is loaded", || {
+            (!matches!(client.run("DBSIZE"), Answer::Error(_))).then_some(())
+        });
         server
     }
 }
@@ -83,7 +84,7 @@ fn fill(client: &mut Client) {
     ] {
         assert!(!matches!(client.run(line), Answer::Error(_)), "{line}");
     }
-    while client.run("EXISTS gone") != Answer::Integer(0) {}
+    wait_for("the key expires", || (client.run("EXISTS gone") == Answer::Integer(0)).then_some(()));
     client.run("SELECT 0");
 }
 
@@ -138,13 +139,10 @@ fn rewrite(client: &mut Client) {
             .iter()
             .all(|line| info.contains(line))
     };
-    loop {
+    wait_for("the saving ends", || {
         let Answer::Bulk(info) = client.run("INFO persistence") else { panic!("INFO answers") };
-        if is_done(&String::from_utf8_lossy(&info)) {
-            return;
-        }
-        std::thread::yield_now();
-    }
+        is_done(&String::from_utf8_lossy(&info)).then_some(())
+    });
 }
 
 fn assert_valid(tool: &str, args: &[&str], line: &str) {
@@ -166,7 +164,7 @@ fn check_log(place: &Place) {
 }
 
 fn are_installed() -> bool {
-    TOOLS.iter().all(|tool| Path::new("/usr/bin").join(tool).exists() || is_installed(tool))
+    TOOLS.iter().all(|tool| is_there(tool))
 }
 
 #[test]

@@ -477,7 +477,7 @@ fn check(place: Place, protocol: u8) {
 
 /// Whether a real Redis can be asked. Without one the check is left out, which CI does not allow.
 pub fn redis_is_there() -> bool {
-    if std::env::var_os("RUFOUS_SKIP_INTEROP").is_some() {
+    if crate::interop::is_skipped() {
         return false;
     }
     crate::interop::is_there("redis-server")
@@ -501,7 +501,7 @@ fn cached_redis8() -> Option<String> {
 }
 
 pub fn redis8_is_there() -> bool {
-    if std::env::var_os("RUFOUS_SKIP_INTEROP").is_some() {
+    if crate::interop::is_skipped() {
         return false;
     }
     let is_there = redis8().is_some();

@@ -231,8 +231,24 @@ impl Drop for Server {
     }
 }
 
-/// Whether a program is installed, be there a version that it tells or not: redis-check-aof takes
-/// the word for the name of a file.
+/// How long anything that a test waits for may take.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer; fails in the name of what is awaited.
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < WAIT_MAX, "waited {WAIT_MAX:?} in vain: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether a program is installed: not all of them know how to tell their version.
 pub fn is_installed(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok()
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok()
 }

@@ -2,27 +2,18 @@
 
 use crate::answer::Answer;
 use crate::client::Client;
-use crate::server::{RUFOUS, Server};
+use crate::server::{RUFOUS, Server, wait_for};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
 fn send(signal: &str, pid: u32) {
     let status = Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "{signal} {pid}");
-}
-
-/// Asks again and again, with a bound.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < WAIT_MAX, "{what} did not come about");
-        std::thread::yield_now();
-    }
 }
 
 /// A directory of the test's own.
@@ -53,12 +44,7 @@ fn free_port() -> u16 {
 }
 
 fn connect(port: u16) -> Client {
-    let mut client = None;
-    wait_until("a connection", || {
-        client = Client::connect(port).ok();
-        client.is_some()
-    });
-    client.expect("it was waited for")
+    wait_for("a connection", || Client::connect(port).ok())
 }
 
 fn info(client: &mut Client) -> String {
@@ -119,7 +105,8 @@ fn a_daemon_leaves_its_terminal_and_names_itself() {
     assert!(info.contains(&format!("process_id:{pid}\r")), "{pid}: {}", &info[..600]);
     assert!(info.contains("maxclients:77\r"));
     let _ = client.call(&["SHUTDOWN", "NOSAVE"]);
-    wait_until("the end of the daemon", || !Path::new(&format!("/proc/{pid}/stat")).exists());
+    let process = format!("/proc/{pid}/stat");
+    wait_for("the end of the daemon", || (!Path::new(&process).exists()).then_some(()));
     assert!(!Path::new(&place.path("pid")).exists(), "the file goes with the process");
     assert!(place.0.join("log").exists());
 }

@@ -2,7 +2,7 @@
 
 use crate::answer::{self, Answer, encode};
 use crate::client::Client;
-use crate::server::{RUFOUS, Server};
+use crate::server::{RUFOUS, Server, wait_for};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -59,9 +59,7 @@ fn wait_for_line(observer: &mut Client, line: &str) {
         Answer::Bulk(text) => String::from_utf8_lossy(&text).lines().any(|it| it == line),
         _ => false,
     };
-    while !has_line(observer.run("INFO everything")) {
-        std::thread::yield_now();
-    }
+    wait_for(line, || has_line(observer.run("INFO everything")).then_some(()));
 }
 
 #[test]
