@@ -7,7 +7,6 @@ use crate::config::{Config, OutputLimit, os_reason};
 use crate::engine::session::ClientKind;
 use crate::engine::{Engine, Peer};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -63,7 +62,7 @@ impl Listeners {
             listeners.tasks.push(tokio::task::spawn_local(accept_unix(Rc::clone(net), listener)));
         }
         if config.metrics_port != 0 {
-            let open = Rc::new(Cell::new(0));
+            let open = metrics::Open::default();
             for listener in bind_tcp(config, config.metrics_port)? {
                 let serve = metrics::serve(Rc::clone(net), listener, Rc::clone(&open));
                 listeners.metrics.push(tokio::task::spawn_local(serve));
