@@ -329,7 +329,9 @@ impl AppendLog {
             self.notes.uncovered += turn.len() as u64;
             self.notes.crc.add(turn);
         }
-        if self.pending.is_empty() {
+        if self.pending.len() <= turn.len() {
+            // Usually nothing is pending, or a note; a huge turn stays where it is.
+            turn.splice(..0, self.pending.drain(..));
             std::mem::swap(&mut self.pending, turn);
         } else {
             self.pending.append(turn);
