@@ -4,6 +4,7 @@
 //! word is the error's code: it is what INFO errorstats counts and what client libraries map to
 //! exceptions.
 
+use crate::structs::memory;
 use crate::types::WrongType;
 use std::borrow::Cow;
 
@@ -36,6 +37,8 @@ pub enum CommandError {
     ExecAbort,
     Loading,
     OutOfMemory,
+    /// The system refuses the memory that the command needs.
+    NoMemory,
     NoClusterSupport,
     /// Longer than the limit of the client's output: who waits for it is closed.
     OutputTooLong,
@@ -54,6 +57,11 @@ impl From<WrongType> for CommandError {
 }
 
 impl CommandError {
+    /// The error if the system has no memory for so many bytes that a client has asked for.
+    pub fn unless_memory(bytes: usize) -> CommandResult {
+        if memory::is_there_for(bytes) { Ok(()) } else { Err(CommandError::NoMemory) }
+    }
+
     /// An `ERR` with a formatted text.
     pub fn err(text: std::fmt::Arguments<'_>) -> CommandError {
         CommandError::Text(format!("ERR {text}").into_boxed_str())
@@ -104,6 +112,7 @@ impl CommandError {
             }
             CommandError::Loading => "LOADING Redis is loading the dataset in memory",
             CommandError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
+            CommandError::NoMemory => "OOM the system has no memory for the command.",
             CommandError::OutputTooLong => "ERR the reply is longer than the output buffer limit",
             CommandError::NoClusterSupport => "ERR This instance has cluster support disabled",
             CommandError::WrongArity(command) => {

@@ -351,6 +351,9 @@ section "Clients" {
     "tracking-table-max-keys" => tracking_table_max_keys: usize = 1_000_000;
         int(0, LONG_MAX), LIVE, Nothing,
         "Keys remembered for client-side caching; 0 sets no limit.";
+    "tracking-table-max-memory" => tracking_table_max_memory: usize = 1 << 30;
+        memory(0, LONG_MAX), LIVE, Nothing,
+        "Memory of those keys and of who has read them; 0 sets no limit.";
 }
 
 section "Memory" {

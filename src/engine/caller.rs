@@ -1,9 +1,9 @@
 //! Who has a command run, and what follows from it.
 //!
 //! A command runs because a client asked for it, as a part of a transaction, again because what its
-//! client waits for has come, or because a log holds it. Handlers are the same for all of them; what
-//! differs is a question asked here, so that a new kind of caller (a script, a primary) is one more
-//! row of answers and no handler has to be looked through for it.
+//! client waits for has come, or because a log holds it. Handlers are the same for all of them;
+//! what differs is a question asked here, so that a new kind of caller (a script, a primary) is one
+//! more row of answers and no handler has to be looked through for it.
 
 /// Who has the running command run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

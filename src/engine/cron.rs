@@ -24,6 +24,7 @@ impl Engine {
         self.server.memory_peak = self.server.memory_peak.max(used);
         self.close_idle_clients(mono_ms);
         self.server.limit_tracked_keys(&mut self.clients);
+        self.server.forget_gone_readers(&self.clients);
         self.save_if_due();
         self.keep_hot_keys(mono_ms);
         if self.server.pause.until_ms().is_some_and(|until_ms| mono_ms >= until_ms) {

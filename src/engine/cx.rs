@@ -6,7 +6,7 @@
 use super::ClientId;
 use super::session::{ClientKind, Suspension};
 use super::{Caller, Clients, Effect, Engine, Job, ListenChange, Server, Session};
-use crate::command::CommandResult;
+use crate::command::{CommandError, CommandResult};
 use crate::config::{Config, Directive};
 use crate::keyspace::Keys;
 use crate::resp::{Reply, ReplyBuf};
@@ -74,6 +74,9 @@ impl<'a> Cx<'a> {
         let job: Job = Box::new(move || {
             let mut out = ReplyBuf::new();
             write(&mut out.writer(protocol))?;
+            if out.is_refused() {
+                return Err(CommandError::NoMemory);
+            }
             out.cut_up();
             Ok(out)
         });

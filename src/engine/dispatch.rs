@@ -9,7 +9,9 @@ use super::standstill::Deed;
 use super::{Caller, ClientId, Clients, Cx, Effect, Engine, Server};
 use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
-use crate::command::{self, Args, Command, CommandError, CommandId, Flags, Hashed, Lookup, Traits};
+use crate::command::{
+    self, Args, Command, CommandError, CommandId, Flags, Group, Hashed, Lookup, Traits,
+};
 use crate::keyspace::entry::KEY_MAX;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::observe::slow_log::{self, SlowEntry};
@@ -438,8 +440,12 @@ pub(super) fn call(
     }
     let began = cx.server.clock.lap();
     super::RUNNING.set(command.name);
-    let result = (command.run)(cx, &mut args);
+    let result = memory_for(cx, command, &request).and_then(|()| (command.run)(cx, &mut args));
     super::RUNNING.set("none");
+    let result = match cx.reply.buffer().is_refused() {
+        true => Err(CommandError::NoMemory),
+        false => result,
+    };
 
     let failed = result.is_err();
     if let Err(error) = result {
@@ -471,6 +477,22 @@ pub(super) fn call(
         cx.show_to_monitors(command, &request);
     }
     cx.remember_reads(command, &request);
+}
+
+/// What a command keeps is in proportion to its arguments. A long string is kept as it came; what
+/// holds several grows by copies, and so does the write stream.
+fn memory_for(cx: &Cx<'_>, command: &Command, request: &Request<'_>) -> Result<(), CommandError> {
+    if !request.is_long() {
+        return Ok(());
+    }
+    let bytes = request.payload_len();
+    let copies = match command.group {
+        Group::String if request.len() > 1 => bytes + 3 * request.arg(1).len(),
+        _ => 4 * bytes,
+    };
+    let stream = &cx.server.propagation;
+    let streamed = if stream.is_active() { bytes + 2 * stream.bytes().len() } else { 0 };
+    CommandError::unless_memory(copies + streamed)
 }
 
 #[cold]

@@ -97,7 +97,7 @@ pub fn there_is_room(
         return Ok(());
     }
     let own_bytes = match flags.has(Flags::DENYOOM) {
-        true => request.iter().map(|arg| arg.len() as u64).sum(),
+        true => request.payload_len() as u64,
         false => 0,
     };
     make_room_for(cx, flags, own_bytes)

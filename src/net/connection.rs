@@ -7,7 +7,7 @@
 //! that the socket would not take.
 
 use super::stream::Stream;
-use super::{Net, limits, pool::BufferPool};
+use super::{Net, limits, pool::BufferPool, turn};
 use crate::engine::hold::Holds;
 use crate::engine::{ClientId, Prepared};
 use crate::resp::{ProtocolError, ReplyBuf, RequestReader};
@@ -34,6 +34,8 @@ pub struct Connection {
     pub has_written: Cell<bool>,
     /// The task stopped reading because requests were queued.
     pub has_paused_reading: Cell<bool>,
+    /// It has taken in much and is to be polled when others have had their turn.
+    pub is_heavy: Cell<bool>,
     /// The socket would not take all output.
     pub wants_write: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -83,6 +85,7 @@ impl Connection {
             is_held: Cell::new(false),
             has_written: Cell::new(false),
             has_paused_reading: Cell::new(false),
+            is_heavy: Cell::new(false),
             wants_write: Cell::new(false),
             waker: RefCell::new(None),
         }
@@ -127,18 +130,42 @@ fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Pol
             Poll::Pending => {}
         }
     }
+    let mut taken = 0;
     loop {
+        if connection.is_closed.get() {
+            return Poll::Ready(());
+        }
         if !may_read(connection) {
             connection.has_paused_reading.set(true);
             return Poll::Pending;
         }
+        if taken >= TAKEN_MAX {
+            net.mark_heavy(connection);
+        }
+        if connection.is_heavy.get() {
+            return Poll::Pending;
+        }
         match poll_read(connection, &net.buffers, cx) {
             Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::OutOfMemory => {
+                // It is told so before it is closed.
+                net.mark_ready(connection);
+            }
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-            Poll::Ready(Ok(read)) => parse(net, connection, read),
+            Poll::Ready(Ok(read)) => {
+                taken += read;
+                parse(net, connection, read);
+            }
         }
     }
 }
+
+/// What a connection takes in before others have their turn.
+const TAKEN_MAX: usize = 64 * 1024;
+
+/// When the requests of so many connections wait, they are run before more is read: each of them
+/// holds a buffer, and thousands that wake up at once would hold thousands.
+const READY_MAX: usize = 256;
 
 /// Reading goes on while nothing is queued, and for a client that waits, so that its hanging up
 /// is seen.
@@ -157,7 +184,11 @@ fn poll_read(
     if !io.reader.has_buffer() {
         io.reader.attach_buffer(buffers.input());
     }
-    let polled = io.stream.poll_read(cx, io.reader.read_buffer());
+    let Ok(room) = io.reader.room() else {
+        io.failure = Some(ProtocolError::NoMemory);
+        return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+    };
+    let polled = io.stream.poll_read(cx, room);
     match &polled {
         Poll::Ready(Ok(n)) => io.read_bytes += *n as u64,
         _ => {
@@ -182,6 +213,9 @@ fn parse(net: &Rc<Net>, connection: &Rc<Connection>, read: usize) {
     } else if connection.io.borrow().has_work() && !connection.is_suspended.get() {
         // Who waits for a reply gets the next one after it: what was read meanwhile runs then.
         net.mark_ready(connection);
+        if net.ready.borrow().len() >= READY_MAX {
+            turn::run_early(net);
+        }
     }
 }
 

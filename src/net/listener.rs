@@ -7,7 +7,6 @@ use crate::config::{Config, OutputLimit, os_reason};
 use crate::engine::session::ClientKind;
 use crate::engine::{Engine, Peer};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -63,7 +62,7 @@ impl Listeners {
             listeners.tasks.push(tokio::task::spawn_local(accept_unix(Rc::clone(net), listener)));
         }
         if config.metrics_port != 0 {
-            let open = Rc::new(Cell::new(0));
+            let open = metrics::Open::default();
             for listener in bind_tcp(config, config.metrics_port)? {
                 let serve = metrics::serve(Rc::clone(net), listener, Rc::clone(&open));
                 listeners.metrics.push(tokio::task::spawn_local(serve));
@@ -237,6 +236,7 @@ fn bind_unix(path: &Path, config: &Config) -> Result<UnixListener, Refusal> {
 }
 
 async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {
+    let mut accepted = 0;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
@@ -250,9 +250,20 @@ async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {
                     is_local: address.ip().to_canonical().is_loopback(),
                 };
                 admit(&net, Stream::Tcp(stream), peer);
+                let_others_in(&net, &mut accepted).await;
             }
             Err(error) => back_off(&error).await,
         }
+    }
+}
+
+/// A burst of connections is accepted in portions (`max-new-connections-per-cycle`): between them
+/// the runtime looks for input, and those who are there already have their turn.
+async fn let_others_in(net: &Net, accepted: &mut u32) {
+    *accepted += 1;
+    if *accepted >= net.engine.borrow().server.config.max_new_connections_per_cycle {
+        *accepted = 0;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -262,6 +273,7 @@ fn display_address(address: &SocketAddr) -> String {
 }
 
 async fn accept_unix(net: Rc<Net>, listener: UnixListener) {
+    let mut accepted = 0;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -274,6 +286,7 @@ async fn accept_unix(net: Rc<Net>, listener: UnixListener) {
                     is_local: true,
                 };
                 admit(&net, Stream::Unix(stream), peer);
+                let_others_in(&net, &mut accepted).await;
             }
             Err(error) => back_off(&error).await,
         }

@@ -1,10 +1,13 @@
 //! The endpoint that Prometheus scrapes (`metrics-port`): a responder for one question.
 //!
-//! It speaks just enough HTTP/1.1: a GET of `/metrics` is answered with the page, anything else
-//! with a status, and then the connection is closed. A crate for HTTP was refused: nothing of what
-//! it brings (routing, bodies, keep-alive, upgrades) is wanted here, and what is not there cannot
-//! be attacked. The page is written by the executor's thread between two turns, about as long as
-//! INFO takes, and sent by the connection's own task.
+//! It speaks just enough HTTP/1.1: a GET or HEAD of `/metrics` is answered with the page, anything
+//! else with a status, and then the connection is closed. A crate for HTTP was refused: nothing of
+//! what it brings (routing, bodies, keep-alive, upgrades) is wanted here, and what is not there
+//! cannot be attacked. The page is written by the executor's thread between two turns, about as
+//! long as INFO takes, and sent by the connection's own task.
+//!
+//! Whoever connects is heard: when all places are taken, the one goes that has been there longest
+//! without asking for anything, so that idle connections keep no scraper away.
 //!
 //! Invariant: a scraper holds at most [`HEAD_BYTES_MAX`] of memory before it is answered, at most
 //! [`CONNECTIONS_MAX`] are served at once, and each for at most [`WAIT_MAX`] in all.
@@ -12,43 +15,68 @@
 use super::Net;
 use crate::observe::info::View;
 use crate::observe::metrics;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
 
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 const CONNECTIONS_MAX: usize = 16;
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// The connections that are served now, oldest first.
+pub type Open = Rc<RefCell<Vec<Scrape>>>;
+
+/// One of them.
+pub struct Scrape {
+    has_asked: Rc<Cell<bool>>,
+    task: AbortHandle,
+}
+
 /// Serves one listening address.
-pub async fn serve(net: Rc<Net>, listener: TcpListener, open: Rc<Cell<usize>>) {
+pub async fn serve(net: Rc<Net>, listener: TcpListener, open: Open) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                if open.get() >= CONNECTIONS_MAX {
-                    // The peer sees a closed connection and tries again.
-                    continue;
-                }
-                open.set(open.get() + 1);
-                let (net, open) = (Rc::clone(&net), Rc::clone(&open));
-                tokio::task::spawn_local(async move {
+                make_place(&mut open.borrow_mut());
+                let has_asked = Rc::new(Cell::new(false));
+                let (net, asked) = (Rc::clone(&net), Rc::clone(&has_asked));
+                let task = tokio::task::spawn_local(async move {
                     // Whoever is too slow, or gone, has its connection closed.
-                    let _ = tokio::time::timeout(WAIT_MAX, answer(&net, stream, peer)).await;
-                    open.set(open.get() - 1);
+                    let answered = answer(&net, stream, peer, &asked);
+                    let _ = tokio::time::timeout(WAIT_MAX, answered).await;
                 });
+                open.borrow_mut().push(Scrape { has_asked, task: task.abort_handle() });
             }
             Err(error) => super::listener::back_off(&error).await,
         }
     }
 }
 
-async fn answer(net: &Net, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+/// Forgets who is done; if nobody is and all places are taken, closes the oldest connection that
+/// has not asked yet, or the oldest of all.
+fn make_place(open: &mut Vec<Scrape>) {
+    open.retain(|scrape| !scrape.task.is_finished());
+    if open.len() >= CONNECTIONS_MAX {
+        let idle = open.iter().position(|scrape| !scrape.has_asked.get());
+        open.remove(idle.unwrap_or(0)).task.abort();
+    }
+}
+
+async fn answer(
+    net: &Net,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    has_asked: &Cell<bool>,
+) -> io::Result<()> {
     let head = read_head(&mut stream).await?;
-    let status = match judge(&head) {
+    has_asked.set(true);
+    let question = judge(&head);
+    let status = match question.status {
         Status::Found if !is_welcome(net, peer) => Status::Forbidden,
         status => status,
     };
@@ -56,7 +84,7 @@ async fn answer(net: &Net, mut stream: TcpStream, peer: SocketAddr) -> io::Resul
         Status::Found => page(net),
         other => format!("{}\n", other.line()),
     };
-    stream.write_all(response(status, &body).as_bytes()).await?;
+    stream.write_all(response(Question { status, ..question }, &body).as_bytes()).await?;
     stream.shutdown().await
 }
 
@@ -114,34 +142,58 @@ impl Status {
 }
 
 /// What a request's head asks for.
-fn judge(head: &[u8]) -> Status {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Question {
+    status: Status,
+    /// Only the head of the answer is wanted (HEAD).
+    wants_head: bool,
+}
+
+fn judge(head: &[u8]) -> Question {
+    let only = |status| Question { status, wants_head: false };
     if !is_whole(head) {
         let is_full = head.len() >= HEAD_BYTES_MAX;
-        return if is_full { Status::HeadTooLarge } else { Status::Malformed };
+        return only(if is_full { Status::HeadTooLarge } else { Status::Malformed });
     }
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let words: Vec<&[u8]> = line.trim_ascii_end().split(|byte| *byte == b' ').collect();
-    let [method, target, version] = words[..] else { return Status::Malformed };
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    match (method, path) {
-        _ if !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") => Status::Malformed,
-        (b"GET", b"/metrics") => Status::Found,
-        (b"GET", _) => Status::NotFound,
-        _ => Status::NotAllowed,
+    let [method, target, version] = words[..] else { return only(Status::Malformed) };
+    if !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
+        return only(Status::Malformed);
     }
+    let status = match method {
+        b"GET" | b"HEAD" if path_of(target) == b"/metrics" => Status::Found,
+        b"GET" | b"HEAD" => Status::NotFound,
+        _ => Status::NotAllowed,
+    };
+    Question { status, wants_head: method == b"HEAD" }
 }
 
-fn response(status: Status, body: &str) -> String {
-    let kind = match status {
+/// The path of a target, which proxies are sent with scheme and host before it.
+fn path_of(target: &[u8]) -> &[u8] {
+    const SCHEME: &[u8] = b"http://";
+    let target = match target.split_at_checked(SCHEME.len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            let host_len = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
+            &rest[host_len..]
+        }
+        _ => target,
+    };
+    target.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
+fn response(question: Question, body: &str) -> String {
+    let kind = match question.status {
         Status::Found => "text/plain; version=0.0.4; charset=utf-8",
         _ => "text/plain; charset=utf-8",
     };
-    let allow = if status == Status::NotAllowed { "Allow: GET\r\n" } else { "" };
+    let allow = if question.status == Status::NotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
     format!(
         "HTTP/1.1 {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}Connection: \
-         close\r\n\r\n{body}",
-        status.line(),
-        body.len()
+         close\r\n\r\n{}",
+        question.status.line(),
+        body.len(),
+        if question.wants_head { "" } else { body },
     )
 }
 
@@ -150,11 +202,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_get_of_the_page_is_answered() {
+    fn only_the_page_is_answered() {
         for (head, status) in [
             ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", Status::Found),
             ("GET /metrics?a=b HTTP/1.0\r\n\r\n", Status::Found),
             ("GET /metrics HTTP/1.1\n\n", Status::Found),
+            ("HEAD /metrics HTTP/1.1\r\n\r\n", Status::Found),
+            ("HEAD / HTTP/1.1\r\n\r\n", Status::NotFound),
+            ("GET http://[::1]:9121/metrics?a HTTP/1.1\r\n\r\n", Status::Found),
+            ("GET HTTP://host/metrics HTTP/1.1\r\n\r\n", Status::Found),
+            ("GET http://host?/metrics HTTP/1.1\r\n\r\n", Status::NotFound),
+            ("GET http:// HTTP/1.1\r\n\r\n", Status::NotFound),
             ("GET / HTTP/1.1\r\n\r\n", Status::NotFound),
             ("GET /metricsx HTTP/1.1\r\n\r\n", Status::NotFound),
             ("POST /metrics HTTP/1.1\r\n\r\n", Status::NotAllowed),
@@ -165,12 +223,15 @@ mod tests {
             ("", Status::Malformed),
             ("GET /metrics HTTP/1.1\r\n", Status::Malformed),
         ] {
-            assert_eq!(judge(head.as_bytes()), status, "{head:?}");
+            let question = judge(head.as_bytes());
+            assert_eq!(question.status, status, "{head:?}");
+            assert_eq!(question.wants_head, head.starts_with("HEAD"), "{head:?}");
         }
-        assert_eq!(judge(&[b'x'; HEAD_BYTES_MAX]), Status::HeadTooLarge);
-        let text = response(Status::NotAllowed, "405\n");
+        assert_eq!(judge(&[b'x'; HEAD_BYTES_MAX]).status, Status::HeadTooLarge);
+        let wrong = Question { status: Status::NotAllowed, wants_head: false };
+        let text = response(wrong, "405\n");
         assert!(text.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
-        assert!(text.contains("\r\nContent-Length: 4\r\nAllow: GET\r\n"));
+        assert!(text.contains("\r\nContent-Length: 4\r\nAllow: GET, HEAD\r\n"));
         assert!(text.ends_with("\r\n\r\n405\n"));
     }
 }

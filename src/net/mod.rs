@@ -43,6 +43,9 @@ pub struct Net {
     tired: RefCell<VecDeque<Rc<Connection>>>,
     /// Connections that have used up a turn and may read on when new input has been looked for.
     resting: RefCell<Vec<Rc<Connection>>>,
+    /// Connections that have taken in much and may go on, a few at a time, when those who sent
+    /// little were served.
+    heavy: RefCell<VecDeque<Rc<Connection>>>,
     /// A turn has passed in which the tired were not served.
     tired_have_waited: Cell<bool>,
     /// Connections with output to write at the end of the turn.
@@ -82,6 +85,9 @@ impl Net {
     }
 }
 
+/// So many of those who send much read on between two turns.
+const HEAVY_MAX: usize = 8;
+
 /// A client that has not authenticated is closed when so many bytes of replies wait for it.
 const READ_OUTPUT_UNAUTHENTICATED_MAX: u64 = 256 * 1024;
 
@@ -107,6 +113,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         ready: RefCell::default(),
         tired: RefCell::default(),
         resting: RefCell::default(),
+        heavy: RefCell::default(),
         tired_have_waited: Cell::new(false),
         dirty: RefCell::default(),
         held: RefCell::default(),
@@ -179,6 +186,24 @@ impl Net {
     fn mark_tired(&self, connection: &Rc<Connection>) {
         if !connection.is_ready.replace(true) {
             self.tired.borrow_mut().push_back(Rc::clone(connection));
+        }
+    }
+
+    /// Has the connection read on when others have had their turn.
+    fn mark_heavy(&self, connection: &Rc<Connection>) {
+        if !connection.is_heavy.replace(true) {
+            self.heavy.borrow_mut().push_back(Rc::clone(connection));
+            self.executor.notify_one();
+        }
+    }
+
+    /// Lets a few of those read on.
+    fn let_heavy_read(&self) {
+        let mut heavy = self.heavy.borrow_mut();
+        let count = heavy.len().min(HEAVY_MAX);
+        for connection in heavy.drain(..count) {
+            connection.is_heavy.set(false);
+            connection.wake();
         }
     }
 

@@ -1,10 +1,9 @@
 //! Buffers that connections borrow while they have something in them, so that an idle connection
 //! holds none and a busy server's buffers stay in the caches.
 
-use bytes::BytesMut;
 use std::cell::RefCell;
 
-/// What one read takes from a socket at most; with it a turn's work for one client is bounded.
+/// What a read of short requests takes from a socket at most.
 pub const READ_BYTES: usize = 16 * 1024;
 /// Buffers that grew beyond this are freed, not kept.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -12,16 +11,16 @@ const KEPT_MAX: usize = 256;
 
 #[derive(Default)]
 pub struct BufferPool {
-    input: RefCell<Vec<BytesMut>>,
+    input: RefCell<Vec<Vec<u8>>>,
     output: RefCell<Vec<Vec<u8>>>,
 }
 
 impl BufferPool {
-    pub fn input(&self) -> BytesMut {
-        self.input.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES))
+    pub fn input(&self) -> Vec<u8> {
+        self.input.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(READ_BYTES))
     }
 
-    pub fn give_input(&self, mut buffer: BytesMut) {
+    pub fn give_input(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut kept = self.input.borrow_mut();
         if (READ_BYTES..=KEPT_BYTES_MAX).contains(&buffer.capacity()) && kept.len() < KEPT_MAX {

@@ -1,6 +1,7 @@
 //! A client's socket, whichever family it is of.
 
-use bytes::BytesMut;
+use crate::resp::Room;
+use bytes::BufMut;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -13,18 +14,15 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Reads into the free part of the buffer; 0 bytes mean the end.
+    /// Reads into this room, which is not made into zeros first; 0 bytes mean the end.
     ///
     /// This goes through `AsyncRead` and not through `try_read`, because only the former notes
     /// that a short read has drained the socket and so saves a second system call.
-    pub fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, room: Room<'_>) -> Poll<io::Result<usize>> {
+        let mut room = room.buffer.limit(room.len);
         match self {
-            Stream::Tcp(stream) => pin!(stream.read_buf(buf)).poll(cx),
-            Stream::Unix(stream) => pin!(stream.read_buf(buf)).poll(cx),
+            Stream::Tcp(stream) => pin!(stream.read_buf(&mut room)).poll(cx),
+            Stream::Unix(stream) => pin!(stream.read_buf(&mut room)).poll(cx),
         }
     }
 

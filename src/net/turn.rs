@@ -26,7 +26,7 @@ pub async fn executor(net: Rc<Net>) {
     loop {
         net.executor.notified().await;
         loop {
-            let is_left = turn(&net);
+            let is_left = turn(&net) || !net.heavy.borrow().is_empty();
             if !is_left && net.resting.borrow().is_empty() {
                 break;
             }
@@ -37,11 +37,19 @@ pub async fn executor(net: Rc<Net>) {
             for connection in net.resting.borrow_mut().drain(..) {
                 connection.wake();
             }
+            net.let_heavy_read();
             if !is_left {
                 break;
             }
         }
     }
+}
+
+/// Runs what is ready before all connections that have input were read: so many have been that
+/// their buffers would add up. The executor's own turn follows.
+pub fn run_early(net: &Rc<Net>) {
+    turn(net);
+    net.executor.notify_one();
 }
 
 /// Runs what is ready; true if some of it is left.
@@ -71,6 +79,7 @@ fn turn(net: &Rc<Net>) -> bool {
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
+    let left = left || !net.dirty.borrow().is_empty();
     let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
     engine.server.stats.turn_ended(elapsed_us, commands_before);
     left
@@ -217,6 +226,7 @@ fn run_until_effect(
         let hashed = prepared.hashed(&engine.server.table, &io.hashes);
         let request = io.reader.request(0);
         let verdict = engine.execute(connection.client, prepared, request, hashed, &mut io.out);
+        io.out.settle();
         if verdict != Verdict::Postponed {
             io.reader.pop_front();
             *at += 1;
@@ -379,6 +389,7 @@ fn broadcast(
             io.out = ReplyBuf::with_bytes(net.buffers.output());
         }
         io.out.append_shared(bytes);
+        io.out.settle();
         append::mark(connection, io, told, release);
         if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
             super::listener::check_output_limit(engine, connection, io);
@@ -388,17 +399,23 @@ fn broadcast(
 }
 
 fn flush_dirty(net: &Rc<Net>, engine: &mut Engine, share: usize) {
-    let dirty = std::mem::take(&mut *net.dirty.borrow_mut());
+    let mut dirty = std::mem::take(&mut *net.dirty.borrow_mut());
+    let most = (share as u64).saturating_mul(FLUSHES_MAX);
+    let enough = engine.server.stats.net_output_bytes.saturating_add(most);
+    let mut served = 0;
     for connection in &dirty {
+        if engine.server.stats.net_output_bytes >= enough {
+            break;
+        }
         connection.is_dirty.set(false);
         flush(net, engine, connection, share);
+        served += 1;
     }
-    // The list's memory is used again.
+    dirty.drain(..served);
+    // Whoever came late in this turn comes first in the next; the list's memory is used again.
     let mut list = net.dirty.borrow_mut();
-    if list.is_empty() {
-        *list = dirty;
-        list.clear();
-    }
+    dirty.append(&mut list);
+    *list = dirty;
 }
 
 /// Writes out all that sockets take, before the process ends.
@@ -413,6 +430,9 @@ const SLICES: usize = 64;
 /// What one connection may write in a turn: a reader that keeps up with a huge reply would keep
 /// everybody else out. About what the kernel copies in a tenth of a millisecond.
 const FLUSH_BYTES_MAX: usize = 256 * 1024;
+
+/// So many connections may write as much in one turn; the others come first in the next.
+const FLUSHES_MAX: u64 = 16;
 
 /// Writes a connection's output as far as the socket takes it and its share goes.
 fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut share: usize) {

@@ -4,6 +4,7 @@
 //! people. The writer is on the way of every write that is logged or replicated, so it formats
 //! its numbers by hand and allocates nothing.
 
+use crate::resp::request::SHARED_LEN_MIN;
 use crate::structs::number::{I64Buf, format_i64};
 
 /// Appends a command.
@@ -15,10 +16,15 @@ pub fn put<'w>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'w [u8]>
     }
 }
 
+/// What may follow a word without moving a long one again: its end, a note of the log, the next
+/// command's beginning.
+const ROOM_BEHIND: usize = 512;
+
 /// Appends a word of a command whose header is written.
 #[inline]
 pub fn put_bulk(out: &mut Vec<u8>, word: &[u8]) {
-    out.reserve(word.len() + 24);
+    let behind = if word.len() < SHARED_LEN_MIN { 24 } else { ROOM_BEHIND };
+    out.reserve(word.len() + behind);
     put_header(out, b'$', word.len());
     out.extend_from_slice(word);
     out.extend_from_slice(b"\r\n");

@@ -6,4 +6,6 @@ pub mod reply;
 pub mod request;
 
 pub use reply::{Deferred, Mark, Protocol, Reply, ReplyBuf};
-pub use request::{Limits, OwnedRequest, ProtocolError, Request, RequestReader, looks_like_http};
+pub use request::{
+    Limits, OwnedRequest, ProtocolError, Request, RequestReader, Room, looks_like_http,
+};

@@ -4,7 +4,8 @@
 //! take all of them in one write. Only a long payload that is shared with the keyspace stays where
 //! it is: the buffer notes at which of its bytes the payload belongs, and `slices` hands the socket
 //! the pieces in order. A chain of blocks (Redis's way) was refused: it costs an allocation and a
-//! branch for each reply to save a copy that only slow readers cause.
+//! branch for each reply. Only what a slow reader leaves becomes a chain: between two replies a
+//! long run is set aside as a payload of its own, so that no growth copies all of it.
 //!
 //! `Reply` knows the client's protocol and writes each type as that protocol has it, so a handler
 //! says `map` or `double` once and RESP2 clients get the flat array or the bulk string they know.
@@ -45,6 +46,18 @@ struct Splice {
     /// How many of the buffer's own bytes come before the payload.
     at: usize,
     payload: SharedBytes,
+    /// It is a piece of this output alone, not of the data.
+    is_own: bool,
+}
+
+impl Splice {
+    fn piece(at: usize, bytes: Vec<u8>) -> Splice {
+        Splice { at, payload: SharedBytes::new(bytes), is_own: true }
+    }
+
+    fn own_len(&self) -> usize {
+        if self.is_own { self.payload.len() } else { 0 }
+    }
 }
 
 /// One client's output that is not written yet.
@@ -58,6 +71,10 @@ pub struct ReplyBuf {
     splice_head: usize,
     /// The lengths of all splices together.
     spliced_len: usize,
+    /// The lengths of those that are pieces of this output alone.
+    own_spliced_len: usize,
+    /// The system had no memory for some of it: the reply is not whole.
+    is_refused: bool,
 }
 
 /// A place in the output to return to; it dies with the next `advance`.
@@ -106,19 +123,44 @@ impl ReplyBuf {
 
     /// The memory that it holds for itself alone: spliced payloads may be part of the data.
     pub fn own_memory(&self) -> usize {
-        self.bytes.capacity() + self.splices.capacity() * size_of::<Splice>()
+        let table = self.splices.capacity() * size_of::<Splice>();
+        self.bytes.capacity() + table + self.own_spliced_len
     }
 
     pub fn mark(&self) -> Mark {
         Mark { bytes: self.bytes.len(), splices: self.splices.len() }
     }
 
+    /// Whether the reply that is being written is not whole, since the system had no memory for
+    /// it; `truncate` ends that.
+    #[inline]
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    /// Finds room for so many bytes; false if there is none, and then nothing more is written.
+    #[inline]
+    fn make_room(&mut self, len: usize) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= len || self.grow(len)
+    }
+
+    #[cold]
+    fn grow(&mut self, len: usize) -> bool {
+        self.is_refused |= self.bytes.try_reserve(len).is_err();
+        !self.is_refused
+    }
+
     /// Drops all that came after `mark`.
     pub fn truncate(&mut self, mark: Mark) {
+        if std::mem::take(&mut self.is_refused) {
+            self.bytes.truncate(mark.bytes);
+            self.bytes.shrink_to_fit();
+        }
         self.bytes.truncate(mark.bytes);
         while self.splices.len() > mark.splices {
             let splice = self.splices.pop_back().expect("the loop checked the length");
             self.spliced_len -= splice.payload.len();
+            self.own_spliced_len -= splice.own_len();
         }
     }
 
@@ -130,7 +172,9 @@ impl ReplyBuf {
     /// Appends bytes that are protocol already.
     #[inline]
     pub fn append_raw(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        if self.make_room(bytes.len()) {
+            self.bytes.extend_from_slice(bytes);
+        }
     }
 
     /// Appends another output, spliced payloads uncopied.
@@ -140,6 +184,7 @@ impl ReplyBuf {
         debug_assert_eq!(other.splice_head, 0, "only fresh output is appended");
         for splice in other.splices {
             self.spliced_len += splice.payload.len();
+            self.own_spliced_len += splice.own_len();
             self.splices.push_back(Splice { at: offset + splice.at - other.head, ..splice });
         }
         self.bytes.extend_from_slice(unwritten);
@@ -161,7 +206,8 @@ impl ReplyBuf {
                 let start = self.bytes.len().saturating_sub(PIECE_LEN).max(floor);
                 let piece = self.bytes.split_off(start);
                 self.spliced_len += piece.len();
-                pieces.push_front(Splice { at: 0, payload: SharedBytes::new(piece) });
+                self.own_spliced_len += piece.len();
+                pieces.push_front(Splice::piece(0, piece));
                 if self.bytes.capacity() - self.bytes.len() >= SLACK_MAX {
                     self.bytes.shrink_to_fit();
                 }
@@ -179,7 +225,45 @@ impl ReplyBuf {
             return self.append_raw(payload);
         }
         self.spliced_len += payload.len();
-        self.splices.push_back(Splice { at: self.bytes.len(), payload: payload.clone() });
+        let (at, payload) = (self.bytes.len(), payload.clone());
+        self.splices.push_back(Splice { at, payload, is_own: false });
+    }
+
+    /// Sets the bytes aside as pieces once there are many; to be called between replies, since it
+    /// moves what marks and deferred aggregates point to.
+    #[inline]
+    pub fn settle(&mut self) {
+        if self.bytes.len() >= PIECE_LEN {
+            self.set_aside();
+        }
+    }
+
+    #[cold]
+    fn set_aside(&mut self) {
+        // The reply that fills it fits in as well, unless it is a long one.
+        let next = Vec::with_capacity(PIECE_LEN + PIECE_LEN / 4);
+        let bytes = std::mem::replace(&mut self.bytes, next);
+        let mut start = std::mem::take(&mut self.head);
+        let behind = self.splices.partition_point(|splice| splice.at <= start);
+        let later = self.splices.split_off(behind);
+        self.splices.iter_mut().for_each(|splice| splice.at = 0);
+        if start == 0 && later.is_empty() {
+            return self.push_piece(bytes);
+        }
+        for splice in later {
+            self.push_piece(bytes[start..splice.at].to_vec());
+            start = splice.at;
+            self.splices.push_back(Splice { at: 0, ..splice });
+        }
+        self.push_piece(bytes[start..].to_vec());
+    }
+
+    fn push_piece(&mut self, piece: Vec<u8>) {
+        if !piece.is_empty() {
+            self.spliced_len += piece.len();
+            self.own_spliced_len += piece.len();
+            self.splices.push_back(Splice::piece(0, piece));
+        }
     }
 
     /// Fills `out` with the next pieces to write, in order and up to so many bytes; answers how
@@ -243,6 +327,7 @@ impl ReplyBuf {
             }
             left -= shared;
             self.spliced_len -= splice.payload.len();
+            self.own_spliced_len -= splice.own_len();
             self.splice_head = 0;
             self.splices.pop_front();
         }
@@ -271,6 +356,8 @@ impl ReplyBuf {
         self.splices.clear();
         self.splice_head = 0;
         self.spliced_len = 0;
+        self.own_spliced_len = 0;
+        self.is_refused = false;
     }
 
     #[inline]
@@ -373,7 +460,9 @@ impl Reply<'_> {
     /// A line of text after `prefix`: line breaks at the ends go, those within become spaces.
     fn line(&mut self, prefix: u8, text: &[u8]) {
         let text = trim_line_breaks(text);
-        self.out.bytes.reserve(text.len() + 3);
+        if !self.out.make_room(text.len() + 3) {
+            return;
+        }
         self.out.bytes.push(prefix);
         let start = self.out.bytes.len();
         self.out.append_raw(text);
@@ -394,8 +483,9 @@ impl Reply<'_> {
 
     #[inline]
     pub fn bulk(&mut self, payload: &[u8]) {
-        let bytes = &mut self.out.bytes;
-        bytes.reserve(payload.len() + 32);
+        if !self.out.make_room(payload.len() + 32) {
+            return;
+        }
         self.header(&BULK_HEADERS, b'$', payload.len() as i64);
         self.out.append_raw(payload);
         self.out.append_raw(b"\r\n");
@@ -418,6 +508,9 @@ impl Reply<'_> {
     pub fn bulk_fmt(&mut self, text: fmt::Arguments<'_>) {
         if let Some(text) = text.as_str() {
             return self.bulk(text.as_bytes());
+        }
+        if !self.out.make_room(64) {
+            return;
         }
         let start = self.out.bytes.len();
         write!(self.out.bytes, "{text}").expect("a vector takes all bytes");
@@ -549,6 +642,9 @@ impl Reply<'_> {
 
     #[inline]
     fn header(&mut self, table: &[Header; HEADER_COUNT], prefix: u8, number: i64) {
+        if !self.out.make_room(32) {
+            return;
+        }
         if let Some(header) = usize::try_from(number).ok().and_then(|idx| table.get(idx)) {
             // Seven bytes are one store; cutting the excess off costs less than a copy by length.
             let end = self.out.bytes.len() + usize::from(header.len);
@@ -563,7 +659,9 @@ impl Reply<'_> {
     fn long_header(&mut self, prefix: u8, number: i64) {
         let mut buffer = I64Buf::new();
         let digits = format_i64(number, &mut buffer);
-        self.out.bytes.reserve(digits.len() + 3);
+        if !self.out.make_room(digits.len() + 3) {
+            return;
+        }
         self.out.bytes.push(prefix);
         self.out.append_raw(digits);
         self.out.append_raw(b"\r\n");
@@ -732,6 +830,34 @@ mod tests {
             }
             assert!(received == expected, "step {step}");
             assert_eq!((out.head, out.bytes.len(), out.spliced_len), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_is_set_aside_and_leaves_in_order() {
+        for taken in [0, 900, 4000] {
+            let mut out = ReplyBuf::new();
+            let (mut expected, mut received) = (Vec::new(), Vec::new());
+            for idx in 0..4000u32 {
+                let reply = vec![(idx % 251) as u8; 1000];
+                out.append_raw(&reply);
+                expected.extend_from_slice(&reply);
+                if idx % 100 == 7 {
+                    out.append_shared(&shared(9, SPLICE_LEN_MIN));
+                    expected.extend_from_slice(&shared(9, SPLICE_LEN_MIN));
+                }
+                out.settle();
+                let count = taken.min(out.len());
+                received.extend_from_slice(&out.to_vec()[..count]);
+                out.advance(count);
+                assert!(out.bytes.capacity() <= 4 * PIECE_LEN, "{}", out.bytes.capacity());
+                assert!(out.own_memory() <= out.len() + 5 * PIECE_LEN);
+                assert!(taken > 0 || out.own_memory() >= 1000 * idx as usize);
+            }
+            received.extend_from_slice(&out.to_vec());
+            assert!(received == expected, "taken {taken}");
+            out.advance(out.len());
+            assert_eq!((out.head, out.bytes.len(), out.own_spliced_len), (0, 0, 0));
         }
     }
 

@@ -13,11 +13,12 @@
 mod reader;
 
 use std::borrow::Cow;
+use std::collections::TryReserveError;
 use std::fmt;
 
 use super::reply::SharedBytes;
 
-pub use reader::RequestReader;
+pub use reader::{RequestReader, Room};
 
 /// Arguments from this length on get memory of their own.
 pub const SHARED_LEN_MIN: usize = 32 * 1024;
@@ -49,6 +50,8 @@ pub enum ProtocolError {
     UnbalancedQuotes,
     UnauthenticatedMultibulkLen,
     UnauthenticatedBulkLen,
+    /// The system has no memory for what has arrived.
+    NoMemory,
     /// A web browser was led to speak to us: close without an answer, and log it.
     HttpRequest,
 }
@@ -71,6 +74,7 @@ impl ProtocolError {
             ProtocolError::UnbalancedQuotes => b"unbalanced quotes in request",
             ProtocolError::UnauthenticatedMultibulkLen => b"unauthenticated multibulk length",
             ProtocolError::UnauthenticatedBulkLen => b"unauthenticated bulk length",
+            ProtocolError::NoMemory => b"not enough memory for the request",
             ProtocolError::HttpRequest => return None,
         };
         Some(Cow::Borrowed(text))
@@ -78,7 +82,17 @@ impl ProtocolError {
 
     /// The whole text for `Reply::error`.
     pub fn reply_text(self) -> Option<Vec<u8>> {
-        Some([b"ERR Protocol error: ", &*self.text()?].concat())
+        let code: &[u8] = match self {
+            ProtocolError::NoMemory => b"OOM ",
+            _ => b"ERR Protocol error: ",
+        };
+        Some([code, &*self.text()?].concat())
+    }
+}
+
+impl From<TryReserveError> for ProtocolError {
+    fn from(_: TryReserveError) -> ProtocolError {
+        ProtocolError::NoMemory
     }
 }
 
@@ -99,25 +113,51 @@ pub fn looks_like_http(command: &[u8]) -> bool {
     command.eq_ignore_ascii_case(b"post") || command.eq_ignore_ascii_case(b"host:")
 }
 
-/// Where one argument is.
+/// Where one argument is: in twelve bytes, since a request may have a million of them.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    /// The first byte, or a long argument's index.
-    start: usize,
-    /// Of a short argument only.
+    /// The first byte, counted from the beginning of the request's bytes or of a chunk.
+    start: u32,
+    /// [`Span::WHOLE`] for a long argument: all of what `place` names.
     len: u32,
-    is_shared: bool,
+    /// 0 for the request's bytes, or one more than the index of a long argument or a chunk.
+    place: u32,
 }
 
 impl Span {
+    const WHOLE: u32 = u32::MAX;
+
     #[inline]
     fn short(start: usize, len: usize) -> Span {
-        // A short argument is below 32 KB or a word of a line below 64 KB.
-        Span { start, len: len as u32, is_shared: false }
+        // A short argument is below 32 KB or a word of a line below 64 KB, in a buffer that is cut
+        // up long before it has 4 GB.
+        debug_assert!(u32::try_from(start).is_ok() && len < Span::WHOLE as usize);
+        Span { start: start as u32, len: len as u32, place: 0 }
     }
 
     fn shared(idx: usize) -> Span {
-        Span { start: idx, len: 0, is_shared: true }
+        let place = u32::try_from(idx + 1).expect("memory does not hold as many long arguments");
+        Span { start: 0, len: Span::WHOLE, place }
+    }
+
+    fn is_whole(self) -> bool {
+        self.len == Span::WHOLE
+    }
+
+    /// What it points to has become the chunk at this index.
+    fn move_to_chunk(&mut self, idx: usize) {
+        if self.place == 0 {
+            self.place = Span::shared(idx).place;
+        }
+    }
+
+    /// So many bytes, and so many long arguments and chunks, have gone from before it.
+    fn move_back(&mut self, bytes: usize, shared: usize) {
+        if self.place == 0 {
+            self.start -= bytes as u32;
+        } else {
+            self.place -= shared as u32;
+        }
     }
 }
 
@@ -160,7 +200,12 @@ impl<'a> Request<'a> {
     /// The argument at `idx` in a form that can be kept without copying, if it is a long one.
     pub fn shared(&self, idx: usize) -> Option<&'a SharedBytes> {
         let span = self.spans.get(idx)?;
-        if span.is_shared { self.shared[span.start].as_ref() } else { None }
+        if span.is_whole() { self.shared[span.place as usize - 1].as_ref() } else { None }
+    }
+
+    /// Whether some of the arguments came as long ones, or among very many.
+    pub fn is_long(&self) -> bool {
+        !self.shared.is_empty()
     }
 
     /// Whether an argument is longer than `max`, which must be beyond the length of short ones: the
@@ -177,10 +222,12 @@ impl<'a> Request<'a> {
 
     #[inline]
     fn resolve(&self, span: &Span) -> &'a [u8] {
-        if span.is_shared {
-            return self.shared[span.start].as_ref().expect("held until its request is popped");
+        if span.place == 0 {
+            return &self.bytes[span.start as usize..][..span.len as usize];
         }
-        &self.bytes[span.start..span.start + span.len as usize]
+        let shared = self.shared[span.place as usize - 1].as_ref();
+        let shared = shared.expect("held until its request is popped");
+        if span.is_whole() { shared } else { &shared[span.start as usize..][..span.len as usize] }
     }
 }
 
@@ -238,7 +285,7 @@ impl OwnedRequest {
 
     /// Appends an argument.
     pub fn push(&mut self, arg: &[u8]) {
-        if u32::try_from(arg.len()).is_err() {
+        if u32::try_from(self.bytes.len() + arg.len()).is_err() {
             return self.push_shared(SharedBytes::new(arg.to_vec()));
         }
         self.spans.push(Span::short(self.bytes.len(), arg.len()));

@@ -6,6 +6,7 @@ pub mod glob;
 pub mod intset;
 pub mod listpack;
 pub mod long_double;
+pub mod memory;
 pub mod number;
 pub mod pins;
 pub mod prefetch;

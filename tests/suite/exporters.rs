@@ -247,6 +247,11 @@ fn prometheus_reads_the_endpoint() {
         let (head, _) = fetch(metrics_port, request);
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
     }
+    let absolute = format!("GET http://localhost:{metrics_port}/metrics HTTP/1.1\r\n\r\n");
+    let (head, body) = fetch(metrics_port, &absolute);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body.contains("redis_up 1"), "{head}");
+    let (head, body) = fetch(metrics_port, "HEAD /metrics HTTP/1.1\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body.is_empty(), "{head}\n{body}");
     // It can move, and be closed.
     let moved_port = free_port();
     assert_eq!(text(&server.connect().run(&format!("CONFIG SET metrics-port {moved_port}"))), "OK");
@@ -256,10 +261,14 @@ fn prometheus_reads_the_endpoint() {
         text(&server.connect().run(&format!("CONFIG SET metrics-port {metrics_port}"))),
         "OK"
     );
-    // Scrapers that say nothing keep nobody out of the server itself.
+    // Scrapers that say nothing keep out nobody: neither clients nor those who ask.
     let _silent: Vec<Client> =
-        (0..20).map(|_| Client::connect(metrics_port).expect("the kernel accepts")).collect();
+        (0..40).map(|_| Client::connect(metrics_port).expect("the kernel accepts")).collect();
     assert_eq!(text(&server.connect().run("PING")), "PONG");
+    for _ in 0..20 {
+        let (head, _) = fetch(metrics_port, "GET /metrics HTTP/1.1\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    }
 }
 
 fn healthcheck(args: &[&str], password: Option<&str>) -> Output {

@@ -3,6 +3,8 @@
 use crate::answer::{Answer, encode};
 use crate::client::Client;
 use crate::server::{RUFOUS, Server};
+use std::io::Write;
+use std::net::TcpStream;
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -86,4 +88,65 @@ fn the_largest_client_is_closed_when_clients_hold_too_much() {
     assert_eq!(info(&mut client, "evicted_clients"), 1);
     assert_eq!(info(&mut client, "connected_clients"), 2);
     assert!(info(&mut client, "mem_clients_normal") < MEGABYTE);
+}
+
+/// Bytes of address space that the process has.
+fn address_space(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmSize:")).expect("Linux says so");
+    let kilobytes = line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
+    kilobytes.expect("a number") * 1024
+}
+
+/// The system refuses memory: whoever asked for it is told, and the server goes on.
+#[test]
+fn memory_that_the_system_refuses_is_an_error() {
+    let mut server = Server::rufous();
+    let mut client = server.connect();
+    let element = vec![b'e'; 60_000];
+    let long = vec![b'v'; 24 * MEGABYTE];
+    for request in [
+        &[&b"SADD"[..], b"set", &element][..],
+        &[b"HSET", b"hash", b"f", &element],
+        &[b"SET", b"string", &long],
+    ] {
+        client.send(&encode(request));
+        assert!(!matches!(client.receive(), Some(Answer::Error(_)) | None));
+    }
+    let pid = rustix::process::Pid::from_raw(server.pid().cast_signed());
+    let limit = Some(address_space(server.pid()) + 96 * MEGABYTE as u64);
+    let limit = rustix::process::Rlimit { current: limit, maximum: limit };
+    rustix::process::prlimit(pid, rustix::process::Resource::As, limit).expect("it is our child");
+    for line in [
+        "SETRANGE new 500000000 x",
+        "SETRANGE string 500000000 x",
+        "SETBIT new 4294967295 1",
+        "SETBIT string 4294967295 1",
+        "BITFIELD new SET u8 #500000000 1",
+        "BITFIELD string SET u8 #500000000 1",
+        "SRANDMEMBER set -4000",
+        "HRANDFIELD hash -4000 WITHVALUES",
+        "SRANDMEMBER set -100000",
+        "MULTI",
+        "SRANDMEMBER set -4000",
+        "EXEC",
+    ] {
+        let answer = client.run(line);
+        let told = Answer::Error(b"OOM the system has no memory for the command.".to_vec());
+        let is_told = match &answer {
+            Answer::Simple(_) => ["MULTI", "SRANDMEMBER set -4000"].contains(&line),
+            Answer::Array(answers) => answers.contains(&told),
+            other => *other == told,
+        };
+        assert!(is_told, "{line}: {answer:?}");
+        assert_eq!(server.connect().run("PING"), Answer::Simple(b"PONG".to_vec()), "{line}");
+    }
+    // An argument for which there is no memory ends its own connection, and no other's.
+    let mut sender = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
+    sender.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000000\r\n").expect("it reads");
+    let chunk = vec![b'x'; MEGABYTE];
+    let sent = (0..400).take_while(|_| sender.write_all(&chunk).is_ok()).count();
+    assert!(sent < 400, "the connection ends where the memory does");
+    assert_eq!(server.connect().run("PING"), Answer::Simple(b"PONG".to_vec()));
+    assert!(server.is_running());
 }

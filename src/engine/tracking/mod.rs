@@ -7,9 +7,8 @@
 //! in RESP2 on a channel made for this.
 //!
 //! Everything leaves as effects, so a client that changes what it caches hears of it after the
-//! reply, after the whole reply of EXEC. Clients that are gone stay in the table until their keys
-//! change: their ids are never used again, and taking them out would cost as much as what they
-//! have read.
+//! reply, after the whole reply of EXEC. Who is gone is taken out of the table soon after, a part
+//! of the table at a time: going itself would otherwise cost as much as what a client has read.
 
 mod prefixes;
 mod readers;
@@ -29,6 +28,9 @@ const CHANNEL: &[u8] = b"__redis__:invalidate";
 
 /// So many keys a command may forget to bring the table back under its limit.
 const EVICTIONS_MAX: usize = 1000;
+
+/// So many keys are looked at in a turn of the timer for readers who are gone.
+const SWEPT_MAX: usize = 20_000;
 
 /// Which keys a client is told of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +87,10 @@ pub struct Tracking {
     readers: Readers,
     prefixes: Prefixes,
     clients: usize,
+    /// Somebody who may be in the table of readers is gone.
+    has_gone: bool,
+    /// The rows before this one are still to be looked at for readers who are gone.
+    unswept: usize,
 }
 
 impl Tracking {
@@ -136,6 +142,7 @@ impl Tracking {
     pub fn stop(&mut self, session: &mut Session) {
         let Some(interest) = session.tracking.take() else { return };
         self.clients -= 1;
+        self.has_gone |= interest.mode != Mode::Broadcast;
         for prefix in &interest.prefixes {
             self.prefixes.remove(prefix, session.id);
         }
@@ -195,6 +202,21 @@ impl Server {
         }
     }
 
+    /// Takes clients that no longer track out of a part of the table.
+    pub(super) fn forget_gone_readers(&mut self, clients: &Clients) {
+        let tracking = &mut self.tracking;
+        if tracking.unswept == 0 && std::mem::take(&mut tracking.has_gone) {
+            tracking.unswept = tracking.readers.len();
+        }
+        if tracking.unswept > 0 {
+            let is_there = |reader| {
+                let session = clients.get(reader);
+                session.is_some_and(|session| session.tracking.is_some())
+            };
+            tracking.unswept = tracking.readers.forget_gone(tracking.unswept, SWEPT_MAX, is_there);
+        }
+    }
+
     fn tell_readers(
         &mut self,
         clients: &mut Clients,
@@ -216,12 +238,12 @@ impl Server {
     /// Forgets some keys if too many are remembered; their readers are told as if they had
     /// changed.
     pub(super) fn limit_tracked_keys(&mut self, clients: &mut Clients) {
-        let max = self.config.tracking_table_max_keys;
-        if max == 0 {
-            return;
-        }
+        let unless_zero = |max| if max == 0 { usize::MAX } else { max };
+        let keys_max = unless_zero(self.config.tracking_table_max_keys);
+        let bytes_max = unless_zero(self.config.tracking_table_max_memory);
         for _ in 0..EVICTIONS_MAX {
-            if self.tracking.readers.len() <= max {
+            let readers = &self.tracking.readers;
+            if readers.len() <= keys_max && readers.bytes() <= bytes_max {
                 return;
             }
             let prng: &mut Prng = &mut self.prng;

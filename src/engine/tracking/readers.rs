@@ -17,11 +17,19 @@ struct Row {
     readers: Vec<ClientId>,
 }
 
+impl Row {
+    /// What it takes, beside what the allocator adds.
+    fn bytes(&self) -> usize {
+        size_of::<Row>() + self.key.len() + self.readers.len() * size_of::<ClientId>()
+    }
+}
+
 #[derive(Default)]
 pub struct Readers {
     rows: Vec<Row>,
     places: HashTable<usize>,
     items: usize,
+    bytes: usize,
 }
 
 impl Readers {
@@ -35,6 +43,11 @@ impl Readers {
         self.items
     }
 
+    /// The memory of all rows.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub fn clear(&mut self) {
         *self = Readers::default();
     }
@@ -46,11 +59,14 @@ impl Readers {
             if let Err(at) = readers.binary_search(&reader) {
                 readers.insert(at, reader);
                 self.items += 1;
+                self.bytes += size_of::<ClientId>();
             }
             return;
         }
         let place = rows.len();
-        rows.push(Row { hash, key: key.into(), readers: vec![reader] });
+        let row = Row { hash, key: key.into(), readers: vec![reader] };
+        self.bytes += row.bytes();
+        rows.push(row);
         self.places.insert_unique(hash, place, |place| rows[*place].hash);
         self.items += 1;
     }
@@ -71,6 +87,36 @@ impl Readers {
         Some((row.key, row.readers))
     }
 
+    /// Forgets readers who are gone, and keys that nobody else has read, in `count` rows before
+    /// `end`; where those begin that were not looked at.
+    pub fn forget_gone(
+        &mut self,
+        end: usize,
+        count: usize,
+        is_there: impl Fn(ClientId) -> bool,
+    ) -> usize {
+        let end = end.min(self.rows.len());
+        let start = end.saturating_sub(count);
+        // From the last to the first: the row that takes a removed one's place was looked at.
+        for place in (start..end).rev() {
+            let readers = &mut self.rows[place].readers;
+            let before = readers.len();
+            readers.retain(|reader| is_there(*reader));
+            if readers.is_empty() {
+                // What goes counts as it is.
+                self.items -= before;
+                self.bytes -= before * size_of::<ClientId>();
+                self.remove(place);
+            } else if readers.len() < before {
+                let gone = before - readers.len();
+                readers.shrink_to_fit();
+                self.items -= gone;
+                self.bytes -= gone * size_of::<ClientId>();
+            }
+        }
+        start
+    }
+
     fn remove(&mut self, place: usize) -> Row {
         let hash = self.rows[place].hash;
         let Ok(entry) = self.places.find_entry(hash, |other| *other == place) else {
@@ -79,6 +125,7 @@ impl Readers {
         entry.remove();
         let row = self.rows.swap_remove(place);
         self.items -= row.readers.len();
+        self.bytes -= row.bytes();
         // The last row has moved here, unless it was the one.
         if let Some(moved) = self.rows.get(place) {
             let old = self.rows.len();
@@ -108,7 +155,17 @@ mod tests {
             let key = vec![b'a' + prng.below(20) as u8];
             // Few hashes, so that keys share them.
             let hash = u64::from(key[0] % 7);
-            match prng.below(8) {
+            match prng.below(9) {
+                8 => {
+                    let gone = ids[prng.below(6) as usize];
+                    let mut end = readers.len();
+                    while end > 0 {
+                        let count = 1 + prng.below(5) as usize;
+                        end = readers.forget_gone(end, count, |reader| reader != gone);
+                    }
+                    model.values_mut().for_each(|readers| readers.retain(|id| *id != gone));
+                    model.retain(|_, readers| !readers.is_empty());
+                }
                 0 => {
                     let taken = readers.take(hash, &key).map(BTreeSet::from_iter);
                     assert_eq!(taken, model.remove(&key));
@@ -126,6 +183,7 @@ mod tests {
             }
             assert_eq!(readers.len(), model.len());
             assert_eq!(readers.items(), model.values().map(BTreeSet::len).sum::<usize>());
+            assert_eq!(readers.bytes(), readers.rows.iter().map(Row::bytes).sum::<usize>());
         }
     }
 }

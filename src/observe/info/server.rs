@@ -1,6 +1,6 @@
 //! The sections about the process and its relations: server, replication, CPU, cluster.
 
-use super::{Field, field, zero};
+use super::{Field, View, field, optional, zero};
 use crate::config::REDIS_VERSION;
 
 pub static SERVER: &[Field] = &[
@@ -31,12 +31,8 @@ pub static SERVER: &[Field] = &[
         path.map_or_else(String::new, |path| path.display().to_string())
     }),
     field("io_threads_active", |_| "0".to_owned()),
-    field("listener0", |view| {
-        let addresses: Vec<_> =
-            view.server.config.bind.0.iter().map(|text| text.to_string_lossy()).collect();
-        let bound = addresses.iter().map(|a| format!("bind={a}")).collect::<Vec<_>>().join(",");
-        format!("name=tcp,{bound},port={}", view.server.config.port)
-    }),
+    optional("listener0", tcp_listener),
+    optional("listener1", unix_listener),
     field("rufous_version", |_| env!("CARGO_PKG_VERSION").to_owned()),
 ];
 
@@ -65,6 +61,47 @@ pub static CPU: &[Field] = &[
 
 pub static CLUSTER: &[Field] = &[zero("cluster_enabled")];
 
+/// The TCP port and its addresses, if one is open.
+fn tcp_listener(view: &View<'_>) -> Option<String> {
+    let config = &view.server.config;
+    let addresses: Vec<_> = config.bind.0.iter().map(|text| text.to_string_lossy()).collect();
+    let bound: String = addresses.iter().map(|address| format!("bind={address},")).collect();
+    (config.port != 0).then(|| format!("name=tcp,{bound}port={}", config.port))
+}
+
+/// The Unix socket, which has this number whether or not there is a TCP port.
+fn unix_listener(view: &View<'_>) -> Option<String> {
+    let path = view.server.config.unixsocket.as_ref().filter(|path| !path.is_empty())?;
+    Some(format!("name=unix,bind={}", path.to_string_lossy()))
+}
+
 fn seconds(us: u64) -> String {
     format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Text};
+    use crate::engine::{Engine, Seed, ServerParts};
+
+    /// What Redis 8.2 prints of its listeners, but for a TCP listener without a port.
+    #[test]
+    fn each_listener_that_exists_has_its_line() {
+        let lines = |port: u16, unixsocket: Option<&str>| {
+            let unixsocket = unixsocket.map(Text::from);
+            let config = Config { port, unixsocket, ..Config::default() };
+            let engine = Engine::new(config, ServerParts::default(), Seed::default());
+            let view = View::new(&engine.server, &engine.keyspace, &engine.clients);
+            let text = super::super::report(&view, &[b"server"]);
+            let is_listener = |line: &&str| line.starts_with("listener");
+            text.lines().filter(is_listener).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let tcp = "listener0:name=tcp,bind=*,bind=-::*,port=6379";
+        let unix = "listener1:name=unix,bind=/run/s.sock";
+        assert_eq!(lines(6379, None), [tcp]);
+        assert_eq!(lines(6379, Some("")), [tcp]);
+        assert_eq!(lines(6379, Some("/run/s.sock")), [tcp, unix]);
+        assert_eq!(lines(0, Some("/run/s.sock")), [unix]);
+    }
 }

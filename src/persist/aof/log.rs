@@ -485,7 +485,9 @@ impl AppendLog {
         } else if let Some(sum) = &mut self.notes.sum {
             sum.add(bytes);
         }
-        if self.pending.is_empty() {
+        if self.pending.len() <= bytes.len() {
+            // Usually nothing is pending, or a line of ours; a huge turn stays where it is.
+            bytes.splice(..0, self.pending.drain(..));
             std::mem::swap(&mut self.pending, bytes);
         } else {
             self.pending.append(bytes);

@@ -51,6 +51,8 @@ fn dump(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let entry = entry.clone();
     cx.answer_by(move |reply| {
+        // The payload while it grows, and what a long string is compressed into.
+        CommandError::unless_memory(3 * entry.heap_bytes())?;
         let payload = SharedBytes::new(rdb::dump(&entry, version, compresses));
         reply.bulk_shared(&payload);
         Ok(())

@@ -11,8 +11,10 @@
 //!                   ^popped next        ^request_start  ^position
 //! ```
 //!
-//! A long argument (32 KB and more) is read from the socket straight into memory of its own, which
-//! grows with what has arrived: a declared length alone reserves nothing.
+//! A long argument (32 KB and more) arrives in memory of its own ([`incoming`]), which grows with
+//! what has arrived: a declared length alone reserves nothing. A long row of short ones never makes
+//! the buffer large either: what is parsed of it is set aside as it is, chunk by chunk, and the
+//! spans point there, so that growing moves little however much has come.
 //!
 //! Redis checks its 64 KB line limit only when it finds no line end in what it has read so far,
 //! which makes the outcome depend on how the stream was cut. Here the first 64 KB decide.
@@ -21,10 +23,13 @@
 //! of the interface.
 //!
 //! Invariants: spans of queued requests and of the partial one lie below `position`; the buffer
-//! moves its bytes only when the queue is empty; after an error nothing more is parsed.
+//! moves its bytes only when the queue is empty, or hands them over as a whole; after an error
+//! nothing more is parsed.
 
-use bytes::BytesMut;
+mod incoming;
+
 use memchr::memchr2;
+use std::collections::TryReserveError;
 
 use super::{
     LINE_LEN_MAX, Limits, ProtocolError, Request, SHARED_LEN_MIN, Span, UNAUTHENTICATED_ARGS_MAX,
@@ -33,10 +38,21 @@ use super::{
 use crate::resp::reply::SharedBytes;
 use crate::structs::number::parse_i64;
 use crate::structs::words::split_in_place;
+use incoming::Incoming;
 
 /// How much room a read gets at least, and how much is reserved when there is less.
 const READ_LEN_MIN: usize = 4 * 1024;
 const READ_LEN: usize = 16 * 1024;
+
+/// What one read takes from a socket at most, so that no client's flood keeps others waiting.
+pub const READ_LEN_MAX: usize = 64 * 1024;
+
+/// Up to here a buffer grows by what one read needs, since many clients may have sent a part of a
+/// request; beyond by doubling.
+const EXACT_LEN_MAX: usize = 64 * 1024;
+
+/// A buffer of this length is not made larger: what is parsed of it is set aside.
+const CHUNK_LEN: usize = 256 * 1024;
 
 /// A buffer that has grown beyond this is given back to the allocator once it is empty.
 const BUFFER_KEPT_MAX: usize = 128 * 1024;
@@ -52,12 +68,14 @@ struct Queued {
     spans_end: usize,
     shared_end: usize,
     stream_end: u64,
+    /// The lengths of all arguments up to here.
+    args_len_end: usize,
 }
 
-/// A long argument that is arriving: its bytes, then CR LF.
-struct Incoming {
-    bytes: BytesMut,
-    len: usize,
+/// Room for the socket's next bytes: behind what is in the buffer, and no more than so many.
+pub struct Room<'a> {
+    pub buffer: &'a mut Vec<u8>,
+    pub len: usize,
 }
 
 /// Where the parser stands in the partial request.
@@ -76,14 +94,19 @@ struct Cursor {
 /// One connection's read buffer, parse state and queue of requests to execute.
 #[derive(Default)]
 pub struct RequestReader {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     cursor: Cursor,
     /// Where the partial request begins.
     request_start: usize,
     incoming: Option<Incoming>,
     spans: Vec<Span>,
+    /// Long arguments, and chunks that short ones lie in.
     shared: Vec<Option<SharedBytes>>,
     shared_len: usize,
+    /// The spans before this one point into no buffer that still grows.
+    spans_set_aside: usize,
+    /// The lengths of all arguments that there are spans of.
+    args_len: usize,
     queue: Vec<Queued>,
     /// How many of `queue` are popped.
     popped: usize,
@@ -97,25 +120,58 @@ impl RequestReader {
         RequestReader::default()
     }
 
-    /// Where the socket's next bytes go; it has room for some.
-    pub fn read_buffer(&mut self) -> &mut BytesMut {
-        match &mut self.incoming {
-            Some(incoming) => {
-                incoming.make_room();
-                &mut incoming.bytes
+    /// Where the socket's next bytes go; at least one fits. An error when the system has no memory
+    /// for more.
+    pub fn room(&mut self) -> Result<Room<'_>, TryReserveError> {
+        if self.incoming.as_ref().is_none_or(Incoming::is_whole) {
+            return self.buffer_room();
+        }
+        self.incoming.as_mut().expect("it was just seen").room()
+    }
+
+    fn buffer_room(&mut self) -> Result<Room<'_>, TryReserveError> {
+        if self.buffer.capacity() - self.buffer.len() < READ_LEN_MIN {
+            if self.buffer.len() >= CHUNK_LEN {
+                self.set_aside();
             }
-            None => {
-                if self.buffer.capacity() - self.buffer.len() < READ_LEN_MIN {
-                    self.buffer.reserve(READ_LEN);
-                }
-                &mut self.buffer
+            if self.buffer.len() < EXACT_LEN_MAX {
+                self.buffer.try_reserve_exact(READ_LEN)?;
+            } else {
+                self.buffer.try_reserve(READ_LEN)?;
             }
         }
+        let len = (self.buffer.capacity() - self.buffer.len()).min(READ_LEN_MAX);
+        Ok(Room { buffer: &mut self.buffer, len })
+    }
+
+    /// Hands over what is parsed of the buffer, which its spans then point to: nothing is moved
+    /// but what is not parsed yet, less than an argument.
+    fn set_aside(&mut self) {
+        let parsed = self.cursor.position;
+        if parsed < CHUNK_LEN / 2 {
+            return;
+        }
+        let rest = self.buffer.split_off(parsed);
+        let chunk = std::mem::replace(&mut self.buffer, rest);
+        for span in &mut self.spans[self.spans_set_aside..] {
+            span.move_to_chunk(self.shared.len());
+        }
+        self.spans_set_aside = self.spans.len();
+        self.shared_len += chunk.len();
+        self.shared.push(Some(SharedBytes::new(chunk)));
+        self.stream_base += parsed as u64;
+        self.cursor.position = 0;
+        self.request_start = 0;
     }
 
     /// Takes bytes that come from elsewhere than a socket.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        self.read_buffer().extend_from_slice(bytes);
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.room().expect("whoever has the bytes has memory for them");
+            let (first, rest) = bytes.split_at(room.len.min(bytes.len()));
+            room.buffer.extend_from_slice(first);
+            bytes = rest;
+        }
     }
 
     /// Whether bytes may come without memory being found first.
@@ -124,7 +180,7 @@ impl RequestReader {
     }
 
     /// Lends the reader a pooled buffer; ignored unless the reader is without one.
-    pub fn attach_buffer(&mut self, buffer: BytesMut) {
+    pub fn attach_buffer(&mut self, buffer: Vec<u8>) {
         if self.buffer.capacity() == 0 {
             self.buffer = buffer;
             self.buffer.clear();
@@ -132,7 +188,7 @@ impl RequestReader {
     }
 
     /// Gives the buffer back if nothing in it is needed any more.
-    pub fn detach_buffer(&mut self) -> Option<BytesMut> {
+    pub fn detach_buffer(&mut self) -> Option<Vec<u8>> {
         if self.pending() > 0 || self.partial() || self.buffer.capacity() == 0 {
             return None;
         }
@@ -199,13 +255,13 @@ impl RequestReader {
 
     /// The part of it that holds bytes received, or is kept for such.
     pub fn buffer_memory(&self) -> usize {
-        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.capacity());
+        let incoming = self.incoming.as_ref().map_or(0, Incoming::memory);
         self.buffer.capacity() + incoming + self.shared_len
     }
 
     /// The bytes received and not yet executed, which `client-query-buffer-limit` bounds.
     pub fn buffered_len(&self) -> usize {
-        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes.len());
+        let incoming = self.incoming.as_ref().map_or(0, Incoming::arrived);
         self.buffer.len() + incoming + self.shared_len
     }
 
@@ -213,16 +269,15 @@ impl RequestReader {
     /// before its long argument.
     pub fn query_len(&self) -> usize {
         match &self.incoming {
-            Some(incoming) if self.pending() == 0 => incoming.bytes.len(),
+            Some(incoming) if self.pending() == 0 => incoming.arrived(),
             _ => self.buffered_len(),
         }
     }
 
     /// The lengths of the arguments of all waiting requests and of the partial one.
     pub fn argv_len(&self) -> usize {
-        let start = if self.popped == 0 { 0 } else { self.queue[self.popped - 1].spans_end };
-        let short: usize = self.spans[start..].iter().map(|span| span.len as usize).sum();
-        short + self.shared_len
+        let popped = if self.popped == 0 { 0 } else { self.queue[self.popped - 1].args_len_end };
+        self.args_len - popped
     }
 
     /// Queues what whole requests there are and answers how many wait now. Requests before an error
@@ -246,7 +301,7 @@ impl RequestReader {
     }
 
     fn parse_all(&mut self, limits: &Limits) -> Result<(), ProtocolError> {
-        if self.incoming.is_some() && !self.finish_incoming() {
+        if self.incoming.is_some() && !self.finish_incoming()? {
             return Ok(());
         }
         while limits.authenticated || self.pending() == 0 {
@@ -308,7 +363,7 @@ impl RequestReader {
             };
             let start = cursor.position;
             if len >= SHARED_LEN_MIN {
-                if !self.take_long_arg(len) {
+                if !self.take_long_arg(len)? {
                     return Ok(false);
                 }
             } else if self.buffer.len() - start < len + 2 {
@@ -317,7 +372,7 @@ impl RequestReader {
             } else {
                 cursor.bulk_len = None;
                 cursor.position = start + len + 2;
-                self.spans.push(Span::short(start, len));
+                self.push_span(Span::short(start, len), len)?;
             }
             self.cursor.args_left -= 1;
             if self.cursor.args_left == 0 {
@@ -329,45 +384,57 @@ impl RequestReader {
 
     /// Takes a long argument that is in the buffer as a whole, or moves what there is of it to
     /// memory of its own; false then.
-    fn take_long_arg(&mut self, len: usize) -> bool {
+    fn take_long_arg(&mut self, len: usize) -> Result<bool, ProtocolError> {
         let start = self.cursor.position;
         let arrived = &self.buffer[start..];
         if arrived.len() >= len + 2 {
-            let arg = arrived[..len].to_vec();
+            let mut arg = Vec::new();
+            arg.try_reserve_exact(len)?;
+            arg.extend_from_slice(&arrived[..len]);
             self.cursor.position += len + 2;
-            self.push_shared(arg);
-            return true;
+            self.push_shared(arg)?;
+            return Ok(true);
         }
-        let capacity = (2 * arrived.len()).max(SHARED_LEN_MIN).min(len + 2);
-        let mut bytes = BytesMut::with_capacity(capacity);
-        bytes.extend_from_slice(arrived);
-        self.buffer.truncate(start);
-        self.incoming = Some(Incoming { bytes, len });
-        false
+        let arrived = &arrived[..arrived.len().min(len)];
+        self.incoming = Some(Incoming::begin(len, arrived)?);
+        self.buffer.drain(start..start + arrived.len());
+        Ok(false)
     }
 
-    /// Ends the arrival of a long argument; false when it has not arrived as a whole.
-    fn finish_incoming(&mut self) -> bool {
-        let Some(Incoming { mut bytes, len }) =
-            self.incoming.take_if(|incoming| incoming.bytes.len() >= incoming.len + 2)
-        else {
-            return false;
+    /// Ends the arrival of a long argument; false when it, and the CR LF behind it, have not
+    /// arrived as a whole.
+    fn finish_incoming(&mut self) -> Result<bool, ProtocolError> {
+        let has_end = self.buffer.len() - self.cursor.position >= 2;
+        let Some(incoming) = self.incoming.take_if(|arg| has_end && arg.is_whole()) else {
+            return Ok(false);
         };
-        self.buffer.extend_from_slice(&bytes[len + 2..]);
-        bytes.truncate(len);
-        self.stream_base += len as u64 + 2;
-        self.push_shared(Vec::from(bytes));
+        let arg = incoming.into_bytes()?;
+        self.stream_base += arg.len() as u64;
+        self.cursor.position += 2;
+        self.push_shared(arg)?;
         self.cursor.args_left -= 1;
         if self.cursor.args_left == 0 {
             self.enqueue();
         }
-        true
+        Ok(true)
     }
 
-    fn push_shared(&mut self, arg: Vec<u8>) {
-        self.shared_len += arg.len();
-        self.spans.push(Span::shared(self.shared.len()));
+    fn push_shared(&mut self, arg: Vec<u8>) -> Result<(), ProtocolError> {
+        let len = arg.len();
+        self.push_span(Span::shared(self.shared.len()), len)?;
+        self.shared_len += len;
         self.shared.push(Some(SharedBytes::new(arg)));
+        Ok(())
+    }
+
+    #[inline]
+    fn push_span(&mut self, span: Span, arg_len: usize) -> Result<(), ProtocolError> {
+        if self.spans.len() == self.spans.capacity() {
+            self.spans.try_reserve(1)?;
+        }
+        self.spans.push(span);
+        self.args_len += arg_len;
+        Ok(())
     }
 
     #[inline]
@@ -377,6 +444,7 @@ impl RequestReader {
             spans_end: self.spans.len(),
             shared_end: self.shared.len(),
             stream_end: self.stream_base + self.cursor.position as u64,
+            args_len_end: self.args_len,
         });
     }
 
@@ -390,14 +458,16 @@ impl RequestReader {
         let line = &mut self.buffer[start..start + line_len];
         let line_end = if line.ends_with(b"\r") { line.len() - 1 } else { line.len() };
         let spans_before = self.spans.len();
-        let spans = &mut self.spans;
+        let (spans, mut args_len) = (&mut self.spans, self.args_len);
         let split = split_in_place(&mut line[..line_end], |word| {
+            args_len += word.len();
             spans.push(Span::short(start + word.start, word.len()));
         });
         if split.is_err() {
             self.spans.truncate(spans_before);
             return Err(ProtocolError::UnbalancedQuotes);
         }
+        self.args_len = args_len;
         cursor.position += line_len + 1;
         cursor.scanned = 0;
         if self.spans.len() > spans_before {
@@ -411,37 +481,48 @@ impl RequestReader {
     /// Drops everything before the partial request. Called when the queue is empty.
     fn compact(&mut self) {
         let consumed = self.request_start;
-        let last = self.queue.last();
-        let (spans_done, shared_done) =
-            last.map_or((0, 0), |last| (last.spans_end, last.shared_end));
-        self.queue.clear();
-        self.popped = 0;
+        let (spans_done, shared_done) = self.forget_queue();
         self.stream_base += consumed as u64;
         self.cursor.position -= consumed;
         self.request_start = 0;
         if spans_done == self.spans.len() {
             self.spans.clear();
+            if self.incoming.is_none() {
+                // A chunk may be left in which no span lies.
+                self.shared.clear();
+                self.shared_len = 0;
+            }
         } else {
             self.spans.drain(..spans_done);
             for span in &mut self.spans {
-                span.start -= if span.is_shared { shared_done } else { consumed };
+                span.move_back(consumed, shared_done);
             }
+            self.shared.drain(..shared_done);
         }
-        self.shared.drain(..shared_done);
+        self.spans_set_aside = self.spans_set_aside.saturating_sub(spans_done);
         if consumed == self.buffer.len() {
             self.buffer.clear();
         } else if consumed > 0 {
-            self.buffer.copy_within(consumed.., 0);
-            self.buffer.truncate(self.buffer.len() - consumed);
+            self.buffer.drain(..consumed);
         }
         self.release_excess();
+    }
+
+    /// Empties the queue, all of which is popped; how many spans and long arguments it had.
+    fn forget_queue(&mut self) -> (usize, usize) {
+        let last = self.queue.last();
+        let done = last.map_or((0, 0), |last| (last.spans_end, last.shared_end));
+        self.args_len -= last.map_or(0, |last| last.args_len_end);
+        self.queue.clear();
+        self.popped = 0;
+        done
     }
 
     /// Gives memory back that an unusually large request has left behind.
     #[inline]
     fn release_excess(&mut self) {
         if self.buffer.is_empty() && self.buffer.capacity() > BUFFER_KEPT_MAX {
-            self.buffer = BytesMut::new();
+            self.buffer = Vec::new();
         }
         if self.spans.is_empty() && self.spans.capacity() > SPANS_KEPT_MAX {
             self.spans = Vec::new();
@@ -531,20 +612,6 @@ impl Cursor {
             _ if line.len() > LINE_LEN_MAX => Err(error),
             _ => Ok(None),
         }
-    }
-}
-
-impl Incoming {
-    /// Grows fourfold, but never beyond the argument's end: at most three quarters are not used
-    /// yet, and a gigabyte is moved seven times.
-    fn make_room(&mut self) {
-        if self.bytes.len() < self.bytes.capacity() {
-            return;
-        }
-        let capacity = self.bytes.capacity().saturating_mul(4).min(self.len + 2);
-        let mut grown = BytesMut::with_capacity(capacity.max(self.bytes.len() + 1));
-        grown.extend_from_slice(&self.bytes);
-        self.bytes = grown;
     }
 }
 

@@ -58,6 +58,8 @@ fn bitop(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         .iter()
         .map(|key| Ok(cx.keys.string(key)?.unwrap_or(b"")))
         .collect::<Result<_, CommandError>>()?;
+    let len = sources.iter().map(|source| source.len()).max().unwrap_or(0);
+    CommandError::unless_memory(len)?;
     let result = operation.combine(&sources);
     let len = result.len();
     if len > 0 {

@@ -81,9 +81,11 @@ fn edit_grown<R>(
     key: &Key<'_>,
     len: usize,
     edit: impl Fn(&mut Entry, bool) -> R,
-) -> Result<R, WrongType> {
+) -> Result<R, CommandError> {
     let edited = cx.keys.edit(key, |entry| {
         let old_len = entry.string().ok_or(WrongType)?.len();
+        let grown = old_len.max(len);
+        CommandError::unless_memory(grown + grown / 4)?;
         let grows = old_len < len;
         if grows || entry.encoding() != Encoding::Raw {
             // Writing nothing at the new end labels the string as one that was edited.
@@ -94,6 +96,7 @@ fn edit_grown<R>(
     if let Some(result) = edited {
         return result;
     }
+    CommandError::unless_memory(len)?;
     // Zeroed memory comes from the system untouched, so a far offset costs nothing yet.
     let zeros = NewValue::Shared(SharedBytes::new(vec![0; len]));
     cx.keys.set_string(key, zeros, Encoding::Raw, Expiry::Never);

@@ -40,7 +40,8 @@ fn append(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let limit = LengthLimit::of(cx);
     let len = cx.keys.edit(&key, |entry| {
         let old = entry.string().ok_or(CommandError::WrongType)?;
-        limit.check(old.len() as u64, value.0.len())?;
+        let end = limit.check(old.len() as u64, value.0.len())? + value.0.len();
+        CommandError::unless_memory(end + end / 4)?;
         Ok::<_, CommandError>(entry.append(value.0).expect("the entry is a string"))
     });
     let len = match len {
@@ -88,14 +89,17 @@ fn setrange(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let limit = LengthLimit::of(cx);
     let len = cx.keys.edit(&key, |entry| {
-        entry.string().ok_or(CommandError::WrongType)?;
+        let old = entry.string().ok_or(CommandError::WrongType)?;
         let offset = limit.check(offset, value.len())?;
+        let len = old.len().max(offset + value.len());
+        CommandError::unless_memory(len + len / 4)?;
         Ok::<_, CommandError>(entry.set_range(offset, value).expect("the entry is a string"))
     });
     let len = match len {
         Some(len) => len?,
         None => {
             let offset = limit.check(offset, value.len())?;
+            CommandError::unless_memory(offset + value.len())?;
             // Zeroed memory comes from the system untouched, so a far offset costs nothing yet.
             let mut bytes = vec![0; offset + value.len()];
             bytes[offset..].copy_from_slice(value);

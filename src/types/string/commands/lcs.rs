@@ -10,6 +10,7 @@ use crate::command::{
 use crate::engine::Cx;
 use crate::keyspace::{Entry, Key};
 use crate::resp::Reply;
+use crate::structs::memory;
 use crate::types::string::lcs::{self, Alignment};
 
 /// Tables with more cells than this are not worked on by the executor: about half a millisecond.
@@ -145,15 +146,18 @@ fn table_cells(a_len: usize, b_len: usize, bytes_max: u64) -> Result<u64, Comman
     // Both factors fit 32 bits, so their product fits 64.
     let cells = (a_len as u64 + 1) * (b_len as u64 + 1);
     match cells.checked_mul(CELL_BYTES) {
-        None => Err(CommandError::Fixed(
-            "ERR Insufficient memory, failed allocating transient memory for LCS",
-        )),
+        None => Err(NO_MEMORY),
         Some(bytes) if bytes > bytes_max => Err(CommandError::Fixed(
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
         )),
+        // A cell takes a bit here.
+        Some(_) if !memory::is_there_for(cells as usize / 8) => Err(NO_MEMORY),
         Some(_) => Ok(cells),
     }
 }
+
+const NO_MEMORY: CommandError =
+    CommandError::Fixed("ERR Insufficient memory, failed allocating transient memory for LCS");
 
 #[cfg(test)]
 mod tests {
