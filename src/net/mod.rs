@@ -148,15 +148,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tracing::info!("Server initialized");
         net.service.tell(Standing::Loading);
         net.engine.borrow().server.remove_leftovers(&limits::is_running);
-        let loads_log = net.engine.borrow().server.config.appendonly;
-        let is_loaded = match loads_log {
-            true => append::load(&net).await.is_ok(),
-            false => {
-                let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();
-                has_manifest && loader::load(&net).await.is_ok()
-            }
-        };
-        if !is_loaded {
+        if !load(&net).await {
             return Ok(net.exit_code.get().unwrap_or(1));
         }
         for kind in listening {
@@ -171,6 +163,16 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     });
     ended.service.end();
     code
+}
+
+/// Loads what the data directory holds: the log if it is on, else the snapshot.
+async fn load(net: &Rc<Net>) -> bool {
+    let loads_log = net.engine.borrow().server.config.appendonly;
+    if loads_log {
+        return append::load(net).await.is_ok();
+    }
+    let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();
+    has_manifest && loader::load(net).await.is_ok()
 }
 
 impl Net {
