@@ -113,8 +113,6 @@ bit_set! {
         FITS_SUBSCRIBER = "fits-subscriber",
         /// What CLIENT CACHING said holds on behind it.
         KEEPS_CACHING = "keeps-caching",
-        /// It notes when something was done, so a log that holds it is replayed with the time.
-        NOTES_TIME = "notes-time",
     }
 }
 

@@ -5,6 +5,8 @@
 //! what differs is a question asked here, so that a new kind of caller (a script, a primary) is one
 //! more row of answers and no handler has to be looked through for it.
 
+use crate::keyspace::ExpiryRule;
+
 /// Who has the running command run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caller {
@@ -32,6 +34,15 @@ impl Caller {
     /// the log, by a snapshot, and by the client, who must get nothing between the parts.
     pub fn is_within_transaction(self) -> bool {
         matches!(self, Caller::Exec | Caller::Log)
+    }
+
+    /// What becomes of keys whose time has come. What is replayed does as it did when it was
+    /// written: expired keys are there until the log says that they are not.
+    pub fn expiry_rule(self) -> ExpiryRule {
+        match self {
+            Caller::Client | Caller::Exec | Caller::Retry => ExpiryRule::Delete,
+            Caller::Log => ExpiryRule::Ignore,
+        }
     }
 
     /// Whether the request is seen for the first time: counted as the client's, shown to those who

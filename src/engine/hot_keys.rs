@@ -84,7 +84,7 @@ fn bytes_of(entry: &Entry) -> usize {
 fn bytes_now(space: &Keyspace, kind: Kind, key: &PlacedKey) -> Option<usize> {
     let db = space.dbs().get(key.db)?;
     let entry = db.get(space.hash_key().hash(&key.key), &key.key)?;
-    (entry.kind() == kind && !entry.is_expired(space.now_ms)).then(|| bytes_of(entry))
+    (entry.kind() == kind && !entry.is_expired(space.horizon_ms())).then(|| bytes_of(entry))
 }
 
 /// Brings the sizes of the largest keys up to date.

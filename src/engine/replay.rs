@@ -11,7 +11,7 @@
 //! start.
 
 use super::{Caller, ClientId, Cx, Engine, Peer, Session, dispatch};
-use crate::command::{CommandError, Lookup, Traits};
+use crate::command::{CommandError, Lookup};
 use crate::config::os_reason;
 use crate::keyspace::{HashKey, Keyspace};
 use crate::persist::aof::FileEnd as LogEnd;
@@ -229,10 +229,7 @@ impl Engine {
                 None => return ReplayStep::Failed,
             }
         }
-        let now_ms = std::mem::replace(&mut self.keyspace.now_ms, 0);
-        let outcome = self.replay_some(replay, now_ms);
-        self.keyspace.now_ms = now_ms;
-        match outcome {
+        match self.replay_some(replay) {
             FileEnd::More => ReplayStep::More,
             FileEnd::Failed => ReplayStep::Failed,
             FileEnd::Ended => {
@@ -328,13 +325,13 @@ impl Engine {
     }
 
     /// Runs some commands of the open file.
-    fn replay_some(&mut self, replay: &mut Replay, now_ms: u64) -> FileEnd {
+    fn replay_some(&mut self, replay: &mut Replay) -> FileEnd {
         let Replay { open, command, client, .. } = replay;
         let Some(open) = open else { return FileEnd::Ended };
         for _ in 0..STEP_COMMANDS {
             match open.reader.next(command) {
                 Ok(Item::Command) => {
-                    if !self.replay_command(open, *client, command, now_ms) {
+                    if !self.replay_command(open, *client, command) {
                         return FileEnd::Failed;
                     }
                 }
@@ -366,7 +363,6 @@ impl Engine {
         open: &mut OpenFile,
         client: ClientId,
         command: &OwnedRequest,
-        now_ms: u64,
     ) -> bool {
         let request = command.as_request();
         let verb = request.arg(0);
@@ -377,23 +373,17 @@ impl Engine {
             }
             let (_, queued) = open.transaction.take().expect("it was just seen");
             open.run_to = open.reader.offset();
-            return queued.iter().all(|queued| self.replay_one(open, client, queued, now_ms));
+            return queued.iter().all(|queued| self.replay_one(open, client, queued));
         }
         if verb.eq_ignore_ascii_case(b"multi") {
             open.transaction = Some((open.reader.command_start(), Vec::new()));
             return true;
         }
         open.run_to = open.reader.offset();
-        self.replay_one(open, client, command, now_ms)
+        self.replay_one(open, client, command)
     }
 
-    fn replay_one(
-        &mut self,
-        open: &OpenFile,
-        client: ClientId,
-        command: &OwnedRequest,
-        now_ms: u64,
-    ) -> bool {
+    fn replay_one(&mut self, open: &OpenFile, client: ClientId, command: &OwnedRequest) -> bool {
         let request = command.as_request();
         let table = &self.server.table;
         let id = match table.lookup_logged(&request) {
@@ -407,13 +397,10 @@ impl Engine {
                 return false;
             }
         };
-        // Those that note when a consumer did something make no key.
-        let notes_time = table.row(id).command.traits.has(Traits::NOTES_TIME);
-        self.keyspace.now_ms = if notes_time { now_ms } else { 0 };
         let mut unread = ReplyBuf::new();
-        let mut cx = Cx::new(self, client, Caller::Log, &mut unread);
-        dispatch::replay(&mut cx, id, request);
-        self.keyspace.now_ms = 0;
+        self.keyspace.expiry_rule = Caller::Log.expiry_rule();
+        dispatch::replay(&mut Cx::new(self, client, Caller::Log, &mut unread), id, request);
+        self.keyspace.expiry_rule = Caller::Client.expiry_rule();
         true
     }
 

@@ -99,7 +99,7 @@ mod tests {
     use crate::engine::{
         ClientId, Engine, Now, Peer, ReplayStep, Seed, ServerParts, testing::run_to_end,
     };
-    use crate::persist::disk::MemoryDisk;
+    use crate::persist::disk::{Disk, DiskFile, MemoryDisk};
     use std::sync::Arc;
 
     const START_MS: u64 = 1_700_000_000_000;
@@ -191,6 +191,29 @@ mod tests {
             assert_eq!(ask(&mut engine, client, &format!("HLEN hash:{n}")), ":2");
         }
         assert_eq!(engine.keyspace.stats.expired + engine.keyspace.stats.expired_fields, 0);
+    }
+
+    /// Servers before Redis 7 logged what clients sent.
+    #[test]
+    fn relative_expiries_of_old_logs_begin_with_the_load() {
+        let disk = Arc::new(MemoryDisk::default());
+        let mut text = Vec::new();
+        for line in ["SETEX a 100 v", "SET b v", "EXPIRE b 100", "SET c v PXAT 5", "PERSIST c"] {
+            crate::resp::command::put(
+                &mut text,
+                line.split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter(),
+            );
+        }
+        let mut engine = engine_on(&disk, logging(Config::default()));
+        let place = engine.server.aof.place.clone();
+        let file = disk.create(&place.parent().join(&place.prefix)).expect("memory takes all");
+        file.append(&text).expect("memory takes all");
+        tick(&mut engine, 0);
+        let client = engine.connect(Peer::internal());
+        load_busily(&mut engine, client, 0);
+        for (key, ttl) in [("a", ":100"), ("b", ":100"), ("c", ":-1")] {
+            assert_eq!(ask(&mut engine, client, &format!("TTL {key}")), ttl, "{key}");
+        }
     }
 
     #[test]

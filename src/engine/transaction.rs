@@ -119,9 +119,9 @@ pub fn watch(cx: &mut Cx<'_>, key: &crate::keyspace::Key<'_>) {
     if cx.session().watched.iter().any(again) {
         return;
     }
-    let now_ms = cx.keys.now_ms();
+    let horizon_ms = cx.keys.horizon_ms();
     let entry = cx.keys.db().get(key.hash, key.bytes);
-    let was_expired = entry.is_some_and(|entry| entry.is_expired(now_ms));
+    let was_expired = entry.is_some_and(|entry| entry.is_expired(horizon_ms));
     let client = cx.client;
     cx.server.watched.watchers.add(db, key.bytes, client);
     cx.session_mut().watched.push(WatchedKey { db, key: key.bytes.into(), was_expired });
@@ -175,7 +175,7 @@ pub fn has_expired_watch(cx: &mut Cx<'_>) -> bool {
     let space = cx.keys.space();
     watched.iter().any(|(db, key)| {
         let entry = space.db(*db).get(space.hash_key().hash(key), key);
-        entry.is_some_and(|entry| entry.is_expired(space.now_ms))
+        entry.is_some_and(|entry| entry.is_expired(space.horizon_ms()))
     })
 }
 

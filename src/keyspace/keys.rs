@@ -41,8 +41,14 @@ impl<'a> Keys<'a> {
         self.space
     }
 
+    /// The time of the command, for what it notes or computes.
     pub fn now_ms(&self) -> u64 {
         self.space.now_ms
+    }
+
+    /// The time before which everything has expired: what expiries are compared with.
+    pub fn horizon_ms(&self) -> u64 {
+        self.space.horizon_ms()
     }
 
     pub fn db_count(&self) -> usize {
@@ -94,7 +100,7 @@ impl<'a> Keys<'a> {
     /// The entry if it is there and its time has not come, counting nothing.
     pub fn peek(&self, key: &Key<'_>) -> Option<&Entry> {
         let entry = self.space.dbs[self.db].get(key.hash, key.bytes)?;
-        if entry.is_expired(self.space.now_ms) {
+        if entry.is_expired(self.horizon_ms()) {
             self.space.changes.found_expired(self.db, key.bytes);
             return None;
         }
@@ -114,7 +120,8 @@ impl<'a> Keys<'a> {
         wants: impl Fn(&Entry) -> bool,
         mut visit: impl FnMut(&Entry),
     ) -> u64 {
-        let is_live = |entry: &Entry| !entry.is_expired(self.space.now_ms);
+        let horizon_ms = self.horizon_ms();
+        let is_live = |entry: &Entry| !entry.is_expired(horizon_ms);
         self.db().scan(from, count, |entry| match (wants(entry), is_live(entry)) {
             (true, true) => visit(entry),
             (true, false) => self.space.changes.found_expired(self.db, entry.key()),
@@ -125,16 +132,17 @@ impl<'a> Keys<'a> {
     /// A live entry, any with about the same chance. When draws meet expired entries only, the
     /// first live one from the start on is taken, so that an answer is found if there is one.
     pub fn random(&mut self) -> Option<&Entry> {
-        let Keyspace { dbs, prng, now_ms, changes, .. } = &mut *self.space;
+        let horizon_ms = self.horizon_ms();
+        let Keyspace { dbs, prng, changes, .. } = &mut *self.space;
         let db = &dbs[self.db];
         for _ in 0..RANDOM_DRAWS_MAX {
             let entry = db.random(prng)?;
-            if !entry.is_expired(*now_ms) {
+            if !entry.is_expired(horizon_ms) {
                 return Some(entry);
             }
             changes.found_expired(self.db, entry.key());
         }
-        db.iter().find(|entry| !entry.is_expired(*now_ms))
+        db.iter().find(|entry| !entry.is_expired(horizon_ms))
     }
 
     /// A string's bytes.
@@ -153,10 +161,10 @@ impl<'a> Keys<'a> {
     /// Changes a live entry in place. A change the world should hear of is told by
     /// [`Keys::changed`].
     pub fn edit<R>(&mut self, key: &Key<'_>, edit: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        let (access, now_ms) = (&self.space.access, self.space.now_ms);
+        let (access, horizon_ms) = (&self.space.access, self.horizon_ms());
         // One descent finds the entry and whether its time has come.
         let edited = self.space.dbs[self.db].edit(key.hash, key.bytes, |entry| {
-            if entry.is_expired(now_ms) {
+            if entry.is_expired(horizon_ms) {
                 return None;
             }
             entry.set_clock(access.touched(entry.clock()));
@@ -177,7 +185,7 @@ impl<'a> Keys<'a> {
         expiry: Expiry,
     ) {
         let space = &mut *self.space;
-        let (clock, now_ms) = (space.access.fresh(), space.now_ms);
+        let (clock, horizon_ms) = (space.access.fresh(), space.horizon_ms());
         let value = std::cell::Cell::new(Some(value));
         let take = || value.take().expect("the value is used by one of the two arms");
         let (mut replaced, mut was_expired, mut is_new) = (None, false, false);
@@ -186,7 +194,7 @@ impl<'a> Keys<'a> {
             key.hash,
             key.bytes,
             |entry| {
-                was_expired = entry.is_expired(now_ms);
+                was_expired = entry.is_expired(horizon_ms);
                 let keeps = expiry == Expiry::Keep && !was_expired;
                 if entry.kind() == Kind::String && entry.heap_bytes() == 0 {
                     let at_ms = if keeps { entry.expiry_ms() } else { at_ms };

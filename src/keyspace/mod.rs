@@ -37,6 +37,15 @@ use std::cell::Cell;
 /// with its last field.
 const HASH_COST: usize = 8;
 
+/// What becomes of keys, and of fields of hashes, whose time has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExpiryRule {
+    /// They are not there for anybody, and taken away sooner or later.
+    Delete,
+    /// They are there like all others: a log is replayed, in which a deletion that mattered stands.
+    Ignore,
+}
+
 /// Counters that INFO shows.
 #[derive(Default)]
 pub struct KeyspaceStats {
@@ -57,6 +66,8 @@ pub struct Keyspace {
     hash_key: HashKey,
     /// The wall clock of the running command: no command sees time move.
     pub now_ms: u64,
+    /// What becomes of keys whose time has come.
+    pub expiry_rule: ExpiryRule,
     pub access: AccessClock,
     pub stats: KeyspaceStats,
     pub changes: Changes,
@@ -73,6 +84,7 @@ impl Keyspace {
             dbs: (0..databases).map(|_| Db::new(hash_key)).collect(),
             hash_key,
             now_ms: 0,
+            expiry_rule: ExpiryRule::Delete,
             access: AccessClock::default(),
             stats: KeyspaceStats::default(),
             changes: Changes::default(),
@@ -84,6 +96,15 @@ impl Keyspace {
 
     pub fn hash_key(&self) -> HashKey {
         self.hash_key
+    }
+
+    /// The time before which everything has expired, for those who ask now.
+    #[inline]
+    pub fn horizon_ms(&self) -> u64 {
+        match self.expiry_rule {
+            ExpiryRule::Delete => self.now_ms,
+            ExpiryRule::Ignore => 0,
+        }
     }
 
     pub fn db_count(&self) -> usize {
@@ -230,12 +251,13 @@ impl Keyspace {
     /// Whether the key is in that database, its time come.
     pub fn is_expired_in(&self, db: usize, key: &[u8]) -> bool {
         let entry = self.dbs[db].get(self.hash_key.hash(key), key);
-        entry.is_some_and(|entry| entry.is_expired(self.now_ms))
+        entry.is_some_and(|entry| entry.is_expired(self.horizon_ms()))
     }
 
     /// Removes the key if its time has come, as an expiry.
     fn remove_if_expired(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
-        let due = self.dbs[db].get(hash, key).is_some_and(|entry| entry.is_expired(self.now_ms));
+        let horizon_ms = self.horizon_ms();
+        let due = self.dbs[db].get(hash, key).is_some_and(|entry| entry.is_expired(horizon_ms));
         if !due {
             return false;
         }

@@ -107,7 +107,7 @@ fn set_expiry(
     }
     cx.reply.integer(1);
     match u64::try_from(at_ms) {
-        Ok(later_ms) if later_ms > cx.keys.now_ms() => {
+        Ok(later_ms) if later_ms > cx.keys.horizon_ms() => {
             cx.keys.set_expiry(&key, Some(later_ms));
             propagate(cx, args, at_ms, form);
             cx.keys.changed(&key, EventClasses::GENERIC, "expire");

@@ -169,7 +169,7 @@ impl Pattern {
             None => entry.string().map(<[u8]>::to_vec),
             Some(_) if entry.kind() != Kind::Hash => None,
             Some(field) => {
-                let hash = HashRef::of(entry.packed(), entry.object(), place.now_ms());
+                let hash = HashRef::of(entry.packed(), entry.object(), place.horizon_ms());
                 hash.get(field).map(|value| value.to_vec())
             }
         }
@@ -196,9 +196,9 @@ impl Place<'_> {
         }
     }
 
-    fn now_ms(&self) -> u64 {
+    fn horizon_ms(&self) -> u64 {
         match self {
-            Place::Live(keys, _) => keys.now_ms(),
+            Place::Live(keys, _) => keys.horizon_ms(),
             Place::Frozen(snapshot) => snapshot.now_ms,
             Place::Nowhere => 0,
         }
@@ -465,7 +465,7 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
         return plan.write(&mut cx.reply, &source, &Place::Live(&cx.keys, hash_key));
     }
     let entry = entry.cloned();
-    let snapshot = plan.reads_keys().then(|| cx.keys.db().snapshot(cx.keys.now_ms()));
+    let snapshot = plan.reads_keys().then(|| cx.keys.db().snapshot(cx.keys.horizon_ms()));
     cx.answer_by(move |reply| {
         let place = snapshot.as_ref().map_or(Place::Nowhere, Place::Frozen);
         let source = Source::of(entry.as_ref()).expect("the entry was found to be sortable");

@@ -44,7 +44,7 @@ fn keys(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let pattern = args.bytes();
     args.done()?;
-    let snapshot = cx.keys.db().snapshot(cx.keys.now_ms());
+    let snapshot = cx.keys.db().snapshot(cx.keys.horizon_ms());
     if cx.keys.db().len() <= INLINE_KEYS_MAX {
         list_matching(&snapshot, pattern, &mut cx.reply);
         return Ok(());
@@ -131,7 +131,7 @@ fn scan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         });
         return Ok(());
     }
-    let snapshot = cx.keys.db().snapshot(cx.keys.now_ms());
+    let snapshot = cx.keys.db().snapshot(cx.keys.horizon_ms());
     cx.answer_by(move |reply| {
         write_scan_page(reply, |page| {
             let takes = |entry: &Entry| options.takes_entry(entry);

@@ -32,7 +32,7 @@ pub struct ScanOptions {
     /// Neither values nor scores are asked for.
     pub names_only: bool,
     /// When the call was made: fields whose time has come before it are not there.
-    pub now_ms: u64,
+    pub horizon_ms: u64,
     pattern: Option<Box<[u8]>>,
     kind: Option<TypeFilter>,
 }
@@ -47,7 +47,8 @@ enum TypeFilter {
 impl ScanOptions {
     pub fn read(args: &mut Args<'_>, scanned: Scanned) -> Result<ScanOptions, CommandError> {
         let (count, names_only) = (COUNT_DEFAULT, false);
-        let mut options = ScanOptions { count, names_only, now_ms: 0, pattern: None, kind: None };
+        let mut options =
+            ScanOptions { count, names_only, horizon_ms: 0, pattern: None, kind: None };
         while !args.is_empty() {
             if args.option_with_value("count") {
                 let count = args.integer_in(1..=i64::MAX, CommandError::Syntax);
@@ -144,7 +145,8 @@ pub fn scan_elements(
         return Ok(());
     };
     let len = len(entry)?;
-    let options = ScanOptions { now_ms: cx.keys.now_ms(), ..ScanOptions::read(args, scanned)? };
+    let options =
+        ScanOptions { horizon_ms: cx.keys.horizon_ms(), ..ScanOptions::read(args, scanned)? };
     if !is_long(options.count.min(len), len, entry.heap_bytes()) {
         write_scan_page(&mut cx.reply, |page| walk(entry, cursor, &options, page));
         return Ok(());

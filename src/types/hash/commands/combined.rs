@@ -104,12 +104,12 @@ pub(super) static HGETEX: Command = Command {
 
 fn hgetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let now_ms = cx.keys.now_ms();
+    let horizon_ms = cx.keys.horizon_ms();
     read_hash(&cx.keys, &key)?;
-    let lifetime = read_lifetime(args, now_ms, "persist", "hgetex")?;
+    let lifetime = read_lifetime(args, cx.keys.now_ms(), "persist", "hgetex")?;
     let names = read_names(args, NOT_POSITIVE)?;
     if let Some(Lifetime::At(at_ms)) = lifetime
-        && at_ms <= now_ms
+        && at_ms <= horizon_ms
     {
         return take_fields(cx, &key, &names);
     }
@@ -122,7 +122,7 @@ fn hgetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             edit_hash(cx, &key, |hash| {
                 for name in &names {
                     if hash.get(name).is_some() {
-                        told.expire(hash, name, at_ms, now_ms, &limits);
+                        told.expire(hash, name, at_ms, horizon_ms, &limits);
                     }
                 }
             })?;
@@ -241,8 +241,7 @@ pub(super) static HSETEX: Command = Command {
 
 fn hsetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let now_ms = cx.keys.now_ms();
-    let options = Options::read(args, now_ms)?;
+    let options = Options::read(args, cx.keys.now_ms())?;
     let pairs = read_pairs(args)?;
     if let Some(all_there) = options.all_there {
         let hash = read_hash(&cx.keys, &key)?;
@@ -253,7 +252,7 @@ fn hsetex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
     }
     match options.lifetime {
-        Lifetime::At(at_ms) if at_ms <= now_ms => {
+        Lifetime::At(at_ms) if at_ms <= cx.keys.horizon_ms() => {
             let mut told = Told::default();
             edit_hash(cx, &key, |hash| {
                 pairs.iter().for_each(|(name, _)| told.remove(hash, name));

@@ -102,8 +102,8 @@ fn set_expiry(
     read_hash(&cx.keys, &key)?;
     let time = args.integer();
     args.check()?;
-    let now_ms = cx.keys.now_ms();
-    let at_ms = form.field_unix_ms(time, now_ms, command)?;
+    let horizon_ms = cx.keys.horizon_ms();
+    let at_ms = form.field_unix_ms(time, cx.keys.now_ms(), command)?;
     let mut condition = Condition::default();
     condition.option(args);
     let names = read_names(args, TOO_FEW)?;
@@ -115,7 +115,7 @@ fn set_expiry(
             if !condition.allows(current_ms, at_ms.cast_signed()) {
                 return Some(NOT_ALLOWED);
             }
-            Some(told.expire(hash, name, at_ms, now_ms, &limits))
+            Some(told.expire(hash, name, at_ms, horizon_ms, &limits))
         };
         let answers = names.iter().copied().map(apply);
         answers.map(|answer| answer.unwrap_or(NO_FIELD)).collect::<Vec<i64>>()
@@ -174,10 +174,10 @@ impl<'a> Told<'a> {
         hash: &mut HashMut<'_>,
         name: &'a [u8],
         at_ms: u64,
-        now_ms: u64,
+        horizon_ms: u64,
         limits: &Limits,
     ) -> i64 {
-        if at_ms <= now_ms {
+        if at_ms <= horizon_ms {
             self.remove(hash, name);
             return REMOVED;
         }

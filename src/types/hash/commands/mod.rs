@@ -65,17 +65,17 @@ const UPDATES: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE)
 
 /// The hash of an entry at a time.
 #[inline]
-fn hash_of(entry: &Entry, now_ms: u64) -> Result<HashRef<'_>, WrongType> {
+fn hash_of(entry: &Entry, horizon_ms: u64) -> Result<HashRef<'_>, WrongType> {
     if entry.kind() != Kind::Hash {
         return Err(WrongType);
     }
-    Ok(HashRef::of(entry.packed(), entry.object(), now_ms))
+    Ok(HashRef::of(entry.packed(), entry.object(), horizon_ms))
 }
 
 /// The hash of a key, for a command that uses it.
 #[inline]
 fn read_hash<'k>(keys: &'k Keys<'_>, key: &Key<'_>) -> Result<Option<HashRef<'k>>, WrongType> {
-    keys.read(key).map(|entry| hash_of(entry, keys.now_ms())).transpose()
+    keys.read(key).map(|entry| hash_of(entry, keys.horizon_ms())).transpose()
 }
 
 fn limits(cx: &mut Cx<'_>) -> Limits {
@@ -93,8 +93,8 @@ fn edit_hash<R>(
     key: &Key<'_>,
     edit: impl FnOnce(&mut HashMut<'_>) -> R,
 ) -> Result<Option<R>, WrongType> {
-    let now_ms = cx.keys.now_ms();
-    let edited = cx.keys.edit(key, |entry| edit_entry(entry, now_ms, edit)).transpose()?;
+    let horizon_ms = cx.keys.horizon_ms();
+    let edited = cx.keys.edit(key, |entry| edit_entry(entry, horizon_ms, edit)).transpose()?;
     Ok(edited.map(|(result, expired)| {
         if !expired.is_empty() {
             cx.keys.expired_fields(key, expired);
@@ -105,7 +105,7 @@ fn edit_hash<R>(
 
 fn edit_entry<R>(
     entry: &mut Entry,
-    now_ms: u64,
+    horizon_ms: u64,
     edit: impl FnOnce(&mut HashMut<'_>) -> R,
 ) -> Result<(R, Vec<Field>), WrongType> {
     if entry.kind() != Kind::Hash {
@@ -123,7 +123,7 @@ fn edit_entry<R>(
         let Some(Object::Hash(table)) = entry.object_mut() else {
             unreachable!("a hash that is not packed is a table");
         };
-        run(HashMut::table(Arc::make_mut(table), encoding, now_ms))
+        run(HashMut::table(Arc::make_mut(table), encoding, horizon_ms))
     };
     match outgrown {
         Outgrown::No => {}
@@ -141,9 +141,9 @@ fn edit_entry<R>(
 
 /// Takes a key's hash away if all its fields have expired and wait to be taken.
 fn bury_spent(cx: &mut Cx<'_>, key: &Key<'_>) {
-    let now_ms = cx.keys.now_ms();
+    let horizon_ms = cx.keys.horizon_ms();
     let fields = match cx.keys.peek(key).and_then(Entry::object) {
-        Some(Object::Hash(table)) if LiveTable::new(table, now_ms).is_empty() => table.len(),
+        Some(Object::Hash(table)) if LiveTable::new(table, horizon_ms).is_empty() => table.len(),
         _ => return,
     };
     cx.keys.delete_spent(key, fields);

@@ -43,7 +43,8 @@ pub(super) static HRANDFIELD: Command = Command {
 
 fn hrandfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
-    let (now_ms, mut prng) = (cx.keys.now_ms(), Prng::seeded(cx.keys.space().prng.next_u64()));
+    let (horizon_ms, mut prng) =
+        (cx.keys.horizon_ms(), Prng::seeded(cx.keys.space().prng.next_u64()));
     if args.is_empty() {
         return draw_one(cx, &key, prng);
     }
@@ -57,18 +58,18 @@ fn hrandfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         cx.reply.array(0);
         return Ok(());
     };
-    let hash = hash_of(entry, now_ms)?;
+    let hash = hash_of(entry, horizon_ms)?;
     if !draw.is_long(hash) && !is_long_to_list(hash) {
         return write_drawn(&mut cx.reply, draw, hash, with_values, &mut prng);
     }
     let entry = entry.clone();
     cx.answer_by(move |reply| {
-        write_drawn(reply, draw, hash_of(&entry, now_ms)?, with_values, &mut prng)
+        write_drawn(reply, draw, hash_of(&entry, horizon_ms)?, with_values, &mut prng)
     })
 }
 
 fn draw_one(cx: &mut Cx<'_>, key: &Key<'_>, mut prng: Prng) -> CommandResult {
-    let now_ms = cx.keys.now_ms();
+    let horizon_ms = cx.keys.horizon_ms();
     let hash = read_hash(&cx.keys, key)?;
     match hash.and_then(|hash| hash.random(&mut prng)) {
         Some((name, _)) => write_element(&mut cx.reply, name),
@@ -76,7 +77,7 @@ fn draw_one(cx: &mut Cx<'_>, key: &Key<'_>, mut prng: Prng) -> CommandResult {
             Some(hash) if is_long_to_list(hash) => {
                 let entry = cx.keys.peek(key).expect("the hash was just seen").clone();
                 return cx.answer_by(move |reply| {
-                    write_one_listed(reply, hash_of(&entry, now_ms)?, &mut prng);
+                    write_one_listed(reply, hash_of(&entry, horizon_ms)?, &mut prng);
                     Ok(())
                 });
             }

@@ -126,9 +126,9 @@ fn hlen(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     match read_hash(&cx.keys, &key)? {
         // Many fields may have come to their time and are to be counted out.
         Some(HashRef::Table(live)) if live.has_due() && is_long_table(live) => {
-            let (table, now_ms) = (live.table().clone(), cx.keys.now_ms());
+            let (table, horizon_ms) = (live.table().clone(), cx.keys.horizon_ms());
             return cx.answer_by(move |reply| {
-                reply.integer(LiveTable::new(&table, now_ms).len() as i64);
+                reply.integer(LiveTable::new(&table, horizon_ms).len() as i64);
                 Ok(())
             });
         }
@@ -235,9 +235,9 @@ fn list(cx: &mut Cx<'_>, args: &mut Args<'_>, listing: Listing) -> CommandResult
     args.done()?;
     match read_hash(&cx.keys, &key)? {
         Some(HashRef::Table(live)) if is_long_table(live) => {
-            let (table, now_ms) = (live.table().clone(), cx.keys.now_ms());
+            let (table, horizon_ms) = (live.table().clone(), cx.keys.horizon_ms());
             return cx.answer_by(move |reply| {
-                let live = LiveTable::new(&table, now_ms);
+                let live = LiveTable::new(&table, horizon_ms);
                 write_listing(reply, HashRef::Table(live), listing);
                 Ok(())
             });

@@ -48,7 +48,7 @@ fn list_fields(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut Sca
             }
         }
     };
-    match HashRef::of(entry.packed(), entry.object(), options.now_ms) {
+    match HashRef::of(entry.packed(), entry.object(), options.horizon_ms) {
         HashRef::Table(table) => table.scan(cursor, options.count, |field| list(elements(field))),
         packed => {
             packed.iter().for_each(list);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::command::{
     self, Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, KeyFlags,
-    KeySpec, Shape, Traits,
+    KeySpec, Shape,
 };
 use crate::engine::Cx;
 use crate::keyspace::Key;
@@ -21,7 +21,6 @@ pub(super) static XCLAIM: Command = Command {
     complexity: "O(log N) for each entry, with N pending in the group",
     arity: Arity::at_least(6),
     flags: Flags::WRITE.or(Flags::FAST),
-    traits: Traits::NOTES_TIME,
     acl: Categories::STREAM,
     tips: &["nondeterministic_output"],
     keys: &[KeySpec::one(1, KeyFlags::RW.or(KeyFlags::UPDATE))],

@@ -6,7 +6,7 @@ use super::{
 use crate::command::help;
 use crate::command::{
     self, Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, KeyFlags,
-    KeySpec, Shape, Traits,
+    KeySpec, Shape,
 };
 use crate::engine::Cx;
 use crate::keyspace::Key;
@@ -224,7 +224,6 @@ static CREATECONSUMER: Command = Command {
     summary: "Makes a consumer in a group; says whether it is new.",
     arity: Arity::exactly(5),
     flags: Flags::WRITE.or(Flags::DENYOOM),
-    traits: Traits::NOTES_TIME,
     keys: &[KeySpec::one(2, KeyFlags::RW.or(KeyFlags::INSERT))],
     args: &[Arg::key("key"), Arg::string("group"), Arg::string("consumer")],
     reply: Shape::Integer,

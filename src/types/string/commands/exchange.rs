@@ -141,7 +141,7 @@ fn getex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         Lifetime::Persist => {}
         Lifetime::Until(expiration) => {
             let at_ms = expiration.at_ms(cx.keys.now_ms(), "getex")?;
-            if expiration.form.is_absolute() && at_ms <= cx.keys.now_ms() {
+            if expiration.form.is_absolute() && at_ms <= cx.keys.horizon_ms() {
                 delete_expired(cx, &key);
             } else {
                 expire_at(cx, &key, at_ms);
