@@ -307,7 +307,9 @@ impl Engine {
                 );
             })
             .ok()?;
-        let reader = CommandReader::new(source, len, offset, self.server.config.aof_checksum);
+        let checks = self.server.config.aof_checksum;
+        let taken_over = self.server.aof.manifest.taken_over(&file);
+        let reader = CommandReader::new(source, len, offset, checks).taken_over(taken_over);
         if let Some(session) = self.clients.iter_mut().find(|s| s.peer.fd == -1) {
             session.db = 0;
         }
@@ -450,7 +452,7 @@ impl Engine {
         let reopen = |offset| self.reader_at(open, offset);
         let verdict = match &error {
             ReadError::Io(error) => Err(io::Error::new(error.kind(), os_reason(error))),
-            error => damage::judge(error, transaction, open.reader.key(), &reopen),
+            error => damage::judge(error, transaction, open.reader.key_of_marks(), &reopen),
         };
         match verdict {
             Ok(Verdict::Cut(place)) => self.cut(replay, place),

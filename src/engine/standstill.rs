@@ -99,7 +99,7 @@ mod tests {
     use crate::engine::{
         ClientId, Engine, Now, Peer, ReplayStep, Seed, ServerParts, testing::run_to_end,
     };
-    use crate::persist::disk::{Disk, DiskFile, MemoryDisk};
+    use crate::persist::disk::{Disk, MemoryDisk};
     use std::sync::Arc;
 
     const START_MS: u64 = 1_700_000_000_000;

@@ -8,6 +8,7 @@
 
 use super::damage;
 use super::manifest::{Manifest, Role};
+use super::mark::Key;
 use super::reader::{CommandReader, Item, ReadError};
 use crate::config::os_reason;
 use crate::persist::rdb::check;
@@ -95,7 +96,8 @@ fn check_single(
 ) -> Result<(), Stop> {
     writeln!(console.out, "Start checking Old-Style AOF")?;
     let name = path.display().to_string();
-    let part = Part { name: &name, path, is_last: true, has_snapshot: is_snapshot(start) };
+    let has_snapshot = is_snapshot(start);
+    let part = Part { name: &name, path, is_last: true, has_snapshot, taken_over: None };
     let finding = part.check(repair, console)?;
     tell(finding, "AOF", &name, repair, console.out)
 }
@@ -131,7 +133,13 @@ fn check_parts(path: &Path, repair: Repair, console: &mut Console<'_>) -> Result
             }
             "INCR AOF"
         };
-        let part = Part { name: &file.name, path: &path, is_last: idx + 1 == count, has_snapshot };
+        let part = Part {
+            name: &file.name,
+            path: &path,
+            is_last: idx + 1 == count,
+            has_snapshot,
+            taken_over: manifest.taken_over(file),
+        };
         let finding = part.check(repair, console)?;
         tell(finding, kind, &file.name, repair, console.out)?;
     }
@@ -163,6 +171,7 @@ struct Part<'a> {
     path: &'a Path,
     is_last: bool,
     has_snapshot: bool,
+    taken_over: Option<(u64, Key)>,
 }
 
 /// How far a file is good, and why no further.
@@ -232,7 +241,8 @@ impl Part<'_> {
 
     /// Reads the commands from `start` on.
     fn scan(&self, file: &File, size: u64, start: u64, repair: Repair) -> Scan {
-        let mut reader = CommandReader::new(file, size, start, true);
+        let reader = CommandReader::new(file, size, start, true);
+        let mut reader = reader.taken_over(self.taken_over.clone());
         let mut command = OwnedRequest::default();
         let mut extent = Extent { good: start, lines: 1, fault: None };
         let mut transaction = None;

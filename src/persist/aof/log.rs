@@ -174,10 +174,15 @@ pub struct FileEnd {
 }
 
 impl FileEnd {
-    /// That of a file that holds its key and nothing else.
+    /// That of a file of another server that is ours from now on.
+    pub fn of_taken_over(len: u64, key: Key) -> FileEnd {
+        FileEnd { len, key: Some(key), sum: Some(Sum::default()), is_settled: false }
+    }
+
+    /// That of a file that holds its key and nothing else, of which there is nothing to say.
     pub fn of_new(key: Key) -> FileEnd {
         let sum = Some(Sum::default());
-        FileEnd { len: KEY_LINE_BYTES, key: Some(key), sum, is_settled: false }
+        FileEnd { len: KEY_LINE_BYTES, key: Some(key), sum, is_settled: true }
     }
 }
 

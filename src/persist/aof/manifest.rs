@@ -35,8 +35,39 @@ pub struct Manifest {
     pub base: Option<LogFile>,
     pub history: Vec<LogFile>,
     pub increments: Vec<LogFile>,
+    /// The increment of another server that we append to.
+    pub taken_over: Option<TakenOver>,
     /// Numbers that are left out, since files of that name may be there; no part of the text.
     pub skipped: u64,
+}
+
+/// An increment that another server began, and that is ours from an offset on. Its key stands in
+/// the manifest, in a comment, which Redis skips: in the file itself a client's data could have put
+/// one.
+///
+///     #KEY:<32 hex digits>:<number of the increment>:<offset>
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TakenOver {
+    pub seq: u64,
+    /// What lies before was durable when we began to append.
+    pub from: u64,
+    pub key: Key,
+}
+
+impl TakenOver {
+    fn print(&self) -> Vec<u8> {
+        let mut line = self.key.line().trim_ascii_end().to_vec();
+        line.extend(format!(":{}:{}\n", self.seq, self.from).into_bytes());
+        line
+    }
+
+    fn parse(line: &[u8]) -> Option<TakenOver> {
+        let text = std::str::from_utf8(line.trim_ascii_end()).ok()?;
+        let (rest, from) = text.rsplit_once(':')?;
+        let (key, seq) = rest.rsplit_once(':')?;
+        let key = Key::parse(key.as_bytes())?;
+        Some(TakenOver { seq: seq.parse().ok()?, from: from.parse().ok()?, key })
+    }
 }
 
 /// How a base is written.
@@ -138,6 +169,7 @@ impl Manifest {
         }
         for (idx, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
             if line.starts_with(b"#") {
+                manifest.taken_over = manifest.taken_over.or(TakenOver::parse(line));
                 continue;
             }
             let fault = |reason, line: &[u8]| ManifestError {
@@ -209,6 +241,8 @@ impl Manifest {
             }
             text.extend(format!(" seq {} type {kind}\n", file.seq).into_bytes());
         }
+        let is_listed = |taken: &&TakenOver| self.increments.iter().any(|f| f.seq == taken.seq);
+        text.extend(self.taken_over.iter().filter(is_listed).flat_map(TakenOver::print));
         text
     }
 
@@ -235,6 +269,13 @@ impl Manifest {
         file.sync()?;
         disk.rename(&temporary, &place.path(&name))?;
         disk.sync_directory(&place.directory)
+    }
+
+    /// From where on a file is ours, if another server began it, and its key.
+    pub fn taken_over(&self, file: &LogFile) -> Option<(u64, Key)> {
+        let taken = self.taken_over.as_ref();
+        let taken = taken.filter(|own| file.role == Role::Increment && own.seq == file.seq)?;
+        Some((taken.from, taken.key.clone()))
     }
 
     /// The base and the increments in the order in which they are read.

@@ -86,6 +86,8 @@ pub struct CommandReader<R> {
     origin: u64,
     at_end: bool,
     vouched: Vouched,
+    /// Where a key holds from on that is not in the file.
+    later: Option<(u64, Key)>,
     /// The part of the buffer that was not told to `vouched` yet begins here.
     summed: usize,
     note: u64,
@@ -117,11 +119,19 @@ impl<R: Read> CommandReader<R> {
             origin: offset,
             at_end: false,
             vouched: Vouched::new(offset, checks),
+            later: None,
             summed: 0,
             note: 0,
             command_start: offset,
             words: Vec::new(),
         }
+    }
+
+    /// The same of a file that another server began and that is ours from an offset on, if what
+    /// is read says so.
+    pub fn taken_over(mut self, from: Option<(u64, Key)>) -> CommandReader<R> {
+        self.later = from.filter(|(from, _)| *from <= self.len);
+        self
     }
 
     /// Where the next item begins.
@@ -140,9 +150,14 @@ impl<R: Read> CommandReader<R> {
         self.note
     }
 
-    /// The key that the file began with.
+    /// The key of what was read last.
     pub fn key(&self) -> Option<&Key> {
         self.vouched.key()
+    }
+
+    /// The key of marks that may be somewhere in the file.
+    pub fn key_of_marks(&self) -> Option<&Key> {
+        self.vouched.key().or(self.later.as_ref().map(|(_, key)| key))
     }
 
     /// Whether the file so far ends with a mark that says that all of it was durable.
@@ -159,6 +174,9 @@ impl<R: Read> CommandReader<R> {
     /// Reads the next command into `command`, or says what else comes next.
     pub fn next(&mut self, command: &mut OwnedRequest) -> Result<Item, ReadError> {
         loop {
+            if self.later.as_ref().is_some_and(|(from, _)| self.offset() >= *from) {
+                self.take_over();
+            }
             if self.vouched.ends_turn(self.offset()) {
                 self.sum_up();
                 self.vouched.end_turn(self.offset())?;
@@ -191,6 +209,16 @@ impl<R: Read> CommandReader<R> {
                 Err(Stop::Short) => return Err(ReadError::Truncated { start }),
             }
         }
+    }
+
+    /// From here on the file is ours, unless it is another file by now.
+    fn take_over(&mut self) {
+        let offset = self.offset();
+        self.sum_up();
+        if let Some((_, key)) = self.later.take_if(|(from, _)| *from == offset) {
+            self.vouched.begin(key, offset);
+        }
+        self.later = None;
     }
 
     /// Reads on, as much as there is already of the item that is being read.

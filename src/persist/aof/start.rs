@@ -1,7 +1,7 @@
 //! Before the first command: finding the log of an older server, and opening the last increment.
 
 use super::log::{FileEnd, Options};
-use super::manifest::{LogFile, Manifest, Place, Role, write_all};
+use super::manifest::{LogFile, Manifest, Place, Role, TakenOver, write_all};
 use super::mark::Key;
 use super::rewrite::begin_increment;
 use crate::config::os_reason;
@@ -63,8 +63,8 @@ pub struct GoOn<'a> {
 }
 
 /// Opens the last increment to append to it, and makes what is missing of the log. What was loaded
-/// is durable when this returns. An increment that is not ours is not appended to: damage in it
-/// could not be told from damage behind it.
+/// is durable when this returns. One that another server began is taken over: the manifest holds
+/// the key of our marks in it, which tell that what lies before them was durable.
 pub fn open(
     disk: &dyn Disk,
     place: &Place,
@@ -88,18 +88,25 @@ pub fn open(
     } else if let Some(base) = manifest.base.as_ref().filter(|base| base.name == place.prefix) {
         disk.open(&place.path(&base.name))?.sync()?;
     }
-    let mut file = None;
+    let mut open = None;
     if let Some(last) = manifest.increments.last() {
         let name = &last.name;
         let opened = disk.open(&place.path(name)).inspect_err(|error| {
             tracing::warn!("Can't open the append-only file {name}: {}", os_reason(error));
         })?;
         opened.sync()?;
-        file = go_on.end.key.is_some().then_some(opened);
+        let mut end = go_on.end.clone();
+        if end.key.is_none() {
+            let (seq, from, key) = (last.seq, end.len, go_on.key.clone());
+            end = FileEnd::of_taken_over(end.len, key.clone());
+            manifest.taken_over = Some(TakenOver { seq, from, key });
+        }
+        open = Some((opened, end));
     }
-    let (file, is_new) = match file {
-        Some(file) => (file, false),
-        None => (begin(disk, place, manifest, &go_on.key)?, true),
+    let is_new = open.is_none();
+    let (file, end) = match open {
+        Some(open) => open,
+        None => (begin(disk, place, manifest, &go_on.key)?, FileEnd::of_new(go_on.key)),
     };
     if *manifest != before {
         // ORDER: names are durable before the manifest that names them.
@@ -109,7 +116,6 @@ pub fn open(
     let verb = if is_new { "Creating" } else { "Opening" };
     let name = &manifest.increments.last().expect("there is one now").name;
     tracing::info!("{verb} AOF incr file {name} on server start");
-    let end = if is_new { FileEnd::of_new(go_on.key) } else { go_on.end.clone() };
     Ok(LastIncrement { file, end })
 }
 
