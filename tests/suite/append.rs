@@ -358,3 +358,19 @@ fn damage_is_cut_off_or_refused_and_the_check_says_so() {
         assert_eq!(kept.count(), 1);
     }
 }
+
+#[test]
+fn a_save_that_ends_after_the_log_was_loaded_anew_says_how_much_has_changed_since() {
+    let text = "save \"\"\nappendonly yes\nenable-debug-command yes\nrdb-key-save-delay 20000";
+    let server = Server::with_file(text);
+    let mut client = server.connect();
+    client.run("MSET a 1 b 2 c 3 d 4 e 5 f 6 g 7 h 8 i 9");
+    // Changes that the log does not hold one by one: more than its commands count for.
+    client.run("BGREWRITEAOF");
+    wait_for_rewrite(&mut client);
+    client.run("BGSAVE");
+    assert_eq!(client.run("DEBUG LOADAOF"), Answer::Simple(b"OK".to_vec()));
+    wait_for_info(&mut client, "rdb_bgsave_in_progress:0");
+    wait_for_info(&mut client, "rdb_last_bgsave_status:ok");
+    assert_eq!(client.run("PING"), Answer::Simple(b"PONG".to_vec()));
+}
