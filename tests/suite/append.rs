@@ -240,6 +240,26 @@ fn an_end_while_the_disk_takes_nothing_is_an_error_and_loses_nothing_acknowledge
     assert_eq!(number(&mut server.connect(), "DBSIZE"), 20);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reply_that_waited_for_the_disk_comes_without_another_request() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    for policy in ["always", "everysec", "no"] {
+        let server = Server::with_file(&format!("save \"\"\nappendonly yes\nappendfsync {policy}"));
+        let server = server.restart_under("ulimit -S -f 64; trap '' XFSZ");
+        let mut client = server.connect();
+        assert_eq!(number(&mut client, "DBSIZE"), 0);
+        client.send(&answer::encode(&["SET", "big", &"v".repeat(100_000)]));
+        // It stays, for its end would be an event as well.
+        let mut other = server.connect();
+        wait_for_info(&mut other, "aof_last_write_status:err");
+        let pid = Pid::from_raw(server.pid().cast_signed());
+        let unlimited = Rlimit { current: None, maximum: None };
+        prlimit(pid, Resource::Fsize, unlimited).expect("the process is ours");
+        assert_eq!(client.receive(), Some(Answer::Simple(b"OK".to_vec())), "{policy}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn files_of_the_log_are_for_their_owner_to_write_and_as_narrow_as_the_umask() {
