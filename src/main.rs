@@ -148,12 +148,13 @@ fn help() -> String {
 }
 
 fn start(args: &[Vec<u8>]) -> Result<u8, String> {
+    let origin = std::env::current_dir();
     let mut host = config::Disk::default();
     let loaded = config::load(args, &mut host).map_err(|error| error.to_string())?;
     let mut config = loaded.config;
     refuse_what_is_missing(&config)?;
     if service::is_to_detach(&config) {
-        let detached = service::detach(&host.stdin);
+        let detached = origin.and_then(|origin| service::detach(&host.stdin, &origin));
         detached.map_err(|error| format!("Can't go to the background: {error}"))?;
         return Ok(0);
     }

@@ -398,12 +398,6 @@ fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError, request:
     write_error(cx, error);
 }
 
-/// A command of a transaction that there is no room for when its turn comes: the others run.
-pub fn refuse_queued(cx: &mut Cx<'_>, id: CommandId, error: &CommandError) {
-    cx.server.stats.rejected(id);
-    write_error(cx, error);
-}
-
 /// An EXEC that no handler saw ends the transaction and says why.
 fn abort_transaction(cx: &mut Cx<'_>, error: &CommandError) {
     transaction::leave(cx);

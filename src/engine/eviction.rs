@@ -116,10 +116,7 @@ fn make_room_for(cx: &mut Cx<'_>, flags: Flags, own_bytes: u64) -> Result<(), Co
     cx.clients.recount(cx.client);
     let before = cx.server.effects.len();
     let room = make_room(cx.keys.space(), cx.clients, cx.server, own_bytes);
-    if !cx.caller.is_within_transaction() {
-        // Between the replies of EXEC there is no place for messages.
-        cx.server.write_early(before, cx.client, cx.reply.buffer());
-    }
+    cx.server.write_early(before, cx.client, cx.reply.buffer());
     if room == Room::None && flags.has(Flags::DENYOOM) {
         return Err(CommandError::OutOfMemory);
     }
@@ -398,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_of_a_transaction_is_refused_when_the_ones_before_it_took_the_room() {
+    fn a_transaction_that_was_let_in_runs_as_a_whole_and_makes_no_key_go_in_between() {
         let mut f = fixture(EvictionPolicy::NoEviction);
         f.run("MULTI");
         f.run("SET a 1");
@@ -412,7 +409,13 @@ mod tests {
             USED.get()
         };
         USED.set(50);
-        assert_eq!(f.run("EXEC"), format!("*3\r\n+OK\r\n$1\r\n1\r\n{OOM}"));
+        assert_eq!(f.run("EXEC"), "*3\r\n+OK\r\n$1\r\n1\r\n+OK");
+        let mut f = fixture(EvictionPolicy::AllkeysRandom);
+        f.run("MULTI");
+        f.run("SET a 1");
+        f.run("CONFIG SET maxmemory 1");
+        f.run("GET a");
+        assert_eq!(f.run("EXEC"), "*3\r\n+OK\r\n+OK\r\n$1\r\n1");
     }
 
     #[test]

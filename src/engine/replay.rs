@@ -440,7 +440,6 @@ impl Engine {
     /// The dataset is there, or never will be.
     fn leave_replay(&mut self, replay: &Replay) {
         self.clients.remove(replay.client);
-        self.keyspace.changes.dirty = 0;
         self.end_loading();
     }
 

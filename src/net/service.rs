@@ -58,8 +58,9 @@ pub fn is_to_detach(config: &Config) -> bool {
 }
 
 /// Starts the program again in the background, with the configuration that came on its standard
-/// input. The caller ends.
-pub fn detach(stdin: &[u8]) -> io::Result<()> {
+/// input. It begins where this process began, and not in the `dir` that the configuration led to:
+/// relative paths in its arguments are to mean the same. The caller ends.
+pub fn detach(stdin: &[u8], origin: &Path) -> io::Result<()> {
     let mut args = std::env::args_os();
     let program = std::env::current_exe()?;
     let mut command = Command::new(&program);
@@ -67,6 +68,7 @@ pub fn detach(stdin: &[u8]) -> io::Result<()> {
         .arg0(args.next().as_deref().unwrap_or(OsStr::new("rufous-server")))
         .args(args)
         .env(DETACHED, "1")
+        .current_dir(origin)
         .stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::null())
         .stderr(Stdio::null());

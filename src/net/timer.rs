@@ -1,6 +1,7 @@
 //! The engine's sense of time: the cron ticks, and the moment the next key expires.
 
-use super::{Net, listener, turn};
+use super::{Net, append, listener, turn};
+use crate::engine::Engine;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,8 +31,7 @@ fn run_cron(net: &Rc<Net>) {
     engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
     engine.cron();
     engine.end_waits();
-    engine.end_turn();
-    turn::carry_out(net, &mut engine);
+    end(net, &mut engine);
     listener::check_output_limits(net, &mut engine);
     let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
     engine.server.stats.cron_us_total += elapsed_us;
@@ -42,8 +42,7 @@ fn expire_some(net: &Rc<Net>) -> bool {
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
     let more = engine.expire_due();
-    engine.end_turn();
-    turn::carry_out(net, &mut engine);
+    end(net, &mut engine);
     more
 }
 
@@ -56,9 +55,16 @@ fn evict_some(net: &Rc<Net>) -> bool {
     engine.tick(net.now());
     engine.server.eviction.freed_garbage_bytes = net.jobs.freed_bytes();
     let more = engine.evict_more();
-    engine.end_turn();
-    turn::carry_out(net, &mut engine);
+    end(net, &mut engine);
     more
+}
+
+/// Ends a turn in which nobody has asked for anything. The log may have got on in it, and whoever
+/// waited for that is not to wait for the next request.
+fn end(net: &Rc<Net>, engine: &mut Engine) {
+    engine.end_turn();
+    turn::carry_out(net, engine);
+    append::release_held(net, engine);
 }
 
 /// When a key expires, or a pause or a client's wait ends, if that is to come.

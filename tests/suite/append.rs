@@ -240,6 +240,26 @@ fn an_end_while_the_disk_takes_nothing_is_an_error_and_loses_nothing_acknowledge
     assert_eq!(number(&mut server.connect(), "DBSIZE"), 20);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reply_that_waited_for_the_disk_comes_without_another_request() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    for policy in ["always", "everysec", "no"] {
+        let server = Server::with_file(&format!("save \"\"\nappendonly yes\nappendfsync {policy}"));
+        let server = server.restart_under("ulimit -S -f 64; trap '' XFSZ");
+        let mut client = server.connect();
+        assert_eq!(number(&mut client, "DBSIZE"), 0);
+        client.send(&answer::encode(&["SET", "big", &"v".repeat(100_000)]));
+        // It stays, for its end would be an event as well.
+        let mut other = server.connect();
+        wait_for_info(&mut other, "aof_last_write_status:err");
+        let pid = Pid::from_raw(server.pid().cast_signed());
+        let unlimited = Rlimit { current: None, maximum: None };
+        prlimit(pid, Resource::Fsize, unlimited).expect("the process is ours");
+        assert_eq!(client.receive(), Some(Answer::Simple(b"OK".to_vec())), "{policy}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn files_of_the_log_are_for_their_owner_to_write_and_as_narrow_as_the_umask() {
@@ -357,4 +377,20 @@ fn damage_is_cut_off_or_refused_and_the_check_says_so() {
         let kept = names.filter(|name| name.to_string_lossy().contains(".incr.aof.cut-"));
         assert_eq!(kept.count(), 1);
     }
+}
+
+#[test]
+fn a_save_that_ends_after_the_log_was_loaded_anew_says_how_much_has_changed_since() {
+    let text = "save \"\"\nappendonly yes\nenable-debug-command yes\nrdb-key-save-delay 20000";
+    let server = Server::with_file(text);
+    let mut client = server.connect();
+    client.run("MSET a 1 b 2 c 3 d 4 e 5 f 6 g 7 h 8 i 9");
+    // Changes that the log does not hold one by one: more than its commands count for.
+    client.run("BGREWRITEAOF");
+    wait_for_rewrite(&mut client);
+    client.run("BGSAVE");
+    assert_eq!(client.run("DEBUG LOADAOF"), Answer::Simple(b"OK".to_vec()));
+    wait_for_info(&mut client, "rdb_bgsave_in_progress:0");
+    wait_for_info(&mut client, "rdb_last_bgsave_status:ok");
+    assert_eq!(client.run("PING"), Answer::Simple(b"PONG".to_vec()));
 }

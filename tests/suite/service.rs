@@ -111,6 +111,29 @@ fn a_daemon_leaves_its_terminal_and_names_itself() {
     assert!(place.0.join("log").exists());
 }
 
+#[test]
+fn a_daemon_reads_its_arguments_from_where_it_was_started() {
+    let place = Place::new("origin");
+    std::fs::create_dir_all(place.path("etc")).expect("the directory is ours");
+    std::fs::create_dir_all(place.path("data")).expect("the directory is ours");
+    let port = free_port();
+    let text = format!("port {port}\nbind 127.0.0.1\nsave \"\"\ndir data\npidfile pid\n");
+    std::fs::write(place.path("etc/redis.conf"), text).expect("the directory is ours");
+    let mut starter = Command::new(RUFOUS)
+        .args(["etc/redis.conf", "--daemonize", "yes", "--logfile", "log"])
+        .current_dir(&place.0)
+        .spawn()
+        .expect("the binary can be run");
+    assert_eq!(starter.wait().expect("it is our child").code(), Some(0));
+    let mut client = connect(port);
+    assert!(info(&mut client).contains(&format!("config_file:{}", place.path("etc/redis.conf"))));
+    let pid = std::fs::read_to_string(place.path("data/pid")).expect("the daemon names itself");
+    assert!(Path::new(&place.path("data/log")).exists());
+    let _ = client.call(&["SHUTDOWN", "NOSAVE"]);
+    let process = format!("/proc/{}/stat", pid.trim());
+    wait_for("the end of the daemon", || (!Path::new(&process).exists()).then_some(()));
+}
+
 /// Reads what the server tells systemd until a line has come.
 fn expect_told(socket: &UnixDatagram, wanted: &str) {
     let mut seen = Vec::new();

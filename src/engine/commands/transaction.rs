@@ -4,7 +4,7 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Hashed,
     KeyFlags, KeySpec, Shape, Traits,
 };
-use crate::engine::{Caller, Cx, dispatch, eviction, transaction};
+use crate::engine::{Caller, Cx, dispatch, transaction};
 
 pub static COMMANDS: &[&Command] = &[&DISCARD, &EXEC, &MULTI, &UNWATCH, &WATCH];
 
@@ -70,15 +70,12 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let stream_start = cx.server.propagation.position();
     cx.reply.array(queued.len());
     let caller = std::mem::replace(&mut cx.caller, Caller::Exec);
-    // Each request is freed when it has run: what it has become is data by then.
+    // There was room for all of them, queue and all, or EXEC would not run: half a transaction is
+    // worse than some bytes too many. Each request is freed when it has run, being data by then.
     for command in queued {
-        let row = cx.server.table.row(command.id);
-        let (record, flags) = (row.command, row.flags);
+        let record = cx.server.table.row(command.id).command;
         let request = command.request.as_request();
-        match eviction::there_is_room(cx, flags, &request) {
-            Ok(()) => dispatch::call(cx, command.id, record, request, Hashed::default()),
-            Err(error) => dispatch::refuse_queued(cx, command.id, &error),
-        }
+        dispatch::call(cx, command.id, record, request, Hashed::default());
     }
     cx.caller = caller;
     cx.server.propagation.wrap_transaction(stream_start);
