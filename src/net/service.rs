@@ -111,9 +111,9 @@ impl Service {
         }
         let status = NotifyState::Status(status(standing));
         let told = match standing {
-            Standing::Ready => sd_notify::notify(&[status, NotifyState::Ready]),
-            Standing::Stopping => sd_notify::notify(&[status, NotifyState::Stopping]),
-            _ => sd_notify::notify(&[status]),
+            Standing::Ready => notify(&[status, NotifyState::Ready]),
+            Standing::Stopping => notify(&[status, NotifyState::Stopping]),
+            _ => notify(&[status]),
         };
         if let Err(error) = told {
             tracing::warn!("systemd supervision error: sd_notify: {}", os_reason(&error));
@@ -127,6 +127,30 @@ impl Service {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Sends states to the manager. Sockets without a file, which older systemds and some containers
+/// have, begin with `@`; the crate takes that for a file's name.
+fn notify(states: &[NotifyState<'_>]) -> io::Result<()> {
+    let path = std::env::var_os("NOTIFY_SOCKET");
+    match path.as_ref().and_then(|path| path.as_encoded_bytes().strip_prefix(b"@")) {
+        Some(name) => send_to_abstract(name, states),
+        None => sd_notify::notify(states),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn send_to_abstract(name: &[u8], states: &[NotifyState<'_>]) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let lines: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let address = SocketAddr::from_abstract_name(name)?;
+    UnixDatagram::unbound()?.send_to_addr(lines.as_bytes(), &address).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_to_abstract(_: &[u8], states: &[NotifyState<'_>]) -> io::Result<()> {
+    sd_notify::notify(states)
 }
 
 fn status(standing: Standing) -> &'static str {

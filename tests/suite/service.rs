@@ -172,6 +172,27 @@ fn systemd_is_told_when_the_server_is_ready_and_when_it_ends() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn systemd_is_told_through_a_socket_without_a_file_too() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+    let place = Place::new("abstract");
+    let name = format!("rufous-notify-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("it is short");
+    let socket = UnixDatagram::bind_addr(&address).expect("nobody else has the name");
+    socket.set_read_timeout(Some(WAIT_MAX)).expect("it is a socket");
+    let mut command = Command::new(RUFOUS);
+    command.args(["--supervised", "systemd", "--save", "", "--dir", &place.path("")]);
+    command.args(["--bind", "127.0.0.1", "--port", &free_port().to_string()]);
+    command.env("NOTIFY_SOCKET", format!("@{name}")).stdout(Stdio::null());
+    let mut server = command.spawn().expect("the binary can be run");
+    expect_told(&socket, "READY=1");
+    send("-TERM", server.id());
+    expect_told(&socket, "STOPPING=1");
+    assert_eq!(server.wait().expect("it is our child").code(), Some(0));
+}
+
 #[test]
 fn a_server_without_a_manager_starts_all_the_same() {
     let mut server = Server::start(
