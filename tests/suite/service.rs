@@ -6,7 +6,7 @@ use crate::server::{RUFOUS, Server, wait_for};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -35,6 +35,26 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A process that ends with the test, however that ends: one that is left holds its output open.
+struct Own(Child);
+
+impl Own {
+    fn start(command: &mut Command) -> Own {
+        Own(command.spawn().expect("the binary can be run"))
+    }
+
+    fn wait(&mut self) -> Option<i32> {
+        self.0.wait().expect("it is our child").code()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -157,17 +177,17 @@ fn systemd_is_told_when_the_server_is_ready_and_when_it_ends() {
         command.args(["--bind", "127.0.0.1", "--port", &port, "--dir", &place.path("")]);
         command.args(["--pidfile", &place.path("pid")]);
         command.env("NOTIFY_SOCKET", place.path("notify")).stdout(Stdio::null());
-        let mut server = command.spawn().expect("the binary can be run");
+        let mut server = Own::start(&mut command);
         expect_told(&socket, "STATUS=Rufous is loading...");
         expect_told(&socket, "READY=1");
         let port = port.parse().expect("it was a number");
         assert!(info(&mut connect(port)).contains("process_supervised:systemd\r"));
         let pid = std::fs::read_to_string(place.path("pid")).expect("it was asked for");
-        assert_eq!(pid.trim(), server.id().to_string(), "who is watched stays in the foreground");
-        send("-TERM", server.id());
+        assert_eq!(pid.trim(), server.0.id().to_string(), "who is watched stays in the foreground");
+        send("-TERM", server.0.id());
         expect_told(&socket, "STOPPING=1");
         expect_told(&socket, "STATUS=Saving the final RDB snapshot");
-        assert_eq!(server.wait().expect("it is our child").code(), Some(0));
+        assert_eq!(server.wait(), Some(0));
         assert!(!Path::new(&place.path("pid")).exists());
     }
 }
@@ -186,11 +206,11 @@ fn systemd_is_told_through_a_socket_without_a_file_too() {
     command.args(["--supervised", "systemd", "--save", "", "--dir", &place.path("")]);
     command.args(["--bind", "127.0.0.1", "--port", &free_port().to_string()]);
     command.env("NOTIFY_SOCKET", format!("@{name}")).stdout(Stdio::null());
-    let mut server = command.spawn().expect("the binary can be run");
+    let mut server = Own::start(&mut command);
     expect_told(&socket, "READY=1");
-    send("-TERM", server.id());
+    send("-TERM", server.0.id());
     expect_told(&socket, "STOPPING=1");
-    assert_eq!(server.wait().expect("it is our child").code(), Some(0));
+    assert_eq!(server.wait(), Some(0));
 }
 
 #[test]
