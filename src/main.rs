@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
     memory::count_this_thread();
@@ -175,6 +175,7 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
     let parts = ServerParts {
         ticks: ticks_ns,
         used_memory: memory::used_bytes,
+        is_memory_short: memory::is_short,
         memory: memory::figures,
         process: process::figures,
         purge: memory::purge,
@@ -191,6 +192,7 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         supervised: service.manager_name(),
         disk: Arc::new(SystemDisk),
     };
+    memory::hold_reserve();
     ticks_ns();
     let seed = seed().map_err(|error| format!("Can't read randomness: {error}"))?;
     let mut engine = Engine::new(config, parts, seed);

@@ -25,4 +25,4 @@ pub use keys::{Begin, Find, FoundKey, KeyFlags, KeySpec, are_at_most, find_keys}
 pub use many_pop::ManyPop;
 pub use spec::{Arg, ArgKind, Arity, Command, Deprecated, Group, Handler, KeyFinder, Shape};
 pub use table::{CommandId, Lookup, Table};
-pub use time::{Condition, Expiration, TimeForm};
+pub use time::{Condition, Expiration, FIELD_EXPIRY_MAX_MS, TimeForm};

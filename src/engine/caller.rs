@@ -45,6 +45,12 @@ impl Caller {
         }
     }
 
+    /// Whether whoever wrote the command down has run it: limits that have come since bound what it
+    /// asks for, and are no errors.
+    pub fn was_accepted_before(self) -> bool {
+        self == Caller::Log
+    }
+
     /// Whether the request is seen for the first time: counted as the client's, shown to those who
     /// watch.
     pub fn is_first_try(self) -> bool {

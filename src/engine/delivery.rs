@@ -7,11 +7,11 @@
 use super::session::ReplyMode;
 use super::{ClientId, Clients, Cx, Effect, Server};
 use crate::command::{Command, Flags};
-use crate::config::quote::quote;
+use crate::config::quote::{quote_to, quoted_len};
 use crate::keyspace::KeyEvent;
 use crate::pubsub::{Topic, message, notify};
 use crate::resp::{Protocol, ReplyBuf, Request};
-use crate::structs::SharedBytes;
+use crate::structs::{SharedBytes, memory};
 
 /// Those who get the same message, by the protocol they speak.
 #[derive(Default)]
@@ -147,10 +147,18 @@ impl Cx<'_> {
         };
         let (seconds, us) = (unix_us / 1_000_000, unix_us % 1_000_000);
         let mut line = format!("+{seconds}.{us:06} [{} {source}]", self.keys.db).into_bytes();
-        for (place, word) in request.iter().enumerate() {
-            let word = if (command.secrets)(request, place) { b"(redacted)" } else { word };
+        let words = || {
+            request.iter().enumerate().map(|(place, word)| {
+                if (command.secrets)(request, place) { b"(redacted)" } else { word }
+            })
+        };
+        let len = words().map(|word| " ".len() + quoted_len(word)).sum::<usize>() + "\r\n".len();
+        if memory::asking(|| line.try_reserve_exact(len)).is_err() {
+            return self.close_monitors();
+        }
+        for word in words() {
             line.push(b' ');
-            line.extend(quote(word));
+            quote_to(&mut line, word);
         }
         line.extend(b"\r\n");
         let wants = |client: &ClientId| {
@@ -158,6 +166,13 @@ impl Cx<'_> {
         };
         let clients: Vec<ClientId> = self.server.monitors.iter().copied().filter(wants).collect();
         self.effect(Effect::Broadcast { clients, bytes: SharedBytes::new(line) });
+    }
+
+    /// There is no memory for what they are to be shown: better no more than with a gap.
+    fn close_monitors(&mut self) {
+        for client in self.server.monitors.clone() {
+            self.effect(Effect::Close { client });
+        }
     }
 }
 

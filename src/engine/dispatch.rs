@@ -258,6 +258,7 @@ fn admit(
     protected_commands_are_enabled(cx, id, command)?;
     client_is_authenticated(cx, command)?;
     command_fits_transaction(cx, command)?;
+    system_has_memory(cx, flags)?;
     eviction::there_is_room(cx, flags, request)?;
     writes_are_saved(cx, flags)?;
     log_takes_writes(cx, flags)?;
@@ -313,6 +314,12 @@ fn command_fits_transaction(cx: &Cx<'_>, command: &'static Command) -> Result<()
         return Err(CommandError::Fixed("ERR Command not allowed inside a transaction"));
     }
     Ok(())
+}
+
+/// When only the reserve was left, the data may not grow until there is more.
+fn system_has_memory(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+    let is_refused = flags.has(Flags::DENYOOM) && (cx.server.parts.is_memory_short)();
+    if is_refused { Err(CommandError::NoMemory) } else { Ok(()) }
 }
 
 /// What the append-only log cannot take must not happen.

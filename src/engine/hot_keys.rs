@@ -13,6 +13,9 @@ use smallvec::SmallVec;
 /// Of a command with more keys only the first ones are recorded; its cost is divided by all.
 const KEYS_MAX: usize = 16;
 
+/// Keys with longer names are not recorded, since the rankings keep the names.
+const NAME_BYTES_MAX: usize = 16 << 10;
+
 /// Entries that one tick of the cron looks at.
 const WALK_ENTRIES: usize = 32;
 
@@ -53,6 +56,9 @@ pub(super) fn record(
     let hash_key = cx.keys.space().hash_key();
     for at in positions.iter().take(KEYS_MAX) {
         let key = request.arg(*at);
+        if key.len() > NAME_BYTES_MAX {
+            continue;
+        }
         let used = UsedKey { db, key, hash: hash_key.hash(key) };
         cx.server.hot_keys.record(used, cost, sample);
         let entry = cx.keys.space().db(db).get(used.hash, key);

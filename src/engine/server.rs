@@ -38,6 +38,8 @@ pub struct ServerParts {
     pub ticks: Ticks,
     /// Bytes in use: `used_memory`.
     pub used_memory: fn() -> usize,
+    /// Whether there is no memory left but what those need who cannot be refused.
+    pub is_memory_short: fn() -> bool,
     /// Reads all of the allocator's figures.
     pub memory: fn() -> MemoryFigures,
     /// Reads the system's figures of the process.
@@ -69,6 +71,7 @@ impl Default for ServerParts {
         ServerParts {
             ticks: || 0,
             used_memory: || 0,
+            is_memory_short: || false,
             memory: MemoryFigures::default,
             process: ProcessFigures::default,
             purge: || true,

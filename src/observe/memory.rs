@@ -3,12 +3,20 @@
 //! jemalloc counts for each thread what it has handed out and taken back, in two words that the
 //! thread may read directly. Few threads live here, and all as long as the process, so their sum
 //! is the memory in use: exact, and free for those who allocate.
+//!
+//! The allocator holds a reserve of address space, which costs no page. When the system refuses
+//! memory to somebody who cannot do without, the reserve is given up for it, and whoever would make
+//! the data grow is refused until there is as much again. So no single small allocation, of which
+//! there are too many to ask before each, ends the process.
 
 #![allow(unsafe_code)]
 
+use crate::structs::memory;
+use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use tikv_jemallocator::Jemalloc;
 
 /// jemalloc's settings, read before `main`. Huge pages spare the random lookups of a big keyspace
 /// a page walk each; what speaks against them elsewhere, that a fork then copies two megabytes
@@ -18,6 +26,85 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 #[used]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static JEMALLOC_SETTINGS: Option<&'static u8> = Some(&b"thp:always\0"[0]);
+
+/// How much is held in reserve.
+const RESERVE_BYTES: usize = 64 << 20;
+
+/// Where the reserve lies; null when it is spent.
+static RESERVE: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Takes the reserve, again if it was spent; false if the system refuses it.
+pub fn hold_reserve() -> bool {
+    if !RESERVE.load(Ordering::Relaxed).is_null() {
+        return true;
+    }
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+    // SAFETY: without an address nothing that is there is mapped anew.
+    let mapped = unsafe { libc::mmap(std::ptr::null_mut(), RESERVE_BYTES, access, kind, -1, 0) };
+    if mapped == libc::MAP_FAILED {
+        return false;
+    }
+    // Two threads at once would take two, of which one is given back.
+    unmap(RESERVE.swap(mapped, Ordering::Relaxed));
+    true
+}
+
+/// Gives the reserve up; false if there was none.
+#[cold]
+fn spend_reserve() -> bool {
+    unmap(RESERVE.swap(std::ptr::null_mut(), Ordering::Relaxed))
+}
+
+fn unmap(mapped: *mut c_void) -> bool {
+    // SAFETY: the address came from `hold_reserve`, whoever swapped it out is alone with it, and
+    // nothing is ever put there.
+    !mapped.is_null() && unsafe { libc::munmap(mapped, RESERVE_BYTES) == 0 }
+}
+
+/// Whether the reserve is spent and there is no memory to make up for it.
+pub fn is_short() -> bool {
+    // What the allocator got of the reserve it may keep for later: then there is memory again,
+    // though the system has none for a new reserve.
+    !hold_reserve() && !memory::is_there_for(RESERVE_BYTES)
+}
+
+/// jemalloc, with the reserve behind it.
+pub struct Allocator;
+
+/// What the system refuses is tried once more if the reserve can be had for it.
+#[inline]
+fn or_of_reserve(allocate: impl Fn() -> *mut u8) -> *mut u8 {
+    let got = allocate();
+    if got.is_null() && !memory::is_asking() && spend_reserve() { allocate() } else { got }
+}
+
+// SAFETY: all calls are jemalloc's, with what the callers vouch for; one that failed has changed
+// nothing and may be made again.
+unsafe impl GlobalAlloc for Allocator {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's layout.
+        or_of_reserve(|| unsafe { Jemalloc.alloc(layout) })
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's layout.
+        or_of_reserve(|| unsafe { Jemalloc.alloc_zeroed(layout) })
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's pointer, which is jemalloc's.
+        unsafe { Jemalloc.dealloc(pointer, layout) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        // SAFETY: the caller's pointer, which is jemalloc's and stays as it is by a failure.
+        or_of_reserve(|| unsafe { Jemalloc.realloc(pointer, layout, len) })
+    }
+}
 
 /// What the allocator says of the process; zero where it does not say.
 #[derive(Clone, Copy, Default, Debug)]
@@ -153,6 +240,13 @@ fn control(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reserve_is_spent_once_and_held_again() {
+        assert!(hold_reserve() && hold_reserve() && !is_short());
+        assert!(spend_reserve() && !spend_reserve());
+        assert!(!is_short() && spend_reserve());
+    }
 
     #[test]
     fn a_counted_thread_shows_what_it_holds() {

@@ -20,7 +20,7 @@ const RUN_MAX: usize = 32;
 const DISTANCE_MAX: usize = 1 << 13;
 const MATCH_MAX: usize = 264;
 /// A token of three bytes yields no more than this, so that nothing honest grows further.
-const GROWTH_MAX: usize = 132;
+pub const GROWTH_MAX: usize = 132;
 
 /// A stretch is compared in one go up to here, before Redis looks where it must end.
 const UNCHECKED: usize = 16;

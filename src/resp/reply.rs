@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{IoSlice, Write};
 
+use crate::structs::memory;
 use crate::structs::number::{F64Buf, I64Buf, format_f64, format_i64};
 
 /// The version of the protocol a client has chosen.
@@ -146,7 +147,7 @@ impl ReplyBuf {
 
     #[cold]
     fn grow(&mut self, len: usize) -> bool {
-        self.is_refused |= self.bytes.try_reserve(len).is_err();
+        self.is_refused |= memory::asking(|| self.bytes.try_reserve(len)).is_err();
         !self.is_refused
     }
 
@@ -187,7 +188,10 @@ impl ReplyBuf {
             self.own_spliced_len += splice.own_len();
             self.splices.push_back(Splice { at: offset + splice.at - other.head, ..splice });
         }
-        self.bytes.extend_from_slice(unwritten);
+        if self.make_room(unwritten.len()) {
+            self.bytes.extend_from_slice(unwritten);
+        }
+        self.is_refused |= other.is_refused;
     }
 
     /// Cuts a huge output into pieces, for a writer on another thread: whoever sends it then

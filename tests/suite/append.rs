@@ -218,6 +218,25 @@ fn zeros_are_data_after_an_orderly_end_whoever_wrote_them() {
     assert_eq!(files.count(), 3, "nothing was cut off");
 }
 
+/// What an earlier build has accepted and written is bounded, and no field lives for ever by it.
+#[test]
+fn a_time_of_a_field_that_is_refused_today_is_bounded_in_a_log() {
+    let mut server = Server::with_file("save \"\"\nappendonly yes");
+    let mut client = server.connect();
+    client.run("HSET h f v");
+    client.send(&answer::encode(&["SHUTDOWN"]));
+    assert_eq!(server.wait(), Some(0));
+    let path = server.path("appendonlydir/appendonly.aof.1.incr.aof");
+    let mut bytes = std::fs::read(&path).expect("it was written");
+    let time = i64::MAX.to_string();
+    bytes.extend(answer::encode(&["HPEXPIREAT", "h", &time, "FIELDS", "1", "f"]));
+    std::fs::write(&path, bytes).expect("the file is ours");
+    let server = server.restart();
+    assert_eq!(number(&mut server.connect(), "DBSIZE"), 1);
+    let answer = server.connect().run("HPEXPIRETIME h FIELDS 1 f");
+    assert_eq!(answer, Answer::Array(vec![Answer::Integer((1 << 46) - 1)]));
+}
+
 #[test]
 fn an_end_while_the_disk_takes_nothing_is_an_error_and_loses_nothing_acknowledged() {
     let server = Server::with_file("save \"\"\nappendonly yes");

@@ -113,10 +113,7 @@ fn memory_that_the_system_refuses_is_an_error() {
         client.send(&encode(request));
         assert!(!matches!(client.receive(), Some(Answer::Error(_)) | None));
     }
-    let pid = rustix::process::Pid::from_raw(server.pid().cast_signed());
-    let limit = Some(address_space(server.pid()) + 96 * MEGABYTE as u64);
-    let limit = rustix::process::Rlimit { current: limit, maximum: limit };
-    rustix::process::prlimit(pid, rustix::process::Resource::As, limit).expect("it is our child");
+    leave(&server, 96 * MEGABYTE);
     for line in [
         "SETRANGE new 500000000 x",
         "SETRANGE string 500000000 x",
@@ -148,5 +145,87 @@ fn memory_that_the_system_refuses_is_an_error() {
     let sent = (0..400).take_while(|_| sender.write_all(&chunk).is_ok()).count();
     assert!(sent < 400, "the connection ends where the memory does");
     assert_eq!(server.connect().run("PING"), Answer::Simple(b"PONG".to_vec()));
+    assert!(server.is_running());
+}
+
+/// Leaves a server so many bytes of address space more than it has.
+fn leave(server: &Server, bytes: usize) {
+    let pid = rustix::process::Pid::from_raw(server.pid().cast_signed());
+    let limit = Some(address_space(server.pid()) + bytes as u64);
+    let limit = rustix::process::Rlimit { current: limit, maximum: limit };
+    rustix::process::prlimit(pid, rustix::process::Resource::As, limit).expect("it is our child");
+}
+
+/// What commands copy of the data is refused as well when there is no memory for it, and what no
+/// command has asked for comes out of the reserve.
+#[test]
+fn memory_for_copies_of_the_data_is_asked_for_or_reserved() {
+    const MEMBERS: usize = 80;
+    // What a server has made a payload with it keeps for the next one, so another makes it.
+    let mut server = Server::rufous();
+    let other = Server::rufous();
+    let (mut client, mut dumping) = (server.connect(), other.connect());
+    for n in 0..MEMBERS {
+        let (name, member) = (format!("weight-{n}"), vec![b'!' + n as u8; MEGABYTE]);
+        for request in [
+            &[&b"SADD"[..], b"set", &member][..],
+            &[b"ZADD", b"zset", b"1", &member],
+            &[b"SET", name.as_bytes(), &member],
+            &[b"SET", &member, b"v"],
+            &[b"RPUSH", b"list", n.to_string().as_bytes()],
+        ] {
+            client.send(&encode(request));
+            assert!(!matches!(client.receive(), Some(Answer::Error(_)) | None));
+        }
+        dumping.send(&encode(&[&b"ZADD"[..], b"zset", b"1", &member]));
+        assert_eq!(dumping.receive(), Some(Answer::Integer(1)));
+    }
+    let Answer::Bulk(payload) = dumping.run("DUMP zset") else { panic!("there is a payload") };
+    leave(&server, 4 * MEGABYTE);
+    let told = Answer::Error(b"OOM the system has no memory for the command.".to_vec());
+    for request in [
+        &[&b"SUNIONSTORE"[..], b"new", b"set"][..],
+        &[b"SDIFFSTORE", b"new", b"set"],
+        &[b"ZUNIONSTORE", b"new", b"1", b"zset"],
+        &[b"ZRANGESTORE", b"new", b"zset", b"0", b"-1"],
+        &[b"SORT", b"list", b"BY", b"weight-*", b"ALPHA"],
+        &[b"SORT", b"list", b"GET", b"weight-*", b"STORE", b"new"],
+        &[b"RESTORE", b"new", b"0", &payload],
+        &[b"SCAN", b"0", b"COUNT", b"1000"],
+    ] {
+        client.send(&encode(request));
+        assert_eq!(client.receive().as_ref(), Some(&told), "{}", request[0].escape_ascii());
+        assert_eq!(server.connect().run("PING"), Answer::Simple(b"PONG".to_vec()));
+    }
+    assert_eq!(client.run("EXISTS new"), Answer::Integer(0));
+    assert!(server.is_running());
+}
+
+/// No list of what was used most copies a key for which there was no memory.
+#[test]
+fn a_key_without_memory_ends_no_more_than_its_connection() {
+    let mut server = Server::rufous();
+    let mut client = server.connect();
+    leave(&server, 64 * MEGABYTE);
+    let told = Answer::Error(b"OOM the system has no memory for the command.".to_vec());
+    client.send(&encode(&[&b"SET"[..], &vec![b'k'; 40 * MEGABYTE], b"v"]));
+    // Whether there was memory for it to arrive depends on the pieces in which it came.
+    let answer = client.receive();
+    assert!(answer.is_none() || answer == Some(told), "{answer:?}");
+    assert_eq!(server.connect().run("DBSIZE"), Answer::Integer(0));
+    assert!(server.is_running());
+}
+
+/// A client that watches all commands ends when there is no memory for what it would be shown.
+#[test]
+fn a_monitor_is_closed_when_there_is_no_memory_for_its_line() {
+    let mut server = Server::rufous();
+    let (mut client, mut monitor) = (server.connect(), server.connect());
+    assert_eq!(monitor.run("MONITOR"), Answer::Simple(b"OK".to_vec()));
+    leave(&server, 96 * MEGABYTE);
+    // Each byte is shown as four.
+    client.send(&encode(&[&b"ECHO"[..], &vec![0; 40 * MEGABYTE]]));
+    assert!(matches!(client.receive(), Some(Answer::Bulk(_) | Answer::Error(_))));
+    assert_eq!(monitor.receive(), None);
     assert!(server.is_running());
 }

@@ -13,7 +13,8 @@ use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::{Entry, HashKey, Key, Keys, Snapshot};
 use crate::resp::{Reply, Request};
-use crate::structs::number::parse_f64;
+use crate::structs::memory::Growth;
+use crate::structs::number::{I64Buf, parse_f64};
 use crate::types::hash::HashRef;
 use crate::types::set::SetRef;
 use crate::types::{Kind, WrongType, list, zset};
@@ -157,22 +158,36 @@ impl Pattern {
     }
 
     /// What it stands for with this element in the star's place.
-    fn value(&self, element: &[u8], place: &Place<'_>) -> Option<Vec<u8>> {
+    fn value(
+        &self,
+        element: &[u8],
+        place: &Place<'_>,
+        growth: &mut Growth,
+    ) -> Result<Option<Vec<u8>>, CommandError> {
         let (before, after, field) = match self {
-            Pattern::Element => return Some(element.to_vec()),
-            Pattern::Constant => return None,
+            Pattern::Element => return copy(element, growth).map(Some),
+            Pattern::Constant => return Ok(None),
             Pattern::Around { before, after, field } => (before, after, field),
         };
         let key = [before, element, after].concat();
-        let entry = place.read(&key)?;
+        let Some(entry) = place.read(&key) else { return Ok(None) };
         match field {
-            None => entry.string().map(<[u8]>::to_vec),
-            Some(_) if entry.kind() != Kind::Hash => None,
+            None => entry.string().map(|text| copy(text, growth)).transpose(),
+            Some(_) if entry.kind() != Kind::Hash => Ok(None),
             Some(field) => {
                 let hash = HashRef::of(entry.packed(), entry.object(), place.horizon_ms());
-                hash.get(field).map(|value| value.to_vec())
+                let value = hash.get(field);
+                value.map(|value| copy(value.bytes(&mut I64Buf::new()), growth)).transpose()
             }
         }
+    }
+}
+
+/// Of each value a copy is held, and, where they are stored, a second one.
+fn copy(text: &[u8], growth: &mut Growth) -> Result<Vec<u8>, CommandError> {
+    match growth.is_there_for(2 * text.len()) {
+        true => Ok(text.to_vec()),
+        false => Err(CommandError::NoMemory),
     }
 }
 
@@ -300,8 +315,9 @@ impl Plan {
         }
         let elements = source.ordered(0..source.len(), false);
         let mut ranked = Vec::with_capacity(elements.len());
+        let mut growth = Growth::default();
         for element in elements {
-            ranked.push((self.rank(&element, place)?, element));
+            ranked.push((self.rank(&element, place, &mut growth)?, element));
         }
         ranked.sort_by(|a, b| {
             let order = compare(a, b);
@@ -311,14 +327,19 @@ impl Plan {
         Ok(ranked.drain(window.start..).map(|(_, element)| element).collect())
     }
 
-    fn rank(&self, element: &[u8], place: &Place<'_>) -> Result<Rank, CommandError> {
+    fn rank(
+        &self,
+        element: &[u8],
+        place: &Place<'_>,
+        growth: &mut Growth,
+    ) -> Result<Rank, CommandError> {
         const NOT_A_NUMBER: CommandError =
             CommandError::Fixed("ERR One or more scores can't be converted into double");
         match (&self.weight, self.is_alphabetic) {
-            (Weight::Of(pattern), true) => Ok(Rank::Text(pattern.value(element, place))),
+            (Weight::Of(pattern), true) => Ok(Rank::Text(pattern.value(element, place, growth)?)),
             // The element itself is what equal ranks are compared by.
             (_, true) => Ok(Rank::Number(0.0)),
-            (Weight::Of(pattern), false) => match pattern.value(element, place) {
+            (Weight::Of(pattern), false) => match pattern.value(element, place, growth)? {
                 Some(text) => parse_weight(&text).map(Rank::Number).ok_or(NOT_A_NUMBER),
                 None => Ok(Rank::Number(0.0)),
             },
@@ -331,17 +352,19 @@ impl Plan {
         &self,
         elements: Vec<Vec<u8>>,
         place: &Place<'_>,
+        growth: &mut Growth,
         mut visit: impl FnMut(Option<Vec<u8>>),
-    ) {
+    ) -> CommandResult {
         for element in elements {
             if self.gets.is_empty() {
                 visit(Some(element));
                 continue;
             }
             for pattern in &self.gets {
-                visit(pattern.value(&element, place));
+                visit(pattern.value(&element, place, growth)?);
             }
         }
+        Ok(())
     }
 
     fn write(
@@ -352,11 +375,11 @@ impl Plan {
     ) -> CommandResult {
         let elements = self.elements(source, place)?;
         reply.array(elements.len() * self.gets.len().max(1));
-        self.for_each_value(elements, place, |value| match value {
+        // The reply itself asks for its memory.
+        self.for_each_value(elements, place, &mut Growth::default(), |value| match value {
             Some(value) => reply.bulk(&value),
             None => reply.null(),
-        });
-        Ok(())
+        })
     }
 }
 
@@ -449,6 +472,9 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
     let (mut plan, store) = Plan::read(args, storing)?;
     let entry = cx.keys.read(&key);
     let source = Source::of(entry)?;
+    if plan.weight != Weight::None {
+        CommandError::unless_memory(entry.map_or(0, Entry::heap_bytes))?;
+    }
     if let Some(destination) = store {
         if plan.weight == Weight::None && matches!(source, Source::Set(_)) {
             // What is stored must not depend on the order in which a set happens to lie.
@@ -457,7 +483,8 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
         let place = Place::Live(&cx.keys, hash_key);
         let mut values = Vec::new();
         let elements = plan.elements(&source, &place)?;
-        plan.for_each_value(elements, &place, |value| values.push(value.unwrap_or_default()));
+        let push = |value: Option<Vec<u8>>| values.push(value.unwrap_or_default());
+        plan.for_each_value(elements, &place, &mut Growth::default(), push)?;
         store_list(cx, &destination, &values);
         return Ok(());
     }

@@ -10,9 +10,10 @@ use crate::command::{
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::{AccessClock, AccessPolicy, Entry, Key};
-use crate::persist::rdb::{self, Limits, SaveOptions};
+use crate::persist::rdb::{self, Limits, RdbError, SaveOptions};
 use crate::structs::SharedBytes;
 use crate::structs::number::{I64Buf, format_u64};
+use std::io::ErrorKind;
 
 /// A value with more heap bytes is dumped off the executor.
 const DUMP_INLINE_BYTES_MAX: usize = 64 << 10;
@@ -178,7 +179,10 @@ fn restore(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         .ok_or(CommandError::Fixed("ERR DUMP payload version or checksum are wrong"))?;
     let entry = rdb::restore(payload, key.bytes, expiry_ms, &limits).map_err(|error| {
         tracing::debug!("Internal error in RDB reading: {error}");
-        CommandError::Fixed("ERR Bad data format")
+        match error {
+            RdbError::Io(error) if error.kind() == ErrorKind::OutOfMemory => CommandError::NoMemory,
+            _ => CommandError::Fixed("ERR Bad data format"),
+        }
     })?;
     let is_replacing = options.replaces && cx.keys.delete(&key);
     cx.keys.settle(&key);

@@ -15,6 +15,7 @@ use std::io::{self, Cursor, Read};
 use super::error::RdbError;
 use super::length;
 use crate::persist::{crc64, lzf};
+use crate::structs::memory::{self, Growth};
 use crate::structs::number::{I64Buf, format_i64};
 
 /// The buffer's size: what is asked of the reader at once.
@@ -38,6 +39,7 @@ pub struct Input<'r> {
     passed: u64,
     /// How many bytes there are in all, if that is known.
     total: Option<u64>,
+    growth: Growth,
 }
 
 /// A length, or the encoding that stands in its place.
@@ -59,6 +61,7 @@ impl<'r> Input<'r> {
             sum: has_checksum.then(crc64::Sum::default),
             passed: 0,
             total,
+            growth: Growth::default(),
         }
     }
 
@@ -198,6 +201,11 @@ impl<'r> Input<'r> {
         const BAD: RdbError = RdbError::Corrupt("Invalid LZF compressed string");
         let (compressed_len, len) = (self.length()?, self.length()?);
         let len = usize::try_from(len).ok().filter(|len| *len > 0).ok_or(BAD)?;
+        if len as u64 > compressed_len.saturating_mul(lzf::GROWTH_MAX as u64) {
+            return Err(BAD);
+        }
+        self.expect(compressed_len)?;
+        hold(&mut self.growth, len as u64)?;
         let long;
         let compressed = if compressed_len < OWNED_FROM as u64 {
             self.short(compressed_len as usize)?
@@ -228,6 +236,9 @@ impl<'r> Input<'r> {
 
     fn long(&mut self, len: u64) -> Result<Vec<u8>, RdbError> {
         self.expect(len)?;
+        if self.total.is_some() {
+            hold(&mut self.growth, len)?;
+        }
         let mut out = Vec::new();
         let mut left = len;
         while left > 0 {
@@ -249,7 +260,8 @@ impl<'r> Input<'r> {
     fn read_past(&mut self, out: &mut Vec<u8>, left: u64) -> Result<u64, RdbError> {
         let is_sure = self.total.is_some();
         let step = if is_sure { left } else { left.min(STEP_BYTES.max(out.len() as u64)) };
-        out.try_reserve_exact(usize::try_from(step).unwrap_or(usize::MAX))
+        let step_len = usize::try_from(step).unwrap_or(usize::MAX);
+        memory::asking(|| out.try_reserve_exact(step_len))
             .map_err(|_| RdbError::Io(io::ErrorKind::OutOfMemory.into()))?;
         let before = out.len();
         let read = (&mut self.reader).take(step).read_to_end(out)? as u64;
@@ -301,5 +313,14 @@ impl<'r> Input<'r> {
             sum.add(&self.buffer[self.summed..self.at]);
         }
         self.summed = self.at;
+    }
+}
+
+/// Refuses a length for which there is no memory: what is read is held once more as a value.
+fn hold(growth: &mut Growth, len: u64) -> Result<(), RdbError> {
+    let bytes = usize::try_from(len).unwrap_or(usize::MAX).saturating_mul(2);
+    match growth.is_there_for(bytes) {
+        true => Ok(()),
+        false => Err(RdbError::Io(io::ErrorKind::OutOfMemory.into())),
     }
 }

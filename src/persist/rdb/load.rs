@@ -355,7 +355,7 @@ impl<'r> Loader<'r> {
         self.counts.mended += 1;
         if self.counts.mended <= MENDED_KEYS_NAMED {
             let key = self.key.escape_ascii();
-            tracing::warn!("The {what} of the stream '{key}' is not that of its entries: mended");
+            tracing::warn!("Mended the {what} of the key '{key}'");
         }
     }
 

@@ -36,6 +36,7 @@ use super::{
     UNAUTHENTICATED_BULK_LEN_MAX,
 };
 use crate::resp::reply::SharedBytes;
+use crate::structs::memory;
 use crate::structs::number::parse_i64;
 use crate::structs::words::split_in_place;
 use incoming::Incoming;
@@ -135,9 +136,9 @@ impl RequestReader {
                 self.set_aside();
             }
             if self.buffer.len() < EXACT_LEN_MAX {
-                self.buffer.try_reserve_exact(READ_LEN)?;
+                memory::asking(|| self.buffer.try_reserve_exact(READ_LEN))?;
             } else {
-                self.buffer.try_reserve(READ_LEN)?;
+                memory::asking(|| self.buffer.try_reserve(READ_LEN))?;
             }
         }
         let len = (self.buffer.capacity() - self.buffer.len()).min(READ_LEN_MAX);
@@ -389,7 +390,7 @@ impl RequestReader {
         let arrived = &self.buffer[start..];
         if arrived.len() >= len + 2 {
             let mut arg = Vec::new();
-            arg.try_reserve_exact(len)?;
+            memory::asking(|| arg.try_reserve_exact(len))?;
             arg.extend_from_slice(&arrived[..len]);
             self.cursor.position += len + 2;
             self.push_shared(arg)?;
@@ -430,7 +431,7 @@ impl RequestReader {
     #[inline]
     fn push_span(&mut self, span: Span, arg_len: usize) -> Result<(), ProtocolError> {
         if self.spans.len() == self.spans.capacity() {
-            self.spans.try_reserve(1)?;
+            memory::asking(|| self.spans.try_reserve(1))?;
         }
         self.spans.push(span);
         self.args_len += arg_len;

@@ -2,6 +2,7 @@
 //! have times to live.
 
 use super::{Decoder, Dialect, Distinct, Label, check_listpack, ziplist, zipmap};
+use crate::command::FIELD_EXPIRY_MAX_MS;
 use crate::keyspace::Entry;
 use crate::persist::rdb::error::RdbError;
 use crate::structs::listpack::{self, Element, Listpack};
@@ -14,12 +15,14 @@ use triomphe::Arc;
 const TWICE: RdbError = RdbError::Corrupt("Duplicate hash fields detected");
 const DOUBLES: RdbError =
     RdbError::Corrupt("Hash listpack integrity check failed: listpack with dup elements");
-const BAD_TIME: RdbError = RdbError::Corrupt("Hash field with an invalid expire time");
+const BAD_TIME_TEXT: &str = "Hash field with an invalid expire time";
+const BAD_TIME: RdbError = RdbError::Corrupt(BAD_TIME_TEXT);
 const BAD_LISTPACK: &str = "Hash listpack integrity check failed.";
 const BAD_ZIPLIST: &str = "Hash ziplist integrity check failed.";
 
-/// The last millisecond in which a field may expire.
-const EXPIRY_MAX_MS: u64 = i64::MAX as u64;
+/// The last millisecond that Redis loads. It sets none beyond [`FIELD_EXPIRY_MAX_MS`], and so do we
+/// not keep any.
+const LOADED_EXPIRY_MAX_MS: u64 = (1 << 48) - 1;
 
 /// A hash that grows field by field: packed while it is small, a table as soon as a field expires.
 struct Builder {
@@ -130,6 +133,7 @@ impl Decoder<'_> {
     /// Fields with times of their own; in Valkey's form the time comes last, and is -1 for none.
     pub(super) fn hash_timed_early(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let count = self.input.count(3)?;
+        let mut is_beyond = false;
         let mut hash = Builder::new(count, self.limits.hash);
         for _ in 0..count {
             let mut at_ms = 0;
@@ -142,8 +146,9 @@ impl Decoder<'_> {
                 let time = i64::from_le_bytes(self.input.array()?);
                 at_ms = if time == -1 { 0 } else { u64::try_from(time).map_err(|_| BAD_TIME)? };
             }
-            hash.add(&self.first, &self.scratch, expiry(at_ms)?)?;
+            hash.add(&self.first, &self.scratch, expiry(at_ms, &mut is_beyond))?;
         }
+        self.mend_times(is_beyond)?;
         hash.finish(&mut self.distinct, label)
     }
 
@@ -151,6 +156,7 @@ impl Decoder<'_> {
     pub(super) fn hash_timed(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let first_ms = self.first_expiry()?;
         let count = self.input.count(3)?;
+        let mut is_beyond = false;
         let mut hash = Builder::new(count, self.limits.hash);
         for _ in 0..count {
             let at_ms = match self.input.length()? {
@@ -159,8 +165,9 @@ impl Decoder<'_> {
             };
             self.input.string_to(&mut self.first)?;
             let value = self.input.string(&mut self.scratch)?;
-            hash.add(&self.first, &value, expiry(at_ms)?)?;
+            hash.add(&self.first, &value, expiry(at_ms, &mut is_beyond))?;
         }
+        self.mend_times(is_beyond)?;
         hash.finish(&mut self.distinct, label)
     }
 
@@ -180,6 +187,7 @@ impl Decoder<'_> {
         if !count.is_multiple_of(3) {
             return Err(RdbError::Corrupt(BAD_LISTPACK));
         }
+        let mut is_beyond = false;
         let mut hash = Builder::new(count as u64 / 3, self.limits.hash);
         let mut elements = listpack.iter().map(|(_, element)| element);
         while let (Some(name), Some(value), Some(time)) =
@@ -188,9 +196,14 @@ impl Decoder<'_> {
             let (mut a, mut b) = (I64Buf::new(), I64Buf::new());
             let Element::Int(time) = time else { return Err(BAD_TIME) };
             let at_ms = u64::try_from(time).map_err(|_| BAD_TIME)?;
-            hash.add(name.bytes(&mut a), value.bytes(&mut b), expiry(at_ms)?)?;
+            hash.add(name.bytes(&mut a), value.bytes(&mut b), expiry(at_ms, &mut is_beyond))?;
         }
+        self.mend_times(is_beyond)?;
         hash.finish(&mut self.distinct, label)
+    }
+
+    fn mend_times(&mut self, are_beyond: bool) -> Result<(), RdbError> {
+        if are_beyond { self.mend("times of the fields", BAD_TIME_TEXT) } else { Ok(()) }
     }
 
     fn first_expiry(&mut self) -> Result<u64, RdbError> {
@@ -198,13 +211,11 @@ impl Decoder<'_> {
     }
 }
 
-/// When a field expires; 0 stands for never.
-fn expiry(at_ms: u64) -> Result<Option<u64>, RdbError> {
-    match at_ms {
-        0 => Ok(None),
-        1..=EXPIRY_MAX_MS => Ok(Some(at_ms)),
-        _ => Err(BAD_TIME),
-    }
+/// When a field expires, as far as a time may be kept; 0 stands for never. What Redis would not
+/// load, but we have once written, is noted.
+fn expiry(at_ms: u64, is_beyond: &mut bool) -> Option<u64> {
+    *is_beyond |= at_ms > LOADED_EXPIRY_MAX_MS;
+    (at_ms > 0).then_some(at_ms.min(FIELD_EXPIRY_MAX_MS))
 }
 
 /// The entry of a well-formed listpack of fields and values.

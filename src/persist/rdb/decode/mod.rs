@@ -195,7 +195,7 @@ impl Label<'_> {
 }
 
 impl Decoder<'_> {
-    /// A count of a value is not that of its elements, which are sound.
+    /// What a value says of its elements is wrong, while they are sound.
     fn mend(&mut self, what: &'static str, fault: &'static str) -> Result<(), RdbError> {
         if !self.mends {
             return Err(RdbError::Corrupt(fault));

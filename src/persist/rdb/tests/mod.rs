@@ -4,9 +4,10 @@ mod mutations;
 mod old_forms;
 
 use super::*;
+use crate::command::FIELD_EXPIRY_MAX_MS;
 use crate::keyspace::{Entry, HashKey, Keyspace, NewValue};
 use crate::structs::prng::Prng;
-use crate::types::Encoding;
+use crate::types::{Encoding, Object};
 use std::ops::ControlFlow;
 
 fn limits() -> Limits {
@@ -258,6 +259,37 @@ fn counts_of_a_stream_are_mended_in_a_file_and_refused_in_a_payload() {
         assert_eq!(found.log.last_id, expected.log.last_id);
         let group = found.groups.get(b"group").expect("it is there");
         assert_eq!(group.pending().len(), pending);
+    }
+}
+
+/// A hash with one field that expires then.
+fn timed_hash(at_ms: u64) -> Vec<u8> {
+    [&at_ms.to_le_bytes()[..], &[1, 1, 1, b'f', 1, b'v']].concat()
+}
+
+#[test]
+fn times_of_fields_that_no_command_sets_are_bounded() {
+    let last = FIELD_EXPIRY_MAX_MS;
+    let expiry = |entry: &Entry| match entry.object() {
+        Some(Object::Hash(table)) => table.field(b"f").and_then(|field| field.expiry_ms()),
+        _ => panic!("it is a hash"),
+    };
+    for at_ms in [last, last + 1, (1 << 48) - 1] {
+        let entry = restored(form::HASH_TIMED, &timed_hash(at_ms)).expect("Redis 8.2 takes it");
+        assert_eq!(expiry(&entry), Some(last));
+    }
+    for at_ms in [1 << 48, i64::MAX as u64] {
+        assert!(restored(form::HASH_TIMED, &timed_hash(at_ms)).is_err());
+        let mut file = b"REDIS0012".to_vec();
+        file.extend_from_slice(&[form::HASH_TIMED, 1, b'k']);
+        file.extend(timed_hash(at_ms));
+        file.push(0xff);
+        file.extend(crate::persist::crc64::of(&file).to_le_bytes());
+        let mut loader = Loader::new(&file[..], LoadOptions::new(limits()));
+        let Ok(Some(Record::Entry { entry, .. })) = loader.next_record() else {
+            panic!("it is loaded")
+        };
+        assert_eq!((expiry(&entry), loader.counts().mended), (Some(last), 1));
     }
 }
 

@@ -12,6 +12,7 @@
 //! either not reserved or holds the whole argument.
 
 use super::{READ_LEN_MAX, Room};
+use crate::structs::memory;
 use std::collections::{TryReserveError, VecDeque};
 
 /// The memory of the first piece, and what is left free in one before the next is begun.
@@ -82,7 +83,8 @@ impl Incoming {
         }
         if self.last.capacity() - self.last.len() < PIECE_FREE_MIN {
             let mut next = Vec::new();
-            next.try_reserve_exact(arrived.clamp(PIECE_LEN_MIN, READ_LEN_MAX))?;
+            let len = arrived.clamp(PIECE_LEN_MIN, READ_LEN_MAX);
+            memory::asking(|| next.try_reserve_exact(len))?;
             let full = std::mem::replace(&mut self.last, next);
             self.pieces_len += full.len();
             self.pieces.push_back(full);
@@ -102,7 +104,7 @@ impl Incoming {
 
     fn reserve_value(&mut self) -> Result<(), TryReserveError> {
         match self.value.capacity() {
-            0 => self.value.try_reserve_exact(self.len),
+            0 => memory::asking(|| self.value.try_reserve_exact(self.len)),
             _ => Ok(()),
         }
     }

@@ -6,8 +6,8 @@
 
 use super::{edit_hash, limits, read_hash};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Condition, Flags, Group,
-    KeyFlags, KeySpec, Shape, TimeForm,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Condition,
+    FIELD_EXPIRY_MAX_MS, Flags, Group, KeyFlags, KeySpec, Shape, TimeForm,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
@@ -100,8 +100,11 @@ fn set_expiry(
 ) -> CommandResult {
     let key = args.key();
     read_hash(&cx.keys, &key)?;
-    let time = args.integer();
+    let mut time = args.integer();
     args.check()?;
+    if cx.caller.was_accepted_before() && form == TimeForm::UnixMilliseconds {
+        time = time.min(FIELD_EXPIRY_MAX_MS.cast_signed());
+    }
     let horizon_ms = cx.keys.horizon_ms();
     let at_ms = form.field_unix_ms(time, cx.keys.now_ms(), command)?;
     let mut condition = Condition::default();

@@ -13,7 +13,7 @@ use crate::command::{
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::commands::elements::{is_long, write_element};
-use crate::keyspace::{Key, Keys};
+use crate::keyspace::{Entry, Key, Keys};
 use crate::resp::Reply;
 use crate::types::WrongType;
 use crate::types::set::algebra;
@@ -270,6 +270,17 @@ fn operands(how: Combination, sets: Vec<Option<SetRef<'_>>>) -> Vec<SetRef<'_>> 
     }
 }
 
+/// What the result takes at most.
+fn result_bytes(space: &Keys<'_>, keys: &[Key<'_>], how: Combination) -> usize {
+    let mut sizes = keys.iter().map(|key| space.peek(key).map_or(0, Entry::heap_bytes));
+    let most = match how {
+        Combination::Intersection => sizes.min(),
+        Combination::Difference => sizes.next(),
+        Combination::Union => Some(sizes.sum()),
+    };
+    most.unwrap_or(0)
+}
+
 /// Whether combining, up to a limit of members, is to be done on another thread.
 fn is_long_work(how: Combination, sets: &[SetRef<'_>], limit: usize) -> bool {
     let len: usize = sets.iter().map(|set| set.len()).sum();
@@ -339,6 +350,7 @@ fn store(
     let destination = args.key();
     let keys: Vec<Key<'_>> = (0..args.remaining()).map(|_| args.key()).collect();
     let sets = operands(how, find(&cx.keys, &keys)?);
+    CommandError::unless_memory(result_bytes(&cx.keys, &keys, how))?;
     let result = match (how, sets.as_slice()) {
         (_, []) => SetValue::new_intset(),
         (Combination::Intersection, sets) => algebra::intersection(sets, &rules),

@@ -311,6 +311,16 @@ impl Plan {
         })
     }
 
+    /// What the members of the result take at most.
+    fn result_bytes(&self) -> usize {
+        let sizes = self.sources.iter().map(|source| source.entry.as_ref());
+        let mut sizes = sizes.map(|entry| entry.map_or(0, Entry::heap_bytes));
+        match self.how {
+            How::Union => sizes.sum(),
+            _ => sizes.next().unwrap_or(0),
+        }
+    }
+
     /// The members of the result in order.
     fn run(&self) -> Vec<(Vec<u8>, f64)> {
         let mut found: Vec<(Vec<u8>, f64)> = if self.how == How::Union {
@@ -336,6 +346,7 @@ impl Plan {
     }
 
     fn write(&self, reply: &mut Reply<'_>) -> CommandResult {
+        CommandError::unless_memory(self.result_bytes())?;
         let members = self.run();
         begin_members(reply, members.len(), self.with_scores);
         for (member, score) in &members {
@@ -381,6 +392,7 @@ fn store_result(
 ) -> CommandResult {
     let destination = args.key();
     let plan = Plan::read(cx, args, how, Purpose::Store, command)?;
+    CommandError::unless_memory(3 * plan.result_bytes())?;
     let members = plan.run();
     drop(plan);
     let members = members.iter().map(|(member, score)| (member.as_slice(), *score));

@@ -10,6 +10,7 @@ use crate::command::{
 use crate::engine::Cx;
 use crate::keyspace::commands::elements::is_long;
 use crate::resp::Reply;
+use crate::structs::memory::Growth;
 use crate::structs::number::parse_i64;
 use crate::types::zset::{LexRange, ScoreRange, ZSetRef};
 
@@ -212,10 +213,16 @@ fn zrangestore(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (destination, source) = (args.key(), args.key());
     let plan = Plan::read(args, Query { by: None, is_reverse: None, may_store: true })?;
     let found = cx.keys.read(&source).map(zset_of).transpose()?;
-    let members: Vec<(Vec<u8>, f64)> = found.map_or_else(Vec::new, |zset| {
-        let members = zset.range(plan.ranks(zset));
-        members.map(|(member, score)| (member.to_vec(), score)).collect()
-    });
+    let mut members = Vec::new();
+    let mut growth = Growth::default();
+    for (member, score) in found.into_iter().flat_map(|zset| zset.range(plan.ranks(zset))) {
+        let member = member.to_vec();
+        // It is held twice when it is stored.
+        if !growth.is_there_for(2 * member.len()) {
+            return Err(CommandError::NoMemory);
+        }
+        members.push((member, score));
+    }
     let members = members.iter().map(|(member, score)| (member.as_slice(), *score));
     store(cx, &destination, "zrangestore", members);
     Ok(())
