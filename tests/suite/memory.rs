@@ -201,21 +201,6 @@ fn memory_for_copies_of_the_data_is_asked_for_or_reserved() {
     assert!(server.is_running());
 }
 
-/// No list of what was used most copies a key for which there was no memory.
-#[test]
-fn a_key_without_memory_ends_no_more_than_its_connection() {
-    let mut server = Server::rufous();
-    let mut client = server.connect();
-    leave(&server, 64 * MEGABYTE);
-    let told = Answer::Error(b"OOM the system has no memory for the command.".to_vec());
-    client.send(&encode(&[&b"SET"[..], &vec![b'k'; 40 * MEGABYTE], b"v"]));
-    // Whether there was memory for it to arrive depends on the pieces in which it came.
-    let answer = client.receive();
-    assert!(answer.is_none() || answer == Some(told), "{answer:?}");
-    assert_eq!(server.connect().run("DBSIZE"), Answer::Integer(0));
-    assert!(server.is_running());
-}
-
 /// A client that watches all commands ends when there is no memory for what it would be shown.
 #[test]
 fn a_monitor_is_closed_when_there_is_no_memory_for_its_line() {

@@ -187,6 +187,19 @@ fn a_measurement_shows_what_it_was_asked_for() {
     );
 }
 
+/// The record keeps names, so it keeps no long ones: one for which there was no memory ended
+/// the process here.
+#[test]
+fn keys_with_long_names_are_not_recorded() {
+    let mut bench = Bench::new(|_| {});
+    bench.ask("HOTKEYS START METRICS 1 CPU SAMPLE 1");
+    let (long, short) = ("l".repeat((16 << 10) + 1), "s".repeat(16 << 10));
+    bench.ask(&format!("SET {long} v"));
+    bench.ask(&format!("SET {short} v"));
+    let answer = bench.ask("HOTKEYS GET");
+    assert!(answer.contains(&short) && !answer.contains(&long));
+}
+
 #[test]
 fn a_big_database_is_flushed_by_another_thread() {
     const KEYS: usize = 10_001;
