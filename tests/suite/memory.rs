@@ -207,8 +207,8 @@ fn a_monitor_is_closed_when_there_is_no_memory_for_its_line() {
     let mut server = Server::rufous();
     let (mut client, mut monitor) = (server.connect(), server.connect());
     assert_eq!(monitor.run("MONITOR"), Answer::Simple(b"OK".to_vec()));
-    leave(&server, 96 * MEGABYTE);
-    // Each byte is shown as four.
+    // Each byte is shown as four: there is memory for the request, and none for what it looks like.
+    leave(&server, 150 * MEGABYTE);
     client.send(&encode(&[&b"ECHO"[..], &vec![0; 40 * MEGABYTE]]));
     assert!(matches!(client.receive(), Some(Answer::Bulk(_) | Answer::Error(_))));
     assert_eq!(monitor.receive(), None);
