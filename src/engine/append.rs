@@ -7,9 +7,10 @@
 //! rewrite (open the next increment; write the base), whose outcomes come back by
 //! [`Engine::finish_sync`] and [`Engine::finish_save`].
 
+use super::clients::Waiting;
 use super::saving::SaveOutcome;
 use super::standstill::Deed;
-use super::{ClientId, Effect, Engine, Server};
+use super::{ClientId, Clients, Effect, Engine, Server};
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
@@ -53,7 +54,7 @@ pub struct Rewrites {
     /// The most that the snapshot of the last rewrite kept in memory.
     pub last_pinned_bytes: u64,
     /// Clients whose writes wait for a slow disk.
-    delayed: Vec<ClientId>,
+    delayed: Waiting,
 }
 
 impl Default for Rewrites {
@@ -75,7 +76,7 @@ impl Default for Rewrites {
             is_stopped: false,
             pinned_peak_bytes: 0,
             last_pinned_bytes: 0,
-            delayed: Vec::new(),
+            delayed: Waiting::default(),
         }
     }
 }
@@ -403,11 +404,11 @@ impl Server {
     }
 
     /// The gate for writes: they wait while the disk is two seconds behind.
-    pub fn log_delays(&mut self, client: ClientId) -> bool {
+    pub fn log_delays(&mut self, client: ClientId, clients: &Clients) -> bool {
         let now = self.moment();
         let delays = self.aof.delays_writes(now);
         if delays {
-            self.rewrites.delayed.push(client);
+            self.rewrites.delayed.push(client, clients);
         }
         delays
     }
@@ -468,7 +469,7 @@ impl Engine {
         if self.server.rewrites.delayed.is_empty() || self.server.aof.delays_writes(now) {
             return;
         }
-        for client in std::mem::take(&mut self.server.rewrites.delayed) {
+        for client in self.server.rewrites.delayed.take() {
             self.wake(client);
         }
     }

@@ -267,14 +267,15 @@ fn admit(
     monitors_only_watch(cx, flags)?;
     if is_paused_for(cx, flags) {
         let client = cx.client;
-        cx.server.pause.postpone(client);
+        cx.server.pause.postpone(client, cx.clients);
         return Ok(Admission::Postpone);
     }
     if cx.session().transaction.is_some() && !command.traits.has(Traits::RUNS_IN_MULTI) {
         return Ok(Admission::Queue);
     }
     let client = cx.client;
-    if flags.has(Flags::WRITE) && cx.server.aof.is_syncing() && cx.server.log_delays(client) {
+    let is_syncing = flags.has(Flags::WRITE) && cx.server.aof.is_syncing();
+    if is_syncing && cx.server.log_delays(client, cx.clients) {
         return Ok(Admission::Postpone);
     }
     Ok(Admission::Run)

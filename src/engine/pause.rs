@@ -1,6 +1,7 @@
 //! CLIENT PAUSE: until when which clients wait, and who is waiting.
 
-use super::ClientId;
+use super::clients::Waiting;
+use super::{ClientId, Clients};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum PauseMode {
@@ -13,7 +14,7 @@ pub enum PauseMode {
 #[derive(Default)]
 pub struct Pause {
     current: Option<(PauseMode, u64)>,
-    postponed: Vec<ClientId>,
+    postponed: Waiting,
 }
 
 impl Pause {
@@ -27,7 +28,7 @@ impl Pause {
     /// Ends the pause; the clients that waited.
     pub fn end(&mut self) -> Vec<ClientId> {
         self.current = None;
-        std::mem::take(&mut self.postponed)
+        self.postponed.take()
     }
 
     pub fn is_active(&self, mono_ms: u64, writes: bool) -> bool {
@@ -42,8 +43,8 @@ impl Pause {
         self.current.map(|(_, until_ms)| until_ms)
     }
 
-    pub fn postpone(&mut self, client: ClientId) {
-        self.postponed.push(client);
+    pub fn postpone(&mut self, client: ClientId, clients: &Clients) {
+        self.postponed.push(client, clients);
     }
 
     /// The wire name for INFO: what is paused, and until when.

@@ -200,17 +200,3 @@ fn memory_for_copies_of_the_data_is_asked_for_or_reserved() {
     assert_eq!(client.run("EXISTS new"), Answer::Integer(0));
     assert!(server.is_running());
 }
-
-/// A client that watches all commands ends when there is no memory for what it would be shown.
-#[test]
-fn a_monitor_is_closed_when_there_is_no_memory_for_its_line() {
-    let mut server = Server::rufous();
-    let (mut client, mut monitor) = (server.connect(), server.connect());
-    assert_eq!(monitor.run("MONITOR"), Answer::Simple(b"OK".to_vec()));
-    // Each byte is shown as four: there is memory for the request, and none for what it looks like.
-    leave(&server, 150 * MEGABYTE);
-    client.send(&encode(&[&b"ECHO"[..], &vec![0; 40 * MEGABYTE]]));
-    assert!(matches!(client.receive(), Some(Answer::Bulk(_) | Answer::Error(_))));
-    assert_eq!(monitor.receive(), None);
-    assert!(server.is_running());
-}
