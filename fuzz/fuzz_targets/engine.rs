@@ -117,7 +117,8 @@ impl World {
         let rest = ["--proto-max-bulk-len", BULK_MAX, "--set-max-listpack-entries", "4"];
         let args =
             [small, more, rest].concat().iter().map(|a| a.as_bytes().to_vec()).collect::<Vec<_>>();
-        let config = config::load(&args, &mut Disk::default()).expect("the directives are good").config;
+        let config =
+            config::load(&args, &mut Disk::default()).expect("the directives are good").config;
         let seed = Seed { hash_key: [7; 16], prng: 7 };
         let mut engine = Engine::new(config, ServerParts::default(), seed);
         let now = Now { unix_us: 1_700_000_000_000_000, mono_us: 1_000_000 };
