@@ -83,7 +83,7 @@ impl EvictionState {
 /// The gate: makes room if there is none, and refuses commands that would need memory if that
 /// fails.
 #[inline]
-pub fn there_is_room(
+pub(super) fn there_is_room(
     cx: &mut Cx<'_>,
     flags: Flags,
     request: &Request<'_>,

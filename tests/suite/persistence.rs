@@ -2,7 +2,7 @@
 
 use crate::answer::Answer;
 use crate::client::Client;
-use crate::server::Server;
+use crate::server::{self, Server};
 use std::process::Command;
 
 fn ok() -> Answer {
@@ -27,9 +27,8 @@ fn info(client: &mut Client, field: &str) -> String {
 
 /// Asks until a field has a value.
 fn wait_for(client: &mut Client, field: &str, value: &str) {
-    while info(client, field) != value {
-        std::thread::yield_now();
-    }
+    let what = format!("INFO says {field}:{value}");
+    server::wait_for(&what, || (info(client, field) == value).then_some(()));
 }
 
 /// One of each kind, of several encodings.
@@ -120,7 +119,7 @@ fn a_save_can_be_called_off() {
     assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok");
     // The save is over at once, and its file when the thread that writes it has noticed.
     let is_gone = || server.names().iter().all(|name| !name.ends_with(".rdb")).then_some(());
-    crate::server::wait_for("the unfinished file is removed", is_gone);
+    server::wait_for("the unfinished file is removed", is_gone);
 }
 
 #[test]

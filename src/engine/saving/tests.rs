@@ -187,6 +187,9 @@ fn what_a_snapshot_keeps_makes_no_key_go() {
     assert!((overwritten..overwritten * 3).contains(&pinned), "{pinned} of {overwritten}");
     assert_eq!((bench.keys(), bench.engine.keyspace.stats.evicted), (1000, 0));
     assert!(bench.info("current_cow_size").parse::<u64>().expect("a number") >= overwritten);
+    assert_eq!(bench.info("current_cow_peak"), bench.info("current_cow_size"));
+    let stats = bench.ask("MEMORY STATS").replace("\r\n", " ");
+    assert!(stats.contains(&format!("$15 snapshot.pinned :{pinned} ")), "{stats}");
     // A key that goes while the snapshot shares it is off the figure.
     let excess = 20 * 528;
     USED.set((10 << 20) + usize::try_from(pinned).expect("small") + excess);
@@ -278,6 +281,30 @@ fn a_snapshot_that_keeps_too_much_is_given_up() {
     bench.advance(100);
     bench.run_jobs();
     assert_eq!(bench.info("rdb_last_bgsave_status"), "ok");
+}
+
+#[test]
+fn a_rewrite_whose_snapshot_keeps_too_much_is_given_up() {
+    let value = "v".repeat(500);
+    let limit = [("save", ""), ("snapshot-memory-limit", "100kb")];
+    let mut bench = Bench::start(config(&limit)).with_log();
+    let write_all = |bench: &mut Bench| {
+        for n in 0..1000 {
+            bench.ask(&format!("SET key:{n} {value}"));
+        }
+    };
+    write_all(&mut bench);
+    bench.ask("BGREWRITEAOF");
+    assert!(bench.run_job(), "the next increment is opened");
+    write_all(&mut bench);
+    bench.run_jobs();
+    assert_eq!(bench.info("aof_last_bgrewrite_status"), "err");
+    assert!(bench.info("aof_last_cow_size").parse::<u64>().expect("a number") > 100_000);
+    assert_eq!((bench.info("mem_snapshot_pinned").as_str(), bench.keys()), ("0", 1000));
+    bench.ask("CONFIG SET snapshot-memory-limit 0");
+    bench.ask("BGREWRITEAOF");
+    bench.run_jobs();
+    assert_eq!(bench.info("aof_last_bgrewrite_status"), "ok");
 }
 
 #[test]

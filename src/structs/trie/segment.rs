@@ -146,9 +146,8 @@ impl<T: Item> Leaf<T> {
     /// Write access; copies the segment first if a snapshot shares it.
     #[inline]
     pub(super) fn view_mut(&mut self) -> ViewMut<'_, T> {
-        let bytes = self.bytes();
         with_segment!(self, segment => {
-            let segment = pins::make_mut(segment, |_| bytes);
+            let segment = pins::make_mut(segment, size_of_val);
             ViewMut {
                 head: &mut segment.head,
                 tags: &mut segment.tags,
