@@ -84,7 +84,9 @@ class Server:
 
     def resident_kb(self):
         with open(f"/proc/{self.process.pid}/status") as status:
-            return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+            # A process that is ending has no memory any more.
+            line = next((line for line in status if line.startswith("VmRSS")), "VmRSS: 0 kB")
+            return int(line.split()[1])
 
     def stop(self):
         self.process.kill()
