@@ -10,9 +10,11 @@ use libfuzzer_sys::fuzz_target;
 use rufous::command::table::Row;
 use rufous::command::{Arg, ArgKind, Flags, Table};
 use rufous::config::{self, Disk};
-use rufous::engine::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts, Verdict};
+use rufous::engine::hold::Told;
+use rufous::engine::{ClientId, Driver, Engine, Now, Peer, Seed, ServerParts, Verdict};
 use rufous::resp::{Limits, ReplyBuf, RequestReader};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 static ROWS: LazyLock<Vec<&Row>> = LazyLock::new(|| {
@@ -110,6 +112,27 @@ struct World {
     now: Now,
 }
 
+/// Sees whether a client is answered.
+struct Outputs {
+    client: ClientId,
+    answered: bool,
+    now: Now,
+}
+
+impl Driver for Outputs {
+    fn send(&mut self, _engine: &mut Engine, client: ClientId, _bytes: ReplyBuf, _told: Told) {
+        self.answered |= client == self.client;
+    }
+
+    fn wake(&mut self, _engine: &mut Engine, _client: ClientId) {}
+
+    fn close(&mut self, _engine: &mut Engine, _client: ClientId) {}
+
+    fn sleep(&mut self, _duration: Duration) -> Now {
+        self.now
+    }
+}
+
 impl World {
     fn new() -> World {
         let small = ["--hash-max-listpack-entries", "4", "--set-max-intset-entries", "4"];
@@ -140,20 +163,9 @@ impl World {
         assert_eq!(reader.parse(&limits), Ok(1));
         let mut out = ReplyBuf::new();
         let verdict = self.engine.run(self.client, reader.request(0), &mut out);
-        let mut answered = !out.is_empty();
-        for effect in self.engine.take_effects() {
-            match effect {
-                Effect::Run { client, job } => {
-                    let reply = job();
-                    self.engine.finish_job(client, reply);
-                }
-                Effect::Push { client, .. } => answered |= client == self.client,
-                _ => {}
-            }
-        }
-        for effect in self.engine.take_effects() {
-            answered |= matches!(effect, Effect::Push { client, .. } if client == self.client);
-        }
+        let mut outputs = Outputs { client: self.client, answered: !out.is_empty(), now: self.now };
+        outputs.carry_out(&mut self.engine);
+        let answered = outputs.answered;
         assert!(answered || may_wait, "{words:?} is not answered");
         if verdict != Verdict::Done || self.engine.clients.get(self.client).is_none() {
             // It waits, or is to be closed: let another go on.

@@ -281,18 +281,16 @@ impl Engine {
         let mut reply = ReplyBuf::new();
         let mut cx = Cx::new(self, client, Caller::Retry, &mut reply);
         let command = cx.server.table.row(wait.id).command;
-        let before = cx.server.effects.len();
+        let place = cx.server.effects.reserve_answer(client);
         dispatch::call(&mut cx, wait.id, command, wait.request.as_request(), Hashed::default());
         let session = cx.session_mut();
         if session.suspension == Some(Suspension::Blocked) {
             session.wait = Some(wait);
+            self.server.effects.give_up(place);
             return false;
         }
         self.server.waits.remove(client, &wait);
-        // What the command caused stands behind its reply.
-        let caused = self.server.effects.split_off(before);
-        self.answer_late(client, reply);
-        self.server.effects.extend(caused);
+        self.answer_late(client, place, reply);
         true
     }
 }

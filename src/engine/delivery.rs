@@ -5,12 +5,12 @@
 //! whole reply of EXEC included, for the running client as for all others.
 
 use super::session::ReplyMode;
-use super::{ClientId, Clients, Cx, Effect, Server};
+use super::{ClientId, Clients, Cx, Effect, Effects, Server};
 use crate::command::{Command, Flags};
 use crate::config::quote::{quote_to, quoted_len};
 use crate::keyspace::KeyEvent;
 use crate::pubsub::{Topic, message, notify};
-use crate::resp::{Protocol, ReplyBuf, Request};
+use crate::resp::{Protocol, Request};
 use crate::structs::{SharedBytes, memory};
 
 /// Those who get the same message, by the protocol they speak.
@@ -77,27 +77,6 @@ impl Server {
         }
     }
 
-    /// Writes what the effects since `before` hold for a client, which is about to be answered, in
-    /// front of that answer: it was caused before the command runs.
-    pub(super) fn write_early(&mut self, before: usize, client: ClientId, out: &mut ReplyBuf) {
-        for effect in self.effects.split_off(before) {
-            match effect {
-                Effect::Push { client: receiver, bytes } if receiver == client => out.append(bytes),
-                Effect::Broadcast { mut clients, bytes } => {
-                    let count = clients.len();
-                    clients.retain(|receiver| *receiver != client);
-                    if clients.len() < count {
-                        out.append_shared(&bytes);
-                    }
-                    if !clients.is_empty() {
-                        self.effects.push(Effect::Broadcast { clients, bytes });
-                    }
-                }
-                other => self.effects.push(other),
-            }
-        }
-    }
-
     /// Sends each group of receivers the message in its protocol.
     pub(super) fn send_each(&mut self, receivers: Receivers, encode: impl Fn(Protocol) -> Vec<u8>) {
         send(&mut self.effects, receivers, encode);
@@ -107,7 +86,7 @@ impl Server {
 /// Encodes a message once for each protocol that is spoken among the receivers, who share it; how
 /// many receivers there are.
 fn send(
-    effects: &mut Vec<Effect>,
+    effects: &mut Effects,
     receivers: Receivers,
     encode: impl Fn(Protocol) -> Vec<u8>,
 ) -> usize {

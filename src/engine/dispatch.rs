@@ -89,9 +89,9 @@ pub(super) fn execute(
     out: &mut ReplyBuf,
 ) -> Verdict {
     if engine.server.tracking.is_active() {
-        let before = engine.server.effects.len();
+        engine.server.effects.open_front(client);
         engine.server.limit_tracked_keys(&mut engine.clients);
-        engine.server.write_early(before, client, out);
+        engine.server.effects.close_front(out);
     }
     let start = out.mark();
     let mut cx = Cx::new(engine, client, Caller::Client, out);

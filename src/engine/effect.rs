@@ -75,3 +75,103 @@ pub enum Effect {
     /// All is done that had to be done before the end: exit with this code.
     Exit(i32),
 }
+
+/// The effects that wait to be carried out, in the order in which that is to be done.
+///
+/// Who causes an effect knows its place: most stand behind what was caused before; the messages of
+/// what is done before a command go in front of its reply ([`Effects::open_front`]), and the reply
+/// of a request that has waited goes in front of what it causes ([`Effects::reserve_answer`]). So
+/// nobody sorts them afterwards.
+#[derive(Default)]
+pub struct Effects {
+    queue: Vec<Effect>,
+    front: Option<Front>,
+    message_bytes: u64,
+}
+
+/// What a client is told in front of the reply that it is about to get.
+struct Front {
+    client: ClientId,
+    bytes: ReplyBuf,
+}
+
+/// The place of an answer that is not known yet.
+#[must_use = "an empty answer is sent unless it is filled in or given up"]
+pub struct AnswerPlace(usize);
+
+impl Effects {
+    pub fn push(&mut self, effect: Effect) {
+        match effect {
+            Effect::Push { client, bytes } => self.message(client, bytes),
+            Effect::Broadcast { clients, bytes } => self.broadcast(clients, bytes),
+            other => self.queue.push(other),
+        }
+    }
+
+    fn message(&mut self, client: ClientId, bytes: ReplyBuf) {
+        self.message_bytes += bytes.own_memory() as u64;
+        match &mut self.front {
+            Some(front) if front.client == client => front.bytes.append(bytes),
+            _ => self.queue.push(Effect::Push { client, bytes }),
+        }
+    }
+
+    fn broadcast(&mut self, mut clients: Vec<ClientId>, bytes: SharedBytes) {
+        self.message_bytes += (size_of_val(&clients[..]) + bytes.capacity()) as u64;
+        if let Some(front) = &mut self.front {
+            let count = clients.len();
+            clients.retain(|receiver| *receiver != front.client);
+            if clients.len() < count {
+                front.bytes.append_shared(&bytes);
+            }
+        }
+        if !clients.is_empty() {
+            self.queue.push(Effect::Broadcast { clients, bytes });
+        }
+    }
+
+    /// From here on, what this client is told goes in front of the reply that it is about to get.
+    pub fn open_front(&mut self, client: ClientId) {
+        self.front = Some(Front { client, bytes: ReplyBuf::new() });
+    }
+
+    /// Writes what has been put in front of the client's reply.
+    pub fn close_front(&mut self, out: &mut ReplyBuf) {
+        if let Some(front) = self.front.take().filter(|front| !front.bytes.is_empty()) {
+            out.append(front.bytes);
+        }
+    }
+
+    /// Keeps a place for an answer to a client, in front of what making it may cause.
+    pub fn reserve_answer(&mut self, client: ClientId) -> AnswerPlace {
+        self.queue.push(Effect::Push { client, bytes: ReplyBuf::new() });
+        AnswerPlace(self.queue.len() - 1)
+    }
+
+    /// The answer for which a place was kept.
+    pub fn fill_in(&mut self, AnswerPlace(at): AnswerPlace, bytes: ReplyBuf) {
+        if let Effect::Push { bytes: place, .. } = &mut self.queue[at] {
+            self.message_bytes += bytes.own_memory() as u64;
+            *place = bytes;
+        }
+    }
+
+    /// There is no answer.
+    pub fn give_up(&mut self, AnswerPlace(at): AnswerPlace) {
+        self.queue.remove(at);
+    }
+
+    /// The memory of all messages so far, sent or not: for differences.
+    pub fn message_bytes(&self) -> u64 {
+        self.message_bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The effects since the last call, in order.
+    pub fn take(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.queue)
+    }
+}

@@ -114,9 +114,9 @@ fn make_room_for(cx: &mut Cx<'_>, flags: Flags, own_bytes: u64) -> Result<(), Co
     let written = cx.reply.buffer().own_memory();
     cx.session_mut().io.output_own_bytes = written;
     cx.clients.recount(cx.client);
-    let before = cx.server.effects.len();
+    cx.server.effects.open_front(cx.client);
     let room = make_room(cx.keys.space(), cx.clients, cx.server, own_bytes);
-    cx.server.write_early(before, cx.client, cx.reply.buffer());
+    cx.server.effects.close_front(cx.reply.buffer());
     if room == Room::None && flags.has(Flags::DENYOOM) {
         return Err(CommandError::OutOfMemory);
     }
@@ -228,8 +228,9 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server, own_b
     let mut room = Room::Enough;
     let mut keys = 0;
     // What has to be told of the keys that go is not there for long, and makes no more of them go.
-    let mut told = Told::from(server);
-    while counted_with(space, clients, server, own_bytes).saturating_sub(told.bytes) > limit {
+    let told_before = server.effects.message_bytes();
+    let mut told_bytes = 0;
+    while counted_with(space, clients, server, own_bytes).saturating_sub(told_bytes) > limit {
         if space.evict_one(policy, samples) == Eviction::Nothing {
             room = Room::None;
             break;
@@ -238,7 +239,7 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server, own_b
         if keys % KEYS_BETWEEN_CLOCKS == 0 {
             // Entries that another thread frees, events and deletions are handed on in between.
             dispatch::settle(space, clients, server, None);
-            told.count(server);
+            told_bytes = server.effects.message_bytes() - told_before;
             if elapsed_ns(server) > limit_ns {
                 room = Room::Making;
                 break;
@@ -249,31 +250,6 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server, own_b
     let elapsed_ns = elapsed_ns(server);
     server.observe_latency("eviction-cycle", elapsed_ns);
     room
-}
-
-/// The memory of the messages that wait to be sent, from a moment on.
-struct Told {
-    seen: usize,
-    bytes: u64,
-}
-
-impl Told {
-    fn from(server: &Server) -> Told {
-        Told { seen: server.effects.len(), bytes: 0 }
-    }
-
-    fn count(&mut self, server: &Server) {
-        for effect in server.effects.iter().skip(self.seen) {
-            self.bytes += match effect {
-                Effect::Push { bytes, .. } => bytes.own_memory() as u64,
-                Effect::Broadcast { clients, bytes } => {
-                    (size_of_val(&clients[..]) + bytes.capacity()) as u64
-                }
-                _ => 0,
-            };
-        }
-        self.seen = server.effects.len();
-    }
 }
 
 /// How long a slice may take: half a millisecond at 10, from there on 15 % more with each step;

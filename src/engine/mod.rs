@@ -22,6 +22,7 @@ mod cron;
 mod cx;
 mod delivery;
 mod dispatch;
+pub mod driver;
 mod effect;
 pub mod eviction;
 pub mod hold;
@@ -45,7 +46,9 @@ pub use clients::{ClientId, Clients};
 pub use clock::{Clock, Now};
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
-pub use effect::{Effect, Job, JobReply, ListenChange, Standing};
+pub use driver::Driver;
+use effect::AnswerPlace;
+pub use effect::{Effect, Effects, Job, JobReply, ListenChange, Standing};
 pub use replay::{Replay, ReplayEnd, ReplayStep, Unloadable};
 pub use saving::{SaveJob, SaveOutcome};
 pub use server::{Server, ServerParts};
@@ -200,7 +203,8 @@ impl Engine {
             return self.server.effects.push(Effect::Close { client });
         }
         let bytes = reply.unwrap_or_else(|error| self.refusal(client, &error));
-        self.answer_late(client, bytes);
+        let place = self.server.effects.reserve_answer(client);
+        self.answer_late(client, place, bytes);
     }
 
     /// A client is closed because more waits for it than its limit allows.
@@ -229,13 +233,15 @@ impl Engine {
     }
 
     /// Sends a client the reply that it waits for, and lets it go on.
-    fn answer_late(&mut self, client: ClientId, bytes: ReplyBuf) {
+    fn answer_late(&mut self, client: ClientId, place: AnswerPlace, bytes: ReplyBuf) {
         let is_silenced = self
             .clients
             .get_mut(client)
             .is_some_and(|session| std::mem::take(&mut session.drops_late_reply));
-        if !is_silenced {
-            self.server.effects.push(Effect::Push { client, bytes });
+        if is_silenced {
+            self.server.effects.give_up(place);
+        } else {
+            self.server.effects.fill_in(place, bytes);
         }
         self.wake(client);
     }
@@ -251,7 +257,15 @@ impl Engine {
             self.server.follow_config(&mut self.keyspace);
             answer = self.refusal(client, &crate::config::commands::listen_failure(directive));
         }
-        self.answer_late(client, answer);
+        let place = self.server.effects.reserve_answer(client);
+        self.answer_late(client, place, answer);
+    }
+
+    /// The driver has stopped the clock for a while, as it was asked to.
+    fn end_sleep(&mut self, now: Now) {
+        self.server.is_about_to_sleep = false;
+        self.tick(now);
+        self.serve_waits();
     }
 
     /// A turn ends: what is told once a turn is told now.
@@ -263,7 +277,7 @@ impl Engine {
 
     /// The effects since the last call, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.server.effects)
+        self.server.effects.take()
     }
 
     pub fn has_effects(&self) -> bool {

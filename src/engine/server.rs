@@ -13,7 +13,7 @@ use super::saving::Saving;
 use super::shutdown::Shutdown;
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
-use super::{ClientId, Effect, Session};
+use super::{ClientId, Effects, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
@@ -92,7 +92,7 @@ pub struct Server {
     pub config: Config,
     pub table: Table,
     pub stats: Stats,
-    pub effects: Vec<Effect>,
+    pub effects: Effects,
     pub clock: Clock,
     pub propagation: Propagation,
     /// The append-only file.
@@ -131,6 +131,8 @@ pub struct Server {
     pub lazy_free_total: u64,
     /// Objects that thread had freed at the last CONFIG RESETSTAT.
     pub lazy_freed_at_reset: u64,
+    /// The driver has been asked to stop the clock for a while (DEBUG SLEEP).
+    pub is_about_to_sleep: bool,
     /// The server does nothing by itself (DEBUG PAUSE-CRON).
     pub is_cron_paused: bool,
     /// Payloads and snapshots are believed without their checksums (DEBUG
@@ -156,7 +158,7 @@ impl Server {
             stats: Stats::new(table.len()),
             table,
             config,
-            effects: Vec::new(),
+            effects: Effects::default(),
             clock: Clock::new(parts.ticks),
             propagation: Propagation::default(),
             aof,
@@ -186,6 +188,7 @@ impl Server {
             function_libraries: Vec::new(),
             lazy_free_total: 0,
             lazy_freed_at_reset: 0,
+            is_about_to_sleep: false,
             is_cron_paused: false,
             skips_checksums: false,
             large_elements_from: None,

@@ -6,7 +6,7 @@
 //! about to do something unasked asks here ([`Server::may`]) and knows nothing of the reasons, so
 //! that a new reason is one more line in [`Deed::hindrances`], and no place can forget it.
 
-use super::{Effect, Server};
+use super::Server;
 
 /// What the server does without being asked for just that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,13 +82,12 @@ impl Server {
 
     fn states(&self) -> States {
         let is_paused = self.pause.is_active(self.clock.mono_ms(), true);
-        let sleeps = || self.effects.iter().any(|effect| matches!(effect, Effect::Sleep(_)));
         States::NONE
             .add_if(States::LOADING, self.loading.is_some())
             .add_if(States::PAUSED, is_paused)
             .add_if(States::CRON_OFF, self.is_cron_paused)
             .add_if(States::ENDING, self.shutdown.is_some())
-            .add_if(States::ABOUT_TO_SLEEP, sleeps())
+            .add_if(States::ABOUT_TO_SLEEP, self.is_about_to_sleep)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, Io};
 use super::loader::Source;
-use super::{Net, turn};
+use super::{Net, hands};
 use crate::engine::hold::{Release, Told};
 use crate::engine::{Engine, Replay, ReplayStep, Unloadable};
 use crate::persist::aof::{SyncOutcome, SyncRequest};
@@ -101,7 +101,7 @@ pub async fn collect(net: Rc<Net>, mut outcomes: async_mpsc::UnboundedReceiver<S
             let mut engine = net.engine.borrow_mut();
             engine.tick(net.now());
             engine.finish_sync(outcome);
-            turn::carry_out(&net, &mut engine);
+            hands::carry_out(&net, &mut engine);
         }
         net.executor.notify_one();
     }
@@ -118,7 +118,7 @@ pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
                 let mut engine = net.engine.borrow_mut();
                 engine.tick(net.now());
                 let step = engine.step_replay(&mut replay);
-                turn::carry_out(net, &mut engine);
+                hands::carry_out(net, &mut engine);
                 step
             };
             match step {

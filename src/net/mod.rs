@@ -8,6 +8,7 @@
 mod append;
 mod connection;
 pub mod fatal;
+mod hands;
 pub mod healthcheck;
 mod jobs;
 pub mod limits;

@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT: an orderly shutdown; a second SIGINT does not wait for it. Signals that say
 //! nothing to a server, such as the end of the terminal that it was started from, are passed over.
 
-use super::{Net, turn};
+use super::{Net, hands};
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -37,7 +37,7 @@ pub fn watch(net: &Rc<Net>) -> io::Result<()> {
                     false => config.shutdown_on_sigterm,
                 };
                 engine.shut_down_by_signal(options);
-                turn::carry_out(&net, &mut engine);
+                hands::carry_out(&net, &mut engine);
             }
         });
     }

@@ -1,6 +1,6 @@
 //! The engine's sense of time: the cron ticks, and the moment the next key expires.
 
-use super::{Net, append, listener, turn};
+use super::{Net, append, hands, listener};
 use crate::engine::Engine;
 use std::rc::Rc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn evict_some(net: &Rc<Net>) -> bool {
 /// waited for that is not to wait for the next request.
 fn end(net: &Rc<Net>, engine: &mut Engine) {
     engine.end_turn();
-    turn::carry_out(net, engine);
+    hands::carry_out(net, engine);
     append::release_held(net, engine);
 }
 

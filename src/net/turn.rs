@@ -7,11 +7,10 @@
 //! turn, after new input has been looked for, so that no client's pipeline keeps others out.
 
 use super::connection::{Connection, Io};
+use super::hands::carry_out;
 use super::{Net, append, limits};
-use crate::engine::hold::Told;
-use crate::engine::{ClientId, Effect, Engine, Verdict};
+use crate::engine::{ClientId, Engine, Verdict};
 use crate::resp::ReplyBuf;
-use crate::structs::SharedBytes;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -303,99 +302,6 @@ fn report_failure(
         io.out.writer(crate::resp::Protocol::Resp2).error(&text);
     }
     io.is_closing = true;
-}
-
-/// Carries out what the engine wants done in the world.
-pub fn carry_out(net: &Rc<Net>, engine: &mut Engine) {
-    while engine.has_effects() {
-        let told = engine.told();
-        for effect in engine.take_effects() {
-            carry_out_one(net, engine, effect, told);
-        }
-    }
-}
-
-fn carry_out_one(net: &Rc<Net>, engine: &mut Engine, effect: Effect, told: Told) {
-    match effect {
-        Effect::Push { client, bytes } => {
-            if let Some(connection) = net.connection(client) {
-                let io = &mut *connection.io.borrow_mut();
-                io.out.append(bytes);
-                append::mark(&connection, io, told, engine.release());
-                net.mark_dirty(&connection);
-            }
-        }
-        Effect::Broadcast { clients, bytes } => broadcast(net, engine, &clients, &bytes, told),
-        Effect::Wake { client } => {
-            if let Some(connection) = net.connection(client) {
-                connection.is_suspended.set(false);
-                net.mark_ready(&connection);
-            }
-        }
-        Effect::Close { client } => {
-            engine.clients.count_out(client);
-            if let Some(connection) = net.connection(client) {
-                connection.close();
-            }
-        }
-        Effect::WakeTimer => net.deadline_moved.notify_one(),
-        Effect::Run { client, job } => net.jobs.run(client, job),
-        Effect::ReloadLog { client } => engine.reload_log(client),
-        Effect::Sync(request) => net.syncer.sync(request),
-        Effect::Save(job) => net.jobs.save(job),
-        Effect::Free(garbage) => net.jobs.free(garbage),
-        Effect::Sleep(duration) => {
-            std::thread::sleep(duration);
-            engine.tick(net.now());
-            engine.serve_waits();
-        }
-        Effect::Listen(change) => {
-            net.listen_changes.borrow_mut().push_back(*change);
-            net.listeners_changed.notify_one();
-        }
-        Effect::Log => {
-            super::logging::reconfigure(&engine.server.config);
-            super::fatal::follow(&engine.server.config);
-        }
-        Effect::Stand(standing) => net.service.tell(standing),
-        Effect::Exit(code) => {
-            net.exit_code.set(Some(code));
-            net.exit.notify_one();
-        }
-    }
-}
-
-/// Appends the same bytes to the output of several clients. A client that does not read is closed
-/// as soon as it is over its limit, and not only at the end of the turn.
-fn broadcast(
-    net: &Rc<Net>,
-    engine: &mut Engine,
-    clients: &[ClientId],
-    bytes: &SharedBytes,
-    told: Told,
-) {
-    let connections = net.connections.borrow();
-    let release = engine.release();
-    for client in clients {
-        let Some(Some(connection)) = connections.get(client.slot()) else { continue };
-        if connection.client != *client || connection.is_closed.get() {
-            continue;
-        }
-        let io = &mut *connection.io.borrow_mut();
-        if io.is_closing {
-            continue;
-        }
-        if io.out.is_empty() {
-            io.out = ReplyBuf::with_bytes(net.buffers.output());
-        }
-        io.out.append_shared(bytes);
-        io.out.settle();
-        append::mark(connection, io, told, release);
-        if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
-            super::listener::check_output_limit(engine, connection, io);
-        }
-        net.mark_dirty(connection);
-    }
 }
 
 fn flush_dirty(net: &Rc<Net>, engine: &mut Engine, share: usize) {

@@ -11,8 +11,9 @@
 use crate::answer::encode;
 use crate::sim_disk::{Mishap, PAGE, SimDisk, libc_error};
 use rufous::config::{AppendFsync, Config};
+use rufous::engine::hold::{Holds, Told};
 use rufous::engine::{
-    ClientId, Effect, Engine, Now, Peer, SaveJob, SaveOutcome, Seed, ServerParts,
+    ClientId, Driver, Engine, Now, Peer, SaveJob, SaveOutcome, Seed, ServerParts,
 };
 use rufous::keyspace::digest;
 use rufous::persist::aof::check::{Console, Repair, check_log};
@@ -23,6 +24,7 @@ use rufous::structs::prng::Prng;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const START_US: u64 = 1_700_000_000_000_000;
 
@@ -44,8 +46,8 @@ impl Scenario {
 /// A write as its client knows it.
 struct Written {
     number: u64,
-    /// The reply may leave when the log has come to here.
-    offset: u64,
+    /// Where in the client's output its reply ends.
+    reply_end: u64,
     acked_us: Option<u64>,
 }
 
@@ -53,14 +55,75 @@ struct Sim {
     engine: Engine,
     client: ClientId,
     disk: SimDisk,
-    now_us: u64,
-    prng: Prng,
-    syncs: VecDeque<(u64, SyncRequest)>,
-    saves: VecDeque<SaveJob>,
+    world: World,
     /// Writes in their order; a number is given once, whether it is taken or refused.
     writes: Vec<Written>,
     refused: u64,
     rests: bool,
+}
+
+/// Threads that take their time, and a client whose output is held as the net holds it.
+struct World {
+    now_us: u64,
+    prng: Prng,
+    syncs: VecDeque<(u64, SyncRequest)>,
+    saves: VecDeque<SaveJob>,
+    holds: Holds,
+    /// Bytes of output so far, and how many of them have left.
+    output: u64,
+    left: u64,
+}
+
+impl World {
+    fn new(now_us: u64, seed: u64) -> World {
+        World {
+            now_us,
+            prng: Prng::seeded(seed),
+            syncs: VecDeque::new(),
+            saves: VecDeque::new(),
+            holds: Holds::default(),
+            output: 0,
+            left: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { unix_us: START_US + self.now_us, mono_us: self.now_us }
+    }
+
+    /// What has been added to the client's output tells of this.
+    fn tell(&mut self, engine: &Engine, told: Told) {
+        self.holds.tell(told, engine.release(), self.left, self.output);
+    }
+
+    fn flush(&mut self, engine: &Engine) {
+        let free = self.holds.free(self.left, engine.release());
+        self.left = self.output.min(self.left.saturating_add(free as u64));
+    }
+}
+
+impl Driver for World {
+    fn send(&mut self, engine: &mut Engine, _client: ClientId, bytes: ReplyBuf, told: Told) {
+        self.output += bytes.len() as u64;
+        self.tell(engine, told);
+    }
+
+    fn wake(&mut self, _engine: &mut Engine, _client: ClientId) {}
+
+    fn close(&mut self, _engine: &mut Engine, _client: ClientId) {}
+
+    fn sleep(&mut self, _duration: Duration) -> Now {
+        self.now()
+    }
+
+    fn sync(&mut self, _engine: &mut Engine, request: SyncRequest) {
+        let ends_us = self.now_us + self.prng.below(300_000);
+        self.syncs.push_back((ends_us, request));
+    }
+
+    fn save(&mut self, _engine: &mut Engine, job: SaveJob) {
+        self.saves.push_back(job);
+    }
 }
 
 fn engine_on(disk: &SimDisk, scenario: Scenario) -> Engine {
@@ -131,58 +194,46 @@ impl Sim {
     fn start(disk: SimDisk, scenario: Scenario, seed: u64) -> Option<Sim> {
         let mut engine = start(&disk, scenario, 1_000_000)?;
         let client = engine.connect(Peer::internal());
-        Some(Sim {
-            engine,
-            client,
-            disk,
-            now_us: 1_000_000,
-            prng: Prng::seeded(seed),
-            syncs: VecDeque::new(),
-            saves: VecDeque::new(),
-            writes: Vec::new(),
-            refused: 0,
-            rests: scenario.rests,
-        })
-    }
-
-    fn tick(&mut self) {
-        let now = Now { unix_us: START_US + self.now_us, mono_us: self.now_us };
-        self.engine.tick(now);
+        let world = World::new(1_000_000, seed);
+        let rests = scenario.rests;
+        Some(Sim { engine, client, disk, world, writes: Vec::new(), refused: 0, rests })
     }
 
     fn carry_out(&mut self) {
-        for effect in self.engine.take_effects() {
-            match effect {
-                Effect::Sync(request) => {
-                    let ends_us = self.now_us + self.prng.below(300_000);
-                    self.syncs.push_back((ends_us, request));
-                }
-                Effect::Save(job) => self.saves.push_back(job),
-                _ => {}
-            }
+        self.world.carry_out(&mut self.engine);
+        self.world.flush(&self.engine);
+        if self.disk.is_off() {
+            return;
         }
-        let released = self.engine.server.aof.released();
         for write in self.writes.iter_mut().rev() {
-            if write.acked_us.is_none() && write.offset <= released && !self.disk.is_off() {
-                write.acked_us = Some(self.now_us);
+            if write.acked_us.is_none() && write.reply_end <= self.world.left {
+                write.acked_us = Some(self.world.now_us);
             }
         }
+    }
+
+    /// Has the client say something; the reply.
+    fn ask(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        let reply = ask(&mut self.engine, self.client, words);
+        self.world.output += reply.len() as u64;
+        reply
     }
 
     /// Lets some time pass: syncs and jobs end, writes come, the turn ends.
     fn step(&mut self, writes: bool) {
-        self.now_us += 10_000 + self.prng.below(40_000);
-        self.tick();
-        while let Some(idx) = self.syncs.iter().position(|(at_us, _)| *at_us <= self.now_us) {
-            let (_, request) = self.syncs.remove(idx).expect("it was just seen");
+        self.world.now_us += 10_000 + self.world.prng.below(40_000);
+        self.engine.tick(self.world.now());
+        let now_us = self.world.now_us;
+        while let Some(idx) = self.world.syncs.iter().position(|(at_us, _)| *at_us <= now_us) {
+            let (_, request) = self.world.syncs.remove(idx).expect("it was just seen");
             let outcome: SyncOutcome = request.run();
             if !self.disk.is_off() {
                 self.engine.finish_sync(outcome);
             }
             self.carry_out();
         }
-        if self.prng.below(3) == 0
-            && let Some(job) = self.saves.pop_front()
+        if self.world.prng.below(3) == 0
+            && let Some(job) = self.world.saves.pop_front()
         {
             let outcome: SaveOutcome = job();
             if !self.disk.is_off() {
@@ -190,29 +241,35 @@ impl Sim {
             }
             self.carry_out();
         }
-        let first = self.writes.len();
-        for _ in 0..if writes { self.prng.below(4) } else { 0 } {
-            let number = self.writes.last().map_or(0, |write| write.number + 1);
-            let reply = write(&mut self.engine, self.client, number);
-            if reply.starts_with(b"-") {
-                let is_refusal = reply.starts_with(b"-MISCONF") || reply.starts_with(b"-EXECABORT");
-                assert!(is_refusal, "{}", reply.escape_ascii());
-                ask(&mut self.engine, self.client, &[b"DISCARD"]);
-                self.refused += 1;
-            } else {
-                self.writes.push(Written { number, offset: 0, acked_us: None });
-            }
-            assert_eq!(ask(&mut self.engine, self.client, &[b"PING"]), b"+PONG\r\n");
+        let recorded = self.engine.server.propagation.offset();
+        for _ in 0..if writes { self.world.prng.below(4) } else { 0 } {
+            self.write();
         }
-        if self.prng.below(3) == 0 {
+        let has_written = self.engine.server.propagation.offset() != recorded;
+        if self.world.prng.below(3) == 0 {
             self.engine.cron();
         }
         self.engine.end_turn();
-        let appended = self.engine.server.propagation.offset();
-        for write in &mut self.writes[first..] {
-            write.offset = appended;
-        }
+        self.world.carry_out(&mut self.engine);
+        let told = self.engine.told();
+        self.world.tell(&self.engine, Told { of_writes: has_written, ..told });
         self.carry_out();
+    }
+
+    fn write(&mut self) {
+        let number = self.writes.last().map_or(0, |write| write.number + 1);
+        let reply = write(&mut self.engine, self.client, number);
+        self.world.output += reply.len() as u64;
+        if reply.starts_with(b"-") {
+            let is_refusal = reply.starts_with(b"-MISCONF") || reply.starts_with(b"-EXECABORT");
+            assert!(is_refusal, "{}", reply.escape_ascii());
+            self.ask(&[b"DISCARD"]);
+            self.refused += 1;
+        } else {
+            let reply_end = self.world.output;
+            self.writes.push(Written { number, reply_end, acked_us: None });
+        }
+        assert_eq!(self.ask(&[b"PING"]), b"+PONG\r\n");
     }
 
     fn run(&mut self, steps: u64) {
@@ -221,7 +278,7 @@ impl Sim {
                 return;
             }
             if step % 37 == 20 {
-                ask(&mut self.engine, self.client, &[b"BGREWRITEAOF"]);
+                self.ask(&[b"BGREWRITEAOF"]);
                 self.carry_out();
             }
             // A pause lets the log be synced, settle, and be synced again.
@@ -266,14 +323,14 @@ fn promised(sim: &Sim, policy: AppendFsync, cut_us: u64) -> u64 {
 
 fn check_after_cut(sim: &Sim, scenario: Scenario, seed: u64, what: &str) {
     let back = sim.disk.after_power_cut(&mut Prng::seeded(seed));
-    let promised = promised(sim, scenario.policy, sim.now_us);
-    let Some(mut engine) = start(&back, scenario, sim.now_us + 5_000_000) else {
+    let promised = promised(sim, scenario.policy, sim.world.now_us);
+    let Some(mut engine) = start(&back, scenario, sim.world.now_us + 5_000_000) else {
         panic!("{what}: the start is refused; files: {:?}", back.names());
     };
     let found = loaded(&mut engine, what);
     assert!(found >= promised, "{what}: {found} writes are left of {promised} that were promised");
     // What was loaded is loaded again.
-    let mut again = start(&back, scenario, sim.now_us + 6_000_000).expect("it was whole");
+    let mut again = start(&back, scenario, sim.world.now_us + 6_000_000).expect("it was whole");
     assert_eq!(loaded(&mut again, what), found, "{what}");
 }
 

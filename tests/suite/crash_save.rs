@@ -6,12 +6,14 @@
 
 use crate::sim_disk::{Mishap, SimDisk, libc_error};
 use rufous::config::Config;
-use rufous::engine::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts};
+use rufous::engine::hold::Told;
+use rufous::engine::{ClientId, Driver, Engine, Now, Peer, Seed, ServerParts};
 use rufous::keyspace::digest;
 use rufous::resp::{OwnedRequest, ReplyBuf};
 use rufous::structs::prng::Prng;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 const FAULTS: [Mishap; 4] = [
     Mishap::Fails(libc_error::EIO),
@@ -22,28 +24,39 @@ const FAULTS: [Mishap; 4] = [
 /// Ways in which what was not synced may survive a loss of power.
 const SURVIVALS: u64 = 12;
 
+const NOW: Now = Now { unix_us: 1_700_000_000_000_000, mono_us: 1_000_000 };
+
 fn engine_on(disk: &SimDisk) -> (Engine, ClientId) {
     let parts = ServerParts { disk: Arc::new(disk.clone()), ..ServerParts::default() };
     let mut engine = Engine::new(Config::default(), parts, Seed { hash_key: [7; 16], prng: 7 });
-    engine.tick(Now { unix_us: 1_700_000_000_000_000, mono_us: 1_000_000 });
+    engine.tick(NOW);
     let client = engine.connect(Peer::internal());
     (engine, client)
 }
 
+/// The client's output.
+struct Output(ReplyBuf);
+
+impl Driver for Output {
+    fn send(&mut self, _engine: &mut Engine, _client: ClientId, bytes: ReplyBuf, _told: Told) {
+        self.0.append(bytes);
+    }
+
+    fn wake(&mut self, _engine: &mut Engine, _client: ClientId) {}
+
+    fn close(&mut self, _engine: &mut Engine, _client: ClientId) {}
+
+    fn sleep(&mut self, _duration: Duration) -> Now {
+        NOW
+    }
+}
+
 /// Runs a request and the save that it may start; the reply.
 fn ask(engine: &mut Engine, client: ClientId, words: &[&[u8]]) -> Vec<u8> {
-    let mut out = ReplyBuf::new();
-    engine.run(client, OwnedRequest::from_args(words).as_request(), &mut out);
-    while engine.has_effects() {
-        for effect in engine.take_effects() {
-            match effect {
-                Effect::Save(job) => engine.finish_save(job()),
-                Effect::Push { bytes, .. } => out.append(bytes),
-                _ => {}
-            }
-        }
-    }
-    out.to_vec()
+    let mut out = Output(ReplyBuf::new());
+    engine.run(client, OwnedRequest::from_args(words).as_request(), &mut out.0);
+    out.carry_out(engine);
+    out.0.to_vec()
 }
 
 fn save(engine: &mut Engine, client: ClientId) -> bool {

@@ -163,7 +163,10 @@ fn try_edge(local: &mut Local, row: &Row, key: &[&str], words: &[String]) {
     local.call(client, key);
     let answer = local.call(client, words);
     assert!(answer.is_some() || may_wait(row), "no answer to {words:?} over {key:?}");
-    assert!(local.exited || !local.is_closed(client), "{words:?} over {key:?} ends the connection");
+    assert!(
+        local.has_exited() || !local.is_closed(client),
+        "{words:?} over {key:?} ends the connection"
+    );
     let observer = local.connect();
     let pong = local.call(observer, &["PING"]);
     assert_eq!(pong, Some(Answer::Simple(b"PONG".to_vec())), "{words:?} over {key:?}");

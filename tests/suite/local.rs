@@ -5,17 +5,25 @@
 
 use crate::answer::{self, Answer};
 use rufous::config;
-use rufous::engine::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts, Verdict};
+use rufous::engine::hold::Told;
+use rufous::engine::{ClientId, Driver, Engine, Now, Peer, Seed, ServerParts, Verdict};
 use rufous::resp::{Limits, Protocol, ReplyBuf, RequestReader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 pub struct Local {
     pub engine: Engine,
+    world: World,
+}
+
+/// All there is around the engine.
+struct World {
     now: Now,
     clients: BTreeMap<ClientId, Connection>,
+    /// Clients who may go on.
+    ready: VecDeque<ClientId>,
     /// The engine asked for the process to end.
-    pub exited: bool,
+    has_exited: bool,
 }
 
 #[derive(Default)]
@@ -42,31 +50,38 @@ impl Local {
         let mut engine = Engine::new(loaded.config, ServerParts::default(), seed);
         let now = Now { unix_us: 1_700_000_000_000_000, mono_us: 1_000_000 };
         engine.tick(now);
-        Local { engine, now, clients: BTreeMap::new(), exited: false }
+        let world =
+            World { now, clients: BTreeMap::new(), ready: VecDeque::new(), has_exited: false };
+        Local { engine, world }
+    }
+
+    pub fn has_exited(&self) -> bool {
+        self.world.has_exited
     }
 
     pub fn connect(&mut self) -> ClientId {
         let id = self.engine.connect(Peer::internal());
-        self.clients.insert(id, Connection::default());
+        self.world.clients.insert(id, Connection::default());
         id
     }
 
     /// Moves the clock. Keys that are due are left for commands to find.
     pub fn advance(&mut self, by: Duration) {
         let by_us = u64::try_from(by.as_micros()).expect("tests do not wait for ages");
-        self.now.unix_us += by_us;
-        self.now.mono_us += by_us;
-        self.engine.tick(self.now);
+        self.world.now.unix_us += by_us;
+        self.world.now.mono_us += by_us;
+        self.engine.tick(self.world.now);
         self.engine.cron();
         self.engine.end_waits();
-        self.carry_out();
+        self.serve();
     }
 
     /// Hands bytes to the server as if they had come from the client's socket.
     pub fn send(&mut self, client: ClientId, bytes: &[u8]) {
-        let Some(connection) = self.clients.get_mut(&client) else { return };
+        let Some(connection) = self.world.clients.get_mut(&client) else { return };
         connection.reader.feed(bytes);
-        self.serve(client);
+        self.world.ready.push_back(client);
+        self.serve();
     }
 
     /// Sends a request and takes its reply, if there is one already.
@@ -77,7 +92,7 @@ impl Local {
 
     /// The next reply that is there.
     pub fn receive(&mut self, client: ClientId) -> Option<Answer> {
-        let connection = self.clients.get_mut(&client)?;
+        let connection = self.world.clients.get_mut(&client)?;
         let (answer, len) = answer::read(&connection.output)?;
         connection.output.drain(..len);
         Some(answer)
@@ -85,30 +100,36 @@ impl Local {
 
     /// All bytes that are there, and whether the connection has ended.
     pub fn receive_raw(&mut self, client: ClientId) -> (Vec<u8>, bool) {
-        let Some(connection) = self.clients.get_mut(&client) else { return (Vec::new(), true) };
+        let Some(connection) = self.world.clients.get_mut(&client) else {
+            return (Vec::new(), true);
+        };
         (std::mem::take(&mut connection.output), connection.is_closed)
     }
 
     /// Whether bytes are there that were not taken.
     pub fn has_output(&self, client: ClientId) -> bool {
-        self.clients.get(&client).is_some_and(|connection| !connection.output.is_empty())
+        self.world.clients.get(&client).is_some_and(|connection| !connection.output.is_empty())
     }
 
     pub fn is_closed(&self, client: ClientId) -> bool {
-        self.clients.get(&client).is_none_or(|connection| connection.is_closed)
+        self.world.clients.get(&client).is_none_or(|connection| connection.is_closed)
     }
 
-    /// Runs the client's requests as far as they can be run.
-    fn serve(&mut self, client: ClientId) {
-        while self.serve_one(client) {
-            self.carry_out();
+    /// Runs what clients have sent as far as it can be run, with a turn for each request.
+    fn serve(&mut self) {
+        self.world.end_turn(&mut self.engine);
+        while let Some(client) = self.world.ready.pop_front() {
+            while self.world.serve_one(&mut self.engine, client) {
+                self.world.end_turn(&mut self.engine);
+            }
+            self.world.end_turn(&mut self.engine);
         }
-        self.carry_out();
     }
+}
 
+impl World {
     /// Runs one request; false if there is none that may run.
-    fn serve_one(&mut self, client: ClientId) -> bool {
-        let engine = &mut self.engine;
+    fn serve_one(&mut self, engine: &mut Engine, client: ClientId) -> bool {
         let Some(connection) = self.clients.get_mut(&client) else { return false };
         if connection.is_closed || connection.is_suspended {
             return false;
@@ -126,7 +147,7 @@ impl Local {
                     out.writer(Protocol::Resp2).error(&text);
                     connection.output.extend(out.to_vec());
                 }
-                self.close(client);
+                self.close(engine, client);
             }
             return false;
         }
@@ -140,74 +161,43 @@ impl Local {
         match verdict {
             Verdict::Done => {}
             Verdict::Suspended | Verdict::Postponed => connection.is_suspended = true,
-            Verdict::Closing | Verdict::Dropped => self.close(client),
+            Verdict::Closing | Verdict::Dropped => self.close(engine, client),
         }
         true
     }
+}
 
-    fn close(&mut self, client: ClientId) {
+impl Driver for World {
+    fn send(&mut self, _engine: &mut Engine, client: ClientId, bytes: ReplyBuf, _told: Told) {
+        if let Some(connection) = self.clients.get_mut(&client) {
+            connection.output.extend(bytes.to_vec());
+        }
+    }
+
+    fn wake(&mut self, _engine: &mut Engine, client: ClientId) {
+        if let Some(connection) = self.clients.get_mut(&client) {
+            connection.is_suspended = false;
+            self.ready.push_back(client);
+        }
+    }
+
+    fn close(&mut self, engine: &mut Engine, client: ClientId) {
         if let Some(connection) = self.clients.get_mut(&client)
             && !connection.is_closed
         {
             connection.is_closed = true;
-            self.engine.disconnect(client);
+            engine.disconnect(client);
         }
     }
 
-    fn carry_out(&mut self) {
-        self.engine.end_turn();
-        while self.engine.has_effects() {
-            for effect in self.engine.take_effects() {
-                self.carry_out_one(effect);
-            }
-        }
+    fn sleep(&mut self, duration: Duration) -> Now {
+        let by_us = u64::try_from(duration.as_micros()).expect("a short sleep");
+        self.now.unix_us += by_us;
+        self.now.mono_us += by_us;
+        self.now
     }
 
-    fn carry_out_one(&mut self, effect: Effect) {
-        match effect {
-            Effect::Push { client, bytes } => self.append(client, &bytes),
-            Effect::Broadcast { clients, bytes } => {
-                for client in clients {
-                    self.append_bytes(client, &bytes);
-                }
-            }
-            Effect::Run { client, job } => {
-                let reply = job();
-                self.engine.finish_job(client, reply);
-            }
-            Effect::ReloadLog { client } => self.engine.reload_log(client),
-            Effect::Sync(request) => self.engine.finish_sync(request.run()),
-            Effect::Save(job) => {
-                let outcome = job();
-                self.engine.finish_save(outcome);
-            }
-            Effect::Wake { client } => {
-                if let Some(connection) = self.clients.get_mut(&client) {
-                    connection.is_suspended = false;
-                }
-                self.serve(client);
-            }
-            Effect::Close { client } => self.close(client),
-            Effect::Sleep(duration) => {
-                let by_us = u64::try_from(duration.as_micros()).expect("a short sleep");
-                self.now.unix_us += by_us;
-                self.now.mono_us += by_us;
-                self.engine.tick(self.now);
-                self.engine.serve_waits();
-            }
-            Effect::Exit(_) => self.exited = true,
-            Effect::Listen(change) => self.engine.finish_listening(*change, true),
-            Effect::Free(_) | Effect::Log | Effect::Stand(_) | Effect::WakeTimer => {}
-        }
-    }
-
-    fn append(&mut self, client: ClientId, bytes: &ReplyBuf) {
-        self.append_bytes(client, &bytes.to_vec());
-    }
-
-    fn append_bytes(&mut self, client: ClientId, bytes: &[u8]) {
-        if let Some(connection) = self.clients.get_mut(&client) {
-            connection.output.extend(bytes);
-        }
+    fn exit(&mut self, _code: i32) {
+        self.has_exited = true;
     }
 }

@@ -134,7 +134,7 @@ impl World for InProcess {
         let id = self.clients[client];
         match self.local.receive(id) {
             Some(answer) => Received::Answer(answer),
-            None if self.local.is_closed(id) || self.local.exited => Received::End,
+            None if self.local.is_closed(id) || self.local.has_exited() => Received::End,
             None => Received::Nothing,
         }
     }

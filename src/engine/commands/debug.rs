@@ -447,6 +447,7 @@ fn sleep(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
     let duration = Duration::from_secs_f64(seconds);
     cx.server.clock.charge_ns(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    cx.server.is_about_to_sleep = true;
     cx.effect(Effect::Sleep(duration));
     cx.reply.ok();
     Ok(())

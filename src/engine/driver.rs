@@ -1,0 +1,114 @@
+//! Who carries out what an engine wants done in the world.
+//!
+//! The net is one driver; tests, simulations and the fuzz target are others. They differ in what a
+//! connection is and on which thread something runs, not in the order in which things are done, so
+//! that order is here, once. What a driver does not say for itself is done at once on its own
+//! thread, as if another one had been very fast.
+
+use super::hold::Told;
+use super::saving::SaveJob;
+use super::{ClientId, Effect, Engine, Job, ListenChange, Now, Standing};
+use crate::keyspace::Garbage;
+use crate::persist::aof::SyncRequest;
+use crate::resp::ReplyBuf;
+use crate::structs::SharedBytes;
+use std::time::Duration;
+
+pub trait Driver {
+    /// Appends to a client's output what tells of this.
+    fn send(&mut self, engine: &mut Engine, client: ClientId, bytes: ReplyBuf, told: Told);
+
+    /// The same for several clients.
+    fn broadcast(
+        &mut self,
+        engine: &mut Engine,
+        clients: Vec<ClientId>,
+        bytes: SharedBytes,
+        told: Told,
+    ) {
+        for client in clients {
+            let mut own = ReplyBuf::new();
+            own.append_shared(&bytes);
+            self.send(engine, client, own, told);
+        }
+    }
+
+    /// A client that waited may go on: its next request is tried.
+    fn wake(&mut self, engine: &mut Engine, client: ClientId);
+
+    /// Drops a connection at once.
+    fn close(&mut self, engine: &mut Engine, client: ClientId);
+
+    /// The time after standing still for so long.
+    fn sleep(&mut self, duration: Duration) -> Now;
+
+    /// A deadline was set that comes before all others.
+    fn wake_timer(&mut self) {}
+
+    fn run(&mut self, engine: &mut Engine, client: ClientId, job: Job) {
+        engine.finish_job(client, job());
+    }
+
+    fn sync(&mut self, engine: &mut Engine, request: SyncRequest) {
+        engine.finish_sync(request.run());
+    }
+
+    fn save(&mut self, engine: &mut Engine, job: SaveJob) {
+        engine.finish_save(job());
+    }
+
+    fn free(&mut self, garbage: Garbage) {
+        drop(garbage);
+    }
+
+    fn listen(&mut self, engine: &mut Engine, change: ListenChange) {
+        engine.finish_listening(change, true);
+    }
+
+    /// The level or the file of the server's log changed.
+    fn follow_logging(&mut self, _engine: &Engine) {}
+
+    fn stand(&mut self, _standing: Standing) {}
+
+    /// All is done that had to be done before the end.
+    fn exit(&mut self, _code: i32) {}
+
+    /// Does all that the engine wants done, in order, and what comes of it.
+    fn carry_out(&mut self, engine: &mut Engine) {
+        while engine.has_effects() {
+            let told = engine.told();
+            for effect in engine.take_effects() {
+                self.carry_out_one(engine, effect, told);
+            }
+        }
+    }
+
+    fn carry_out_one(&mut self, engine: &mut Engine, effect: Effect, told: Told) {
+        match effect {
+            Effect::Push { client, bytes } => self.send(engine, client, bytes, told),
+            Effect::Broadcast { clients, bytes } => self.broadcast(engine, clients, bytes, told),
+            Effect::Wake { client } => self.wake(engine, client),
+            Effect::WakeTimer => self.wake_timer(),
+            Effect::Close { client } => self.close(engine, client),
+            Effect::Run { client, job } => self.run(engine, client, job),
+            Effect::Sync(request) => self.sync(engine, request),
+            Effect::Save(job) => self.save(engine, job),
+            Effect::ReloadLog { client } => engine.reload_log(client),
+            Effect::Free(garbage) => self.free(garbage),
+            Effect::Sleep(duration) => {
+                let now = self.sleep(duration);
+                engine.end_sleep(now);
+            }
+            Effect::Listen(change) => self.listen(engine, *change),
+            Effect::Log => self.follow_logging(engine),
+            Effect::Stand(standing) => self.stand(standing),
+            Effect::Exit(code) => self.exit(code),
+        }
+    }
+
+    /// Ends a turn: what is told once a turn is told, what was written goes to the log.
+    fn end_turn(&mut self, engine: &mut Engine) {
+        engine.end_turn();
+        self.carry_out(engine);
+    }
+}

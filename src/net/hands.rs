@@ -1,0 +1,120 @@
+//! The net as the engine's driver: output goes to sockets, long work to the plain threads.
+
+use super::{Net, append, listener};
+use crate::engine::hold::Told;
+use crate::engine::{ClientId, Driver, Engine, Job, ListenChange, Now, SaveJob, Standing};
+use crate::keyspace::Garbage;
+use crate::persist::aof::SyncRequest;
+use crate::resp::ReplyBuf;
+use crate::structs::SharedBytes;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Carries out what the engine wants done in the world.
+pub fn carry_out(net: &Rc<Net>, engine: &mut Engine) {
+    Hands(net).carry_out(engine);
+}
+
+/// The net as it carries out effects.
+struct Hands<'n>(&'n Rc<Net>);
+
+impl Driver for Hands<'_> {
+    fn send(&mut self, engine: &mut Engine, client: ClientId, bytes: ReplyBuf, told: Told) {
+        let Some(connection) = self.0.connection(client) else { return };
+        let io = &mut *connection.io.borrow_mut();
+        io.out.append(bytes);
+        append::mark(&connection, io, told, engine.release());
+        self.0.mark_dirty(&connection);
+    }
+
+    /// A client that does not read is closed as soon as it is over its limit, and not only at the
+    /// end of the turn.
+    fn broadcast(
+        &mut self,
+        engine: &mut Engine,
+        clients: Vec<ClientId>,
+        bytes: SharedBytes,
+        told: Told,
+    ) {
+        let connections = self.0.connections.borrow();
+        let release = engine.release();
+        for client in clients {
+            let Some(Some(connection)) = connections.get(client.slot()) else { continue };
+            if connection.client != client || connection.is_closed.get() {
+                continue;
+            }
+            let io = &mut *connection.io.borrow_mut();
+            if io.is_closing {
+                continue;
+            }
+            if io.out.is_empty() {
+                io.out = ReplyBuf::with_bytes(self.0.buffers.output());
+            }
+            io.out.append_shared(&bytes);
+            io.out.settle();
+            append::mark(connection, io, told, release);
+            if io.out.len() > listener::OUTPUT_FREE_BYTES {
+                listener::check_output_limit(engine, connection, io);
+            }
+            self.0.mark_dirty(connection);
+        }
+    }
+
+    fn wake(&mut self, _engine: &mut Engine, client: ClientId) {
+        if let Some(connection) = self.0.connection(client) {
+            connection.is_suspended.set(false);
+            self.0.mark_ready(&connection);
+        }
+    }
+
+    fn close(&mut self, engine: &mut Engine, client: ClientId) {
+        engine.clients.count_out(client);
+        if let Some(connection) = self.0.connection(client) {
+            connection.close();
+        }
+    }
+
+    fn sleep(&mut self, duration: Duration) -> Now {
+        std::thread::sleep(duration);
+        self.0.now()
+    }
+
+    fn wake_timer(&mut self) {
+        self.0.deadline_moved.notify_one();
+    }
+
+    fn run(&mut self, _engine: &mut Engine, client: ClientId, job: Job) {
+        self.0.jobs.run(client, job);
+    }
+
+    fn sync(&mut self, _engine: &mut Engine, request: SyncRequest) {
+        self.0.syncer.sync(request);
+    }
+
+    fn save(&mut self, _engine: &mut Engine, job: SaveJob) {
+        self.0.jobs.save(job);
+    }
+
+    fn free(&mut self, garbage: Garbage) {
+        self.0.jobs.free(garbage);
+    }
+
+    fn listen(&mut self, _engine: &mut Engine, change: ListenChange) {
+        self.0.listen_changes.borrow_mut().push_back(change);
+        self.0.listeners_changed.notify_one();
+    }
+
+    fn follow_logging(&mut self, engine: &Engine) {
+        super::logging::reconfigure(&engine.server.config);
+        super::fatal::follow(&engine.server.config);
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.0.service.tell(standing);
+    }
+
+    fn exit(&mut self, code: i32) {
+        self.0.exit_code.set(Some(code));
+        self.0.exit.notify_one();
+    }
+}
