@@ -4,11 +4,12 @@
 //! `cx.keys` is the keyspace seen from the client's database, `cx.reply` the reply being written.
 
 use super::ClientId;
+use super::program::Program;
 use super::session::{ClientKind, Suspension};
 use super::{Caller, Clients, Effect, Engine, Job, ListenChange, Server, Session};
 use crate::command::{CommandError, CommandResult};
 use crate::config::{Config, Directive};
-use crate::keyspace::Keys;
+use crate::keyspace::{Keys, Keyspace};
 use crate::resp::{Reply, ReplyBuf};
 
 pub struct Cx<'a> {
@@ -19,6 +20,8 @@ pub struct Cx<'a> {
     pub client: ClientId,
     /// Who has the command run.
     pub caller: Caller,
+    /// What the command has the dispatcher run, when its handler has ended.
+    program: Option<Box<dyn Program>>,
 }
 
 impl<'a> Cx<'a> {
@@ -28,18 +31,37 @@ impl<'a> Cx<'a> {
         caller: Caller,
         out: &'a mut ReplyBuf,
     ) -> Cx<'a> {
-        let session = engine.clients.get(client).expect("the driver only runs connected clients");
+        Cx::of(&mut engine.keyspace, &mut engine.clients, &mut engine.server, client, caller, out)
+    }
+
+    fn of(
+        space: &'a mut Keyspace,
+        clients: &'a mut Clients,
+        server: &'a mut Server,
+        client: ClientId,
+        caller: Caller,
+        out: &'a mut ReplyBuf,
+    ) -> Cx<'a> {
+        let session = clients.get(client).expect("the driver only runs connected clients");
         let (db, protocol, no_touch) = (session.db, session.protocol, session.no_touch);
-        let mut keys = engine.keyspace.keys(db);
+        let mut keys = space.keys(db);
         keys.leaves_clocks = no_touch;
-        Cx {
-            reply: out.writer(protocol),
-            keys,
-            clients: &mut engine.clients,
-            server: &mut engine.server,
-            client,
-            caller,
-        }
+        Cx { reply: out.writer(protocol), keys, clients, server, client, caller, program: None }
+    }
+
+    /// A context of its own for a command that the running one runs.
+    pub(super) fn within<'b>(&'b mut self, caller: Caller, out: &'b mut ReplyBuf) -> Cx<'b> {
+        Cx::of(self.keys.space(), self.clients, self.server, self.client, caller, out)
+    }
+
+    /// Has the dispatcher run this when the handler has ended; what it writes is the rest of the
+    /// reply.
+    pub(super) fn go_on_with(&mut self, program: impl Program + 'static) {
+        self.program = Some(Box::new(program));
+    }
+
+    pub(super) fn take_program(&mut self) -> Option<Box<dyn Program>> {
+        self.program.take()
     }
 
     /// The running client.

@@ -4,6 +4,7 @@
 //! watches, events and propagation happen here, once, for every command and for every way of
 //! calling one (directly, by EXEC, later by scripts).
 
+use super::program::{Program, Step};
 use super::session::{ClientKind, ReplyMode, Suspension};
 use super::standstill::Deed;
 use super::{Caller, ClientId, Clients, Cx, Effect, Engine, Server};
@@ -443,6 +444,9 @@ pub(super) fn call(
     let began = cx.server.clock.lap();
     super::RUNNING.set(command.name);
     let result = memory_for(cx, command, &request).and_then(|()| (command.run)(cx, &mut args));
+    if let (Some(program), Ok(())) = (cx.take_program(), &result) {
+        drive(cx, program);
+    }
     super::RUNNING.set("none");
     let result = match cx.reply.buffer().is_refused() {
         true => Err(CommandError::NoMemory),
@@ -479,6 +483,19 @@ pub(super) fn call(
         cx.show_to_monitors(command, &request);
     }
     cx.remember_reads(command, &request);
+}
+
+/// Runs what a program asks for, to its end.
+fn drive(cx: &mut Cx<'_>, mut program: Box<dyn Program>) {
+    while let Step::Call(id) = program.step(cx) {
+        let command = cx.server.table.row(id).command;
+        let caller = program.caller();
+        let (request, reply) = program.call();
+        call(&mut cx.within(caller, reply), id, command, request, Hashed::default());
+    }
+    // What was run may have selected a database, or another protocol.
+    cx.keys.db = cx.session().db;
+    cx.reply.set_protocol(cx.session().protocol);
 }
 
 /// What a command keeps is in proportion to its arguments. A long string is kept as it came; what

@@ -7,7 +7,8 @@
 //! without a port or a sleep, and a cluster of engines can be simulated from one seed.
 //!
 //! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
-//! [`dispatch`] (the gates, and what surrounds a handler), [`transaction`], [`blocking`],
+//! [`dispatch`] (the gates, and what surrounds a handler), [`program`] (commands that run others),
+//! [`transaction`], [`blocking`],
 //! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
 pub mod append;
@@ -29,6 +30,7 @@ pub mod hold;
 pub mod hot_keys;
 pub mod loading;
 pub mod pause;
+mod program;
 pub mod propagate;
 mod replay;
 pub mod saving;

@@ -179,19 +179,26 @@ impl ReplyBuf {
     }
 
     /// Appends another output, spliced payloads uncopied.
-    pub fn append(&mut self, other: ReplyBuf) {
+    pub fn append(&mut self, mut other: ReplyBuf) {
+        self.take_from(&mut other);
+    }
+
+    /// The same, and leaves an empty output that keeps its memory.
+    pub fn take_from(&mut self, other: &mut ReplyBuf) {
         let offset = self.bytes.len();
-        let unwritten = &other.bytes[other.head..];
+        let head = std::mem::take(&mut other.head);
         debug_assert_eq!(other.splice_head, 0, "only fresh output is appended");
-        for splice in other.splices {
+        for splice in other.splices.drain(..) {
             self.spliced_len += splice.payload.len();
             self.own_spliced_len += splice.own_len();
-            self.splices.push_back(Splice { at: offset + splice.at - other.head, ..splice });
+            self.splices.push_back(Splice { at: offset + splice.at - head, ..splice });
         }
-        if self.make_room(unwritten.len()) {
-            self.bytes.extend_from_slice(unwritten);
+        (other.spliced_len, other.own_spliced_len) = (0, 0);
+        if self.make_room(other.bytes.len() - head) {
+            self.bytes.extend_from_slice(&other.bytes[head..]);
         }
-        self.is_refused |= other.is_refused;
+        other.bytes.clear();
+        self.is_refused |= std::mem::take(&mut other.is_refused);
     }
 
     /// Cuts a huge output into pieces, for a writer on another thread: whoever sends it then

@@ -1,10 +1,14 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Hashed,
-    KeyFlags, KeySpec, Shape, Traits,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
+    KeySpec, Shape, Traits,
 };
-use crate::engine::{Caller, Cx, dispatch, transaction};
+use crate::engine::program::{Program, Step};
+use crate::engine::propagate::Position;
+use crate::engine::transaction::{self, Queued};
+use crate::engine::{Caller, Cx};
+use crate::resp::{OwnedRequest, ReplyBuf, Request};
 
 pub static COMMANDS: &[&Command] = &[&DISCARD, &EXEC, &MULTI, &UNWATCH, &WATCH];
 
@@ -67,21 +71,45 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Ok(());
     }
     let queued = pending.into_queued();
-    let stream_start = cx.server.propagation.position();
     cx.reply.array(queued.len());
-    let caller = std::mem::replace(&mut cx.caller, Caller::Exec);
-    // There was room for all of them, queue and all, or EXEC would not run: half a transaction is
-    // worse than some bytes too many. Each request is freed when it has run, being data by then.
-    for command in queued {
-        let record = cx.server.table.row(command.id).command;
-        let request = command.request.as_request();
-        dispatch::call(cx, command.id, record, request, Hashed::default());
-    }
-    cx.caller = caller;
-    cx.server.propagation.wrap_transaction(stream_start);
-    // The end of the transaction stands in the stream already, if it is needed.
-    cx.propagate_as(&[]);
+    let stream_start = cx.server.propagation.position();
+    let (running, reply) = (OwnedRequest::default(), ReplyBuf::new());
+    cx.go_on_with(Queue { queued: queued.into_iter(), running, reply, stream_start });
     Ok(())
+}
+
+/// The commands of a transaction.
+///
+/// There was room for all of them, queue and all, or EXEC would not run: half a transaction is
+/// worse than some bytes too many. Each request is freed when it has run, being data by then.
+struct Queue {
+    queued: std::vec::IntoIter<Queued>,
+    running: OwnedRequest,
+    reply: ReplyBuf,
+    stream_start: Position,
+}
+
+impl Program for Queue {
+    fn caller(&self) -> Caller {
+        Caller::Exec
+    }
+
+    fn step(&mut self, cx: &mut Cx<'_>) -> Step {
+        self.reply.settle();
+        cx.reply.buffer().take_from(&mut self.reply);
+        if let Some(next) = self.queued.next() {
+            self.running = next.request;
+            return Step::Call(next.id);
+        }
+        cx.server.propagation.wrap_transaction(self.stream_start);
+        // The end of the transaction stands in the stream already, if it is needed.
+        cx.propagate_as(&[]);
+        Step::Done
+    }
+
+    fn call(&mut self) -> (Request<'_>, &mut ReplyBuf) {
+        (self.running.as_request(), &mut self.reply)
+    }
 }
 
 static DISCARD: Command = Command {
