@@ -7,10 +7,10 @@
 //! rewrite (open the next increment; write the base), whose outcomes come back by
 //! [`Engine::finish_sync`] and [`Engine::finish_save`].
 
-use super::clients::Waiting;
 use super::saving::SaveOutcome;
 use super::standstill::Deed;
-use super::{ClientId, Clients, Effect, Engine, Server};
+use super::waiting::Line;
+use super::{Effect, Engine, Server};
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
@@ -53,8 +53,6 @@ pub struct Rewrites {
     pinned_peak_bytes: u64,
     /// The most that the snapshot of the last rewrite kept in memory.
     pub last_pinned_bytes: u64,
-    /// Clients whose writes wait for a slow disk.
-    delayed: Waiting,
 }
 
 impl Default for Rewrites {
@@ -76,7 +74,6 @@ impl Default for Rewrites {
             is_stopped: false,
             pinned_peak_bytes: 0,
             last_pinned_bytes: 0,
-            delayed: Waiting::default(),
         }
     }
 }
@@ -404,13 +401,9 @@ impl Server {
     }
 
     /// The gate for writes: they wait while the disk is two seconds behind.
-    pub fn log_delays(&mut self, client: ClientId, clients: &Clients) -> bool {
+    pub fn log_delays(&mut self) -> bool {
         let now = self.moment();
-        let delays = self.aof.delays_writes(now);
-        if delays {
-            self.rewrites.delayed.push(client, clients);
-        }
-        delays
+        self.aof.delays_writes(now)
     }
 }
 
@@ -466,12 +459,10 @@ impl Engine {
     /// Lets those try again whose writes waited for the disk.
     fn wake_delayed(&mut self) {
         let now = self.server.moment();
-        if self.server.rewrites.delayed.is_empty() || self.server.aof.delays_writes(now) {
+        if self.server.is_line_empty(Line::Disk) || self.server.aof.delays_writes(now) {
             return;
         }
-        for client in self.server.rewrites.delayed.take() {
-            self.wake(client);
-        }
+        self.server.wake_line(&mut self.clients, Line::Disk);
     }
 
     /// The next increment was opened, or not.

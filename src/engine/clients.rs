@@ -154,50 +154,10 @@ impl Clients {
     }
 }
 
-/// Clients who wait for the same, first come first. Those who have left are not taken out one by
-/// one but when they are more than those who are there, so the list is bounded by the living.
-#[derive(Default)]
-pub struct Waiting(Vec<ClientId>);
-
-impl Waiting {
-    /// A list is not looked through for less.
-    const LEN_MIN: usize = 64;
-
-    pub fn push(&mut self, client: ClientId, clients: &Clients) {
-        if self.0.len() >= Waiting::LEN_MIN + 2 * clients.len() {
-            self.0.retain(|client| clients.get(*client).is_some());
-        }
-        self.0.push(client);
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn take(&mut self) -> Vec<ClientId> {
-        std::mem::take(&mut self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::session::Peer;
-
-    #[test]
-    fn those_who_have_left_do_not_wait_for_ever() {
-        let mut clients = Clients::default();
-        let mut waiting = Waiting::default();
-        let stays = clients.add(|id| Session::new(id, Peer::internal(), 0));
-        waiting.push(stays, &clients);
-        for _ in 0..10_000 {
-            let goes = clients.add(|id| Session::new(id, Peer::internal(), 0));
-            waiting.push(goes, &clients);
-            clients.remove(goes);
-        }
-        assert!(waiting.0.len() <= Waiting::LEN_MIN + 4, "{}", waiting.0.len());
-        assert_eq!(waiting.take().first(), Some(&stays), "who came first is first");
-    }
 
     #[test]
     fn a_reused_slot_does_not_answer_to_the_old_id() {

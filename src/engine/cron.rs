@@ -1,6 +1,7 @@
 //! What happens without a request: expiry, timeouts, samples, the end of a pause.
 
 use super::standstill::Deed;
+use super::waiting::Line;
 use super::{ClientId, Effect, Engine, dispatch};
 
 /// Keys taken away in one go, so that a burst of expiries is spread over turns.
@@ -71,19 +72,10 @@ impl Engine {
 
     /// Ends CLIENT PAUSE and lets the waiting clients try again.
     pub fn end_pause(&mut self) {
-        for client in self.server.pause.end() {
-            self.wake(client);
-        }
+        self.server.pause.end();
+        self.server.wake_line(&mut self.clients, Line::Unpause);
         self.serve_waits();
         self.server.effects.push(Effect::WakeTimer);
-    }
-
-    /// Lets a waiting client's next request be tried.
-    pub fn wake(&mut self, client: ClientId) {
-        if let Some(session) = self.clients.get_mut(client) {
-            session.suspension = None;
-            self.server.effects.push(Effect::Wake { client });
-        }
     }
 
     fn close_idle_clients(&mut self, mono_ms: u64) {

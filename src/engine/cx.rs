@@ -5,7 +5,7 @@
 
 use super::ClientId;
 use super::program::Program;
-use super::session::{ClientKind, Suspension};
+use super::session::ClientKind;
 use super::{Caller, Clients, Effect, Engine, Job, ListenChange, Server, Session};
 use crate::command::{CommandError, CommandResult};
 use crate::config::{Config, Directive};
@@ -20,6 +20,8 @@ pub struct Cx<'a> {
     pub client: ClientId,
     /// Who has the command run.
     pub caller: Caller,
+    /// The command has found nothing and waits for a key.
+    pub(super) is_blocked: bool,
     /// What the command has the dispatcher run, when its handler has ended.
     program: Option<Box<dyn Program>>,
 }
@@ -46,12 +48,22 @@ impl<'a> Cx<'a> {
         let (db, protocol, no_touch) = (session.db, session.protocol, session.no_touch);
         let mut keys = space.keys(db);
         keys.leaves_clocks = no_touch;
-        Cx { reply: out.writer(protocol), keys, clients, server, client, caller, program: None }
+        let reply = out.writer(protocol);
+        Cx { reply, keys, clients, server, client, caller, is_blocked: false, program: None }
     }
 
     /// A context of its own for a command that the running one runs.
     pub(super) fn within<'b>(&'b mut self, caller: Caller, out: &'b mut ReplyBuf) -> Cx<'b> {
         Cx::of(self.keys.space(), self.clients, self.server, self.client, caller, out)
+    }
+
+    /// A context for another client.
+    pub(super) fn on_behalf_of<'b>(
+        &'b mut self,
+        client: ClientId,
+        out: &'b mut ReplyBuf,
+    ) -> Cx<'b> {
+        Cx::of(self.keys.space(), self.clients, self.server, client, self.caller, out)
     }
 
     /// Has the dispatcher run this when the handler has ended; what it writes is the rest of the
@@ -102,7 +114,7 @@ impl<'a> Cx<'a> {
             out.cut_up();
             Ok(out)
         });
-        self.session_mut().suspension = Some(Suspension::Job);
+        self.wait_for_answer();
         self.effect(Effect::Run { client, job });
         Ok(())
     }
@@ -123,7 +135,7 @@ impl<'a> Cx<'a> {
     /// Has the driver open the changed listening addresses and answer the client by the outcome.
     pub fn answer_by_listening(&mut self, directive: &'static Directive, previous: Config) {
         let (client, protocol) = (self.client, self.reply.protocol());
-        self.session_mut().suspension = Some(Suspension::Job);
+        self.wait_for_answer();
         let previous = Box::new(previous);
         let change = ListenChange { client, directive, previous, protocol };
         self.effect(Effect::Listen(Box::new(change)));

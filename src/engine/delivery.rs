@@ -158,7 +158,7 @@ impl Cx<'_> {
 /// A client is gone or is sure to go: nothing is to be sent to it, kept for it or taken out of a
 /// key for it.
 pub(super) fn forget(clients: &mut Clients, server: &mut Server, client: ClientId) {
-    super::blocking::forget_wait(clients, &mut server.waits, client);
+    server.waiting.leave(clients, client);
     let Some(session) = clients.get_mut(client) else { return };
     end_interests(session, server);
     session.is_leaving = true;

@@ -5,8 +5,9 @@
 //! calling one (directly, by EXEC, later by scripts).
 
 use super::program::{Program, Step};
-use super::session::{ClientKind, ReplyMode, Suspension};
+use super::session::{ClientKind, ReplyMode};
 use super::standstill::Deed;
+use super::waiting::{Reason, Wait};
 use super::{Caller, ClientId, Clients, Cx, Effect, Engine, Server};
 use super::{eviction, hot_keys, transaction};
 use crate::command::table::{Row, Table};
@@ -212,7 +213,7 @@ fn refuse_http(cx: &mut Cx<'_>) -> Verdict {
 enum Admission {
     Run,
     Queue,
-    Postpone,
+    Postpone(Reason),
 }
 
 fn run_gates(
@@ -227,8 +228,8 @@ fn run_gates(
             reject(cx, Some(id), &error, &request);
             Verdict::Done
         }
-        Ok(Admission::Postpone) => {
-            cx.session_mut().suspension = Some(Suspension::Paused);
+        Ok(Admission::Postpone(reason)) => {
+            cx.wait(Wait::for_ever(reason));
             Verdict::Postponed
         }
         Ok(Admission::Queue) => {
@@ -242,7 +243,7 @@ fn run_gates(
         }
         Ok(Admission::Run) => {
             call(cx, id, command, request, hashed);
-            let waits = cx.session().suspension.is_some();
+            let waits = cx.session().wait.is_some();
             if waits { Verdict::Suspended } else { Verdict::Done }
         }
     }
@@ -267,17 +268,14 @@ fn admit(
     dataset_is_there(cx, flags)?;
     monitors_only_watch(cx, flags)?;
     if is_paused_for(cx, flags) {
-        let client = cx.client;
-        cx.server.pause.postpone(client, cx.clients);
-        return Ok(Admission::Postpone);
+        return Ok(Admission::Postpone(Reason::Unpause));
     }
     if cx.session().transaction.is_some() && !command.traits.has(Traits::RUNS_IN_MULTI) {
         return Ok(Admission::Queue);
     }
-    let client = cx.client;
     let is_syncing = flags.has(Flags::WRITE) && cx.server.aof.is_syncing();
-    if is_syncing && cx.server.log_delays(client, cx.clients) {
-        return Ok(Admission::Postpone);
+    if is_syncing && cx.server.log_delays() {
+        return Ok(Admission::Postpone(Reason::Disk));
     }
     Ok(Admission::Run)
 }
@@ -460,7 +458,7 @@ pub(super) fn call(
     }
     let elapsed_ns = cx.server.clock.since_ns(began);
     // A command that waits counts once, when it ends.
-    if cx.session().suspension != Some(Suspension::Blocked) {
+    if !cx.is_blocked {
         if let Some(sample) = cx.server.hot_keys.sample(elapsed_ns) {
             let reply_bytes = cx.reply.buffer().len().saturating_sub(len_before);
             hot_keys::record(cx, id, &request, db, elapsed_ns, reply_bytes, sample);

@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
 //! [`dispatch`] (the gates, and what surrounds a handler), [`program`] (commands that run others),
-//! [`transaction`], [`blocking`],
+//! [`transaction`], [`waiting`], [`blocking`],
 //! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
 pub mod append;
@@ -42,6 +42,7 @@ pub mod standstill;
 pub mod testing;
 pub mod tracking;
 pub mod transaction;
+pub mod waiting;
 
 pub use caller::Caller;
 pub use clients::{ClientId, Clients};

@@ -1,7 +1,4 @@
-//! CLIENT PAUSE: until when which clients wait, and who is waiting.
-
-use super::clients::Waiting;
-use super::{ClientId, Clients};
+//! CLIENT PAUSE: until when which clients wait.
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum PauseMode {
@@ -14,7 +11,6 @@ pub enum PauseMode {
 #[derive(Default)]
 pub struct Pause {
     current: Option<(PauseMode, u64)>,
-    postponed: Waiting,
 }
 
 impl Pause {
@@ -25,10 +21,8 @@ impl Pause {
         self.current = Some((mode.max(old_mode), until_ms.max(old_until)));
     }
 
-    /// Ends the pause; the clients that waited.
-    pub fn end(&mut self) -> Vec<ClientId> {
+    pub fn end(&mut self) {
         self.current = None;
-        self.postponed.take()
     }
 
     pub fn is_active(&self, mono_ms: u64, writes: bool) -> bool {
@@ -41,10 +35,6 @@ impl Pause {
     /// When the pause ends by itself.
     pub fn until_ms(&self) -> Option<u64> {
         self.current.map(|(_, until_ms)| until_ms)
-    }
-
-    pub fn postpone(&mut self, client: ClientId, clients: &Clients) {
-        self.postponed.push(client, clients);
     }
 
     /// The wire name for INFO: what is paused, and until when.

@@ -2,7 +2,6 @@
 //! pending effects.
 
 use super::append::{self, Rewrites};
-use super::blocking::WaitTable;
 use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
 use super::hot_keys::Walk;
@@ -13,6 +12,7 @@ use super::saving::Saving;
 use super::shutdown::Shutdown;
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
+use super::waiting::WaitingRoom;
 use super::{ClientId, Effects, Session};
 use crate::command::{CommandError, Table};
 use crate::config::Config;
@@ -99,7 +99,7 @@ pub struct Server {
     pub aof: AppendLog,
     pub rewrites: Rewrites,
     pub watched: WatchTable,
-    pub waits: WaitTable,
+    pub waiting: WaitingRoom,
     pub pubsub: Registry<ClientId>,
     /// Who watches all commands (MONITOR), first come first.
     pub monitors: Vec<ClientId>,
@@ -164,7 +164,7 @@ impl Server {
             aof,
             rewrites: Rewrites::default(),
             watched: WatchTable::default(),
-            waits: WaitTable::default(),
+            waiting: WaitingRoom::default(),
             pubsub: Registry::default(),
             monitors: Vec::new(),
             tracking: Tracking::default(),

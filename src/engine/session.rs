@@ -3,10 +3,10 @@
 //! A session is plain data. The socket, the parse queue and the output buffer belong to the
 //! driver, which leaves their sizes here ([`IoFigures`]) for CLIENT LIST and the limits.
 
-use super::blocking::Wait;
 use super::clients::{ClientId, Counted};
 use super::tracking::{Interest, Mode};
 use super::transaction::{Transaction, WatchedKey};
+use super::waiting::{Reason, Wait};
 use crate::command::CommandId;
 use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
@@ -92,17 +92,6 @@ pub struct IoFigures {
     pub written_bytes_total: u64,
 }
 
-/// Why a client's next request must wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Suspension {
-    /// Its last command runs on another thread.
-    Job,
-    /// It waits for CLIENT UNPAUSE.
-    Paused,
-    /// Its last command waits for a key.
-    Blocked,
-}
-
 pub struct Session {
     pub id: ClientId,
     pub peer: Peer,
@@ -129,8 +118,7 @@ pub struct Session {
     pub is_leaving: bool,
     /// Closes once its output has left.
     pub closes_after_reply: bool,
-    pub suspension: Option<Suspension>,
-    /// The command that waits for a key.
+    /// What it waits for, so that its next request may not run.
     pub wait: Option<Box<Wait>>,
     /// The answer that the client waits for is not to be sent (CLIENT REPLY).
     pub drops_late_reply: bool,
@@ -170,7 +158,6 @@ impl Session {
             tracking: None,
             is_leaving: false,
             closes_after_reply: false,
-            suspension: None,
             wait: None,
             drops_late_reply: false,
             transaction: None,
@@ -215,12 +202,13 @@ impl Session {
 
     /// It waits for something that somebody has to do, not for its own command on another thread.
     pub fn is_blocked(&self) -> bool {
-        matches!(self.suspension, Some(Suspension::Blocked | Suspension::Paused))
+        let reason = self.wait.as_ref().map(|wait| &wait.reason);
+        matches!(reason, Some(Reason::Key(_) | Reason::Unpause | Reason::Disk))
     }
 
     /// It waits for what others do: for a key, for messages, for commands to watch.
     pub fn may_idle(&self) -> bool {
-        self.suspension.is_some() || self.kind != ClientKind::Normal || self.is_monitor
+        self.wait.is_some() || self.kind != ClientKind::Normal || self.is_monitor
     }
 
     /// The id of the client that is told of changed keys instead of this one: 0 if none is, -1 if

@@ -4,7 +4,8 @@
 //! snapshot. A save that was running is stopped first; then the last one is made, if one is wanted.
 //! If that fails the server lives on, unless it was to end by force.
 
-use super::{ClientId, Effect, Engine, Server, Standing};
+use super::waiting::Line;
+use super::{Effect, Engine, Server, Standing};
 use crate::command::{CommandError, CommandResult};
 use crate::config::ShutdownOptions;
 use crate::keyspace::Keyspace;
@@ -13,8 +14,6 @@ use crate::persist::aof::Mode;
 /// A shutdown that is under way.
 pub struct Shutdown {
     options: ShutdownOptions,
-    /// Who gave the command.
-    waiting: Vec<ClientId>,
 }
 
 const CANNOT_END: &str =
@@ -24,20 +23,14 @@ const FAILED: CommandError = CommandError::Fixed("ERR Errors trying to SHUTDOWN.
 
 impl Server {
     /// Ends the process when all is done that has to be done before.
-    pub fn begin_shutdown(
-        &mut self,
-        space: &Keyspace,
-        options: ShutdownOptions,
-        client: Option<ClientId>,
-    ) -> CommandResult {
-        if let Some(shutdown) = &mut self.shutdown {
-            shutdown.waiting.extend(client);
+    pub fn begin_shutdown(&mut self, space: &Keyspace, options: ShutdownOptions) -> CommandResult {
+        if self.shutdown.is_some() {
             return Ok(());
         }
         tracing::warn!("User requested shutdown...");
         self.first_base_is_there(options)?;
         self.effects.push(Effect::Stand(Standing::Stopping));
-        self.shutdown = Some(Shutdown { options, waiting: client.into_iter().collect() });
+        self.shutdown = Some(Shutdown { options });
         self.cancel_rewrite();
         if self.saving.cancel() {
             tracing::warn!("There is a child saving an .rdb. Killing it!");
@@ -98,7 +91,7 @@ impl Engine {
     /// SIGTERM or SIGINT came.
     pub fn shut_down_by_signal(&mut self, options: ShutdownOptions) {
         // If it cannot end, the log says so.
-        let _ = self.server.begin_shutdown(&self.keyspace, options, None);
+        let _ = self.server.begin_shutdown(&self.keyspace, options);
     }
 
     /// The last snapshot was made, or could not be.
@@ -115,8 +108,8 @@ impl Engine {
         tracing::warn!("{REASON}");
         self.server.effects.push(Effect::Stand(Standing::CannotEnd(REASON)));
         tracing::warn!("{CANNOT_END}");
-        let shutdown = self.server.shutdown.take();
-        for client in shutdown.into_iter().flat_map(|shutdown| shutdown.waiting) {
+        self.server.shutdown = None;
+        for client in self.server.empty_line(&mut self.clients, Line::End) {
             self.finish_job(client, Err(FAILED));
         }
     }

@@ -79,7 +79,7 @@ fn next_deadline(net: &Net) -> Option<Instant> {
         expiry.map(|at_ms| at_ms.saturating_sub(now.unix_us / 1000) + 1),
         engine.server.pause.until_ms().map(|at_ms| at_ms.saturating_sub(now.mono_us / 1000) + 1),
         engine.next_sync_us().map(|at_us| at_us.saturating_sub(now.mono_us).div_ceil(1000)),
-        engine.server.waits.earliest_deadline_ms().map(|at_ms| ms_until(at_ms, now.mono_us)),
+        engine.server.waiting.earliest_deadline_ms().map(|at_ms| ms_until(at_ms, now.mono_us)),
     ];
     let wait_ms = waits.into_iter().flatten().min()?;
     Instant::now().checked_add(Duration::from_millis(wait_ms.max(1)))

@@ -191,7 +191,7 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
             Verdict::Suspended | Verdict::Postponed => {
                 // An effect may have ended the wait already.
                 let session = engine.clients.get(connection.client);
-                let waits = session.is_some_and(|s| s.suspension.is_some());
+                let waits = session.is_some_and(|s| s.wait.is_some());
                 connection.is_suspended.set(waits);
                 break;
             }

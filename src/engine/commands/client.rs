@@ -4,9 +4,9 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
     Traits, help,
 };
-use crate::engine::blocking::Release;
 use crate::engine::pause::PauseMode;
 use crate::engine::session::{ClientKind, ReplyMode};
+use crate::engine::waiting::{Line, Release};
 use crate::engine::{ClientId, Cx, Effect, Session, delivery};
 use crate::observe::clients::describe;
 
@@ -630,12 +630,8 @@ static UNPAUSE: Command = Command {
 
 fn unpause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    for client in cx.server.pause.end() {
-        if let Some(session) = cx.clients.get_mut(client) {
-            session.suspension = None;
-            cx.server.effects.push(Effect::Wake { client });
-        }
-    }
+    cx.server.pause.end();
+    cx.server.wake_line(cx.clients, Line::Unpause);
     // What expired meanwhile may go.
     cx.effect(Effect::WakeTimer);
     cx.reply.ok();

@@ -8,7 +8,6 @@ mod reload;
 use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
 use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
-use crate::engine::session::Suspension;
 use crate::engine::{Cx, Effect};
 use crate::keyspace::digest::{self, Digest};
 use crate::keyspace::{Entry, Expiry, Key, NewValue};
@@ -434,7 +433,7 @@ fn loadaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(CommandError::Fixed("ERR DEBUG LOADAOF is not for transactions"));
     }
     let client = cx.client;
-    cx.session_mut().suspension = Some(Suspension::Job);
+    cx.wait_for_answer();
     cx.effect(Effect::ReloadLog { client });
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
 };
 use crate::config::ShutdownOptions;
-use crate::engine::session::Suspension;
+use crate::engine::waiting::{Reason, Wait};
 use crate::engine::{Cx, eviction, transaction};
 use crate::keyspace::Db;
 use std::ops::Range;
@@ -85,7 +85,7 @@ fn flushall(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (client, may_wait) = (cx.client, cx.caller.may_answer_late());
     let removed = empty(cx, all);
     if cx.server.save_after_flush(cx.keys.space(), client, may_wait) {
-        cx.session_mut().suspension = Some(Suspension::Job);
+        cx.wait_for_answer();
         free_elsewhere(cx, removed);
         return Ok(());
     }
@@ -276,9 +276,8 @@ fn shutdown(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         // A shutdown that has begun lets no command in.
         return Err(CommandError::Fixed("ERR No shutdown in progress."));
     }
-    let client = cx.client;
-    cx.server.begin_shutdown(cx.keys.space(), options, Some(client))?;
-    cx.session_mut().suspension = Some(Suspension::Job);
+    cx.server.begin_shutdown(cx.keys.space(), options)?;
+    cx.wait(Wait::for_ever(Reason::End));
     Ok(())
 }
 

@@ -29,11 +29,11 @@ pub static CLIENTS: &[Field] = &[
     field("watching_clients", |view| {
         view.clients.iter().filter(|session| !session.watched.is_empty()).count().to_string()
     }),
-    field("clients_in_timeout_table", |view| view.server.waits.timeouts().to_string()),
+    field("clients_in_timeout_table", |view| view.server.waiting.timeouts().to_string()),
     field("total_watched_keys", |view| view.server.watched.len().to_string()),
-    field("total_blocking_keys", |view| view.server.waits.keys().to_string()),
+    field("total_blocking_keys", |view| view.server.waiting.keys().to_string()),
     field("total_blocking_keys_on_nokey", |view| {
-        view.server.waits.keys_watched_for_absence().to_string()
+        view.server.waiting.keys_watched_for_absence().to_string()
     }),
     field("paused_reason", |view| pause(view).map_or("none", |_| "client_pause").to_owned()),
     field("paused_actions", |view| {

@@ -6,7 +6,6 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
 };
 use crate::engine::Cx;
-use crate::engine::session::Suspension;
 
 const FLAGS: Flags = Flags::ADMIN.or(Flags::NOSCRIPT);
 const IN_PROGRESS: CommandError = CommandError::Fixed("ERR Background save already in progress");
@@ -30,7 +29,7 @@ fn save(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(IN_PROGRESS);
     }
     let client = cx.client;
-    cx.session_mut().suspension = Some(Suspension::Job);
+    cx.wait_for_answer();
     cx.server.save_for(cx.keys.space(), client);
     Ok(())
 }

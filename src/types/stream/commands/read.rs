@@ -14,7 +14,7 @@ use crate::command::{
     KeyFlags, KeySpec,
 };
 use crate::engine::Cx;
-use crate::engine::blocking::Awaited;
+use crate::engine::waiting::Awaited;
 use crate::keyspace::Key;
 use crate::resp::{Deferred, OwnedRequest, Protocol, Reply};
 use crate::types::Kind;
