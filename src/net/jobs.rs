@@ -89,9 +89,10 @@ impl Threads {
     }
 }
 
-/// How much less of a processor the saving thread asks for, in the scheduler's steps: about a tenth
-/// of what the executor gets where both want the same one.
-const SAVER_NICENESS: i32 = 10;
+/// How much less of a processor the saving thread asks for, in the scheduler's steps: about a third
+/// of what the executor gets where both want the same one. With less, a save hardly got on at all
+/// where others kept the machine busy.
+const SAVER_NICENESS: i32 = 5;
 
 /// Lets the executor go first: a save may take longer, a client may not.
 fn give_way() {
