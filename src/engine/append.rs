@@ -124,6 +124,7 @@ impl Server {
         let is_read = self.aof.is_on();
         if self.propagation.is_active() != is_read {
             self.propagation.set_active(is_read);
+            self.aof.cursor = self.propagation.offset();
             space.changes.observers.propagation = is_read;
         }
     }
@@ -414,8 +415,12 @@ impl Engine {
             let now = self.server.moment();
             let server = &mut self.server;
             let had_deadline = server.aof.next_sync_us().is_some();
-            let end = server.propagation.offset();
-            server.aof.append(server.propagation.hand_over(), end, now);
+            server.propagation.close();
+            while let Some((turn, end)) = server.propagation.read(server.aof.cursor) {
+                server.aof.cursor = end;
+                server.aof.append(turn, end, now);
+            }
+            server.propagation.forget_before(server.aof.cursor);
             if !had_deadline && server.aof.next_sync_us().is_some() {
                 server.effects.push(Effect::WakeTimer);
             }

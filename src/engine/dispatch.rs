@@ -508,7 +508,7 @@ fn memory_for(cx: &Cx<'_>, command: &Command, request: &Request<'_>) -> Result<(
         _ => 4 * bytes,
     };
     let stream = &cx.server.propagation;
-    let streamed = if stream.is_active() { bytes + 2 * stream.bytes().len() } else { 0 };
+    let streamed = if stream.is_active() { bytes + 2 * stream.open_bytes() } else { 0 };
     CommandError::unless_memory(copies + streamed)
 }
 

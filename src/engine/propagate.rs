@@ -4,10 +4,20 @@
 //! gave instead, at once in the form in which it travels: RESP arrays of bulk strings, with a
 //! SELECT where the database changes. A list of commands that is encoded later was refused: it
 //! cost an allocation for each word. Without anybody to replay the stream nothing is recorded.
-//! The sinks themselves (file, replication links) live in their rooms and take the bytes each
-//! turn; so what they take is whole commands and whole transactions.
+//!
+//! What is recorded is closed when a turn ends, so what readers find is whole commands and whole
+//! transactions. A reader is an offset into the stream ([`Propagation::read`]); all of them share
+//! the bytes, which stay until the last has read them ([`Propagation::forget_before`]). The memory
+//! of what everybody has done with is written to again.
 
 use crate::resp::command;
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+
+/// What is allocated at once, and written to again when all have read it.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// A buffer that a huge command has made is given back.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// One command of the stream, as tests read it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,9 +36,11 @@ pub struct Position {
 #[derive(Default)]
 pub struct Propagation {
     active: bool,
-    /// What is recorded and not handed over yet, and the offset at which it begins.
-    stream: Vec<u8>,
-    stream_start: u64,
+    /// What is closed and not forgotten yet, oldest first, and where it ends.
+    closed: VecDeque<Bytes>,
+    closed_end: u64,
+    /// What is recorded behind it.
+    open: BytesMut,
     /// The database that the stream is in; unknown to whoever starts to read it.
     db: Option<usize>,
     /// Commands recorded so far.
@@ -36,6 +48,8 @@ pub struct Propagation {
     /// Words given by the running command instead of its own.
     replaced: Replaced,
 }
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 
 #[derive(Default)]
 struct Replaced {
@@ -51,7 +65,12 @@ impl Propagation {
         self.active = active;
         self.db = None;
         if !active {
-            self.stream.clear();
+            // Offsets never go back.
+            self.closed_end += self.open.len() as u64;
+            self.closed.clear();
+            self.open = BytesMut::new();
+        } else if self.open.capacity() == 0 {
+            self.open = BytesMut::with_capacity(BUFFER_BYTES);
         }
     }
 
@@ -99,7 +118,7 @@ impl Propagation {
         let mut start = 0;
         for (db, end) in replaced.ends.drain(..) {
             self.select(db);
-            self.stream.extend_from_slice(&replaced.bytes[start..end]);
+            self.open.extend_from_slice(&replaced.bytes[start..end]);
             self.commands += 1;
             start = end;
         }
@@ -110,7 +129,7 @@ impl Propagation {
 
     fn record<'w>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'w [u8]>) {
         self.select(db);
-        command::put(&mut self.stream, words);
+        command::put(&mut self.open, words);
         self.commands += 1;
     }
 
@@ -119,7 +138,7 @@ impl Propagation {
         if self.db != Some(db) {
             self.db = Some(db);
             let number = db.to_string();
-            command::put(&mut self.stream, [&b"SELECT"[..], number.as_bytes()].into_iter());
+            command::put(&mut self.open, [&b"SELECT"[..], number.as_bytes()].into_iter());
         }
     }
 
@@ -161,37 +180,81 @@ impl Propagation {
     #[cold]
     fn wrap(&mut self, start: u64) {
         // Recording may have been stopped meanwhile, by a command of the transaction.
-        let Some(start) = start.checked_sub(self.stream_start) else { return };
+        let Some(start) = start.checked_sub(self.closed_end) else { return };
         let start = usize::try_from(start).expect("it is in memory");
-        if start > self.stream.len() {
+        if start > self.open.len() {
             return;
         }
         // As Redis 7.2 and later do, MULTI stands before the SELECT of its first command.
-        self.stream.splice(start..start, *b"*1\r\n$5\r\nMULTI\r\n");
-        self.stream.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        let end = self.open.len();
+        self.open.extend_from_slice(MULTI);
+        self.open.copy_within(start..end, start + MULTI.len());
+        self.open[start..start + MULTI.len()].copy_from_slice(MULTI);
+        self.open.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         self.commands += 2;
     }
 
-    /// The bytes recorded since they were last taken.
-    pub fn bytes(&self) -> &[u8] {
-        &self.stream
+    /// How many bytes are recorded that are not closed yet.
+    pub fn open_bytes(&self) -> usize {
+        self.open.len()
     }
 
-    /// The same, for the sink that takes them and leaves an empty buffer there.
-    pub fn hand_over(&mut self) -> &mut Vec<u8> {
-        self.stream_start += self.stream.len() as u64;
-        &mut self.stream
+    /// Closes what is recorded: a turn ends.
+    #[inline]
+    pub fn close(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let bytes = self.open.split().freeze();
+        self.closed_end += bytes.len() as u64;
+        self.closed.push_back(bytes);
+        if self.open.capacity() > KEPT_BYTES_MAX {
+            self.open = BytesMut::with_capacity(BUFFER_BYTES);
+        }
+    }
+
+    /// What is closed from an offset on, as far as it lies in one piece, and the offset behind it.
+    /// Nothing if all has been read. The offset is one that this gave, or [`Propagation::offset`].
+    pub fn read(&self, from: u64) -> Option<(Bytes, u64)> {
+        let mut start = self.closed_end;
+        for bytes in self.closed.iter().rev() {
+            let end = start;
+            start -= bytes.len() as u64;
+            if start <= from && from < end {
+                let skipped = usize::try_from(from - start).expect("it is in memory");
+                return Some((bytes.slice(skipped..), end));
+            }
+        }
+        None
+    }
+
+    /// Every reader has come to here.
+    pub fn forget_before(&mut self, offset: u64) {
+        let mut start = self.closed_end - self.closed.iter().map(|b| b.len() as u64).sum::<u64>();
+        while let Some(bytes) = self.closed.front() {
+            start += bytes.len() as u64;
+            if start > offset {
+                return;
+            }
+            self.closed.pop_front();
+        }
     }
 
     /// Where the stream ends, in bytes since the start of the server.
     #[inline]
     pub fn offset(&self) -> u64 {
-        self.stream_start + self.stream.len() as u64
+        self.closed_end + self.open.len() as u64
+    }
+
+    fn take_all(&mut self) -> Vec<u8> {
+        self.close();
+        let all = self.closed.drain(..).flatten().collect();
+        all
     }
 
     /// Everything recorded since the last call, as commands: for tests.
     pub fn drain(&mut self) -> Vec<Propagated> {
-        let stream = std::mem::take(self.hand_over());
+        let stream = self.take_all();
         let mut rest = stream.as_slice();
         let mut db = 0;
         let mut commands = Vec::new();
@@ -233,7 +296,7 @@ mod tests {
     fn the_database_is_told_when_it_changes() {
         let mut stream = Propagation::default();
         finish(&mut stream, 0, true, "SET a 1");
-        assert!(stream.bytes().is_empty(), "nobody reads it");
+        assert_eq!(stream.offset(), 0, "nobody reads it");
         stream.set_active(true);
         finish(&mut stream, 3, true, "SET a 1");
         finish(&mut stream, 3, false, "GET a");
@@ -241,7 +304,8 @@ mod tests {
         let expected =
             b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n\
             *2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n";
-        assert_eq!(stream.bytes(), expected);
+        stream.close();
+        assert_eq!(stream.read(0).map(|(bytes, _)| bytes), Some(Bytes::from_static(expected)));
         assert_eq!(lines(&mut stream), ["3 SET a 1", "0 DEL b"]);
     }
 
@@ -271,5 +335,55 @@ mod tests {
         stream.wrap_transaction(start);
         let expected = ["2 SET a 1", "2 MULTI", "1 SET b 1", "4 SET c 1", "4 EXEC"];
         assert_eq!(lines(&mut stream), expected);
+    }
+
+    #[test]
+    fn readers_share_what_is_closed_until_the_last_has_read_it() {
+        let mut stream = Propagation::default();
+        stream.set_active(true);
+        let mut ends = Vec::new();
+        for turn in 0..5 {
+            finish(&mut stream, 0, true, &format!("SET k {turn}"));
+            assert_eq!(stream.read(ends.last().copied().unwrap_or(0)), None, "it is open");
+            stream.close();
+            ends.push(stream.offset());
+        }
+        let (quick, slow) = (ends[4], ends[1]);
+        assert_eq!(stream.read(quick), None);
+        stream.forget_before(slow.min(quick));
+        let mut at = slow;
+        let mut text = Vec::new();
+        while let Some((bytes, end)) = stream.read(at) {
+            text.extend_from_slice(&bytes);
+            at = end;
+        }
+        assert_eq!(at, quick);
+        let words = |turn: &str| format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\n{turn}\r\n");
+        assert_eq!(String::from_utf8(text), Ok(["2", "3", "4"].map(words).concat()));
+        stream.forget_before(quick);
+        assert!(stream.closed.is_empty());
+        // Somewhere within a piece.
+        finish(&mut stream, 0, true, "SET k 5");
+        stream.close();
+        let (bytes, end) = stream.read(quick + 4).expect("it is there");
+        assert_eq!((&bytes[..8], end), (&b"$3\r\nSET\r"[..], stream.offset()));
+    }
+
+    #[test]
+    fn offsets_go_on_when_recording_stops() {
+        let mut stream = Propagation::default();
+        stream.set_active(true);
+        finish(&mut stream, 0, true, "SET k v");
+        let start = stream.position();
+        let end = stream.offset();
+        stream.set_active(false);
+        stream.wrap_transaction(start);
+        assert_eq!((stream.offset(), stream.read(0)), (end, None));
+        stream.set_active(true);
+        finish(&mut stream, 0, true, "SET k v");
+        stream.close();
+        assert!(
+            stream.read(end).is_some_and(|(bytes, _)| bytes.starts_with(b"*2\r\n$6\r\nSELECT"))
+        );
     }
 }

@@ -4,9 +4,9 @@
 //! A client waits in one of three ways. Its request was not taken and is to be tried again
 //! ([`Reason::Unpause`], [`Reason::Disk`]). It was taken, and somebody will answer it
 //! ([`Reason::Answer`], [`Reason::End`]). Or it is kept here and runs again when a key has come
-//! ([`Reason::Key`]; who is served then is [`super::blocking`]'s). Whoever brings about what is waited
-//! for says so here and knows nothing of the clients. What a client waits for stands in its session,
-//! so an entry of a line that is of yesterday wakes nobody.
+//! ([`Reason::Key`]; who is served then is [`super::blocking`]'s). Whoever brings about what is
+//! waited for says so here and knows nothing of the clients. What a client waits for stands in
+//! its session, so an entry of a line that is of yesterday wakes nobody.
 
 use super::clients_by_key::ClientsByKey;
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};

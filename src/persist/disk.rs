@@ -10,7 +10,7 @@ mod memory;
 pub use memory::MemoryDisk;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,23 @@ use std::sync::Arc;
 pub trait DiskFile: Send + Sync {
     /// Appends some of the bytes, at least one; how many.
     fn append(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// The same of several pieces, in their order; how many bytes.
+    fn append_pieces(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = 0;
+        for piece in pieces {
+            match self.append(piece) {
+                Ok(count) => {
+                    written += count;
+                    if count < piece.len() {
+                        break;
+                    }
+                }
+                Err(_) if written > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
     /// Makes everything durable that was appended before this call.
     fn sync(&self) -> io::Result<()>;
     /// Cuts the file to a length.
@@ -61,6 +78,11 @@ impl DiskFile for File {
     fn append(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut file = self;
         file.write(bytes)
+    }
+
+    fn append_pieces(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut file = self;
+        file.write_vectored(pieces)
     }
 
     fn sync(&self) -> io::Result<()> {

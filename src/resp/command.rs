@@ -6,10 +6,41 @@
 
 use crate::resp::request::SHARED_LEN_MIN;
 use crate::structs::number::{I64Buf, format_i64};
+use bytes::BytesMut;
+
+/// Where commands are written: a plain buffer, or one whose parts are shared.
+pub trait Output {
+    fn reserve(&mut self, bytes: usize);
+    fn extend_from_slice(&mut self, bytes: &[u8]);
+}
+
+impl Output for Vec<u8> {
+    #[inline]
+    fn reserve(&mut self, bytes: usize) {
+        self.reserve(bytes);
+    }
+
+    #[inline]
+    fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl Output for BytesMut {
+    #[inline]
+    fn reserve(&mut self, bytes: usize) {
+        self.reserve(bytes);
+    }
+
+    #[inline]
+    fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
 
 /// Appends a command.
 #[inline]
-pub fn put<'w>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'w [u8]>) {
+pub fn put<'w>(out: &mut impl Output, words: impl ExactSizeIterator<Item = &'w [u8]>) {
     put_header(out, b'*', words.len());
     for word in words {
         put_bulk(out, word);
@@ -22,7 +53,7 @@ const ROOM_BEHIND: usize = 512;
 
 /// Appends a word of a command whose header is written.
 #[inline]
-pub fn put_bulk(out: &mut Vec<u8>, word: &[u8]) {
+pub fn put_bulk(out: &mut impl Output, word: &[u8]) {
     let behind = if word.len() < SHARED_LEN_MIN { 24 } else { ROOM_BEHIND };
     out.reserve(word.len() + behind);
     put_header(out, b'$', word.len());
@@ -32,11 +63,11 @@ pub fn put_bulk(out: &mut Vec<u8>, word: &[u8]) {
 
 /// Appends `*<count>` or `$<len>`.
 #[inline]
-pub fn put_header(out: &mut Vec<u8>, prefix: u8, number: usize) {
+pub fn put_header(out: &mut impl Output, prefix: u8, number: usize) {
     if let digit @ 0..=9 = number {
         return out.extend_from_slice(&[prefix, b'0' + digit as u8, b'\r', b'\n']);
     }
-    out.push(prefix);
+    out.extend_from_slice(&[prefix]);
     out.extend_from_slice(format_i64(number as i64, &mut I64Buf::new()));
     out.extend_from_slice(b"\r\n");
 }

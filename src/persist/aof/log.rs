@@ -16,10 +16,12 @@
 
 use super::manifest::{BaseForm, Manifest, Place};
 use super::mark::{Ahead, KEY_LINE_BYTES, Key, KeySource, Mark, PAGE_BYTES};
+use super::pending::Pending;
 use super::rewrite::{Kind, Opened, Rewritten};
 use crate::config::AppendFsync;
 use crate::persist::crc64::Sum;
 use crate::persist::disk::{Disk, DiskFile};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -39,11 +41,6 @@ const MARK_AGE_US: u64 = 1_000_000;
 const IDLE_US: u64 = 500_000;
 /// The same error is told at most so often.
 const ERROR_LOG_US: u64 = 30_000_000;
-/// What one system call is given at most.
-const PIECE_BYTES: usize = 1 << 30;
-/// A buffer that grew beyond this is given back.
-const KEPT_BYTES_MAX: usize = 1 << 20;
-
 /// What the configuration says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -228,11 +225,13 @@ pub struct AppendLog {
     pub place: Place,
     pub options: Options,
     pub manifest: Manifest,
+    /// How far it has read the write stream.
+    pub cursor: u64,
     mode: Mode,
     current: Option<Current>,
     files_opened: u64,
     pub keys: KeySource,
-    pending: Vec<u8>,
+    pending: Pending,
     notes: Notes,
     /// The turns that replies may wait for, oldest first, and the last one of those before.
     turns: VecDeque<Turn>,
@@ -267,11 +266,12 @@ impl AppendLog {
             place,
             options: Options::default(),
             manifest: Manifest::default(),
+            cursor: 0,
             mode: Mode::Off,
             current: None,
             files_opened: 0,
             keys: KeySource::default(),
-            pending: Vec::new(),
+            pending: Pending::default(),
             notes: Notes::new(None, 0),
             turns: VecDeque::new(),
             tail: Progress::default(),
@@ -333,7 +333,7 @@ impl AppendLog {
             SyncRequest { file: current.file, ticket }
         });
         self.mode = Mode::Off;
-        self.pending = Vec::new();
+        self.pending.clear();
         self.fault = None;
         self.frozen = None;
         self.in_flight = None;
@@ -384,22 +384,21 @@ impl AppendLog {
     }
 
     /// Appends a turn's bytes, whole commands and whole transactions, which end at this offset of
-    /// the write stream, and leaves the buffer empty.
-    pub fn append(&mut self, turn: &mut Vec<u8>, stream_end: u64, now: Moment) {
+    /// the write stream.
+    pub fn append(&mut self, turn: Bytes, stream_end: u64, now: Moment) {
         if self.mode == Mode::Off || turn.is_empty() {
-            turn.clear();
             return;
         }
         self.append_turn(turn, now);
         self.note_turn(stream_end);
     }
 
-    fn append_turn(&mut self, turn: &mut Vec<u8>, now: Moment) {
+    fn append_turn(&mut self, turn: Bytes, now: Moment) {
         self.oldest_us.get_or_insert(now.mono_us);
         self.notes.last_us = now.mono_us;
         if self.options.timestamps && self.notes.second != now.unix_seconds {
             self.notes.second = now.unix_seconds;
-            self.put(&mut format!("#TS:{}\r\n", now.unix_seconds).into_bytes());
+            self.put(format!("#TS:{}\r\n", now.unix_seconds).into());
         }
         if turn.len() as u64 >= MARKED_BYTES {
             return self.append_announced(turn);
@@ -434,8 +433,8 @@ impl AppendLog {
     }
 
     /// Appends a long turn behind a mark that announces it.
-    fn append_announced(&mut self, turn: &mut Vec<u8>) {
-        let ahead = Ahead::of(turn, self.notes.place, self.options.checksums);
+    fn append_announced(&mut self, turn: Bytes) {
+        let ahead = Ahead::of(&turn, self.notes.place, self.options.checksums);
         self.mark(Some(ahead));
         // It has its own sum.
         self.notes.sum = None;
@@ -451,10 +450,10 @@ impl AppendLog {
         let durable = current.map_or(0, |own| i128::from(self.tail.synced) - own.origin);
         let durable = u64::try_from(durable).unwrap_or(0);
         let behind = self.notes.sum.as_ref().map(Sum::value);
-        let mut line = Mark { durable, behind, ahead }.print(key, self.notes.place);
+        let line = Mark { durable, behind, ahead }.print(key, self.notes.place);
         self.notes.is_settled = ahead.is_none() && durable == self.notes.place;
         let is_settled = self.notes.is_settled;
-        self.put(&mut line);
+        self.put(line.into());
         self.notes.is_settled = is_settled;
         self.notes.sum = Some(Sum::default());
         self.notes.uncovered = 0;
@@ -480,7 +479,7 @@ impl AppendLog {
     }
 
     /// Appends bytes to what is to be written.
-    fn put(&mut self, bytes: &mut Vec<u8>) {
+    fn put(&mut self, bytes: Bytes) {
         let len = bytes.len() as u64;
         self.tail.appended += len;
         self.notes.place += len;
@@ -488,15 +487,9 @@ impl AppendLog {
         if !self.options.checksums {
             self.notes.sum = None;
         } else if let Some(sum) = &mut self.notes.sum {
-            sum.add(bytes);
+            sum.add(&bytes);
         }
-        if self.pending.len() <= bytes.len() {
-            // Usually nothing is pending, or a line of ours; a huge turn stays where it is.
-            bytes.splice(..0, self.pending.drain(..));
-            std::mem::swap(&mut self.pending, bytes);
-        } else {
-            self.pending.append(bytes);
-        }
+        self.pending.push(bytes);
     }
 
     /// Writes what is pending, all of it or nothing.
@@ -508,13 +501,10 @@ impl AppendLog {
             std::thread::sleep(self.write_delay);
         }
         let Some(current) = self.current.as_mut() else { return self.pass_over() };
-        let Err((error, written)) = write_pieces(&*current.file, &self.pending) else {
+        let Err((error, written)) = self.pending.write_to(&*current.file) else {
             current.len += self.pending.len() as u64;
             self.tail.written = self.tail.appended;
             self.pending.clear();
-            if self.pending.capacity() > KEPT_BYTES_MAX {
-                self.pending = Vec::new();
-            }
             if matches!(self.fault, Some(Fault::Write(_))) {
                 tracing::warn!("AOF write error looks solved, Redis can write again.");
                 self.fault = None;
@@ -539,7 +529,7 @@ impl AppendLog {
             }
             current.len += written as u64;
             self.tail.written += written as u64;
-            self.pending.drain(..written);
+            self.pending.advance(written);
         }
         if !matches!(self.fault, Some(Fault::Sync(_))) {
             self.fault = Some(Fault::Write(error));
@@ -861,20 +851,4 @@ fn tell_of_write(error: &io::Error, written: usize, expected: usize) {
     } else {
         tracing::warn!("Error writing to the AOF file: {}", crate::config::os_reason(error));
     }
-}
-
-/// Writes everything, or says why not and how much of it is in the file.
-fn write_pieces(file: &dyn DiskFile, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
-    let mut written = 0;
-    for piece in bytes.chunks(PIECE_BYTES) {
-        match file.append(piece) {
-            Ok(count) if count == piece.len() => written += count,
-            Ok(count) => {
-                let full = io::Error::from_raw_os_error(libc::ENOSPC);
-                return Err((full, written + count));
-            }
-            Err(error) => return Err((error, written)),
-        }
-    }
-    Ok(())
 }

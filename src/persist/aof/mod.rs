@@ -12,6 +12,7 @@ pub mod damage;
 pub mod log;
 pub mod manifest;
 pub mod mark;
+mod pending;
 pub mod reader;
 pub mod rewrite;
 pub mod start;
