@@ -99,6 +99,9 @@ impl Engine {
     /// Finds the log: what its manifest names, or the single file of an older server. None if
     /// there is none yet.
     pub fn find_log(&mut self) -> Result<Option<Replay>, Unloadable> {
+        if !self.server.claim_log() {
+            return Err(Unloadable);
+        }
         if !self.read_manifest()? {
             self.tell_of_lost_manifest();
             tracing::warn!(

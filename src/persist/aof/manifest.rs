@@ -140,18 +140,25 @@ impl Place {
         format!("temp-rewriteaof-bg-{process_id}.aof")
     }
 
+    /// The file whose lock is the claim on the log.
+    pub fn lock_name(&self) -> String {
+        format!("{}.lock", self.prefix)
+    }
+
     fn temporary_manifest_name(&self) -> String {
         format!("temp-{}", self.manifest_name())
     }
 
-    /// Whether a file of this name is one that was being written, by us or by Redis.
-    fn is_temporary(&self, name: &str) -> bool {
-        let number = |prefix: &str| name.strip_prefix(prefix)?.strip_suffix(".aof");
-        let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    /// Whether a file of this name is one that was being written, by us or by Redis. A base has
+    /// the number of its writer in its name, which tells whether it still is.
+    fn is_temporary(&self, name: &str, is_over: impl Fn(u32) -> bool) -> bool {
+        let writer = || {
+            let digits = name.strip_prefix("temp-rewriteaof-")?.strip_suffix(".aof")?;
+            digits.strip_prefix("bg-").unwrap_or(digits).parse().ok()
+        };
         name == self.temporary_increment_name()
             || name == self.temporary_manifest_name()
-            || number("temp-rewriteaof-bg-").is_some_and(is_number)
-            || number("temp-rewriteaof-").is_some_and(is_number)
+            || writer().is_some_and(is_over)
     }
 }
 
@@ -361,10 +368,10 @@ pub fn holds_nothing(disk: &dyn Disk, path: &Path) -> bool {
     read.is_ok_and(|len| len == 0 || (len as u64 == KEY_LINE_BYTES && is_key()))
 }
 
-/// Deletes what crashed writers of the log left behind; failing to costs only space.
-pub fn remove_temporaries(disk: &dyn Disk, place: &Place) {
+/// Deletes what writers of the log that are gone left behind; failing to costs only space.
+pub fn remove_temporaries(disk: &dyn Disk, place: &Place, is_over: impl Fn(u32) -> bool) {
     for name in disk.list(&place.directory).unwrap_or_default() {
-        if place.is_temporary(&name) {
+        if place.is_temporary(&name, &is_over) {
             let _ = disk.remove(&place.path(&name));
         }
     }
@@ -394,16 +401,24 @@ mod tests {
     #[test]
     fn only_files_that_were_being_written_are_temporary() {
         let place = place();
+        let is_over = |writer| writer == 17;
         for name in [
             "temp-a.aof.manifest",
             "temp-a.aof.incr",
             "temp-rewriteaof-bg-17.aof",
             "temp-rewriteaof-17.aof",
         ] {
-            assert!(place.is_temporary(name), "{name}");
+            assert!(place.is_temporary(name, is_over), "{name}");
         }
-        for name in ["temp-", "temp-b.aof.incr", "temp-rewriteaof-bg-mine.aof", "temp-notes.txt"] {
-            assert!(!place.is_temporary(name), "{name}");
+        for name in [
+            "temp-",
+            "temp-b.aof.incr",
+            "temp-rewriteaof-bg-mine.aof",
+            "temp-rewriteaof-bg-18.aof",
+            "temp-rewriteaof-18.aof",
+            "temp-notes.txt",
+        ] {
+            assert!(!place.is_temporary(name, is_over), "{name}");
         }
     }
 
