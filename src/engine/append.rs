@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::persist::aof::rewrite::{self, BaseJob, Opened, Rewritten, WriteBase};
 use crate::persist::aof::{
-    AppendLog, BaseForm, Mode, Moment, Options, Place, SyncOutcome, commands,
+    AppendLog, BaseForm, Manifest, Mode, Moment, Options, Place, SyncOutcome, commands,
 };
 use crate::persist::disk::Disk;
 use crate::persist::rdb::{self, SaveError, SaveOptions};
@@ -209,11 +209,11 @@ impl Server {
     }
 
     /// Tidies up in the log's directory, if it is there and no other server uses the log.
-    pub fn in_log_directory(&mut self, act: impl FnOnce(&dyn Disk, &Place)) {
-        let AppendLog { claim, disk, place, .. } = &mut self.aof;
+    pub fn in_log_directory(&mut self, act: impl FnOnce(&dyn Disk, &Place, &Manifest)) {
+        let AppendLog { claim, disk, place, manifest, .. } = &mut self.aof;
         let is_there = disk.list(&place.directory).is_ok_and(|names| !names.is_empty());
         if is_there && claim.take(&**disk, place).is_ok() {
-            act(&**disk, place);
+            act(&**disk, place, manifest);
         }
         self.release_unused_log();
     }

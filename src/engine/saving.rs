@@ -242,7 +242,7 @@ impl super::Server {
         let directory = self.config.dir.0.as_path();
         let own = self.parts.process_id;
         snapshot::remove_leftovers(&*self.parts.disk, directory, own, is_running);
-        self.in_log_directory(|disk, place| {
+        self.in_log_directory(|disk, place, _| {
             let is_over = |writer| writer == own || !is_running(writer);
             manifest::remove_temporaries(disk, place, is_over);
         });

@@ -264,6 +264,18 @@ fn promised(sim: &Sim, policy: AppendFsync, cut_us: u64) -> u64 {
     sim.writes.iter().filter(is_promised).map(|write| write.number + 1).max().unwrap_or(0)
 }
 
+/// Bases that no manifest names.
+fn unlisted_bases(disk: &SimDisk) -> Vec<PathBuf> {
+    let manifest = disk.content(Path::new("appendonlydir/appendonly.aof.manifest"));
+    let manifest = String::from_utf8_lossy(&manifest);
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_stray = |path: &PathBuf| {
+        let name = name(path).expect("files have names");
+        name.contains(".base.") && !manifest.contains(&name)
+    };
+    disk.names().into_iter().filter(is_stray).collect()
+}
+
 fn check_after_cut(sim: &Sim, scenario: Scenario, seed: u64, what: &str) {
     let back = sim.disk.after_power_cut(&mut Prng::seeded(seed));
     let promised = promised(sim, scenario.policy, sim.now_us);
@@ -272,6 +284,8 @@ fn check_after_cut(sim: &Sim, scenario: Scenario, seed: u64, what: &str) {
     };
     let found = loaded(&mut engine, what);
     assert!(found >= promised, "{what}: {found} writes are left of {promised} that were promised");
+    let stray = unlisted_bases(&back);
+    assert!(stray.is_empty(), "{what}: {stray:?} stay for ever");
     drop(engine);
     // What was loaded is loaded again.
     let mut again = start(&back, scenario, sim.now_us + 6_000_000).expect("it was whole");

@@ -290,6 +290,11 @@ impl Manifest {
         self.base.iter().chain(&self.increments)
     }
 
+    /// Whether it lists a file of this name, in use or not any more.
+    pub fn names(&self, name: &str) -> bool {
+        self.files().chain(&self.history).any(|file| file.name == name)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.base.is_none() && self.increments.is_empty()
     }
@@ -304,12 +309,16 @@ impl Manifest {
         self.increments.last().expect("one was just added")
     }
 
+    fn next_base_seq(&self) -> u64 {
+        let is_base = |file: &&LogFile| !is_increment(&file.name);
+        let bases = self.base.iter().chain(self.history.iter().filter(is_base));
+        bases.map(|file| file.seq).max().unwrap_or(0).saturating_add(1 + self.skipped)
+    }
+
     /// Puts a new base in the place of the old one and of all increments but the last `kept`.
     pub fn replace_base(&mut self, place: &Place, form: BaseForm, kept: usize) -> &LogFile {
+        let seq = self.next_base_seq();
         let old = self.base.take();
-        let is_base = |file: &&LogFile| !is_increment(&file.name);
-        let seq = old.iter().chain(self.history.iter().filter(is_base)).map(|file| file.seq);
-        let seq = seq.max().unwrap_or(0).saturating_add(1 + self.skipped);
         let stale = self.increments.len() - kept;
         let stale = old.into_iter().chain(self.increments.drain(..stale));
         for file in stale.collect::<Vec<_>>() {
@@ -373,6 +382,26 @@ pub fn remove_temporaries(disk: &dyn Disk, place: &Place, is_over: impl Fn(u32) 
     for name in disk.list(&place.directory).unwrap_or_default() {
         if place.is_temporary(&name, &is_over) {
             let _ = disk.remove(&place.path(&name));
+        }
+    }
+}
+
+/// Deletes the base that had its name already when its writer ended, before a manifest listed it.
+/// The next rewrite would put its own in that place, but perhaps under the name of the other form.
+/// Nothing is deleted where an increment lies that the manifest does not know and that holds
+/// something: somebody has put an older manifest there, or the writer's log was broken, and then
+/// it belongs to that base. (One without content is written over by the next rewrite.)
+pub fn remove_unlisted_base(disk: &dyn Disk, place: &Place, manifest: &Manifest) {
+    let files = numbered_files(disk, place);
+    let unlisted = files.iter().map(|(_, name)| name).filter(|name| !manifest.names(name));
+    let mut increments = unlisted.filter(|name| is_increment(name));
+    if manifest.is_empty() || increments.any(|name| !holds_nothing(disk, &place.path(name))) {
+        return;
+    }
+    for form in [BaseForm::Rdb, BaseForm::Commands] {
+        let name = place.base_name(manifest.next_base_seq(), form);
+        if disk.remove(&place.path(&name)).is_ok() {
+            tracing::info!("Removed {name}, which an interrupted rewrite left behind");
         }
     }
 }
