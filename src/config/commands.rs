@@ -115,6 +115,7 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
     for directive in &directives {
         if let Err(reason) = try_out(cx, directive) {
             cx.server.config = previous;
+            cx.server.release_unused_log();
             return Err(wire(&SetError::not_applied(directive, reason)));
         }
     }
@@ -122,6 +123,9 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
         cx.effect(Effect::Log);
     }
     cx.server.follow_config(cx.keys.space());
+    if directives.iter().any(|directive| directive.apply == Apply::Directory) {
+        cx.server.move_log();
+    }
     if directives.iter().any(|directive| directive.apply == Apply::MaxMemory) {
         eviction::follow_limit(cx.keys.space(), cx.clients, cx.server);
     }
@@ -144,6 +148,10 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
 /// Does what the system may refuse.
 fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
     let may_answer_late = cx.caller.may_answer_late();
+    if directive.apply == Apply::AppendOnly && cx.server.config.appendonly && !cx.server.claim_log()
+    {
+        return Err("Unable to turn on AOF. Check server logs.".to_owned());
+    }
     let Server { config, parts, .. } = &mut *cx.server;
     match directive.apply {
         Apply::Directory => {

@@ -15,7 +15,10 @@ use crate::command::CommandError;
 use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::persist::aof::rewrite::{self, BaseJob, Opened, Rewritten, WriteBase};
-use crate::persist::aof::{BaseForm, Mode, Moment, Options, SyncOutcome, commands};
+use crate::persist::aof::{
+    AppendLog, BaseForm, Manifest, Mode, Moment, Options, Place, SyncOutcome, commands,
+};
+use crate::persist::disk::Disk;
 use crate::persist::rdb::{self, SaveError, SaveOptions};
 use crate::persist::snapshot::KeyDelay;
 use crate::structs::pins;
@@ -168,6 +171,49 @@ impl Server {
             }
         }
         self.follow_readers(space);
+        self.release_unused_log();
+    }
+
+    /// Takes the log's files for this server; false, as is then logged, if another one has them.
+    pub fn claim_log(&mut self) -> bool {
+        let AppendLog { claim, disk, place, .. } = &mut self.aof;
+        let is_taken = claim.take(&**disk, place).is_ok();
+        if !is_taken {
+            let (directory, name) =
+                (self.config.dir.0.as_path().join(&place.directory), &place.prefix);
+            tracing::warn!(
+                "The append only log {name} in the directory {} is in use by another server. Give \
+                 each server a dir, an appenddirname or an appendfilename of its own.",
+                directory.display()
+            );
+        }
+        is_taken
+    }
+
+    /// Lets others have the log's files if nothing here writes to them.
+    pub fn release_unused_log(&mut self) {
+        let is_used = self.config.appendonly || self.aof.is_on();
+        if !is_used && self.rewrites.started_us.is_none() {
+            self.aof.claim.release();
+        }
+    }
+
+    /// The files are in another directory from now on.
+    pub fn move_log(&mut self) {
+        self.aof.claim.release();
+        if self.config.appendonly || self.rewrites.started_us.is_some() {
+            self.claim_log();
+        }
+    }
+
+    /// Tidies up in the log's directory, if it is there and no other server uses the log.
+    pub fn in_log_directory(&mut self, act: impl FnOnce(&dyn Disk, &Place, &Manifest)) {
+        let AppendLog { claim, disk, place, manifest, .. } = &mut self.aof;
+        let is_there = disk.list(&place.directory).is_ok_and(|names| !names.is_empty());
+        if is_there && claim.take(&**disk, place).is_ok() {
+            act(&**disk, place, manifest);
+        }
+        self.release_unused_log();
     }
 
     /// Deletes the history that had been kept, when it is not to be kept any more.
@@ -190,6 +236,10 @@ impl Server {
         self.rewrites.restarts = self.rewrites.started_us.is_some();
         if self.rewrites.restarts {
             return true;
+        }
+        if !self.claim_log() {
+            self.rewrites.is_scheduled = false;
+            return false;
         }
         let Some(kind) = self.aof.begin_rewrite() else { return false };
         let now = self.moment();
@@ -295,6 +345,8 @@ impl Server {
         let rewrites = &mut self.rewrites;
         let is_stopped = std::mem::take(&mut rewrites.is_stopped) && failed;
         let started_us = rewrites.started_us.take().unwrap_or(now.mono_us);
+        self.release_unused_log();
+        let rewrites = &mut self.rewrites;
         rewrites.base = None;
         rewrites.last_pinned_bytes = rewrites.pinned_peak_bytes.max(pins::bytes());
         if is_stopped {

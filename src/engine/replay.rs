@@ -17,7 +17,8 @@ use crate::keyspace::{HashKey, Keyspace};
 use crate::persist::aof::FileEnd as LogEnd;
 use crate::persist::aof::damage::{self, Verdict};
 use crate::persist::aof::manifest::{
-    LoadError, LogFile, Manifest, Role, holds_nothing, numbered_files, write_all,
+    LoadError, LogFile, Manifest, Role, holds_nothing, numbered_files, remove_unlisted_base,
+    write_all,
 };
 use crate::persist::aof::reader::{CommandReader, Item, ReadError};
 use crate::persist::aof::start::{self, GoOn};
@@ -99,6 +100,9 @@ impl Engine {
     /// Finds the log: what its manifest names, or the single file of an older server. None if
     /// there is none yet.
     pub fn find_log(&mut self) -> Result<Option<Replay>, Unloadable> {
+        if !self.server.claim_log() {
+            return Err(Unloadable);
+        }
         if !self.read_manifest()? {
             self.tell_of_lost_manifest();
             tracing::warn!(
@@ -147,6 +151,7 @@ impl Engine {
         if !self.read_manifest()? {
             self.tell_of_lost_manifest();
         }
+        self.server.in_log_directory(remove_unlisted_base);
         Ok(())
     }
 
@@ -610,6 +615,7 @@ impl Engine {
         let closed = manifest.files().map(|file| disk.len(&place.path(&file.name)).unwrap_or(0));
         server.aof.closed_bytes = closed.sum::<u64>().saturating_sub(opened.end.len);
         server.aof.manifest = manifest;
+        server.in_log_directory(remove_unlisted_base);
         server.aof.options = options;
         let now = server.moment();
         server.aof.start(opened.file, opened.end, now);

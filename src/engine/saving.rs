@@ -238,11 +238,14 @@ impl super::Server {
     }
 
     /// At the start: removes what interrupted saves and rewrites of ours have left.
-    pub fn remove_leftovers(&self, is_running: &dyn Fn(u32) -> bool) {
+    pub fn remove_leftovers(&mut self, is_running: &dyn Fn(u32) -> bool) {
         let directory = self.config.dir.0.as_path();
         let own = self.parts.process_id;
         snapshot::remove_leftovers(&*self.parts.disk, directory, own, is_running);
-        manifest::remove_temporaries(&*self.aof.disk, &self.aof.place);
+        self.in_log_directory(|disk, place, _| {
+            let is_over = |writer| writer == own || !is_running(writer);
+            manifest::remove_temporaries(disk, place, is_over);
+        });
     }
 
     /// The process is about to end, whatever is being written.

@@ -148,7 +148,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
         net.service.tell(Standing::Loading);
-        net.engine.borrow().server.remove_leftovers(&limits::is_running);
+        net.engine.borrow_mut().server.remove_leftovers(&limits::is_running);
         if !load(&net).await {
             return Ok(net.exit_code.get().unwrap_or(1));
         }

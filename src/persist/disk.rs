@@ -5,11 +5,14 @@
 //! between any two. What is appended or renamed is durable only after the sync that covers it: of
 //! a file's bytes [`DiskFile::sync`], of names [`Disk::sync_directory`].
 
+mod locks;
 mod memory;
 
+pub use locks::Locks;
 pub use memory::MemoryDisk;
 
-use std::fs::{self, File, OpenOptions};
+use std::any::Any;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -42,6 +45,9 @@ pub trait DiskFile: Send + Sync {
     fn truncate(&self, len: u64) -> io::Result<()>;
 }
 
+/// Keeps a file for whoever holds it: until it is dropped, or the process ends.
+pub type FileLock = Box<dyn Any + Send + Sync>;
+
 pub trait Disk: Send + Sync {
     /// Makes an empty file, in place of one of this name.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
@@ -52,6 +58,9 @@ pub trait Disk: Send + Sync {
     fn len(&self, path: &Path) -> io::Result<u64>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Locks a file, which is made if it is not there, against all other locks, also of this
+    /// process. [`io::ErrorKind::WouldBlock`] says that somebody has it.
+    fn lock(&self, path: &Path) -> io::Result<FileLock>;
     /// Makes a directory unless it is there.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, in no order.
@@ -120,6 +129,15 @@ impl Disk for SystemDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<FileLock> {
+        let file = appending().open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {

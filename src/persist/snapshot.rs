@@ -140,6 +140,9 @@ pub fn temporary_name(process_id: u32) -> String {
     format!("temp-{process_id}.rdb")
 }
 
+/// What stands before that name while DEBUG RELOAD writes, beside a save that may be under way.
+pub const RELOAD_PREFIX: &str = "reload-";
+
 /// Removes the unfinished snapshots of processes that are gone, among them one that had our number
 /// before us. Another file is never touched, whatever it is called.
 pub fn remove_leftovers(
@@ -149,9 +152,10 @@ pub fn remove_leftovers(
     is_running: &dyn Fn(u32) -> bool,
 ) {
     for name in disk.list(directory).unwrap_or_default() {
-        let digits = name.strip_prefix("temp-").and_then(|rest| rest.strip_suffix(".rdb"));
+        let digits = name.strip_prefix(RELOAD_PREFIX).unwrap_or(&name).strip_prefix("temp-");
+        let digits = digits.and_then(|rest| rest.strip_suffix(".rdb"));
         let Some(writer) = digits.and_then(|digits| digits.parse::<u32>().ok()) else { continue };
-        let is_ours = name == temporary_name(writer);
+        let is_ours = name.strip_prefix(RELOAD_PREFIX).unwrap_or(&name) == temporary_name(writer);
         if is_ours && (writer == own_process_id || !is_running(writer)) {
             match disk.remove(&directory.join(&name)) {
                 Ok(()) => tracing::info!("Removed {name}, which an interrupted save left behind"),
@@ -243,6 +247,10 @@ mod tests {
             "temp-.rdb",
             "temp-mine.rdb",
             "temp-8.rdb.bak",
+            "reload-temp-7.rdb",
+            "reload-temp-8.rdb",
+            "reload-temp-08.rdb",
+            "reload-dump.rdb",
             "dump.rdb",
         ];
         for name in names {
@@ -252,7 +260,7 @@ mod tests {
         let mut left = disk.list(directory).expect("it is memory");
         left.sort();
         let mut expected: Vec<&str> = names.to_vec();
-        expected.retain(|name| !["temp-8.rdb", "temp-9.rdb"].contains(name));
+        expected.retain(|name| !["temp-8.rdb", "temp-9.rdb", "reload-temp-8.rdb"].contains(name));
         expected.sort_unstable();
         assert_eq!(left, expected);
     }

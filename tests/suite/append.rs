@@ -215,7 +215,9 @@ fn zeros_are_data_after_an_orderly_end_whoever_wrote_them() {
     assert_eq!(number(&mut client, "DBSIZE"), 5);
     assert_eq!(client.run("GET fourth"), Answer::Bulk(zeros));
     let files = std::fs::read_dir(server.path("appendonlydir")).expect("it is there");
-    assert_eq!(files.count(), 3, "nothing was cut off");
+    let names = files.map(|file| file.expect("it can be read").file_name());
+    let mut cut = names.filter(|name| name.to_string_lossy().contains(".cut-"));
+    assert_eq!(cut.next(), None, "nothing was cut off");
 }
 
 /// What an earlier build has accepted and written is bounded, and no field lives for ever by it.
@@ -308,13 +310,21 @@ fn what_interrupted_saves_left_is_removed_at_the_start_and_nothing_else() {
     let gone = server.pid();
     let leftovers = [
         format!("temp-{gone}.rdb"),
+        format!("reload-temp-{gone}.rdb"),
         "appendonlydir/temp-appendonly.aof.manifest".to_owned(),
         format!("appendonlydir/temp-rewriteaof-bg-{gone}.aof"),
+        "appendonlydir/appendonly.aof.2.base.rdb".to_owned(),
+        "appendonlydir/appendonly.aof.2.base.aof".to_owned(),
     ];
     let others = [
         // Of a process that lives.
         format!("temp-{}.rdb", std::process::id()),
+        format!("reload-temp-{}.rdb", std::process::id()),
+        format!("appendonlydir/temp-rewriteaof-bg-{}.aof", std::process::id()),
         "temp-notes.rdb".to_owned(),
+        "reload-notes.rdb".to_owned(),
+        "appendonlydir/appendonly.aof.3.base.rdb".to_owned(),
+        "appendonlydir/other.aof.2.base.rdb".to_owned(),
         "appendonlydir/temp-notes".to_owned(),
     ];
     for name in leftovers.iter().chain(&others) {
@@ -322,7 +332,8 @@ fn what_interrupted_saves_left_is_removed_at_the_start_and_nothing_else() {
     }
     let server = server.restart();
     let is_there = |name: &String| std::path::Path::new(&server.path(name)).exists();
-    assert!(!leftovers.iter().any(is_there), "{leftovers:?}");
+    // The last ones go when the log is loaded.
+    wait_for("nothing is left", || (!leftovers.iter().any(is_there)).then_some(()));
     assert!(others.iter().all(is_there), "{others:?}");
 }
 

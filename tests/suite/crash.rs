@@ -321,6 +321,18 @@ fn promised(sim: &Sim, policy: AppendFsync, cut_us: u64) -> u64 {
     sim.writes.iter().filter(is_promised).map(|write| write.number + 1).max().unwrap_or(0)
 }
 
+/// Bases that no manifest names.
+fn unlisted_bases(disk: &SimDisk) -> Vec<PathBuf> {
+    let manifest = disk.content(Path::new("appendonlydir/appendonly.aof.manifest"));
+    let manifest = String::from_utf8_lossy(&manifest);
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_stray = |path: &PathBuf| {
+        let name = name(path).expect("files have names");
+        name.contains(".base.") && !manifest.contains(&name)
+    };
+    disk.names().into_iter().filter(is_stray).collect()
+}
+
 fn check_after_cut(sim: &Sim, scenario: Scenario, seed: u64, what: &str) {
     let back = sim.disk.after_power_cut(&mut Prng::seeded(seed));
     let promised = promised(sim, scenario.policy, sim.world.now_us);
@@ -329,6 +341,9 @@ fn check_after_cut(sim: &Sim, scenario: Scenario, seed: u64, what: &str) {
     };
     let found = loaded(&mut engine, what);
     assert!(found >= promised, "{what}: {found} writes are left of {promised} that were promised");
+    let stray = unlisted_bases(&back);
+    assert!(stray.is_empty(), "{what}: {stray:?} stay for ever");
+    drop(engine);
     // What was loaded is loaded again.
     let mut again = start(&back, scenario, sim.world.now_us + 6_000_000).expect("it was whole");
     assert_eq!(loaded(&mut again, what), found, "{what}");
@@ -594,15 +609,17 @@ fn what_a_client_has_written_never_decides_about_the_start() {
     let before = encode(&[&b"SET"[..], b"k", b"v"]);
     for _ in 0..100 {
         let len = 1 + prng.below(torn.len() as u64 - 1) as usize;
-        let mut ours = Sim::start(SimDisk::new(), scenario, 1).expect("it starts");
+        let own = SimDisk::new();
+        let mut ours = Sim::start(own.clone(), scenario, 1).expect("it starts");
         ask(&mut ours.engine, ours.client, &[b"SET", b"k", b"v"]);
         ours.engine.end_turn();
-        let (path, mut bytes) = last_increment(&ours.disk);
+        drop(ours);
+        let (path, mut bytes) = last_increment(&own);
         bytes.extend(&torn[..len]);
-        ours.disk.put(&path, &bytes);
+        own.put(&path, &bytes);
         let foreign = SimDisk::new();
         put_foreign_log(&foreign, &[&before[..], &torn[..len]].concat());
-        for disk in [&ours.disk, &foreign] {
+        for disk in [&own, &foreign] {
             let mut engine = start(disk, scenario, 9_000_000).expect("it starts");
             let client = engine.connect(Peer::internal());
             assert_eq!(ask(&mut engine, client, &[b"DBSIZE"]), b":1\r\n", "torn after {len}");
@@ -637,27 +654,28 @@ fn a_log_that_another_server_began_is_taken_over() {
     let disk = SimDisk::new();
     let path = put_foreign_log(&disk, &encode(&[&b"SET"[..], b"zeros", &vec![0; 20_000]]));
     let foreign = disk.content(&path);
-    let mut sim = Sim::start(disk, scenario, 1).expect("it starts");
+    let mut sim = Sim::start(disk.clone(), scenario, 1).expect("it starts");
     ask(&mut sim.engine, sim.client, &[b"SET", b"k", b"v"]);
     assert!(sim.engine.close_log());
-    let ours = sim.disk.content(&path);
+    drop(sim);
+    let ours = disk.content(&path);
     assert!(ours.starts_with(&foreign) && ours.len() > foreign.len());
     let dbsize = |disk: &SimDisk| {
         let mut engine = start(disk, scenario, 9_000_000)?;
         let client = engine.connect(Peer::internal());
         Some(String::from_utf8_lossy(&ask(&mut engine, client, &[b"DBSIZE"])).into_owned())
     };
-    assert_eq!(dbsize(&sim.disk).as_deref(), Some(":2\r\n"));
+    assert_eq!(dbsize(&disk).as_deref(), Some(":2\r\n"));
     // A hole in what the other server wrote is one in what was durable.
     let mut holed = ours.clone();
     holed[..30].fill(0);
-    sim.disk.put(&path, &holed);
-    assert_eq!(dbsize(&sim.disk), None);
+    disk.put(&path, &holed);
+    assert_eq!(dbsize(&disk), None);
     // A torn end is one, in a file that was put in its place, too.
     let mut torn = encode(&[&b"SET"[..], b"first", b"v"]);
     torn.extend(&foreign[..foreign.len() - 5]);
-    sim.disk.put(&path, &torn);
-    assert_eq!(dbsize(&sim.disk).as_deref(), Some(":1\r\n"));
+    disk.put(&path, &torn);
+    assert_eq!(dbsize(&disk).as_deref(), Some(":1\r\n"));
 }
 
 #[test]

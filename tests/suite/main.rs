@@ -8,11 +8,12 @@
 //! whole datasets do, `exporters` what monitoring tools read, `queue` and `workers` that jobs are
 //! done once, `interop` that the public tools work, `differential` that random commands get Redis's
 //! replies, `tidy` the shape of the source itself, `compatibility` that the generated document is
-//! fresh, `crash` and `crash_save` that no fault of the disk (`sim_disk`) breaks what the
-//! append-only log and the snapshot file promise.
+//! fresh, `claim` that servers keep off each other's logs, `crash` and `crash_save` that no fault
+//! of the disk (`sim_disk`) breaks what the append-only log and the snapshot file promise.
 
 mod answer;
 mod append;
+mod claim;
 mod client;
 mod compatibility;
 mod crash;

@@ -6,6 +6,7 @@
 
 use crate::answer::{Answer, encode};
 use crate::client::Client;
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -60,6 +61,19 @@ impl Server {
             Server::from_file(port, directory)
         };
         (0..10).find_map(|_| start()).expect("the server starts")
+    }
+
+    /// Starts another server in the directory of this one.
+    pub fn beside(&self, directives: &[&str]) -> Beside {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+        let port = listener.local_addr().expect("it is bound").port();
+        drop(listener);
+        let mut command = Command::new(RUFOUS);
+        command.current_dir(&self.directory).stdin(Stdio::null()).stderr(Stdio::null());
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+        let process = command.args(directives).stdout(Stdio::piped()).spawn();
+        let process = process.expect("the binary can be run");
+        Beside { process, port }
     }
 
     /// Ends the process as nobody could foresee.
@@ -228,6 +242,37 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A server in the directory of another one.
+pub struct Beside {
+    process: Child,
+    port: u16,
+}
+
+impl Beside {
+    /// A connection, when it has loaded what it loads.
+    pub fn connect(&self) -> Client {
+        wait_for("the other server answers", || {
+            let mut client = Client::connect(self.port).ok()?;
+            (client.call(&["PING"]) == Some(Answer::Simple(b"PONG".to_vec()))).then_some(client)
+        })
+    }
+
+    /// Waits for the process to end by itself: the exit code, and what it says.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        let out = self.process.stdout.take().expect("it is piped");
+        std::io::BufReader::new(out).read_to_string(&mut said).expect("logs are text");
+        (self.process.wait().expect("it is our child").code(), said)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

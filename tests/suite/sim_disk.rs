@@ -6,7 +6,7 @@
 //! a seed. Any call can be made to fail once, with or without having done half of its work. A sync
 //! that fails leaves what it should have written lost, though later ones succeed, as Linux does.
 
-use rufous::persist::disk::{Disk, DiskFile};
+use rufous::persist::disk::{Disk, DiskFile, FileLock, Locks};
 use rufous::structs::prng::Prng;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -78,6 +78,8 @@ struct State {
     calls: u64,
     mishap: Option<(u64, Mishap)>,
     is_off: bool,
+    /// These are no bytes of the disk: the power takes them all.
+    locks: Locks,
     /// From this call on nothing can be appended.
     full_from: Option<u64>,
 }
@@ -336,6 +338,12 @@ impl Disk for SimDisk {
         state.find(path)?;
         state.change(NameChange::Removed(path.to_owned()));
         Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<FileLock> {
+        let mut state = self.state();
+        state.check()?;
+        state.locks.take(path)
     }
 
     fn create_directory(&self, _path: &Path) -> io::Result<()> {

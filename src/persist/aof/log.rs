@@ -14,6 +14,7 @@
 //! rewrite turns to the next increment nothing is written, so that no increment can be durable
 //! before the one in front of it.
 
+use super::claim::Claim;
 use super::manifest::{BaseForm, Manifest, Place};
 use super::mark::{Ahead, KEY_LINE_BYTES, Key, KeySource, Mark, PAGE_BYTES};
 use super::pending::Pending;
@@ -223,6 +224,7 @@ enum Rewrite {
 pub struct AppendLog {
     pub disk: Arc<dyn Disk>,
     pub place: Place,
+    pub claim: Claim,
     pub options: Options,
     pub manifest: Manifest,
     /// How far it has read the write stream.
@@ -264,6 +266,7 @@ impl AppendLog {
         AppendLog {
             disk,
             place,
+            claim: Claim::default(),
             options: Options::default(),
             manifest: Manifest::default(),
             cursor: 0,

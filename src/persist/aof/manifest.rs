@@ -140,18 +140,25 @@ impl Place {
         format!("temp-rewriteaof-bg-{process_id}.aof")
     }
 
+    /// The file whose lock is the claim on the log.
+    pub fn lock_name(&self) -> String {
+        format!("{}.lock", self.prefix)
+    }
+
     fn temporary_manifest_name(&self) -> String {
         format!("temp-{}", self.manifest_name())
     }
 
-    /// Whether a file of this name is one that was being written, by us or by Redis.
-    fn is_temporary(&self, name: &str) -> bool {
-        let number = |prefix: &str| name.strip_prefix(prefix)?.strip_suffix(".aof");
-        let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    /// Whether a file of this name is one that was being written, by us or by Redis. A base has
+    /// the number of its writer in its name, which tells whether it still is.
+    fn is_temporary(&self, name: &str, is_over: impl Fn(u32) -> bool) -> bool {
+        let writer = || {
+            let digits = name.strip_prefix("temp-rewriteaof-")?.strip_suffix(".aof")?;
+            digits.strip_prefix("bg-").unwrap_or(digits).parse().ok()
+        };
         name == self.temporary_increment_name()
             || name == self.temporary_manifest_name()
-            || number("temp-rewriteaof-bg-").is_some_and(is_number)
-            || number("temp-rewriteaof-").is_some_and(is_number)
+            || writer().is_some_and(is_over)
     }
 }
 
@@ -283,6 +290,11 @@ impl Manifest {
         self.base.iter().chain(&self.increments)
     }
 
+    /// Whether it lists a file of this name, in use or not any more.
+    pub fn names(&self, name: &str) -> bool {
+        self.files().chain(&self.history).any(|file| file.name == name)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.base.is_none() && self.increments.is_empty()
     }
@@ -297,12 +309,16 @@ impl Manifest {
         self.increments.last().expect("one was just added")
     }
 
+    fn next_base_seq(&self) -> u64 {
+        let is_base = |file: &&LogFile| !is_increment(&file.name);
+        let bases = self.base.iter().chain(self.history.iter().filter(is_base));
+        bases.map(|file| file.seq).max().unwrap_or(0).saturating_add(1 + self.skipped)
+    }
+
     /// Puts a new base in the place of the old one and of all increments but the last `kept`.
     pub fn replace_base(&mut self, place: &Place, form: BaseForm, kept: usize) -> &LogFile {
+        let seq = self.next_base_seq();
         let old = self.base.take();
-        let is_base = |file: &&LogFile| !is_increment(&file.name);
-        let seq = old.iter().chain(self.history.iter().filter(is_base)).map(|file| file.seq);
-        let seq = seq.max().unwrap_or(0).saturating_add(1 + self.skipped);
         let stale = self.increments.len() - kept;
         let stale = old.into_iter().chain(self.increments.drain(..stale));
         for file in stale.collect::<Vec<_>>() {
@@ -361,11 +377,31 @@ pub fn holds_nothing(disk: &dyn Disk, path: &Path) -> bool {
     read.is_ok_and(|len| len == 0 || (len as u64 == KEY_LINE_BYTES && is_key()))
 }
 
-/// Deletes what crashed writers of the log left behind; failing to costs only space.
-pub fn remove_temporaries(disk: &dyn Disk, place: &Place) {
+/// Deletes what writers of the log that are gone left behind; failing to costs only space.
+pub fn remove_temporaries(disk: &dyn Disk, place: &Place, is_over: impl Fn(u32) -> bool) {
     for name in disk.list(&place.directory).unwrap_or_default() {
-        if place.is_temporary(&name) {
+        if place.is_temporary(&name, &is_over) {
             let _ = disk.remove(&place.path(&name));
+        }
+    }
+}
+
+/// Deletes the base that had its name already when its writer ended, before a manifest listed it.
+/// The next rewrite would put its own in that place, but perhaps under the name of the other form.
+/// Nothing is deleted where an increment lies that the manifest does not know and that holds
+/// something: somebody has put an older manifest there, or the writer's log was broken, and then
+/// it belongs to that base. (One without content is written over by the next rewrite.)
+pub fn remove_unlisted_base(disk: &dyn Disk, place: &Place, manifest: &Manifest) {
+    let files = numbered_files(disk, place);
+    let unlisted = files.iter().map(|(_, name)| name).filter(|name| !manifest.names(name));
+    let mut increments = unlisted.filter(|name| is_increment(name));
+    if manifest.is_empty() || increments.any(|name| !holds_nothing(disk, &place.path(name))) {
+        return;
+    }
+    for form in [BaseForm::Rdb, BaseForm::Commands] {
+        let name = place.base_name(manifest.next_base_seq(), form);
+        if disk.remove(&place.path(&name)).is_ok() {
+            tracing::info!("Removed {name}, which an interrupted rewrite left behind");
         }
     }
 }
@@ -394,16 +430,24 @@ mod tests {
     #[test]
     fn only_files_that_were_being_written_are_temporary() {
         let place = place();
+        let is_over = |writer| writer == 17;
         for name in [
             "temp-a.aof.manifest",
             "temp-a.aof.incr",
             "temp-rewriteaof-bg-17.aof",
             "temp-rewriteaof-17.aof",
         ] {
-            assert!(place.is_temporary(name), "{name}");
+            assert!(place.is_temporary(name, is_over), "{name}");
         }
-        for name in ["temp-", "temp-b.aof.incr", "temp-rewriteaof-bg-mine.aof", "temp-notes.txt"] {
-            assert!(!place.is_temporary(name), "{name}");
+        for name in [
+            "temp-",
+            "temp-b.aof.incr",
+            "temp-rewriteaof-bg-mine.aof",
+            "temp-rewriteaof-bg-18.aof",
+            "temp-rewriteaof-18.aof",
+            "temp-notes.txt",
+        ] {
+            assert!(!place.is_temporary(name, is_over), "{name}");
         }
     }
 

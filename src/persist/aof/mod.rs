@@ -7,6 +7,7 @@
 //! by it. Threads, turns and replies are the engine's and net's.
 
 pub mod check;
+pub mod claim;
 pub mod commands;
 pub mod damage;
 pub mod log;

@@ -161,10 +161,32 @@ impl BaseJob {
         manifest.skipped = 0;
         manifest.store(disk, place)?;
         tracing::info!("Successfully renamed the temporary AOF base file into {base}");
+        if self.manifest.base.is_some() {
+            self.remove_failed(&manifest);
+        }
         if !self.keeps_history {
             delete_history(disk, place, &mut manifest);
         }
         Ok(Rewritten { manifest, base_bytes })
+    }
+}
+
+impl BaseJob {
+    /// Deletes what rewrites have left that had renamed their files and failed then. Their numbers
+    /// were skipped since the last one that succeeded, so that nobody else has files of these.
+    fn remove_failed(&self, manifest: &Manifest) {
+        let place = &self.place;
+        let skipped = |last: u64| last.saturating_sub(self.manifest.skipped)..=last;
+        let bases = manifest.base.iter().flat_map(|base| skipped(base.seq)).flat_map(|seq| {
+            [BaseForm::Rdb, BaseForm::Commands].map(|form| place.base_name(seq, form))
+        });
+        let increments = manifest.increments.last().into_iter();
+        let increments = increments.flat_map(|last| skipped(last.seq));
+        for name in bases.chain(increments.map(|seq| place.increment_name(seq))) {
+            if !manifest.names(&name) {
+                let _ = self.disk.remove(&place.path(&name));
+            }
+        }
     }
 }
 
@@ -179,7 +201,11 @@ pub fn delete_history(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) {
         tracing::info!("Removing the history file {} in the background", file.name);
         disk.remove(&place.path(&file.name)).is_err_and(is_left)
     });
-    let _ = manifest.store(disk, place);
+    // ORDER: durably gone before no manifest names them, or a loss of power brings them back as
+    // files that nobody knows. If they are not, the next one who reads the manifest deletes them.
+    if disk.sync_directory(&place.directory).is_ok() {
+        let _ = manifest.store(disk, place);
+    }
 }
 
 /// A file that is written in big pieces and synced in steps, so that the disk never gets a

@@ -1,6 +1,6 @@
 //! A disk in memory, for engines without a machine under them: examples, transcripts, tests.
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, FileLock, Locks};
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ type Bytes = Arc<Mutex<Vec<u8>>>;
 #[derive(Default)]
 pub struct MemoryDisk {
     files: Mutex<BTreeMap<PathBuf, Bytes>>,
+    locks: Locks,
 }
 
 struct MemoryFile(Bytes);
@@ -73,6 +74,10 @@ impl Disk for MemoryDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let removed = lock(&self.files).remove(path);
         removed.map(drop).ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<FileLock> {
+        self.locks.take(path)
     }
 
     fn create_directory(&self, _: &Path) -> io::Result<()> {

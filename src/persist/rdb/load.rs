@@ -138,7 +138,7 @@ impl<'r> Loader<'r> {
     pub fn new(reader: impl Read + Send + 'r, options: LoadOptions) -> Loader<'r> {
         let input = Input::new(reader, options.total_bytes, options.has_checksum);
         let mut decoder = Decoder::new(input, options.limits);
-        decoder.mends = true;
+        decoder.mender.is_allowed = true;
         Loader {
             decoder,
             options,
@@ -320,7 +320,7 @@ impl<'r> Loader<'r> {
         let expiry_ms = prefix.expiry_ms.map(|at_ms| at_ms.max(0).cast_unsigned());
         let entry = self.decoder.value(number, &self.key, expiry_ms)?;
         self.form = None;
-        if let Some(what) = self.decoder.mended.take() {
+        if let Some(what) = self.decoder.mender.mended.take() {
             self.tell_of_mended_key(what);
         }
         self.counts.expiring += u64::from(expiry_ms.is_some());

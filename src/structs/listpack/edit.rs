@@ -264,13 +264,22 @@ pub(super) fn write_total(listpack: &mut [u8]) {
     listpack[..4].copy_from_slice(&total);
 }
 
+/// Takes the count in the header from the elements.
+pub fn count_anew(listpack: &mut [u8]) {
+    let count = super::Listpack::trusted(listpack).iter().count();
+    store_count(listpack, count);
+}
+
 /// Keeps the stored count; once it has saturated it stays so.
 pub(super) fn recount(listpack: &mut [u8], removed: usize, added: usize) {
     let stored = stored_count(listpack);
     if stored == COUNT_UNKNOWN {
         return;
     }
-    let count = usize::from(stored) - removed + added;
+    store_count(listpack, usize::from(stored) - removed + added);
+}
+
+fn store_count(listpack: &mut [u8], count: usize) {
     let stored = u16::try_from(count).unwrap_or(COUNT_UNKNOWN);
     listpack[4..6].copy_from_slice(&stored.to_le_bytes());
 }

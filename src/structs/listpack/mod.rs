@@ -21,8 +21,8 @@ mod gapped;
 mod tests;
 
 pub use edit::{
-    append, append_element, delete, delete_range, extend, insert, merge, new_empty, prepend,
-    replace, replace_element, split_off,
+    append, append_element, count_anew, delete, delete_range, extend, insert, merge, new_empty,
+    prepend, replace, replace_element, split_off,
 };
 pub use gapped::Gapped;
 
@@ -285,30 +285,50 @@ impl DoubleEndedIterator for Iter<'_> {
     }
 }
 
+/// What foreign bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Sound,
+    /// All elements are, and only the header has another count. [`count_anew`] makes it sound.
+    Miscounted,
+    Malformed,
+}
+
 /// Whether foreign bytes are a listpack. Without `deep` only the frame is looked at, which is not
 /// enough to read them.
 pub fn validate(bytes: &[u8], deep: bool) -> bool {
+    if deep { form(bytes) == Form::Sound } else { is_framed(bytes) }
+}
+
+fn is_framed(bytes: &[u8]) -> bool {
     let Some((total, _)) = bytes.split_first_chunk::<4>() else { return false };
-    let is_framed = bytes.len() > HEADER_LEN
+    bytes.len() > HEADER_LEN
         && usize::try_from(u32::from_le_bytes(*total)) == Ok(bytes.len())
-        && bytes.last() == Some(&END);
-    if !is_framed || !deep {
-        return is_framed;
+        && bytes.last() == Some(&END)
+}
+
+/// Walks through foreign bytes to see what they are.
+pub fn form(bytes: &[u8]) -> Form {
+    if !is_framed(bytes) {
+        return Form::Malformed;
     }
     let end = bytes.len() - 1;
     let (mut position, mut count) = (HEADER_LEN, 0usize);
     while position < end {
-        let Some(size) = checked_size(&bytes[position..end]) else { return false };
+        let Some(size) = checked_size(&bytes[position..end]) else { return Form::Malformed };
         let (backlen, width) = encode_backlen(size);
         let at = position + size;
         if bytes[..end].get(at..at + width) != Some(&backlen[..width]) {
-            return false;
+            return Form::Malformed;
         }
         position = at + width;
         count += 1;
     }
-    let stored = stored_count(bytes);
-    stored == COUNT_UNKNOWN || usize::from(stored) == count
+    match stored_count(bytes) {
+        COUNT_UNKNOWN => Form::Sound,
+        stored if usize::from(stored) == count => Form::Sound,
+        _ => Form::Miscounted,
+    }
 }
 
 /// The size of the encoding and data at the start of some bytes, if they are all there.

@@ -7,7 +7,7 @@
 //!
 //! Invariants: no node is without live entries; no entry's ID is beyond `last_id`.
 
-use super::node::{EntryRef, Node, NodeEntries, NodeLimits};
+use super::node::{Counts, EntryRef, Node, NodeEntries, NodeLimits};
 use super::{NewId, StreamId};
 use crate::structs::counted_tree::{CountedTree, Leaves};
 use crate::structs::listpack::TooLong;
@@ -49,17 +49,17 @@ impl Log {
         self.nodes.leaves(0..self.nodes.leaf_count())
     }
 
-    /// Adds a node of foreign bytes behind the others; false if it is none or not in order. One
+    /// Adds a node of foreign bytes behind the others; `None` if it is none or not in order. One
     /// without live entries is passed over.
-    pub fn push_node(&mut self, master: StreamId, bytes: Vec<u8>) -> bool {
-        let Some(node) = Node::of_listpack(master, bytes) else { return false };
+    pub fn push_node(&mut self, master: StreamId, bytes: Vec<u8>) -> Option<Counts> {
+        let (node, counts) = Node::of_listpack(master, bytes)?;
         if self.nodes.last().is_some_and(|last| node.first() <= last.last()) {
-            return false;
+            return None;
         }
         if node.live() > 0 {
             self.nodes.push_back(node);
         }
-        true
+        Some(counts)
     }
 
     /// The ID of an entry to be added; `None` if it would not be beyond the last one.

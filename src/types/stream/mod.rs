@@ -19,7 +19,7 @@ pub use commands::COMMANDS;
 pub use group::{Consumer, ConsumerId, Group, Groups, Pending};
 pub use id::{Bound, IdBuf, NewId, StreamId};
 pub use log::{Entries, Log};
-pub use node::{EntryRef, Node, NodeLimits, Pairs};
+pub use node::{Counts, EntryRef, Node, NodeLimits, Pairs};
 pub use pending::IdMap;
 pub use trim::{References, Threshold, Trim, Trimmed};
 

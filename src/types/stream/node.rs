@@ -49,6 +49,13 @@ pub struct Node {
     bytes: Vec<u8>,
 }
 
+/// Whether the counts that foreign bytes hold are those of their elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    Right,
+    Mended,
+}
+
 /// What stands before the entries, read once. Numbers of elements fit 32 bits, as positions do:
 /// a listpack is no longer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,14 +91,23 @@ impl Node {
         Ok(Node { master: id, last: id, header, bytes })
     }
 
-    /// A node of foreign bytes; `None` if they are none.
-    pub fn of_listpack(master: StreamId, bytes: Vec<u8>) -> Option<Node> {
-        if !listpack::validate(&bytes, true) {
+    /// A node of foreign bytes, with the counts that its elements say; `None` if they are none.
+    pub fn of_listpack(master: StreamId, mut bytes: Vec<u8>) -> Option<(Node, Counts)> {
+        let form = listpack::form(&bytes);
+        if form == listpack::Form::Malformed {
             return None;
         }
-        let last = check_layout(master, Listpack::trusted(&bytes))?;
+        let layout = Layout::read(master, Listpack::trusted(&bytes))?;
+        let is_right = layout.is_counted && layout.wrong.is_empty();
+        let counts = match form {
+            listpack::Form::Sound if is_right => Counts::Right,
+            _ => Counts::Mended,
+        };
+        if counts == Counts::Mended {
+            bytes = layout.mended(Listpack::trusted(&bytes)).ok()?;
+        }
         let header = Header::read(Listpack::trusted(&bytes));
-        Some(Node { master, last, header, bytes })
+        Some((Node { master, last: layout.last, header, bytes }, counts))
     }
 
     pub fn master(&self) -> StreamId {
@@ -423,49 +439,91 @@ fn count_of(element: Element<'_>) -> usize {
     usize::try_from(int(element)).expect("it was written or checked")
 }
 
-/// The ID of the last entry, if the elements are laid out as those of a node.
-fn check_layout(master: StreamId, listpack: Listpack<'_>) -> Option<StreamId> {
-    let mut elements = listpack.iter().map(|(_, element)| element);
-    let mut number = || elements.next().and_then(checked_int);
-    let (live, deleted) = (usize::try_from(number()?).ok()?, usize::try_from(number()?).ok()?);
-    let field_count = usize::try_from(number()?).ok()?;
-    let total = live.checked_add(deleted)?;
-    let skip = |elements: &mut dyn Iterator<Item = Element<'_>>, count: usize| {
-        count.checked_sub(1).is_none_or(|last| elements.nth(last).is_some())
-    };
-    if total == 0
-        || !skip(&mut elements, field_count)
-        || elements.next().and_then(checked_int)? != 0
-    {
-        return None;
+/// What a walk through the elements of a node finds.
+struct Layout {
+    /// The ID of the last entry; the master's if there is none.
+    last: StreamId,
+    /// How many entries there are that are live, and deleted.
+    counts: [i64; 2],
+    /// Whether the header says so.
+    is_counted: bool,
+    /// The numbers of the elements that lead back wrongly, with what they should be, in order.
+    wrong: Vec<(usize, i64)>,
+}
+
+/// The elements of a node from the first to the last, as numbers or to be passed over.
+struct Walk<'a> {
+    elements: listpack::Iter<'a>,
+    /// How many there were before.
+    passed: usize,
+}
+
+impl Walk<'_> {
+    fn number(&mut self) -> Option<i64> {
+        self.passed += 1;
+        self.elements.next().and_then(|(_, element)| checked_int(element))
     }
-    let (mut last, mut flagged) = (None, 0);
-    for _ in 0..total {
-        let mut number = || elements.next().and_then(checked_int);
-        let (flags, ms, seq) = (number()?, number()?, number()?);
-        if !(0..=DELETED | SAME_FIELDS).contains(&flags) {
-            return None;
-        }
-        flagged += usize::from(flags & DELETED != 0);
-        let id = StreamId {
-            ms: master.ms.wrapping_add(ms.cast_unsigned()),
-            seq: master.seq.wrapping_add(seq.cast_unsigned()),
-        };
-        if id < master || last.is_some_and(|last| id <= last) {
-            return None;
-        }
-        last = Some(id);
-        let rest = if flags & SAME_FIELDS != 0 {
-            field_count
-        } else {
-            usize::try_from(number()?).ok()?.checked_mul(2)?
-        };
-        let fixed = FIXED_ELEMENTS + usize::from(flags & SAME_FIELDS == 0);
-        let is_whole = skip(&mut elements, rest)
-            && elements.next().and_then(checked_int)? == i64::try_from(rest + fixed).ok()?;
-        if !is_whole {
-            return None;
-        }
+
+    fn skip(&mut self, count: usize) -> Option<()> {
+        self.passed = self.passed.checked_add(count)?;
+        count.checked_sub(1).is_none_or(|last| self.elements.nth(last).is_some()).then_some(())
     }
-    (elements.next().is_none() && flagged == deleted).then_some(last)?
+
+    fn is_at_end(&self) -> bool {
+        self.elements.clone().next().is_none()
+    }
+}
+
+impl Layout {
+    /// What the elements are laid out as; `None` if it is not a node.
+    fn read(master: StreamId, listpack: Listpack<'_>) -> Option<Layout> {
+        let mut walk = Walk { elements: listpack.iter(), passed: 0 };
+        let stored = [walk.number()?, walk.number()?];
+        let field_count = usize::try_from(walk.number()?).ok()?;
+        walk.skip(field_count)?;
+        if walk.number()? != 0 {
+            return None;
+        }
+        let (mut last, mut wrong) = (None, Vec::new());
+        let mut counts = [0, 0];
+        while !walk.is_at_end() {
+            let (flags, ms, seq) = (walk.number()?, walk.number()?, walk.number()?);
+            if !(0..=DELETED | SAME_FIELDS).contains(&flags) {
+                return None;
+            }
+            counts[usize::from(flags & DELETED != 0)] += 1;
+            let id = StreamId {
+                ms: master.ms.wrapping_add(ms.cast_unsigned()),
+                seq: master.seq.wrapping_add(seq.cast_unsigned()),
+            };
+            if id < master || last.is_some_and(|last| id <= last) {
+                return None;
+            }
+            last = Some(id);
+            let (rest, fixed) = match flags & SAME_FIELDS {
+                0 => (usize::try_from(walk.number()?).ok()?.checked_mul(2)?, FIXED_ELEMENTS + 1),
+                _ => (field_count, FIXED_ELEMENTS),
+            };
+            walk.skip(rest)?;
+            let (at, elements) = (walk.passed, i64::try_from(rest + fixed).ok()?);
+            if walk.number()? != elements {
+                wrong.push((at, elements));
+            }
+        }
+        let is_counted = stored == counts && last.is_some();
+        Some(Layout { last: last.unwrap_or(master), counts, is_counted, wrong })
+    }
+
+    /// The same elements with the right counts.
+    fn mended(&self, listpack: Listpack<'_>) -> Result<Vec<u8>, TooLong> {
+        let mut bytes = listpack::new_empty();
+        let mut wrong = self.wrong.iter().peekable();
+        let elements = listpack.iter().enumerate().skip(self.counts.len());
+        let elements = elements.map(|(number, (_, element))| {
+            let right = wrong.next_if(|(place, _)| *place == number);
+            right.map_or(element, |(_, count)| Element::Int(*count))
+        });
+        listpack::extend(&mut bytes, self.counts.map(Element::Int).into_iter().chain(elements))?;
+        Ok(bytes)
+    }
 }

@@ -1,6 +1,6 @@
 //! Streams against plain maps, with snapshots held while they change.
 
-use super::{Group, Log, NewId, Node, NodeLimits, Pending, StreamId, Threshold, Trim};
+use super::{Counts, Group, Log, NewId, Node, NodeLimits, Pending, StreamId, Threshold, Trim};
 use crate::structs::prng::Prng;
 use std::collections::BTreeMap;
 
@@ -39,7 +39,8 @@ fn assert_same(log: &Log, model: &Model, prng: &mut Prng) {
     assert_eq!(met, expected);
     for node in log.nodes() {
         let loaded = Node::of_listpack(node.master(), node.as_bytes().to_vec());
-        assert_eq!(loaded.map(|loaded| loaded.last()), Some(node.last()));
+        let loaded = loaded.map(|(loaded, counts)| (loaded.last(), counts));
+        assert_eq!(loaded, Some((node.last(), Counts::Right)));
         assert!(node.live() > 0);
     }
 }
@@ -202,12 +203,12 @@ fn foreign_bytes_are_nodes_or_refused() {
             let mut changed = bytes.clone();
             changed[at] = value;
             let mut loaded = Log::default();
-            if loaded.push_node(master, changed) {
+            if loaded.push_node(master, changed).is_some() {
                 assert_eq!(read(&loaded).len(), loaded.len());
                 assert_eq!(loaded.all().rev().count(), loaded.len());
             }
         }
     }
-    assert!(!Log::default().push_node(master, b"".to_vec()));
-    assert!(!log.push_node(master, bytes), "it is not behind the others");
+    assert_eq!(Log::default().push_node(master, b"".to_vec()), None);
+    assert_eq!(log.push_node(master, bytes), None, "it is not behind the others");
 }

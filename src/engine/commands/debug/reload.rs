@@ -4,7 +4,7 @@ use crate::command::{Args, CommandError, CommandResult};
 use crate::engine::{Cx, transaction};
 use crate::persist::load::{Batch, LoadError, Reading};
 use crate::persist::rdb::LoadOptions;
-use crate::persist::snapshot::KeyDelay;
+use crate::persist::snapshot::{KeyDelay, RELOAD_PREFIX};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn save(cx: &mut Cx<'_>) -> CommandResult {
     let dataset = cx.server.dataset(cx.keys.space());
     let mut file = cx.server.snapshot_file(cx.keys.space(), dataset, Arc::default());
     // The file of a save that is under way has the usual name.
-    file.temporary_name.insert_str(0, "reload-");
+    file.temporary_name.insert_str(0, RELOAD_PREFIX);
     file.write().map_err(|error| {
         tracing::warn!("{error}");
         NOT_SAVED

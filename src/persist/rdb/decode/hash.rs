@@ -1,7 +1,7 @@
 //! Hashes: fields with values, a listpack, a ziplist or a zipmap; and the forms in which fields
 //! have times to live.
 
-use super::{Decoder, Dialect, Distinct, Label, check_listpack, ziplist, zipmap};
+use super::{Decoder, Dialect, Distinct, Label, ziplist, zipmap};
 use crate::command::FIELD_EXPIRY_MAX_MS;
 use crate::keyspace::Entry;
 use crate::persist::rdb::error::RdbError;
@@ -104,7 +104,7 @@ impl Decoder<'_> {
 
     pub(super) fn hash_listpack(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let bytes = self.input.string(&mut self.scratch)?;
-        check_listpack(&bytes, BAD_LISTPACK)?;
+        let bytes = self.mender.listpack(bytes, BAD_LISTPACK)?;
         entry_of_packed(bytes, BAD_LISTPACK, &mut self.distinct, &self.limits.hash, label)
     }
 
@@ -181,7 +181,7 @@ impl Decoder<'_> {
             self.first_expiry()?;
         }
         let bytes = self.input.string(&mut self.scratch)?;
-        check_listpack(&bytes, BAD_LISTPACK)?;
+        let bytes = self.mender.listpack(bytes, BAD_LISTPACK)?;
         let listpack = Listpack::trusted(&bytes);
         let count = listpack.len();
         if !count.is_multiple_of(3) {
@@ -203,7 +203,7 @@ impl Decoder<'_> {
     }
 
     fn mend_times(&mut self, are_beyond: bool) -> Result<(), RdbError> {
-        if are_beyond { self.mend("times of the fields", BAD_TIME_TEXT) } else { Ok(()) }
+        if are_beyond { self.mender.mend("times of the fields", BAD_TIME_TEXT) } else { Ok(()) }
     }
 
     fn first_expiry(&mut self) -> Result<u64, RdbError> {

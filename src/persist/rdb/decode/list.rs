@@ -1,6 +1,6 @@
 //! Lists: single elements, one ziplist, or the nodes of a quicklist.
 
-use super::{Decoder, Label, check_listpack, ziplist};
+use super::{Decoder, Label, ziplist};
 use crate::keyspace::Entry;
 use crate::persist::rdb::container;
 use crate::persist::rdb::error::RdbError;
@@ -55,7 +55,8 @@ impl Decoder<'_> {
                 }
                 container::PLAIN => list.push_plain(SharedBytes::new(bytes.into_owned())),
                 container::PACKED => {
-                    check_listpack(&bytes, "Listpack integrity check failed.")?;
+                    let fault = "Listpack integrity check failed.";
+                    let bytes = self.mender.listpack(bytes, fault)?;
                     let is_whole_list = nodes == 1 && !is_exceeded(&bytes, limit);
                     if is_whole_list && !listpack::Listpack::trusted(&bytes).is_empty() {
                         return Ok(Some(label.packed(Kind::List, Encoding::Listpack, bytes)));

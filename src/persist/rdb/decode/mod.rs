@@ -71,14 +71,19 @@ pub enum Dialect {
     Valkey,
 }
 
+/// Counts that a value keeps of itself are taken from its elements if they differ: in files, which
+/// other versions have written and load. A payload has to be right.
+#[derive(Default)]
+pub struct Mender {
+    pub is_allowed: bool,
+    /// What was mended of the last value.
+    pub mended: Option<&'static str>,
+}
+
 pub struct Decoder<'r> {
     pub input: Input<'r>,
     pub dialect: Dialect,
-    /// Counts that a value keeps of itself are taken from its elements if they differ: in files,
-    /// which other versions have written and load. A payload has to be right.
-    pub mends: bool,
-    /// What was mended of the last value.
-    pub mended: Option<&'static str>,
+    pub mender: Mender,
     limits: Limits,
     /// Where short strings are put that do not lie in the input as they are.
     scratch: Vec<u8>,
@@ -102,8 +107,7 @@ impl<'r> Decoder<'r> {
         Decoder {
             input,
             dialect: Dialect::Redis,
-            mends: false,
-            mended: None,
+            mender: Mender::default(),
             limits,
             scratch: Vec::new(),
             first: Vec::new(),
@@ -194,17 +198,30 @@ impl Label<'_> {
     }
 }
 
-impl Decoder<'_> {
+impl Mender {
     /// What a value says of its elements is wrong, while they are sound.
     fn mend(&mut self, what: &'static str, fault: &'static str) -> Result<(), RdbError> {
-        if !self.mends {
+        if !self.is_allowed {
             return Err(RdbError::Corrupt(fault));
         }
         self.mended = Some(what);
         Ok(())
     }
-}
 
-fn check_listpack(bytes: &[u8], fault: &'static str) -> Result<(), RdbError> {
-    if listpack::validate(bytes, true) { Ok(()) } else { Err(RdbError::Corrupt(fault)) }
+    /// A sound listpack of what may have a wrong count of its elements.
+    fn listpack<'b>(
+        &mut self,
+        mut bytes: Cow<'b, [u8]>,
+        fault: &'static str,
+    ) -> Result<Cow<'b, [u8]>, RdbError> {
+        match listpack::form(&bytes) {
+            listpack::Form::Sound => {}
+            listpack::Form::Miscounted => {
+                self.mend("element count", fault)?;
+                listpack::count_anew(bytes.to_mut());
+            }
+            listpack::Form::Malformed => return Err(RdbError::Corrupt(fault)),
+        }
+        Ok(bytes)
+    }
 }

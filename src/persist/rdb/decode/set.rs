@@ -53,7 +53,7 @@ impl Decoder<'_> {
     pub(super) fn set_listpack(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let rules = self.limits.set;
         let bytes = self.input.string(&mut self.scratch)?;
-        super::check_listpack(&bytes, MALFORMED)?;
+        let bytes = self.mender.listpack(bytes, MALFORMED)?;
         let listpack = Listpack::trusted(&bytes);
         if listpack.is_empty() {
             return Ok(None);

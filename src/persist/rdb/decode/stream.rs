@@ -3,13 +3,14 @@
 //! An ID is pending with exactly one consumer. The file lists the group's pending IDs first and
 //! then those of each consumer, so both lists are checked against each other before the group is
 //! made: an ID that two consumers have, or one has twice, is refused. One that none has is refused
-//! in a payload and left out of a file. The length and the last ID are taken from the entries of a
-//! file if they differ: Redis loads such files, and old versions have written them.
+//! in a payload and left out of a file. The length, the last ID and the counts within the nodes are
+//! taken from the entries of a file if they differ: Redis loads such files, and old versions have
+//! written them.
 
 use super::{Decoder, Label};
 use crate::keyspace::Entry;
 use crate::persist::rdb::error::RdbError;
-use crate::types::stream::{ConsumerId, Group, Log, Pending, Stream, StreamId};
+use crate::types::stream::{ConsumerId, Counts, Group, Log, Pending, Stream, StreamId};
 use crate::types::{Encoding, Kind, Object};
 use triomphe::Arc;
 
@@ -23,7 +24,8 @@ pub enum Layout {
     V3,
 }
 
-const NO_NODE: RdbError = RdbError::Corrupt("Stream listpack integrity check failed.");
+const BAD_NODE: &str = "Stream listpack integrity check failed.";
+const NO_NODE: RdbError = RdbError::Corrupt(BAD_NODE);
 
 /// A pending entry whose consumer is found later.
 struct Unowned {
@@ -52,8 +54,10 @@ impl Decoder<'_> {
             self.input.string_to(&mut self.first)?;
             let master = self.first.as_slice().try_into().map_err(|_| NO_NODE)?;
             let bytes = self.input.string(&mut self.scratch)?;
-            if !log.push_node(id_of(master), bytes.into_owned()) {
-                return Err(NO_NODE);
+            match log.push_node(id_of(master), bytes.into_owned()) {
+                Some(Counts::Right) => {}
+                Some(Counts::Mended) => self.mender.mend("counts of a node", BAD_NODE)?,
+                None => return Err(NO_NODE),
             }
         }
         let len = self.input.length()?;
@@ -66,10 +70,10 @@ impl Decoder<'_> {
             log.entries_added = self.input.length()?;
         }
         if len != log.len() as u64 {
-            self.mend("length", "Stream length inconsistent with rax entries")?;
+            self.mender.mend("length", "Stream length inconsistent with rax entries")?;
         }
         if let Some(last) = log.last_live_id().filter(|last| *last > log.last_id) {
-            self.mend("last ID", "Stream with an entry beyond its last ID")?;
+            self.mender.mend("last ID", "Stream with an entry beyond its last ID")?;
             log.last_id = last;
         }
         // More may have been added than is there, not less.
@@ -92,7 +96,7 @@ impl Decoder<'_> {
         }
         for entry in pending {
             let Some(consumer) = entry.owner else {
-                self.mend("pending entries", "Stream CG PEL entry without consumer")?;
+                self.mender.mend("pending entries", "Stream CG PEL entry without consumer")?;
                 continue;
             };
             let Unowned { id, delivered_ms, deliveries, .. } = entry;

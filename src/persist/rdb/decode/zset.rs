@@ -2,7 +2,7 @@
 //!
 //! A listpack that is not in order is no reason to refuse a file, whoever wrote it: it is sorted.
 
-use super::{Decoder, Distinct, Label, check_listpack, ziplist};
+use super::{Decoder, Distinct, Label, ziplist};
 use crate::keyspace::Entry;
 use crate::persist::rdb::error::RdbError;
 use crate::structs::listpack::{Element, Listpack};
@@ -65,7 +65,7 @@ impl Decoder<'_> {
 
     pub(super) fn zset_listpack(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
         let bytes = self.input.string(&mut self.scratch)?;
-        check_listpack(&bytes, BAD_LISTPACK)?;
+        let bytes = self.mender.listpack(bytes, BAD_LISTPACK)?;
         entry_of_packed(bytes, BAD_LISTPACK, &mut self.distinct, &self.limits.zset, label)
     }
 

@@ -1,10 +1,10 @@
 //! Snapshots written and read back, and bytes by hand for the forms that nobody writes any more.
 
+mod mends;
 mod mutations;
 mod old_forms;
 
 use super::*;
-use crate::command::FIELD_EXPIRY_MAX_MS;
 use crate::keyspace::{Entry, HashKey, Keyspace, NewValue};
 use crate::structs::prng::Prng;
 use crate::types::{Encoding, Object};
@@ -199,104 +199,6 @@ fn a_reader_of_few_bytes_at_a_time_is_enough() {
         assert_eq!(entry.string(), Some(&value[..]));
         assert!(matches!(loader.next_record(), Ok(None)));
         assert_eq!(loader.position(), file.len() as u64);
-    }
-}
-
-/// A stream in form 19 as Redis 7.0 writes it: one node with the entries 1-1 and 2-1, and what the
-/// test says of its length and last ID; a group with `owned` of its one pending entry's consumers.
-fn stream_of_two(len: u8, last_ms: u8, is_owned: bool) -> Vec<u8> {
-    let mut stream = crate::types::stream::Log::default();
-    let limits = crate::types::stream::NodeLimits { max_bytes: 4096, max_entries: 100 };
-    for ms in [1, 2] {
-        let id = crate::types::stream::StreamId::new(ms, 1);
-        stream.append(id, &[b"f", b"v"], limits).expect("it is short");
-    }
-    let node = stream.nodes().next().expect("there is one");
-    let mut bytes = vec![1];
-    bytes.extend(string(&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]));
-    bytes.extend(string(node.as_bytes()));
-    bytes.extend([len, last_ms, 1, 1, 1, 0, 0, 2]);
-    bytes.push(1);
-    bytes.extend(string(b"group"));
-    bytes.extend([2, 1, 2]);
-    bytes.push(1);
-    bytes.extend([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
-    bytes.extend([0; 8]);
-    bytes.push(1);
-    bytes.push(1);
-    bytes.extend(string(b"consumer"));
-    bytes.extend([0; 8]);
-    bytes.push(u8::from(is_owned));
-    if is_owned {
-        bytes.extend([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
-    }
-    bytes
-}
-
-#[test]
-fn counts_of_a_stream_are_mended_in_a_file_and_refused_in_a_payload() {
-    let right = stream_of_two(2, 2, true);
-    let expected = restored(form::STREAM_2, &right).expect("it is right");
-    for (bytes, pending) in [
-        (stream_of_two(7, 2, true), 1),
-        (stream_of_two(0, 2, true), 1),
-        (stream_of_two(2, 1, true), 1),
-        (stream_of_two(2, 2, false), 0),
-    ] {
-        assert!(restored(form::STREAM_2, &bytes).is_err());
-        let mut file = b"REDIS0010".to_vec();
-        file.extend_from_slice(&[form::STREAM_2, 1, b'k']);
-        file.extend_from_slice(&bytes);
-        file.push(0xff);
-        file.extend(crate::persist::crc64::of(&file).to_le_bytes());
-        let mut loader = Loader::new(&file[..], LoadOptions::new(limits()));
-        let Ok(Some(Record::Entry { entry, .. })) = loader.next_record() else {
-            panic!("it is loaded")
-        };
-        assert_eq!(loader.counts().mended, 1);
-        let (found, expected) = (stream(&entry), stream(&expected));
-        assert_eq!(found.log.len(), 2);
-        assert_eq!(found.log.last_id, expected.log.last_id);
-        let group = found.groups.get(b"group").expect("it is there");
-        assert_eq!(group.pending().len(), pending);
-    }
-}
-
-/// A hash with one field that expires then.
-fn timed_hash(at_ms: u64) -> Vec<u8> {
-    [&at_ms.to_le_bytes()[..], &[1, 1, 1, b'f', 1, b'v']].concat()
-}
-
-#[test]
-fn times_of_fields_that_no_command_sets_are_bounded() {
-    let last = FIELD_EXPIRY_MAX_MS;
-    let expiry = |entry: &Entry| match entry.object() {
-        Some(Object::Hash(table)) => table.field(b"f").and_then(|field| field.expiry_ms()),
-        _ => panic!("it is a hash"),
-    };
-    for at_ms in [last, last + 1, (1 << 48) - 1] {
-        let entry = restored(form::HASH_TIMED, &timed_hash(at_ms)).expect("Redis 8.2 takes it");
-        assert_eq!(expiry(&entry), Some(last));
-    }
-    for at_ms in [1 << 48, i64::MAX as u64] {
-        assert!(restored(form::HASH_TIMED, &timed_hash(at_ms)).is_err());
-        let mut file = b"REDIS0012".to_vec();
-        file.extend_from_slice(&[form::HASH_TIMED, 1, b'k']);
-        file.extend(timed_hash(at_ms));
-        file.push(0xff);
-        file.extend(crate::persist::crc64::of(&file).to_le_bytes());
-        let mut loader = Loader::new(&file[..], LoadOptions::new(limits()));
-        let Ok(Some(Record::Entry { entry, .. })) = loader.next_record() else {
-            panic!("it is loaded")
-        };
-        assert_eq!((expiry(&entry), loader.counts().mended), (Some(last), 1));
-    }
-}
-
-fn stream(entry: &crate::keyspace::Entry) -> &crate::types::stream::Stream {
-    match entry.object() {
-        Some(crate::types::Object::Stream(stream)) => stream,
-        _ => panic!("it is a stream"),
     }
 }
 

@@ -8,7 +8,7 @@ use super::old_forms::{Item, ziplist, zipmap};
 use super::{limits, string};
 use crate::keyspace::Entry;
 use crate::keyspace::digest::Digest;
-use crate::persist::rdb::{LoadOptions, Loader, SaveVersion, dump, form, restore, verify};
+use crate::persist::rdb::{LoadOptions, Loader, Record, SaveVersion, dump, form, restore, verify};
 use crate::structs::prng::Prng;
 
 /// Damaged payloads of each seed. `RUFOUS_MUTATIONS` asks for more.
@@ -120,6 +120,37 @@ fn damaged_payloads_are_refused_or_are_values() {
     }
     println!("{tried} damaged payloads, {accepted} accepted");
     assert!(tried > each() * 20 && accepted * 50 > tried && accepted * 10 < tried * 9);
+}
+
+/// The entry of a file with one key that has this form and value, and whether it was mended.
+fn loaded_one(body: &[u8]) -> Option<(Entry, bool)> {
+    let (number, value) = body.split_first()?;
+    let file = [&b"REDIS0012"[..], &[*number], b"\x03key", value, &[0xff; 9]].concat();
+    let options = LoadOptions { has_checksum: false, ..LoadOptions::new(limits()) };
+    let mut loader = Loader::new(&file[..], options);
+    match loader.next_record() {
+        Ok(Some(Record::Entry { entry, .. })) => Some((entry, loader.counts().mended > 0)),
+        _ => None,
+    }
+}
+
+#[test]
+fn damaged_values_in_files_are_refused_or_are_values() {
+    let mut prng = Prng::seeded(47);
+    let (mut accepted, mut mended) = (0u64, 0u64);
+    for seed in seeds() {
+        for _ in 0..each() * 100 / (300 + seed.len() as u64) {
+            let mut body = seed.clone();
+            damage(&mut body, &mut prng);
+            if let Some((entry, is_mended)) = loaded_one(&body) {
+                check(&entry);
+                accepted += 1;
+                mended += u64::from(is_mended);
+            }
+        }
+    }
+    println!("{accepted} damaged values accepted, {mended} of them mended");
+    assert!(mended * 200 > accepted && mended * 2 < accepted);
 }
 
 #[test]
