@@ -72,11 +72,13 @@ fn class_of(session: &Session) -> u32 {
 mod tests {
     use super::*;
     use crate::config::{Budget, Config};
-    use crate::engine::{ClientId, Peer, Seed, ServerParts};
+    use crate::engine::{ClientId, Peer, testing::Bench};
 
     fn engine(limit: Budget) -> Engine {
         let config = Config { maxmemory_clients: limit, maxmemory: 10 << 20, ..Config::default() };
-        Engine::new(config, ServerParts::default(), Seed::default())
+        let mut bench = Bench::with(config);
+        bench.engine.disconnect(bench.client);
+        bench.engine
     }
 
     fn client(engine: &mut Engine, bytes: usize) -> ClientId {

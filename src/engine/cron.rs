@@ -97,35 +97,23 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
-    use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts, testing::run_to_end};
-
-    fn ask(engine: &mut Engine, client: ClientId, line: &str) -> String {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        String::from_utf8_lossy(&run_to_end(engine, client, &words).0).trim_end().to_owned()
-    }
+    use crate::engine::testing::Bench;
 
     #[test]
     fn expired_keys_stay_while_writes_are_paused() {
-        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
-        let tick = |engine: &mut Engine, ms: u64| {
-            engine
-                .tick(Now { unix_us: 1_700_000_000_000_000 + ms * 1000, mono_us: (1 + ms) * 1000 });
-        };
-        tick(&mut engine, 0);
-        let client = engine.connect(Peer::internal());
+        let mut bench = Bench::new();
         for line in ["SET a 1 PX 5", "SET b 1 PX 5", "CLIENT PAUSE 1000 WRITE"] {
-            assert_eq!(ask(&mut engine, client, line), "+OK");
+            bench.expect(line, "+OK|");
         }
-        tick(&mut engine, 100);
-        assert_eq!(engine.next_expiry_unix_ms(), None, "the timer is not to spin");
-        assert!(!engine.expire_due());
-        assert_eq!(ask(&mut engine, client, "GET a"), "$-1", "readers see that its time has come");
-        assert_eq!((engine.keyspace.stats.expired, engine.keyspace.db(0).len()), (0, 2));
-        ask(&mut engine, client, "CLIENT UNPAUSE");
-        assert_eq!(ask(&mut engine, client, "GET a"), "$-1");
-        assert!(engine.next_expiry_unix_ms().is_some());
-        engine.expire_due();
-        assert_eq!((engine.keyspace.stats.expired, engine.keyspace.db(0).len()), (2, 0));
+        bench.advance(100);
+        assert_eq!(bench.engine.next_expiry_unix_ms(), None, "the timer is not to spin");
+        assert!(!bench.engine.expire_due());
+        assert_eq!(bench.ask("GET a"), "$-1|", "readers see that its time has come");
+        assert_eq!((bench.engine.keyspace.stats.expired, bench.keys()), (0, 2));
+        bench.ask("CLIENT UNPAUSE");
+        bench.expect("GET a", "$-1|");
+        assert!(bench.engine.next_expiry_unix_ms().is_some());
+        bench.engine.expire_due();
+        assert_eq!((bench.engine.keyspace.stats.expired, bench.keys()), (2, 0));
     }
 }

@@ -265,9 +265,8 @@ fn time_limit_ns(tenacity: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, EvictionPolicy};
-    use crate::engine::{Now, Peer, Seed, ServerParts, testing::run_to_end};
-    use crate::keyspace::KeyEvent;
+    use crate::config::{Config, EventClasses, EvictionPolicy};
+    use crate::engine::{ServerParts, testing::Bench};
     use std::cell::Cell;
 
     thread_local! {
@@ -277,13 +276,8 @@ mod tests {
         static TICKS_NS: Cell<u64> = const { Cell::new(0) };
     }
 
-    struct Fixture {
-        engine: Engine,
-        client: super::super::ClientId,
-    }
-
     /// A server over a fake allocator, of which 100 bytes may be used.
-    fn fixture(policy: EvictionPolicy) -> Fixture {
+    fn fixture(policy: EvictionPolicy) -> Bench {
         USED.set(50);
         FALL.set(0);
         let parts = ServerParts {
@@ -298,85 +292,72 @@ mod tests {
             ..ServerParts::default()
         };
         let config = Config { maxmemory: 100, maxmemory_policy: policy, ..Config::default() };
-        let mut engine = Engine::new(config, parts, Seed::default());
-        engine.tick(Now { unix_us: 1_700_000_000_000_000, mono_us: 5_000_000 });
-        let client = engine.connect(Peer::internal());
-        Fixture { engine, client }
+        let mut bench = Bench::over(config, parts);
+        bench.advance(5000);
+        bench
     }
 
-    impl Fixture {
-        fn run(&mut self, line: &str) -> String {
-            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-            let (reply, _) = run_to_end(&mut self.engine, self.client, &words);
-            String::from_utf8_lossy(&reply).trim_end().to_owned()
-        }
-
-        fn fill(&mut self, keys: usize) {
-            for n in 0..keys {
-                assert_eq!(self.run(&format!("SET key:{n} v")), "+OK");
-            }
-        }
-
-        fn keys(&self) -> usize {
-            self.engine.keyspace.db(0).len()
+    fn fill(bench: &mut Bench, keys: usize) {
+        for n in 0..keys {
+            bench.expect(&format!("SET key:{n} v"), "+OK|");
         }
     }
 
-    const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.";
+    const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.|";
 
     #[test]
     fn without_a_policy_commands_that_need_memory_are_refused() {
         let mut f = fixture(EvictionPolicy::NoEviction);
-        assert_eq!(f.run("SET k v"), "+OK");
+        assert_eq!(f.ask("SET k v"), "+OK|");
         USED.set(101);
-        assert_eq!(f.run("SET k w"), OOM);
-        assert_eq!(f.run("GET k"), "$1\r\nv");
-        assert_eq!((f.run("MULTI"), f.run("SET k w")), ("+OK".to_owned(), OOM.to_owned()));
-        let spoilt = "-EXECABORT Transaction discarded because of previous errors.";
-        assert_eq!(f.run("EXEC"), spoilt);
-        assert_eq!(f.run("DEL k"), ":1");
+        assert_eq!(f.ask("SET k w"), OOM);
+        assert_eq!(f.ask("GET k"), "$1|v|");
+        assert_eq!((f.ask("MULTI"), f.ask("SET k w")), ("+OK|".to_owned(), OOM.to_owned()));
+        let spoilt = "-EXECABORT Transaction discarded because of previous errors.|";
+        assert_eq!(f.ask("EXEC"), spoilt);
+        assert_eq!(f.ask("DEL k"), ":1|");
         USED.set(100);
-        assert_eq!(f.run("SET k v"), "+OK", "the limit itself may be used");
+        assert_eq!(f.ask("SET k v"), "+OK|", "the limit itself may be used");
     }
 
     #[test]
     fn a_transaction_that_needs_memory_is_refused_as_a_whole() {
         let mut f = fixture(EvictionPolicy::NoEviction);
-        f.run("MULTI");
-        assert_eq!(f.run("SET k v"), "+QUEUED");
+        f.ask("MULTI");
+        assert_eq!(f.ask("SET k v"), "+QUEUED|");
         USED.set(101);
         let reason = OOM.trim_start_matches('-');
         let abort = format!("-EXECABORT Transaction discarded because of: {reason}");
-        assert_eq!(f.run("EXEC"), abort);
-        f.run("MULTI");
-        assert_eq!(f.run("GET k"), "+QUEUED");
-        assert_eq!(f.run("EXEC"), "*1\r\n$-1");
+        assert_eq!(f.ask("EXEC"), abort);
+        f.ask("MULTI");
+        assert_eq!(f.ask("GET k"), "+QUEUED|");
+        assert_eq!(f.ask("EXEC"), "*1|$-1|");
     }
 
     #[test]
     fn what_a_transaction_has_queued_is_data() {
         let mut f = fixture(EvictionPolicy::NoEviction);
         f.engine.server.config.maxmemory = 10 << 20;
-        f.run("MULTI");
+        f.ask("MULTI");
         let big = "x".repeat(3 << 20);
         let mut replies = Vec::new();
         for n in 0..5 {
-            replies.push(f.run(&format!("SET key:{n} {big}")));
+            replies.push(f.ask(&format!("SET key:{n} {big}")));
             USED.set(50 + (n + 1) * (3 << 20));
         }
-        assert_eq!(replies[..4], ["+QUEUED"; 4]);
+        assert_eq!(replies[..4], ["+QUEUED|"; 4]);
         assert_eq!(replies[4], OOM, "the queue itself is over the limit");
-        assert!(f.run("EXEC").starts_with("-EXECABORT"));
+        assert!(f.ask("EXEC").starts_with("-EXECABORT"));
         assert_eq!(f.keys(), 0);
     }
 
     #[test]
     fn a_transaction_that_was_let_in_runs_as_a_whole_and_makes_no_key_go_in_between() {
         let mut f = fixture(EvictionPolicy::NoEviction);
-        f.run("MULTI");
-        f.run("SET a 1");
-        f.run("GET a");
-        f.run("SET b 1");
+        f.ask("MULTI");
+        f.ask("SET a 1");
+        f.ask("GET a");
+        f.ask("SET b 1");
         FALL.set(0);
         // Each reading of the figure is higher than the one before.
         let parts = &mut f.engine.server.parts;
@@ -385,13 +366,13 @@ mod tests {
             USED.get()
         };
         USED.set(50);
-        assert_eq!(f.run("EXEC"), "*3\r\n+OK\r\n$1\r\n1\r\n+OK");
+        assert_eq!(f.ask("EXEC"), "*3|+OK|$1|1|+OK|");
         let mut f = fixture(EvictionPolicy::AllkeysRandom);
-        f.run("MULTI");
-        f.run("SET a 1");
-        f.run("CONFIG SET maxmemory 1");
-        f.run("GET a");
-        assert_eq!(f.run("EXEC"), "*3\r\n+OK\r\n+OK\r\n$1\r\n1");
+        f.ask("MULTI");
+        f.ask("SET a 1");
+        f.ask("CONFIG SET maxmemory 1");
+        f.ask("GET a");
+        assert_eq!(f.ask("EXEC"), "*3|+OK|+OK|$1|1|");
     }
 
     #[test]
@@ -399,33 +380,33 @@ mod tests {
         let mut f = fixture(EvictionPolicy::AllkeysLru);
         let limit = 10 << 20;
         f.engine.server.config.maxmemory = limit;
-        f.fill(10);
+        fill(&mut f, 10);
         let big = "x".repeat(20 << 20);
-        let hold = |f: &mut Fixture, bytes: usize| {
+        let hold = |f: &mut Bench, bytes: usize| {
             f.engine.clients.get_mut(f.client).expect("connected").io.query_bytes = bytes;
             f.engine.clients.recount(f.client);
             USED.set(50 + bytes);
         };
         hold(&mut f, big.len());
-        assert_eq!(f.run(&format!("SET key {big}")), OOM);
+        assert_eq!(f.ask(&format!("SET key {big}")), OOM);
         assert_eq!(f.keys(), 10);
-        assert_eq!(f.run(&format!("ECHO {big}")).len(), big.len() + "$20971520\r\n".len());
+        assert_eq!(f.ask(&format!("ECHO {big}")).len(), big.len() + "$20971520||".len());
         assert_eq!(f.keys(), 10, "what is only a buffer makes no key go");
         let fits = "x".repeat(6 << 20);
         hold(&mut f, fits.len());
         USED.set((6 << 20) + (6 << 20));
         FALL.set(300 << 10);
-        assert_eq!(f.run(&format!("SET key {fits}")), "+OK");
+        assert_eq!(f.ask(&format!("SET key {fits}")), "+OK|");
         assert!(f.keys() < 10, "some went for it");
     }
 
     #[test]
     fn keys_go_until_there_is_room() {
         let mut f = fixture(EvictionPolicy::AllkeysLru);
-        f.fill(100);
+        fill(&mut f, 100);
         USED.set(150);
         FALL.set(5);
-        assert_eq!(f.run("GET nothing"), "$-1");
+        assert_eq!(f.ask("GET nothing"), "$-1|");
         assert_eq!((f.keys(), f.engine.keyspace.stats.evicted), (92, 8));
         assert!(!f.engine.is_evicting());
     }
@@ -433,39 +414,40 @@ mod tests {
     #[test]
     fn what_takes_long_is_done_in_slices() {
         let mut f = fixture(EvictionPolicy::AllkeysRandom);
-        f.fill(3000);
+        fill(&mut f, 3000);
         f.engine.server.config.maxmemory_eviction_tenacity = 1;
         USED.set(1_000_000);
         // 50 us are 50 readings of the clock; each reading takes one key more than sixteen.
-        assert_eq!(f.run("SET other v"), "+OK", "there is progress, so the command runs");
+        assert_eq!(f.ask("SET other v"), "+OK|", "there is progress, so the command runs");
         assert!(f.engine.is_evicting() && (1000..3000).contains(&f.keys()), "{}", f.keys());
         let mut slices = 0;
         while f.engine.evict_more() {
             slices += 1;
+            assert!(slices < 10, "the eviction does not come to an end");
         }
-        assert!(slices < 10 && f.keys() == 0);
-        assert_eq!(f.run("SET k v"), OOM, "nothing is left that could go");
-        f.engine.tick(Now { unix_us: 1_700_000_001_000_000, mono_us: 6_000_000 });
-        assert_eq!(f.engine.server.eviction.exceeded_now_ms(6_000_000), 1000);
+        assert_eq!(f.keys(), 0);
+        assert_eq!(f.ask("SET k v"), OOM, "nothing is left that could go");
+        f.advance(1000);
+        assert_eq!(f.engine.server.eviction.exceeded_now_ms(6_001_000), 1000);
         USED.set(1);
-        assert_eq!(f.run("SET k v"), "+OK");
-        assert_eq!(f.engine.server.eviction.exceeded_now_ms(6_000_000), 0);
+        assert_eq!(f.ask("SET k v"), "+OK|");
+        assert_eq!(f.engine.server.eviction.exceeded_now_ms(6_001_000), 0);
         assert_eq!(f.engine.server.eviction.exceeded_total_ms(), 1000);
     }
 
     #[test]
     fn buffers_beyond_their_allowance_make_no_key_go() {
         let mut f = fixture(EvictionPolicy::AllkeysLru);
-        f.fill(10);
+        fill(&mut f, 10);
         let huge = 500 << 20;
         let session = f.engine.clients.get_mut(f.client).expect("connected");
         session.io.query_bytes = huge;
         f.engine.clients.recount(f.client);
         USED.set(huge + 50);
-        assert_eq!(f.run("SET k v"), OOM, "a small allowance counts with the data");
+        assert_eq!(f.ask("SET k v"), OOM, "a small allowance counts with the data");
         assert_eq!(f.keys(), 0);
         USED.set(huge + 50 - (1 << 20));
-        f.fill(10);
+        fill(&mut f, 10);
         assert_eq!(f.keys(), 10);
     }
 
@@ -473,79 +455,70 @@ mod tests {
     #[test]
     fn what_clients_are_told_of_it_makes_no_key_go() {
         let mut f = fixture(EvictionPolicy::AllkeysRandom);
-        f.run("HELLO 3");
-        f.run("CLIENT TRACKING on");
+        f.ask("HELLO 3");
+        f.ask("CLIENT TRACKING on");
         for n in 0..100 {
             let key = format!("{n}:{}", "x".repeat(1000));
-            f.run(&format!("SET {key} v"));
-            f.run(&format!("GET {key}"));
+            f.ask(&format!("SET {key} v"));
+            f.ask(&format!("GET {key}"));
         }
         USED.set(150);
-        f.run("GET nothing");
+        f.ask("GET nothing");
         assert_eq!(f.keys(), 100 - KEYS_BETWEEN_CLOCKS);
     }
 
     #[test]
     fn what_is_being_freed_makes_no_key_go() {
         let mut f = fixture(EvictionPolicy::AllkeysLru);
-        f.fill(10);
+        fill(&mut f, 10);
         f.engine.keyspace.changes.garbage_bytes = 1000;
         USED.set(1050);
-        assert_eq!(f.run("SET k v"), "+OK");
+        assert_eq!(f.ask("SET k v"), "+OK|");
         assert_eq!(f.keys(), 11);
         f.engine.server.eviction.freed_garbage_bytes = 1000;
-        assert_eq!(f.run("SET k v"), OOM);
+        assert_eq!(f.ask("SET k v"), OOM);
     }
 
     #[test]
     fn evictions_are_told_and_propagated() {
-        for (lazily, verb) in [(false, &b"DEL"[..]), (true, b"UNLINK")] {
+        for (lazily, verb) in [(false, "DEL"), (true, "UNLINK")] {
             let mut f = fixture(EvictionPolicy::AllkeysLru);
-            f.run("CONFIG SET notify-keyspace-events KEA");
-            f.fill(1);
+            fill(&mut f, 1);
             f.engine.server.config.lazyfree_lazy_eviction = lazily;
-            f.engine.server.collected_events = Some(Vec::new());
-            f.engine.server.propagation.set_active(true);
-            f.engine.keyspace.changes.observers.propagation = true;
+            let mut f = f.recording(EventClasses::ALL);
             USED.set(105);
             FALL.set(2);
-            assert_eq!(f.run("GET key:0"), "$-1");
-            let names = |events: &Vec<KeyEvent>| -> Vec<&'static str> {
-                events.iter().map(|event| event.name).collect()
-            };
-            let events = f.engine.server.collected_events.take();
-            assert_eq!(events.as_ref().map(names), Some(vec!["evicted"]));
-            let stream = f.engine.server.propagation.drain();
-            let words: Vec<&[u8]> = stream[0].words.iter().map(|word| &**word).collect();
-            assert_eq!((stream.len(), words), (1, vec![verb, b"key:0"]));
+            assert_eq!(f.ask("GET key:0"), "$-1|");
+            assert_eq!(f.told(), ["evicted key:0"]);
+            assert_eq!(f.replayed(), [format!("{verb} key:0")]);
         }
     }
 
     #[test]
     fn a_watched_key_that_goes_breaks_the_watch() {
         let mut f = fixture(EvictionPolicy::AllkeysLru);
-        f.fill(1);
-        f.run("WATCH key:0");
+        fill(&mut f, 1);
+        f.ask("WATCH key:0");
         USED.set(105);
         FALL.set(2);
-        f.run("MULTI");
-        f.run("PING");
-        assert_eq!(f.run("EXEC"), "*-1");
+        f.ask("MULTI");
+        f.ask("PING");
+        assert_eq!(f.ask("EXEC"), "*-1|");
     }
 
     #[test]
     fn a_lower_limit_starts_at_once_and_a_pause_stops_it() {
         let mut f = fixture(EvictionPolicy::AllkeysLru);
         f.engine.server.config.maxmemory = 0;
-        f.fill(10);
+        fill(&mut f, 10);
         USED.set(200);
-        f.run("CLIENT PAUSE 10000 WRITE");
-        assert_eq!(f.run("CONFIG SET maxmemory 100"), "+OK");
+        f.ask("CLIENT PAUSE 10000 WRITE");
+        assert_eq!(f.ask("CONFIG SET maxmemory 100"), "+OK|");
         assert!(f.engine.is_evicting());
         assert!(!f.engine.evict_more() && f.keys() == 10);
         FALL.set(20);
-        f.run("CLIENT UNPAUSE");
-        f.run("GET nothing");
+        f.ask("CLIENT UNPAUSE");
+        f.ask("GET nothing");
         assert_eq!(f.keys(), 8);
     }
 

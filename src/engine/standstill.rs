@@ -95,31 +95,17 @@ impl Server {
 mod tests {
     use super::*;
     use crate::config::{Config, EvictionPolicy};
-    use crate::engine::{
-        ClientId, Engine, Now, Peer, ReplayStep, Seed, ServerParts, testing::run_to_end,
-    };
+    use crate::engine::{ReplayStep, ServerParts, testing::Bench};
     use crate::persist::disk::{Disk, MemoryDisk};
     use std::sync::Arc;
 
-    const START_MS: u64 = 1_700_000_000_000;
-
-    fn engine_on(disk: &Arc<MemoryDisk>, config: Config) -> Engine {
+    fn bench_on(disk: &Arc<MemoryDisk>, config: Config) -> Bench {
         let parts = ServerParts {
             disk: Arc::clone(disk) as _,
             used_memory: || 1000,
             ..ServerParts::default()
         };
-        Engine::new(config, parts, Seed::default())
-    }
-
-    fn tick(engine: &mut Engine, ms: u64) {
-        let unix_us = (START_MS + ms) * 1000;
-        engine.tick(Now { unix_us, mono_us: (ms + 1) * 1000 });
-    }
-
-    fn ask(engine: &mut Engine, client: ClientId, line: &str) -> String {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        String::from_utf8_lossy(&run_to_end(engine, client, &words).0).trim_end().to_owned()
+        Bench::over(config, parts)
     }
 
     fn logging(config: Config) -> Config {
@@ -128,50 +114,48 @@ mod tests {
 
     /// A log in which keys that were to expire soon are given more time much later.
     fn write_log(disk: &Arc<MemoryDisk>) {
-        let mut engine = engine_on(disk, logging(Config::default()));
-        tick(&mut engine, 0);
-        let end = engine.load_log_here().expect("there is no log yet");
-        engine.open_log(&end).expect("the disk is whole");
-        let client = engine.connect(Peer::internal());
+        let mut bench = bench_on(disk, logging(Config::default()));
+        let end = bench.engine.load_log_here().expect("there is no log yet");
+        bench.engine.open_log(&end).expect("the disk is whole");
         for n in 0..100 {
-            ask(&mut engine, client, &format!("SET short:{n} v PX 1000"));
-            ask(&mut engine, client, &format!("HSET hash:{n} f v g w"));
-            ask(&mut engine, client, &format!("HPEXPIRE hash:{n} 1000 FIELDS 1 f"));
+            bench.ask(&format!("SET short:{n} v PX 1000"));
+            bench.ask(&format!("HSET hash:{n} f v g w"));
+            bench.ask(&format!("HPEXPIRE hash:{n} 1000 FIELDS 1 f"));
         }
-        ask(&mut engine, client, "SET counter 0");
+        bench.ask("SET counter 0");
         for _ in 0..5000 {
-            ask(&mut engine, client, "INCR counter");
+            bench.ask("INCR counter");
         }
         for n in 0..100 {
             let extend = ["PERSIST short", "PEXPIRE short"][n % 2];
             let amount = ["", " 1000000"][n % 2];
-            ask(&mut engine, client, &format!("{}:{n}{amount}", extend));
-            ask(&mut engine, client, &format!("HPERSIST hash:{n} FIELDS 1 f"));
+            bench.ask(&format!("{}:{n}{amount}", extend));
+            bench.ask(&format!("HPERSIST hash:{n} FIELDS 1 f"));
         }
-        engine.end_turn();
+        bench.engine.end_turn();
     }
 
     /// Loads the log, with everything between two steps that a driver may do there.
-    fn load_busily(engine: &mut Engine, client: ClientId, mut at_ms: u64) {
-        let mut replay = engine.find_log().expect("it loads").expect("there is one");
-        loop {
-            match engine.step_replay(&mut replay) {
+    fn load_busily(bench: &mut Bench) {
+        let mut replay = bench.engine.find_log().expect("it loads").expect("there is one");
+        for steps in 0.. {
+            assert!(steps < 1_000_000, "the log does not come to an end");
+            match bench.engine.step_replay(&mut replay) {
                 ReplayStep::More => {}
                 ReplayStep::Snapshot(path) => {
-                    let bytes = engine.load_snapshot_of_log(&path).expect("it is whole");
-                    assert!(engine.finish_snapshot_of(&mut replay, bytes));
+                    let bytes = bench.engine.load_snapshot_of_log(&path).expect("it is whole");
+                    assert!(bench.engine.finish_snapshot_of(&mut replay, bytes));
                 }
                 ReplayStep::Done(_) => return,
                 ReplayStep::Failed => panic!("the log is whole"),
             }
-            at_ms += 10;
-            tick(engine, at_ms);
-            engine.cron();
-            engine.expire_due();
-            engine.evict_more();
-            ask(engine, client, "PING");
-            ask(engine, client, "INFO");
-            engine.end_turn();
+            bench.advance(10);
+            bench.engine.cron();
+            bench.engine.expire_due();
+            bench.engine.evict_more();
+            bench.ask("PING");
+            bench.ask("INFO");
+            bench.turn();
         }
     }
 
@@ -179,17 +163,19 @@ mod tests {
     fn nothing_expires_while_a_log_is_replayed() {
         let disk = Arc::new(MemoryDisk::default());
         write_log(&disk);
-        let mut engine = engine_on(&disk, logging(Config::default()));
-        tick(&mut engine, 100_000);
-        let client = engine.connect(Peer::internal());
-        load_busily(&mut engine, client, 100_000);
-        assert_eq!(ask(&mut engine, client, "DBSIZE"), ":201");
-        assert_eq!(ask(&mut engine, client, "GET counter"), "$4\r\n5000");
+        let mut bench = bench_on(&disk, logging(Config::default()));
+        bench.advance(100_000);
+        load_busily(&mut bench);
+        assert_eq!(bench.ask("DBSIZE"), ":201|");
+        assert_eq!(bench.ask("GET counter"), "$4|5000|");
         for n in 0..100 {
-            assert_eq!(ask(&mut engine, client, &format!("GET short:{n}")), "$1\r\nv");
-            assert_eq!(ask(&mut engine, client, &format!("HLEN hash:{n}")), ":2");
+            assert_eq!(bench.ask(&format!("GET short:{n}")), "$1|v|");
+            assert_eq!(bench.ask(&format!("HLEN hash:{n}")), ":2|");
         }
-        assert_eq!(engine.keyspace.stats.expired + engine.keyspace.stats.expired_fields, 0);
+        assert_eq!(
+            bench.engine.keyspace.stats.expired + bench.engine.keyspace.stats.expired_fields,
+            0
+        );
     }
 
     /// Servers before Redis 7 logged what clients sent.
@@ -203,15 +189,13 @@ mod tests {
                 line.split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter(),
             );
         }
-        let mut engine = engine_on(&disk, logging(Config::default()));
-        let place = engine.server.aof.place.clone();
+        let mut bench = bench_on(&disk, logging(Config::default()));
+        let place = bench.engine.server.aof.place.clone();
         let file = disk.create(&place.parent().join(&place.prefix)).expect("memory takes all");
         file.append(&text).expect("memory takes all");
-        tick(&mut engine, 0);
-        let client = engine.connect(Peer::internal());
-        load_busily(&mut engine, client, 0);
-        for (key, ttl) in [("a", ":100"), ("b", ":100"), ("c", ":-1")] {
-            assert_eq!(ask(&mut engine, client, &format!("TTL {key}")), ttl, "{key}");
+        load_busily(&mut bench);
+        for (key, ttl) in [("a", ":100|"), ("b", ":100|"), ("c", ":-1|")] {
+            assert_eq!(bench.ask(&format!("TTL {key}")), ttl, "{key}");
         }
     }
 
@@ -224,30 +208,30 @@ mod tests {
             maxmemory_policy: EvictionPolicy::AllkeysLru,
             ..Config::default()
         };
-        let mut engine = engine_on(&disk, logging(config));
-        tick(&mut engine, 100);
-        let client = engine.connect(Peer::internal());
-        load_busily(&mut engine, client, 100);
-        assert_eq!((engine.keyspace.db(0).len(), engine.keyspace.stats.evicted), (201, 0));
-        ask(&mut engine, client, "PING");
-        assert!(engine.keyspace.stats.evicted > 0, "the data is there now, and is too much");
+        let mut bench = bench_on(&disk, logging(config));
+        bench.advance(100);
+        load_busily(&mut bench);
+        assert_eq!(
+            (bench.engine.keyspace.db(0).len(), bench.engine.keyspace.stats.evicted),
+            (201, 0)
+        );
+        bench.ask("PING");
+        assert!(bench.engine.keyspace.stats.evicted > 0, "the data is there now, and is too much");
     }
 
     #[test]
     fn the_data_stays_as_it_is_while_it_is_read_or_writes_are_paused() {
-        let mut engine = engine_on(&Arc::default(), Config::default());
-        tick(&mut engine, 0);
+        let mut bench = bench_on(&Arc::default(), Config::default());
         use Deed::*;
         let deeds = [Expire, Reap, Evict, Serve, Save, Rewrite, Cron];
-        let allowed = |engine: &Engine| deeds.map(|deed| engine.server.may(deed));
-        assert_eq!(allowed(&engine), [true; 7]);
-        engine.begin_loading(10);
-        assert_eq!(allowed(&engine), [false, false, false, false, false, false, true]);
-        engine.end_loading();
-        let client = engine.connect(Peer::internal());
-        ask(&mut engine, client, "CLIENT PAUSE 100 WRITE");
-        assert_eq!(allowed(&engine), [false, false, false, false, true, true, true]);
-        tick(&mut engine, 200);
-        assert_eq!(allowed(&engine), [true; 7]);
+        let allowed = |bench: &Bench| deeds.map(|deed| bench.engine.server.may(deed));
+        assert_eq!(allowed(&bench), [true; 7]);
+        bench.engine.begin_loading(10);
+        assert_eq!(allowed(&bench), [false, false, false, false, false, false, true]);
+        bench.engine.end_loading();
+        bench.ask("CLIENT PAUSE 100 WRITE");
+        assert_eq!(allowed(&bench), [false, false, false, false, true, true, true]);
+        bench.advance(200);
+        assert_eq!(allowed(&bench), [true; 7]);
     }
 }

@@ -1,31 +1,244 @@
 //! For the tests of rooms that play commands against an engine in this process.
+//!
+//! A [`Bench`] is an engine with one client on it, on which commands are typed as a line of words.
+//! Its clock stands until it is moved, and what the engine wants done is done at once, but for the
+//! jobs of saves where a test wants to see what happens until they run.
 
-use super::{ClientId, Effect, Engine, Verdict};
+use super::saving::SaveJob;
+use super::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts};
+use crate::config::{Config, EventClasses, SetBy};
+use crate::keyspace::KeyEvent;
 use crate::resp::{OwnedRequest, ReplyBuf};
+use std::collections::VecDeque;
 
-/// Runs a request, and the jobs that it starts: its whole reply and the number of jobs.
-pub fn run_to_end(engine: &mut Engine, client: ClientId, words: &[&[u8]]) -> (Vec<u8>, usize) {
-    let mut out = ReplyBuf::new();
-    let mut jobs = 0;
-    let request = OwnedRequest::from_args(words);
-    engine.take_effects();
-    if engine.run(client, request.as_request(), &mut out) == Verdict::Suspended {
-        while engine.has_effects() {
-            for effect in engine.take_effects() {
-                match effect {
-                    Effect::Run { client, job } => {
-                        jobs += 1;
-                        engine.finish_job(client, job());
-                    }
-                    Effect::Save(job) => {
-                        jobs += 1;
-                        engine.finish_save(job());
-                    }
-                    Effect::Push { bytes, .. } => out.append(bytes),
-                    _ => {}
-                }
+/// The wall clock's first reading; the monotonic clock begins with a millisecond.
+pub const START_MS: u64 = 1_700_000_000_000;
+
+pub struct Bench {
+    pub engine: Engine,
+    /// Whose commands `run` and `ask` run.
+    pub client: ClientId,
+    /// What the wall clock is off.
+    pub offset_ms: i64,
+    /// How many jobs have run, those of saves too.
+    pub jobs: usize,
+    now_ms: u64,
+    /// The jobs of saves that have not run, where the test runs them.
+    held_saves: Option<VecDeque<SaveJob>>,
+}
+
+impl Default for Bench {
+    fn default() -> Bench {
+        Bench::with(Config::default())
+    }
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        Bench::default()
+    }
+
+    pub fn with(config: Config) -> Bench {
+        Bench::over(config, ServerParts::default())
+    }
+
+    /// Over a clock, an allocator or a disk of the test's own.
+    pub fn over(config: Config, parts: ServerParts) -> Bench {
+        let mut engine = Engine::new(config, parts, Seed::default());
+        let client = engine.connect(Peer::internal());
+        let mut bench =
+            Bench { engine, client, offset_ms: 0, jobs: 0, now_ms: 0, held_saves: None };
+        bench.advance(0);
+        bench
+    }
+
+    /// Records what is replayed, and the events of these classes.
+    pub fn recording(mut self, events: EventClasses) -> Bench {
+        self.engine.server.propagation.set_active(true);
+        self.engine.server.collected_events = Some(Vec::new());
+        let observers = &mut self.engine.keyspace.changes.observers;
+        observers.events = events.or(EventClasses::KEYEVENT);
+        observers.propagation = true;
+        self
+    }
+
+    /// Keeps the jobs of saves until `run_held_save`; each request is a turn of its own.
+    pub fn holding_saves(mut self) -> Bench {
+        self.held_saves = Some(VecDeque::new());
+        self
+    }
+
+    pub fn advance(&mut self, ms: u64) {
+        self.move_to(self.now_ms + ms);
+    }
+
+    /// Moves the clock to so many milliseconds after the start.
+    pub fn move_to(&mut self, ms: u64) {
+        self.now_ms = ms;
+        let unix_ms = (START_MS + self.now_ms).saturating_add_signed(self.offset_ms);
+        self.engine.tick(Now { unix_us: unix_ms * 1000, mono_us: (1 + self.now_ms) * 1000 });
+    }
+
+    /// Takes away what is due; in how many slices.
+    pub fn expire_all(&mut self) -> usize {
+        let ends = |slice: &usize| *slice > 100_000 || !self.engine.expire_due();
+        let slices = (1..).find(ends).unwrap_or(usize::MAX);
+        assert!(slices <= 100_000, "what is due does not come to an end");
+        slices
+    }
+
+    /// The whole reply to a request, once the jobs that it starts have run.
+    pub fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        self.carry_out(&mut ReplyBuf::new());
+        let mut out = ReplyBuf::new();
+        self.engine.run(self.client, OwnedRequest::from_args(words).as_request(), &mut out);
+        if self.held_saves.is_some() {
+            self.engine.end_turn();
+        }
+        self.carry_out(&mut out);
+        out.to_vec()
+    }
+
+    /// The reply to a line of words, its line ends shown as bars; `''` is an empty word.
+    pub fn ask(&mut self, line: &str) -> String {
+        let word = |word| if word == "''" { b"" } else { str::as_bytes(word) };
+        let words: Vec<&[u8]> = line.split(' ').map(word).collect();
+        text(&self.run(&words))
+    }
+
+    pub fn expect(&mut self, line: &str, reply: &str) {
+        assert_eq!(self.ask(line), reply, "{line}");
+    }
+
+    /// Pairs of a line and the reply to it, in order.
+    pub fn expect_all(&mut self, pairs: &[(&str, &str)]) {
+        for (line, reply) in pairs {
+            self.expect(line, reply);
+        }
+    }
+
+    /// Ends the turn, and does what was left to do.
+    pub fn turn(&mut self) {
+        self.engine.end_turn();
+        self.carry_out(&mut ReplyBuf::new());
+    }
+
+    /// Does what the engine wants done, and what comes of it; what this client is told goes to
+    /// `out`, what others are told to nobody.
+    fn carry_out(&mut self, out: &mut ReplyBuf) {
+        for rounds in 0.. {
+            assert!(rounds < 1000, "what is done has more to be done without end");
+            if !self.engine.has_effects() {
+                return;
+            }
+            for effect in self.engine.take_effects() {
+                self.carry_out_one(effect, out);
             }
         }
     }
-    (out.to_vec(), jobs)
+
+    fn carry_out_one(&mut self, effect: Effect, out: &mut ReplyBuf) {
+        match effect {
+            Effect::Push { client, bytes } if client == self.client => out.append(bytes),
+            Effect::Run { client, job } => {
+                self.jobs += 1;
+                self.engine.finish_job(client, job());
+            }
+            Effect::Save(job) => match &mut self.held_saves {
+                Some(held) => held.push_back(job),
+                None => {
+                    self.jobs += 1;
+                    self.engine.finish_save(job());
+                }
+            },
+            Effect::Sync(request) => self.engine.finish_sync(request.run()),
+            _ => {}
+        }
+    }
+
+    /// Runs one of the jobs that were held; false if there is none.
+    pub fn run_held_save(&mut self) -> bool {
+        let Some(job) = self.held_saves.as_mut().and_then(VecDeque::pop_front) else {
+            return false;
+        };
+        self.jobs += 1;
+        self.engine.finish_save(job());
+        self.turn();
+        true
+    }
+
+    /// What was replayed since the last call, one command a line.
+    pub fn replayed(&mut self) -> Vec<String> {
+        let commands = self.engine.server.propagation.drain();
+        commands.iter().map(|command| text(&command.words.join(&b' '))).collect()
+    }
+
+    /// The events since the last call.
+    pub fn events(&mut self) -> Vec<KeyEvent> {
+        let collected = &mut self.engine.server.collected_events;
+        std::mem::take(collected.as_mut().expect("the bench records"))
+    }
+
+    /// The events since the last call, as `name key`.
+    pub fn told(&mut self) -> Vec<String> {
+        let told = |event: &KeyEvent| format!("{} {}", event.name, text(&event.key));
+        self.events().iter().map(told).collect()
+    }
+
+    /// Drops what was replayed and told so far.
+    pub fn forget(&mut self) {
+        self.events();
+        self.replayed();
+    }
+
+    /// How many changes were counted since the last save.
+    pub fn dirty(&self) -> u64 {
+        self.engine.keyspace.changes.dirty
+    }
+
+    /// How many keys the first database has, those among them whose time has come.
+    pub fn keys(&self) -> usize {
+        self.engine.keyspace.db(0).len()
+    }
+
+    /// The elements of a reply that is an array of bulk strings.
+    pub fn list(&mut self, line: &str) -> Vec<String> {
+        let reply = self.ask(line);
+        assert!(reply.starts_with('*'), "{line}: {reply}");
+        reply.split('|').skip(2).step_by(2).map(str::to_owned).collect()
+    }
+
+    pub fn encoding(&mut self, key: &str) -> String {
+        let reply = self.ask(&format!("OBJECT ENCODING {key}"));
+        reply.split('|').nth(1).unwrap_or_else(|| panic!("{key}: {reply}")).to_owned()
+    }
+
+    /// The lines of INFO that begin with a word.
+    pub fn info_lines(&mut self, section: &str, prefix: &str) -> Vec<String> {
+        let report = self.run(&[b"INFO", section.as_bytes()]);
+        let report = String::from_utf8_lossy(&report);
+        report.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
+    }
+
+    /// A field of INFO.
+    pub fn info(&mut self, name: &str) -> String {
+        let lines = self.info_lines("everything", &format!("{name}:"));
+        let line = lines.first().unwrap_or_else(|| panic!("INFO has no {name}"));
+        line[name.len() + 1..].to_owned()
+    }
+}
+
+/// Bytes as tests show them: line ends are bars.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace("\r\n", "|")
+}
+
+/// A configuration with these directives, as they stand in a file.
+pub fn config(directives: &[(&str, &str)]) -> Config {
+    let mut config = Config::default();
+    for (name, value) in directives {
+        let by = SetBy { loading: false, local: true };
+        config.set(&[(name.as_bytes(), value.as_bytes())], by).expect("the directive is right");
+    }
+    config
 }

@@ -448,18 +448,15 @@ fn spikes(view: &View<'_>, page: &mut Page) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::engine::{Engine, Now, Peer, Seed, ServerParts, testing::run_to_end};
+    use crate::engine::testing::Bench;
     use std::collections::HashSet;
 
     fn page_after(lines: &[&str]) -> String {
-        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
-        engine.tick(Now { unix_us: 1_700_000_000_000_000, mono_us: 5_000_000 });
-        let client = engine.connect(Peer::internal());
+        let mut bench = Bench::new();
         for line in lines {
-            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-            run_to_end(&mut engine, client, &words);
+            bench.ask(line);
         }
+        let engine = &bench.engine;
         page(&View::new(&engine.server, &engine.keyspace, &engine.clients))
     }
 

@@ -2,6 +2,7 @@
 
 pub mod blob;
 pub mod counted_tree;
+pub mod filling;
 pub mod glob;
 pub mod intset;
 pub mod listpack;

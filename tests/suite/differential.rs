@@ -248,7 +248,7 @@ const NEWER: &[&str] = &[
     "HTTL none FIELDS I M",
     "SORT K ALPHA ASC|DESC LIMIT N N STORE K",
     "SORT K BY nosort GET # GET K* STORE K",
-    "SORT K BY nosort LIMIT N N",
+    "SORT Y BY nosort ASC|DESC LIMIT N N",
     "XACKDEL K G KEEPREF|DELREF|ACKED IDS 2 E E",
     "XADD K KEEPREF|DELREF|ACKED MAXLEN = N E M V",
     "XADD K KEEPREF|DELREF|ACKED KEEPREF|MINID E M V",
@@ -438,8 +438,9 @@ impl Generator {
 
 /// Sorts what is unordered.
 fn settled(words: &[String], answer: Option<Answer>) -> String {
-    let is_unordered =
-        UNORDERED.contains(&words[0].as_str()) || words.iter().any(|word| word == "nosort");
+    let is_unordered = UNORDERED.contains(&words[0].as_str())
+        || words.iter().any(|word| word == "nosort") && words[1].starts_with(|home| home != 'y')
+        || words[0] == "SORT" && answer.as_ref().is_some_and(has_zero_byte);
     match answer {
         Some(Answer::Array(mut elements) | Answer::Set(mut elements)) if is_unordered => {
             elements.sort_by_cached_key(|element| format!("{element:?}"));
@@ -454,6 +455,16 @@ fn settled(words: &[String], answer: Option<Answer>) -> String {
             format!("{answer:?}")
         }
         other => format!("{other:?}"),
+    }
+}
+
+/// To Redis two weights that are alike before a zero byte are equal, as they are in C; we tell them
+/// apart.
+fn has_zero_byte(answer: &Answer) -> bool {
+    match answer {
+        Answer::Bulk(bytes) => bytes.contains(&0),
+        Answer::Array(elements) => elements.iter().any(has_zero_byte),
+        _ => false,
     }
 }
 

@@ -98,6 +98,8 @@ trait World {
     fn receive_raw(&mut self, client: &str, enough: &dyn Fn(&[u8]) -> bool) -> (Vec<u8>, bool);
     /// Returns when the client's last request waits for something; false if it does not.
     fn wait_until_blocked(&mut self, client: &str) -> bool;
+    /// The number that the server knows a connected client by.
+    fn id(&mut self, client: &str) -> u64;
     /// Whether anything has come for the client that it has not taken.
     fn has_input(&mut self, client: &str) -> bool;
     fn forget(&mut self, client: &str);
@@ -148,6 +150,10 @@ impl World for InProcess {
         session.is_some_and(Session::is_blocked)
     }
 
+    fn id(&mut self, client: &str) -> u64 {
+        self.clients[client].number()
+    }
+
     fn has_input(&mut self, client: &str) -> bool {
         self.local.has_output(self.clients[client])
     }
@@ -174,6 +180,15 @@ impl Remote {
 
     fn client(&mut self, name: &str) -> &mut Client {
         self.clients.get_mut(name).expect("it was connected before")
+    }
+
+    /// What a server that tells about its clients says in a field about this one.
+    fn field(&mut self, observer: &mut Client, client: &str, name: &str) -> Option<String> {
+        let address = format!(" addr={} ", self.client(client).local_address());
+        let Answer::Bulk(list) = observer.run("CLIENT LIST") else { return None };
+        let list = String::from_utf8_lossy(&list).into_owned();
+        let line = list.lines().find(|line| line.contains(&address))?;
+        line.split(' ').find_map(|field| field.strip_prefix(name)).map(str::to_owned)
     }
 }
 
@@ -202,19 +217,21 @@ impl World for Remote {
     }
 
     fn wait_until_blocked(&mut self, client: &str) -> bool {
-        let address = format!(" addr={} ", self.client(client).local_address());
         let mut observer = self.server.connect();
         let start = Instant::now();
         while start.elapsed() < BLOCKING_MAX {
-            let Answer::Bulk(list) = observer.run("CLIENT LIST") else { return false };
-            let list = String::from_utf8_lossy(&list).into_owned();
-            let line = list.lines().find(|line| line.contains(&address)).unwrap_or_default();
-            let flags = line.split(' ').find_map(|field| field.strip_prefix("flags="));
+            let flags = self.field(&mut observer, client, "flags=");
             if flags.is_some_and(|flags| flags.contains('b')) {
                 return true;
             }
         }
         false
+    }
+
+    fn id(&mut self, client: &str) -> u64 {
+        let mut observer = self.server.connect();
+        let id = self.field(&mut observer, client, "id=");
+        id.and_then(|id| id.parse().ok()).expect("the client is connected")
     }
 
     fn has_input(&mut self, client: &str) -> bool {
@@ -344,6 +361,8 @@ impl Player<'_> {
     fn call(&mut self, step: &Step, words: &[Vec<u8>]) {
         self.check_waiting(step);
         self.connect();
+        let words: Vec<Vec<u8>> = words.iter().map(|word| self.filled_in(word)).collect();
+        let words = &words[..];
         self.world.send(&self.client, &answer::encode(words));
         let got = match step.expected.first().map(String::as_str) {
             Some(BLOCKED) => {
@@ -356,6 +375,12 @@ impl Player<'_> {
             _ => self.take(step, words, true),
         };
         self.compare(step, &got);
+    }
+
+    /// A word of a request, with the number of a client where the transcript names it.
+    fn filled_in(&mut self, word: &[u8]) -> Vec<u8> {
+        let name = word.strip_prefix(b"@id:").and_then(|name| str::from_utf8(name).ok());
+        name.map_or(word.to_vec(), |name| self.world.id(name).to_string().into_bytes())
     }
 
     /// The next reply in print, and whether the connection ended if the step cares.

@@ -19,6 +19,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/net/fatal.rs",
     "src/observe/memory.rs",
     "src/structs/blob.rs",
+    "src/structs/filling.rs",
     "src/structs/prefetch.rs",
     "src/structs/trie/bits.rs",
 ];

@@ -1,7 +1,8 @@
 //! What the tools for operators show of a server that did something.
 
-use crate::config::Config;
-use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts, testing::run_to_end};
+use crate::config::{Config, ProtectedAction};
+use crate::engine::ServerParts;
+use crate::engine::testing::{Bench, START_MS, config};
 use std::cell::Cell;
 
 thread_local! {
@@ -14,73 +15,39 @@ fn ticks_ns() -> u64 {
     TICKS_NS.get()
 }
 
-struct Bench {
-    engine: Engine,
-    client: ClientId,
-    seconds: u64,
-}
+const START_SECONDS: u64 = START_MS / 1000;
 
-const START_SECONDS: u64 = 1_700_000_000;
-
-impl Bench {
-    fn new(directives: impl FnOnce(&mut Config)) -> Bench {
-        let mut config = Config::default();
-        config.enable_debug_command = crate::config::ProtectedAction::Yes;
-        directives(&mut config);
-        let parts = ServerParts { ticks: ticks_ns, ..ServerParts::default() };
-        let mut engine = Engine::new(config, parts, Seed::default());
-        let client = engine.connect(Peer::internal());
-        let mut bench = Bench { engine, client, seconds: 0 };
-        bench.advance(0);
-        bench
-    }
-
-    fn advance(&mut self, seconds: u64) {
-        self.seconds += seconds;
-        let unix_us = (START_SECONDS + self.seconds) * 1_000_000;
-        self.engine.tick(Now { unix_us, mono_us: (1 + self.seconds) * 1_000_000 });
-    }
-
-    fn ask(&mut self, line: &str) -> String {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let (reply, _) = run_to_end(&mut self.engine, self.client, &words);
-        String::from_utf8_lossy(&reply).replace("\r\n", "|")
-    }
-
-    /// The lines of an INFO section that begin with a word.
-    fn info(&mut self, section: &str, prefix: &str) -> Vec<String> {
-        let words: [&[u8]; 2] = [b"INFO", section.as_bytes()];
-        let (reply, _) = run_to_end(&mut self.engine, self.client, &words);
-        let text = String::from_utf8_lossy(&reply);
-        text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
-    }
+/// A server that measures with that clock.
+fn bench(directives: &[(&str, &str)]) -> Bench {
+    let config = Config { enable_debug_command: ProtectedAction::Yes, ..config(directives) };
+    Bench::over(config, ServerParts { ticks: ticks_ns, ..ServerParts::default() })
 }
 
 #[test]
 fn latencystats_has_a_line_for_each_command_with_its_percentiles() {
-    let mut bench = Bench::new(|_| {});
+    let mut bench = bench(&[]);
     bench.ask("SET k v");
     bench.ask("CONFIG GET port");
-    let lines = bench.info("latencystats", "latency_percentiles_usec_");
+    let lines = bench.info_lines("latencystats", "latency_percentiles_usec_");
     let names: Vec<&str> = lines.iter().map(|line| line.split(':').next().unwrap_or("")).collect();
     assert_eq!(names, ["latency_percentiles_usec_config|get", "latency_percentiles_usec_set"]);
     assert_eq!(lines[1].split(':').nth(1), Some("p50=1.003,p99=1.003,p99.9=1.003"));
     bench.ask("CONFIG SET latency-tracking-info-percentiles 50");
-    let lines = bench.info("latencystats", "latency_percentiles_usec_set");
+    let lines = bench.info_lines("latencystats", "latency_percentiles_usec_set");
     assert_eq!(lines, ["latency_percentiles_usec_set:p50=1.003"]);
     bench.ask("CONFIG RESETSTAT");
-    assert!(bench.info("latencystats", "latency_percentiles_usec_set").is_empty());
+    assert!(bench.info_lines("latencystats", "latency_percentiles_usec_set").is_empty());
     bench.ask("CONFIG SET latency-tracking no");
     bench.ask("SET k v");
-    assert!(bench.info("latencystats", "latency_percentiles_usec_set").is_empty());
+    assert!(bench.info_lines("latencystats", "latency_percentiles_usec_set").is_empty());
 }
 
 #[test]
 fn a_spike_is_shown_by_all_views_of_latency() {
-    let mut bench = Bench::new(|config| config.latency_monitor_threshold = 100);
+    let mut bench = bench(&[("latency-monitor-threshold", "100")]);
     assert_eq!(bench.ask("LATENCY LATEST"), "*0|");
     bench.ask("DEBUG SLEEP 0.3");
-    bench.advance(10);
+    bench.advance(10000);
     bench.ask("DEBUG SLEEP 0.2");
     bench.ask("DEBUG SLEEP 0.05");
     let first = START_SECONDS;
@@ -89,7 +56,7 @@ fn a_spike_is_shown_by_all_views_of_latency() {
     assert_eq!(latest, format!("*1|*4|$7|command|:{second}|:200|:300|"));
     let history = bench.ask("LATENCY HISTORY command");
     assert_eq!(history, format!("*2|*2|:{first}|:300|*2|:{second}|:200|"));
-    bench.advance(5);
+    bench.advance(5000);
     let graph = bench.ask("LATENCY GRAPH command");
     assert!(graph.contains("command - high 300 ms, low 200 ms (all time high 300 ms)"), "{graph}");
     assert!(graph.contains("#_") || graph.contains('#'), "{graph}");
@@ -102,7 +69,7 @@ fn a_spike_is_shown_by_all_views_of_latency() {
 
 #[test]
 fn a_slow_command_is_logged_with_its_time() {
-    let mut bench = Bench::new(|_| {});
+    let mut bench = bench(&[]);
     bench.ask("CLIENT SETNAME me");
     bench.ask("DEBUG SLEEP 0.25");
     let log = bench.ask("SLOWLOG GET");
@@ -118,7 +85,7 @@ fn a_slow_command_is_logged_with_its_time() {
 
 #[test]
 fn hot_and_large_keys_are_shown() {
-    let mut bench = Bench::new(|_| {});
+    let mut bench = bench(&[]);
     for n in 0..3000 {
         bench.ask("GET hot");
         bench.ask(&format!("SET cold:{n} v"));
@@ -131,14 +98,17 @@ fn hot_and_large_keys_are_shown() {
     for _ in 0..300 {
         bench.ask("SADD other a\nb");
     }
-    let hot = bench.info("hotkeys", "hot_by_calls_0");
+    let hot = bench.info_lines("hotkeys", "hot_by_calls_0");
     assert!(hot[0].starts_with("hot_by_calls_0:db=0,per_sec="), "{hot:?}");
     assert!(hot[0].ends_with(",key=\"hot\""), "{hot:?}");
-    let others = bench.info("hotkeys", "hot_by_calls_");
+    let others = bench.info_lines("hotkeys", "hot_by_calls_");
     assert!(others.iter().any(|line| line.contains("db=3,") && line.ends_with("key=\"other\"")));
-    let large = bench.info("hotkeys", "largest_string_0:db=0,bytes=");
+    let large = bench.info_lines("hotkeys", "largest_string_0:db=0,bytes=");
     assert!(large[0].ends_with(",key=\"large\""), "{large:?}");
-    assert!(bench.info("all", "hot").is_empty() && !bench.info("everything", "hot").is_empty());
+    assert!(
+        bench.info_lines("all", "hot").is_empty()
+            && !bench.info_lines("everything", "hot").is_empty()
+    );
     let answer = bench.ask("HOTKEYS GET");
     assert!(answer.starts_with("*1|*30|$15|tracking-active|:0|$12|sample-ratio|:32|"), "{answer}");
     assert!(answer.contains("|$12|largest-keys|*1|*4|$5|large|:0|$6|string|:"), "{answer}");
@@ -149,7 +119,7 @@ fn hot_and_large_keys_are_shown() {
 
 #[test]
 fn a_measurement_shows_what_it_was_asked_for() {
-    let mut bench = Bench::new(|_| {});
+    let mut bench = bench(&[]);
     for (line, reply) in [
         ("HOTKEYS START NET 1", "-ERR METRICS parameter is required|"),
         (
@@ -176,7 +146,7 @@ fn a_measurement_shows_what_it_was_asked_for() {
     assert!(answer.contains("|$15|tracking-active|:1|$12|sample-ratio|:1|"), "{answer}");
     assert!(answer.contains("|$14|by-cpu-time-us|*4|$1|a|:"), "{answer}");
     assert!(!answer.contains("by-net-bytes"), "{answer}");
-    bench.advance(31);
+    bench.advance(31000);
     bench.engine.cron();
     let answer = bench.ask("HOTKEYS GET");
     assert!(answer.contains("|$15|tracking-active|:0|"), "its time is over: {answer}");
@@ -191,7 +161,7 @@ fn a_measurement_shows_what_it_was_asked_for() {
 /// the process here.
 #[test]
 fn keys_with_long_names_are_not_recorded() {
-    let mut bench = Bench::new(|_| {});
+    let mut bench = bench(&[]);
     bench.ask("HOTKEYS START METRICS 1 CPU SAMPLE 1");
     let (long, short) = ("l".repeat((16 << 10) + 1), "s".repeat(16 << 10));
     bench.ask(&format!("SET {long} v"));
@@ -209,14 +179,14 @@ fn a_big_database_is_flushed_by_another_thread() {
         }
     };
     // With save points a save would be a job too.
-    let mut bench = Bench::new(|config| config.save.0.clear());
+    let mut bench = bench(&[("save", "")]);
     fill(&mut bench);
-    let (reply, jobs) = run_to_end(&mut bench.engine, bench.client, &[b"FLUSHALL"]);
-    assert_eq!((&*reply, jobs), (&b"+OK\r\n"[..], 1));
+    bench.expect("FLUSHALL", "+OK|");
+    assert_eq!(bench.jobs, 1);
     assert_eq!(bench.ask("DBSIZE"), ":0|");
     bench.ask("SET few v");
-    let (reply, jobs) = run_to_end(&mut bench.engine, bench.client, &[b"FLUSHALL"]);
-    assert_eq!((&*reply, jobs), (&b"+OK\r\n"[..], 0));
+    bench.expect("FLUSHALL", "+OK|");
+    assert_eq!(bench.jobs, 1, "few keys go at once");
     // In a transaction nothing waits: what comes behind it meets an empty database.
     fill(&mut bench);
     for line in ["MULTI", "FLUSHALL", "SET k v", "DBSIZE"] {
@@ -228,13 +198,13 @@ fn a_big_database_is_flushed_by_another_thread() {
 
 #[test]
 fn a_transaction_takes_as_long_as_its_commands_together() {
-    let mut bench = Bench::new(|_| {});
+    let mut bench = bench(&[]);
     for line in ["MULTI", "SET a 1", "DEBUG SLEEP 1", "SET b 1", "EXEC"] {
         bench.ask(line);
     }
-    let exec = bench.info("commandstats", "cmdstat_exec:");
+    let exec = bench.info_lines("commandstats", "cmdstat_exec:");
     // One reading ends each of the three and one EXEC itself; sleeping is part of both.
     assert!(exec[0].starts_with("cmdstat_exec:calls=1,usec=1000004,"), "{exec:?}");
-    let set = bench.info("commandstats", "cmdstat_set:");
+    let set = bench.info_lines("commandstats", "cmdstat_set:");
     assert!(set[0].starts_with("cmdstat_set:calls=2,usec=2,"), "{set:?}");
 }

@@ -81,9 +81,8 @@ fn seconds(us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::{Config, Text};
-    use crate::engine::{Engine, Seed, ServerParts};
+    use crate::engine::testing::Bench;
 
     /// What Redis 8.2 prints of its listeners, but for a TCP listener without a port.
     #[test]
@@ -91,11 +90,7 @@ mod tests {
         let lines = |port: u16, unixsocket: Option<&str>| {
             let unixsocket = unixsocket.map(Text::from);
             let config = Config { port, unixsocket, ..Config::default() };
-            let engine = Engine::new(config, ServerParts::default(), Seed::default());
-            let view = View::new(&engine.server, &engine.keyspace, &engine.clients);
-            let text = super::super::report(&view, &[b"server"]);
-            let is_listener = |line: &&str| line.starts_with("listener");
-            text.lines().filter(is_listener).map(str::to_owned).collect::<Vec<_>>()
+            Bench::with(config).info_lines("server", "listener")
         };
         let tcp = "listener0:name=tcp,bind=*,bind=-::*,port=6379";
         let unix = "listener1:name=unix,bind=/run/s.sock";

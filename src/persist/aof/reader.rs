@@ -353,6 +353,7 @@ mod tests {
         let mut command = OwnedRequest::default();
         let mut found = Vec::new();
         loop {
+            assert!(found.len() <= bytes.len(), "each item takes at least a byte");
             match reader.next(&mut command) {
                 Ok(Item::End) => return (found, None, reader.offset()),
                 Ok(Item::Time(seconds)) => found.push(format!("@{seconds}")),

@@ -11,7 +11,7 @@ type Requests = Vec<Vec<Vec<u8>>>;
 type Outcome = (Requests, Option<ProtocolError>);
 
 fn drain(reader: &mut RequestReader, requests: &mut Requests) {
-    while reader.pending() > 0 {
+    for _ in 0..reader.pending() {
         requests.push(reader.request(0).iter().map(<[u8]>::to_vec).collect());
         reader.pop_front();
     }
@@ -24,12 +24,13 @@ fn parse_chunks<'a>(chunks: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> 
     for chunk in chunks {
         reader.feed(chunk);
         loop {
+            let before = requests.len();
             let parsed = reader.parse(limits);
             drain(&mut reader, &mut requests);
             match parsed {
                 Err(error) => return (requests, Some(error)),
                 Ok(0) => break,
-                Ok(_) => {}
+                Ok(_) => assert!(requests.len() > before, "what is parsed is there to run"),
             }
         }
     }
@@ -302,7 +303,7 @@ fn stream_ends_count_every_byte() {
             for idx in 0..reader.parse(&OPEN).expect("valid") {
                 ends.push(reader.stream_end(idx));
             }
-            while reader.pending() > 0 {
+            for _ in 0..reader.pending() {
                 reader.pop_front();
             }
         }

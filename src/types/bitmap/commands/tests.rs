@@ -1,36 +1,11 @@
 //! The bitmap commands against an engine in process: limits, encodings, and what is told.
 
-use crate::config::Config;
-use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts};
-use crate::resp::{OwnedRequest, ReplyBuf};
+use crate::engine::testing::Bench;
 
-struct Bench {
-    engine: Engine,
-    client: ClientId,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
-        let client = engine.connect(Peer::internal());
-        engine.tick(Now { unix_us: 1_700_000_000_000_000, ..Now::default() });
-        Bench { engine, client }
-    }
-
-    /// The reply to a line of words, its line ends shown as bars.
-    fn ask(&mut self, line: &str) -> String {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut out = ReplyBuf::new();
-        let request = OwnedRequest::from_args(&words);
-        self.engine.run(self.client, request.as_request(), &mut out);
-        out.to_vec().escape_ascii().to_string().replace("\\r\\n", "|")
-    }
-
-    /// The reply, and how many changes were counted.
-    fn dirty(&mut self, line: &str) -> (String, u64) {
-        let before = self.engine.keyspace.changes.dirty;
-        (self.ask(line), self.engine.keyspace.changes.dirty - before)
-    }
+/// The reply, and how many changes were counted.
+fn reply_and_changes(bench: &mut Bench, line: &str) -> (String, u64) {
+    let before = bench.dirty();
+    (bench.ask(line), bench.dirty() - before)
 }
 
 const OFFSET: &str = "-ERR bit offset is not an integer or out of range|";
@@ -113,7 +88,7 @@ fn only_changes_are_counted() {
         ("BITOP AND to none", ":0|", 0),
     ];
     for (line, reply, dirty) in cases {
-        assert_eq!(bench.dirty(line), (reply.to_owned(), dirty), "{line}");
+        assert_eq!(reply_and_changes(&mut bench, line), (reply.to_owned(), dirty), "{line}");
     }
 }
 

@@ -3,70 +3,34 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Config, EventClasses};
-use crate::engine::testing::run_to_end;
-use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts};
+use crate::config::EventClasses;
+use crate::engine::testing::Bench;
 use crate::keyspace::commands::elements::INLINE_ELEMENTS_MAX;
 use crate::keyspace::digest::Digest;
 
-/// An engine with one client, on which commands are typed as a line of words.
-pub(super) struct Bench {
-    pub engine: Engine,
-    client: ClientId,
-    jobs: usize,
+pub(super) fn bench() -> Bench {
+    Bench::new().recording(EventClasses::ALL)
 }
 
-impl Bench {
-    pub fn new() -> Bench {
-        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
-        let client = engine.connect(Peer::internal());
-        engine.server.propagation.set_active(true);
-        engine.server.collected_events = Some(Vec::new());
-        engine.tick(Now { unix_us: 1_700_000_000_000_000, ..Now::default() });
-        let all = EventClasses::ALL.or(EventClasses::KEYEVENT);
-        engine.keyspace.changes.observers.events = all;
-        engine.keyspace.changes.observers.propagation = true;
-        Bench { engine, client, jobs: 0 }
-    }
+/// The events and the replayed commands since the last call, and how much was changed.
+pub(super) fn told(bench: &mut Bench) -> (Vec<String>, Vec<String>, u64) {
+    let events = bench.events().iter().map(|event| event.name.to_owned()).collect();
+    let dirty = std::mem::take(&mut bench.engine.keyspace.changes.dirty);
+    (events, bench.replayed(), dirty)
+}
 
-    pub fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
-        let (reply, jobs) = run_to_end(&mut self.engine, self.client, words);
-        self.jobs += jobs;
-        reply
+/// Makes a hash `big` of so many fields.
+fn fill(bench: &mut Bench, count: usize) {
+    for i in 0..count {
+        bench.ask(&format!("HSET big field:{i} value"));
     }
+}
 
-    /// The reply to a line of words, its line ends shown as bars.
-    pub fn ask(&mut self, line: &str) -> String {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        String::from_utf8_lossy(&self.run(&words)).replace("\r\n", "|")
-    }
-
-    /// The events and the replayed commands since the last call, and how much was changed.
-    pub fn told(&mut self) -> (Vec<String>, Vec<String>, u64) {
-        let events = self.engine.server.collected_events.as_mut().expect("events are collected");
-        let events = std::mem::take(events).iter().map(|event| event.name.to_owned()).collect();
-        let commands = self.engine.server.propagation.drain();
-        let text = |words: &[Box<[u8]>]| {
-            words.iter().map(|w| w.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
-        };
-        let replayed = commands.iter().map(|command| text(&command.words)).collect();
-        let dirty = std::mem::take(&mut self.engine.keyspace.changes.dirty);
-        (events, replayed, dirty)
-    }
-
-    /// Makes a hash `big` of so many fields.
-    fn fill(&mut self, count: usize) {
-        for i in 0..count {
-            let name = format!("field:{i}");
-            self.run(&[b"HSET", b"big", name.as_bytes(), b"value"]);
-        }
-    }
-
-    pub fn items(&mut self, line: &str) -> Vec<String> {
-        let reply = self.ask(line);
-        let words = reply.split('|').filter(|w| !w.starts_with(['*', '$', '%']) && !w.is_empty());
-        words.map(str::to_owned).collect()
-    }
+/// The words of a reply of any shape.
+pub(super) fn items(bench: &mut Bench, line: &str) -> Vec<String> {
+    let reply = bench.ask(line);
+    let words = reply.split('|').filter(|w| !w.starts_with(['*', '$', '%']) && !w.is_empty());
+    words.map(str::to_owned).collect()
 }
 
 #[test]
@@ -86,10 +50,10 @@ fn writes_tell_what_they_did() {
         ("HINCRBYFLOAT n f 2", &["hincrbyfloat"], "HSET n f 2", 1),
         ("HSETNX m f 2", &["hset"], "HSETNX m f 2", 1),
     ];
-    let mut bench = Bench::new();
+    let mut bench = bench();
     for (line, events, replayed, dirty) in cases {
         bench.ask(line);
-        let (told, commands, changes) = bench.told();
+        let (told, commands, changes) = told(&mut bench);
         assert_eq!(told, events, "{line}");
         assert_eq!((commands.join(";"), changes), (replayed.to_owned(), dirty), "{line}");
     }
@@ -98,7 +62,7 @@ fn writes_tell_what_they_did() {
 
 #[test]
 fn resp3_has_maps_and_pairs() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.ask("HELLO 3");
     for encoding in ["listpack", "hashtable"] {
         if encoding == "hashtable" {
@@ -126,20 +90,20 @@ fn resp3_has_maps_and_pairs() {
 #[test]
 fn draws_are_distinct_and_spread() {
     for count in [20, 1000] {
-        let mut bench = Bench::new();
-        bench.fill(count);
+        let mut bench = bench();
+        fill(&mut bench, count);
         for wanted in [2, 7, count / 3, count / 2, count - 1, count, count + 5] {
-            let drawn = bench.items(&format!("HRANDFIELD big {wanted}"));
+            let drawn = items(&mut bench, &format!("HRANDFIELD big {wanted}"));
             let distinct: BTreeSet<&String> = drawn.iter().collect();
             assert_eq!((drawn.len(), distinct.len()), (wanted.min(count), wanted.min(count)));
         }
         let drawn: BTreeSet<String> =
-            bench.items(&format!("HRANDFIELD big -{}", count * 20)).into_iter().collect();
+            items(&mut bench, &format!("HRANDFIELD big -{}", count * 20)).into_iter().collect();
         assert_eq!(drawn.len(), count, "some field never came");
         // Each field has the same chance to be among those that one walk takes.
         let mut hits = vec![0u32; count];
         for _ in 0..400 {
-            for name in bench.items(&format!("HRANDFIELD big {}", count / 2)) {
+            for name in items(&mut bench, &format!("HRANDFIELD big {}", count / 2)) {
                 hits[name["field:".len()..].parse::<usize>().expect("a number")] += 1;
             }
         }
@@ -149,12 +113,13 @@ fn draws_are_distinct_and_spread() {
 
 #[test]
 fn a_scan_sees_each_field_once() {
-    let mut bench = Bench::new();
-    bench.fill(3000);
+    let mut bench = bench();
+    fill(&mut bench, 3000);
     for options in ["", " COUNT 1", " COUNT 333", " MATCH field:*7 COUNT 50"] {
         let (mut seen, mut cursor) = (Vec::new(), "0".to_owned());
-        loop {
-            let page = bench.items(&format!("HSCAN big {cursor}{options}"));
+        for pages in 0.. {
+            assert!(pages <= 3000, "the scan does not end");
+            let page = items(&mut bench, &format!("HSCAN big {cursor}{options}"));
             cursor.clone_from(&page[0]);
             assert!(page[1..].iter().skip(1).step_by(2).all(|value| value == "value"));
             seen.extend(page[1..].iter().step_by(2).cloned());
@@ -170,8 +135,8 @@ fn a_scan_sees_each_field_once() {
 
 #[test]
 fn long_answers_are_written_elsewhere() {
-    let mut bench = Bench::new();
-    bench.fill(INLINE_ELEMENTS_MAX + 1);
+    let mut bench = bench();
+    fill(&mut bench, INLINE_ELEMENTS_MAX + 1);
     let lines = [
         ("HGETALL big", 2 * (INLINE_ELEMENTS_MAX + 1)),
         ("HKEYS big", INLINE_ELEMENTS_MAX + 1),
@@ -181,7 +146,7 @@ fn long_answers_are_written_elsewhere() {
         ("HRANDFIELD big -100001", INLINE_ELEMENTS_MAX + 1),
     ];
     for (done, (line, count)) in lines.into_iter().enumerate() {
-        assert_eq!(bench.items(line).len(), count, "{line}");
+        assert_eq!(items(&mut bench, line).len(), count, "{line}");
         assert_eq!(bench.jobs, done + 1, "{line}");
     }
     bench.ask("HLEN big");
@@ -191,7 +156,7 @@ fn long_answers_are_written_elsewhere() {
 
 #[test]
 fn digests_do_not_depend_on_the_encoding() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.ask("HSET packed a 1 b two c 3");
     bench.ask("CONFIG SET hash-max-listpack-entries 0");
     bench.ask("HSET table c 3 a 1 b two");
@@ -209,7 +174,7 @@ fn digests_do_not_depend_on_the_encoding() {
 
 #[test]
 fn an_endless_draw_ends_in_an_error() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let name = "n".repeat(1 << 20);
     bench.ask(&format!("HSET h {name} v"));
     for line in ["HRANDFIELD h -9223372036854775807", "HRANDFIELD h -600 WITHVALUES"] {
@@ -224,7 +189,7 @@ fn an_endless_draw_ends_in_an_error() {
 
 #[test]
 fn names_alone_can_be_scanned() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.ask("HSET h a 1");
     assert_eq!(bench.ask("HSCAN h 0 NOVALUES"), "*2|$1|0|*1|$1|a|");
     assert_eq!(bench.ask("HSCAN h 0 MATCH b NOVALUES COUNT 5"), "*2|$1|0|*0|");

@@ -2,27 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tests::Bench;
-use crate::engine::Now;
+use super::tests::{bench, items, told};
+use crate::engine::testing::{Bench, START_MS};
 use crate::keyspace::{Db, Snapshot, digest};
 use crate::structs::prng::Prng;
 use crate::types::hash::HashRef;
 
-const START_MS: u64 = 1_700_000_000_000;
-
 fn tick(bench: &mut Bench, at_ms: u64) {
-    bench.engine.tick(Now { unix_us: at_ms * 1000, ..Now::default() });
+    bench.move_to(at_ms - START_MS);
 }
 
 /// The clock moves, and what is due is taken away.
 fn tick_and_expire(bench: &mut Bench, at_ms: u64) {
     tick(bench, at_ms);
-    while bench.engine.expire_due() {}
+    bench.expire_all();
 }
 
 #[test]
 fn what_is_done_to_times_is_told() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let cases: [(&str, &str, &[&str], &str); 16] = [
         ("HSET h a 1 b 2 c 3", ":3|", &["new", "hset"], "HSET h a 1 b 2 c 3"),
         (
@@ -58,7 +56,7 @@ fn what_is_done_to_times_is_told() {
     ];
     for (line, reply, events, replayed) in cases {
         assert_eq!(bench.ask(line), reply, "{line}");
-        let (told, commands, _) = bench.told();
+        let (told, commands, _) = told(&mut bench);
         let told: Vec<_> = told.iter().filter(|name| *name != "new").collect();
         let events: Vec<_> = events.iter().filter(|name| **name != "new").collect();
         assert_eq!(
@@ -73,23 +71,23 @@ fn what_is_done_to_times_is_told() {
 
 #[test]
 fn a_key_goes_with_its_last_field() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.ask("HSETEX h PX 10 FIELDS 2 a 1 b 2");
     bench.ask("HPEXPIRE h 20 FIELDS 1 b");
     assert_eq!(bench.ask("OBJECT ENCODING h"), "$10|listpackex|");
     bench.ask("COPY h copy");
     bench.ask("RENAME h g");
-    bench.told();
+    told(&mut bench);
     tick(&mut bench, START_MS + 10);
     assert_eq!(bench.ask("HLEN g"), ":2|");
     tick(&mut bench, START_MS + 11);
     assert_eq!(bench.ask("HGETALL g"), "*2|$1|b|$1|2|");
-    assert_eq!(bench.told().0, ["hexpired", "hexpired"]);
+    assert_eq!(told(&mut bench).0, ["hexpired", "hexpired"]);
     bench.ask("HPERSIST copy FIELDS 1 b");
-    bench.told();
+    told(&mut bench);
     tick(&mut bench, START_MS + 21);
     assert_eq!(bench.ask("EXISTS g copy"), ":1|");
-    let (events, commands, _) = bench.told();
+    let (events, commands, _) = told(&mut bench);
     assert_eq!(
         (events, commands),
         (vec!["hexpired".to_owned(), "del".to_owned()], vec!["HDEL g b".to_owned()])
@@ -104,12 +102,12 @@ fn a_key_goes_with_its_last_field() {
 /// A command that writes to a field whose time has come tells of its end first.
 #[test]
 fn expired_fields_in_the_way_are_told_of_first() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.engine.keyspace.expires_actively = false;
     bench.ask("HSETEX h PX 5 FIELDS 4 a 1 b 2 c 3 d 4");
     bench.ask("HSET h stays 1");
     tick(&mut bench, START_MS + 6);
-    bench.told();
+    told(&mut bench);
     let cases: [(&str, &str, &[&str], &str); 9] = [
         ("HGET h a", "$-1|", &[], ""),
         ("HINCRBY h a 4", ":4|", &["hexpired", "hincrby"], "MULTI;HDEL h a;HINCRBY h a 4;EXEC"),
@@ -123,7 +121,7 @@ fn expired_fields_in_the_way_are_told_of_first() {
     ];
     for (line, reply, events, replayed) in cases {
         assert_eq!(bench.ask(line), reply, "{line}");
-        let (told, commands, _) = bench.told();
+        let (told, commands, _) = told(&mut bench);
         let told: Vec<_> = told.iter().filter(|name| *name != "keymiss").collect();
         assert_eq!(format!("{told:?}"), format!("{events:?}"), "{line}");
         assert_eq!(commands.join(";"), replayed, "{line}");
@@ -143,14 +141,14 @@ fn a_field_that_comes_after_all_have_expired_makes_another_key() {
         "HSETEX h KEEPTTL FIELDS 1 a 1",
         "HSETEX h FNX FIELDS 1 a 1",
     ] {
-        let mut bench = Bench::new();
+        let mut bench = bench();
         bench.engine.keyspace.expires_actively = false;
         bench.ask("HSETEX h PX 5 FIELDS 2 a 1 b 2");
         bench.ask("EXPIRE h 100");
         tick(&mut bench, START_MS + 6);
-        bench.told();
+        told(&mut bench);
         assert!(!bench.ask(line).starts_with('-'), "{line}");
-        let (events, replayed, _) = bench.told();
+        let (events, replayed, _) = told(&mut bench);
         assert_eq!(events[..2], ["hexpired", "del"], "{line}");
         assert_eq!(replayed[..2], ["MULTI", "DEL h"], "{line}: {replayed:?}");
         assert_eq!(bench.ask("TTL h"), ":-1|", "{line}");
@@ -161,7 +159,7 @@ fn a_field_that_comes_after_all_have_expired_makes_another_key() {
 
 #[test]
 fn bad_words_are_named() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let cases = [
         ("HEXPIRE h x FIELDS 1 a", "-ERR value is not an integer or out of range|"),
         ("HEXPIRE h -1 FIELDS 1 a", "-ERR invalid expire time, must be >= 0|"),
@@ -202,7 +200,7 @@ fn bad_words_are_named() {
 fn hashes_with_times_do_as_a_map() {
     for (seed, entries) in [(1, 0), (2, 8), (3, 512)] {
         let mut prng = Prng::seeded(seed);
-        let (mut bench, mut replica) = (Bench::new(), Bench::new());
+        let (mut bench, mut replica) = (bench(), bench());
         bench.ask(&format!("CONFIG SET hash-max-listpack-entries {entries}"));
         let mut model = Fields::new();
         let mut now_ms = START_MS;
@@ -285,22 +283,22 @@ fn play_on_fields(model: &mut Fields, prng: &mut Prng, now_ms: u64) -> String {
 fn assert_reads_agree(bench: &mut Bench, model: &Fields) {
     let names: BTreeSet<String> = model.keys().map(u64::to_string).collect();
     for line in ["HKEYS h", "HRANDFIELD h 1000", "HSCAN h 0 COUNT 1000 NOVALUES"] {
-        let items: Vec<String> = bench.items(line);
+        let items = items(bench, line);
         // The cursor of HSCAN comes first.
         let skipped = usize::from(line.starts_with("HSCAN"));
         assert_eq!(items.len() - skipped, names.len(), "{line}");
         assert_eq!(items.into_iter().skip(skipped).collect::<BTreeSet<_>>(), names, "{line}");
     }
-    let drawn: Vec<String> =
-        ["HRANDFIELD h", "HRANDFIELD h -20"].iter().flat_map(|line| bench.items(line)).collect();
+    let draws = ["HRANDFIELD h", "HRANDFIELD h -20"].iter();
+    let drawn: Vec<String> = draws.flat_map(|line| items(bench, line)).collect();
     assert!(drawn.iter().all(|name| names.contains(name) || name == "_"), "{drawn:?}");
     assert_eq!(drawn.len(), if names.is_empty() { 0 } else { 21 });
-    assert_eq!(bench.items("HGETALL h").len(), names.len() * 2);
+    assert_eq!(items(bench, "HGETALL h").len(), names.len() * 2);
 }
 
 #[test]
 fn the_server_shows_what_expires() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.ask("HSET h a 1 b 2");
     bench.ask("HSETEX g PX 20 FIELDS 1 a 1");
     assert!(bench.ask("INFO keyspace").contains("db0:keys=2,expires=0,avg_ttl=0,subexpiry=1|"));
@@ -350,7 +348,7 @@ type Keyspaces = [BTreeMap<String, Model>; 2];
 fn the_index_follows_keys_wherever_they_go() {
     for seed in 1..=6 {
         let mut prng = Prng::seeded(seed);
-        let mut bench = Bench::new();
+        let mut bench = bench();
         let entries = [0, 4, 512][seed as usize % 3];
         bench.ask(&format!("CONFIG SET hash-max-listpack-entries {entries}"));
         let mut model = Keyspaces::default();
@@ -466,7 +464,7 @@ fn assert_index(bench: &Bench, model: &Keyspaces, step: usize) {
 fn what_is_due_at_once_goes_in_slices() {
     const SLICE: usize = 1000;
     for (hashes, fields) in [(1, 20_000), (20, 1000), (5000, 1)] {
-        let mut bench = Bench::new();
+        let mut bench = bench();
         let mut words: Vec<Vec<u8>> =
             ["HSETEX", "h", "PX", "5", "FIELDS", &fields.to_string()].map(Vec::from).into();
         for field in 0..fields {
@@ -484,6 +482,7 @@ fn what_is_due_at_once_goes_in_slices() {
         assert!(few > 0 && few <= 200, "{few} by a tick");
         let mut slices = 0;
         loop {
+            assert!(slices < 10_000, "what is due does not come to an end");
             let before = bench.engine.keyspace.stats.expired_fields;
             assert_eq!(bench.ask("HLEN h0"), ":0|");
             assert_eq!(bench.ask("HGETALL h0"), "*0|");
@@ -507,7 +506,7 @@ fn what_is_due_at_once_goes_in_slices() {
 #[test]
 fn times_that_were_changed_cost_no_long_slice() {
     for (hashes, fields) in [(1, 40_000), (40, 1000)] {
-        let mut bench = Bench::new();
+        let mut bench = bench();
         for hash in 0..hashes {
             for field in 0..fields {
                 bench.ask(&format!("HSETEX h{hash} PX 5 FIELDS 1 f{field} v"));
@@ -515,10 +514,7 @@ fn times_that_were_changed_cost_no_long_slice() {
             }
         }
         tick(&mut bench, START_MS + 6);
-        let mut slices = 1;
-        while bench.engine.expire_due() {
-            slices += 1;
-        }
+        let slices = bench.expire_all();
         assert!((5..20).contains(&slices), "{slices}");
         assert_eq!(bench.ask("HLEN h0"), format!(":{fields}|"));
         assert!(bench.engine.keyspace.earliest_deadline_ms() >= START_MS + 500);
@@ -528,7 +524,7 @@ fn times_that_were_changed_cost_no_long_slice() {
 /// Snapshots taken at any moment stay as they were while fields come, change, and go.
 #[test]
 fn snapshots_keep_their_fields() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let mut prng = Prng::seeded(9);
     let mut kept = Vec::new();
     for step in 0..3000 {

@@ -2,93 +2,49 @@
 //! that a replayed stream comes to the same state.
 
 use crate::config::{Config, EventClasses};
-use crate::engine::testing::run_to_end;
-use crate::engine::{ClientId, Engine, Now, Peer, Seed, ServerParts};
-use crate::resp::{OwnedRequest, ReplyBuf};
+use crate::engine::testing::{Bench, START_MS, text};
 use crate::structs::prng::Prng;
 
-const START_MS: u64 = 1_700_000_000_000;
-
-struct Bench {
-    engine: Engine,
-    client: ClientId,
+fn bench() -> Bench {
+    let config = Config { stream_node_max_entries: 4, ..Config::default() };
+    Bench::with(config).recording(EventClasses::ALL)
 }
 
-impl Bench {
-    fn new() -> Bench {
-        let config = Config { stream_node_max_entries: 4, ..Config::default() };
-        let mut engine = Engine::new(config, ServerParts::default(), Seed::default());
-        let client = engine.connect(Peer::internal());
-        engine.server.propagation.set_active(true);
-        engine.server.collected_events = Some(Vec::new());
-        engine.tick(Now { unix_us: START_MS * 1000, ..Now::default() });
-        engine.keyspace.changes.observers.events = EventClasses::ALL.or(EventClasses::KEYEVENT);
-        Bench { engine, client }
-    }
-
-    fn run<W: AsRef<[u8]>>(&mut self, words: &[W]) -> String {
-        let mut out = ReplyBuf::new();
-        let request = OwnedRequest::from_args(words);
-        self.engine.run(self.client, request.as_request(), &mut out);
-        String::from_utf8_lossy(&out.to_vec()).replace("\r\n", "|")
-    }
-
-    fn ask(&mut self, line: &str) -> String {
-        self.run(&line.split(' ').collect::<Vec<_>>())
-    }
-
-    fn stream(&mut self) -> Vec<String> {
-        let commands = self.engine.server.propagation.drain();
-        let words = commands.iter().map(|command| {
-            let words = command.words.iter().map(|word| String::from_utf8_lossy(word));
-            words.collect::<Vec<_>>().join(" ")
-        });
-        words.collect()
-    }
-
-    fn events(&mut self) -> Vec<String> {
-        let events = self.engine.server.collected_events.replace(Vec::new()).expect("collected");
-        let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
-        let told = events.iter().filter(|event| event.class != EventClasses::KEY_MISS);
-        told.map(|event| format!("{} {}", event.name, text(&event.key))).collect()
-    }
-
-    /// Runs a line and returns what is replayed for it.
-    fn replayed(&mut self, line: &str) -> Vec<String> {
-        self.stream();
-        let reply = self.ask(line);
-        assert!(!reply.starts_with('-'), "{line}: {reply}");
-        self.stream()
-    }
+/// Runs a line and returns what is replayed for it.
+fn replayed_for(bench: &mut Bench, line: &str) -> Vec<String> {
+    bench.replayed();
+    let reply = bench.ask(line);
+    assert!(!reply.starts_with('-'), "{line}: {reply}");
+    bench.replayed()
 }
 
 #[test]
 fn what_is_replayed_does_not_depend_on_time_or_nodes() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let id = |seq: u64| format!("{START_MS}-{seq}");
-    assert_eq!(bench.replayed("XADD s * f v"), [format!("XADD s {} f v", id(0))]);
+    assert_eq!(replayed_for(&mut bench, "XADD s * f v"), [format!("XADD s {} f v", id(0))]);
     assert_eq!(
-        bench.replayed(&format!("XADD s NOMKSTREAM {START_MS}-* f v")),
+        replayed_for(&mut bench, &format!("XADD s NOMKSTREAM {START_MS}-* f v")),
         [format!("XADD s NOMKSTREAM {} f v", id(1))]
     );
     assert_eq!(
-        bench.replayed("XADD s MAXLEN ~ 1 LIMIT 8 * f v"),
+        replayed_for(&mut bench, "XADD s MAXLEN ~ 1 LIMIT 8 * f v"),
         [format!("XADD s MAXLEN = 3 {} f v", id(2))]
     );
     assert_eq!(
-        bench.replayed(&format!("XADD s MAXLEN 9 {} f v", id(3))),
+        replayed_for(&mut bench, &format!("XADD s MAXLEN 9 {} f v", id(3))),
         [format!("XADD s MAXLEN 9 {} f v", id(3))]
     );
     for _ in 0..4 {
         bench.ask("XADD s * f v");
     }
-    assert_eq!(bench.replayed("XTRIM s MAXLEN ~ 1"), ["XTRIM s MAXLEN = 4"]);
+    assert_eq!(replayed_for(&mut bench, "XTRIM s MAXLEN ~ 1"), ["XTRIM s MAXLEN = 4"]);
     assert_eq!(
-        bench.replayed("XADD s MINID ~ 5 * f v"),
+        replayed_for(&mut bench, "XADD s MINID ~ 5 * f v"),
         [format!("XADD s MINID = {} {} f v", id(4), id(8))]
     );
-    assert_eq!(bench.replayed("XTRIM s MAXLEN ~ 1"), ["XTRIM s MAXLEN = 1"]);
-    assert!(bench.replayed("XTRIM s MAXLEN ~ 1").is_empty());
+    assert_eq!(replayed_for(&mut bench, "XTRIM s MAXLEN ~ 1"), ["XTRIM s MAXLEN = 1"]);
+    assert!(replayed_for(&mut bench, "XTRIM s MAXLEN ~ 1").is_empty());
 }
 
 #[test]
@@ -97,7 +53,7 @@ fn groups_are_replayed_as_claims() {
         let commands = commands.iter().map(String::as_str);
         ["MULTI"].into_iter().chain(commands).chain(["EXEC"]).map(str::to_owned).collect::<Vec<_>>()
     };
-    let mut bench = Bench::new();
+    let mut bench = bench();
     for line in ["XADD s 1-0 f v", "XADD s 2-0 f v", "XGROUP CREATE s g 0"] {
         bench.ask(line);
     }
@@ -108,24 +64,27 @@ fn groups_are_replayed_as_claims() {
     };
     let position = |id: &str, read: i64| format!("XGROUP SETID s g {id} ENTRIESREAD {read}");
     assert_eq!(
-        bench.replayed("XREADGROUP GROUP g a STREAMS s >"),
+        replayed_for(&mut bench, "XREADGROUP GROUP g a STREAMS s >"),
         whole(&[claim("a", "1-0", 1, "1-0"), claim("a", "2-0", 1, "2-0"), position("2-0", 2)])
     );
-    assert_eq!(bench.replayed("XREADGROUP GROUP g b STREAMS s >"), ["XGROUP CREATECONSUMER s g b"]);
-    assert!(bench.replayed("XREADGROUP GROUP g b STREAMS s 0").is_empty());
-    assert_eq!(bench.replayed("XCLAIM s g b 0 1-0"), [claim("b", "1-0", 2, "2-0")]);
-    assert_eq!(bench.replayed("XCLAIM s g b 0 9-0 LASTID 3-0"), [position("3-0", 2)]);
-    assert_eq!(bench.replayed("XCLAIM s g c 0 9-0"), ["XGROUP CREATECONSUMER s g c"]);
+    assert_eq!(
+        replayed_for(&mut bench, "XREADGROUP GROUP g b STREAMS s >"),
+        ["XGROUP CREATECONSUMER s g b"]
+    );
+    assert!(replayed_for(&mut bench, "XREADGROUP GROUP g b STREAMS s 0").is_empty());
+    assert_eq!(replayed_for(&mut bench, "XCLAIM s g b 0 1-0"), [claim("b", "1-0", 2, "2-0")]);
+    assert_eq!(replayed_for(&mut bench, "XCLAIM s g b 0 9-0 LASTID 3-0"), [position("3-0", 2)]);
+    assert_eq!(replayed_for(&mut bench, "XCLAIM s g c 0 9-0"), ["XGROUP CREATECONSUMER s g c"]);
     bench.ask("XDEL s 1-0");
     assert_eq!(
-        bench.replayed("XAUTOCLAIM s g d 0 -"),
+        replayed_for(&mut bench, "XAUTOCLAIM s g d 0 -"),
         whole(&[claim("b", "1-0", 2, "3-0"), claim("d", "2-0", 2, "3-0")])
     );
-    assert_eq!(bench.replayed("XACK s g 2-0 5-0"), ["XACK s g 2-0 5-0"]);
-    assert!(bench.replayed("XACK s g 2-0").is_empty());
+    assert_eq!(replayed_for(&mut bench, "XACK s g 2-0 5-0"), ["XACK s g 2-0 5-0"]);
+    assert!(replayed_for(&mut bench, "XACK s g 2-0").is_empty());
     bench.ask("XADD s 4-0 f v");
     assert_eq!(
-        bench.replayed("XREADGROUP GROUP g e NOACK STREAMS s >"),
+        replayed_for(&mut bench, "XREADGROUP GROUP g e NOACK STREAMS s >"),
         whole(&["XGROUP CREATECONSUMER s g e".to_owned(), position("4-0", 3)])
     );
     // Inside a transaction all of it is one.
@@ -133,17 +92,17 @@ fn groups_are_replayed_as_claims() {
     {
         bench.ask(line);
     }
-    let replayed = bench.replayed("EXEC");
+    let replayed = replayed_for(&mut bench, "EXEC");
     assert_eq!(replayed, ["MULTI", "SET k v", "XGROUP CREATECONSUMER s g f", "EXEC"]);
     for line in ["MULTI", "SET k w"] {
         bench.ask(line);
     }
-    assert_eq!(bench.replayed("EXEC"), ["SET k w"]);
+    assert_eq!(replayed_for(&mut bench, "EXEC"), ["SET k w"]);
 }
 
 #[test]
 fn events_tell_what_happened() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let lines: [(&str, &[&str]); 13] = [
         ("XADD s 1-0 f v", &["xadd s"]),
         ("XADD s 2-0 f v", &["xadd s"]),
@@ -161,14 +120,14 @@ fn events_tell_what_happened() {
     ];
     for (line, events) in lines {
         bench.ask(line);
-        assert_eq!(bench.events(), events, "{line}");
+        assert_eq!(bench.told(), events, "{line}");
     }
 }
 
 #[test]
 fn long_answers_are_written_by_jobs() {
     const ENTRIES: usize = 100_001;
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.engine.server.propagation.set_active(false);
     for _ in 0..ENTRIES {
         bench.ask("XADD s * f v");
@@ -191,9 +150,8 @@ fn long_answers_are_written_by_jobs() {
         ("XRANGE s - +", 0),
     ];
     for (line, expected) in jobs {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let (reply, jobs) = run_to_end(&mut bench.engine, bench.client, &words);
-        assert_eq!(jobs, expected, "{line}");
+        let reply = bench.ask(line);
+        assert_eq!(std::mem::take(&mut bench.jobs), expected, "{line}");
         let is_whole = reply.len() > ENTRIES * 20 || expected == 0 || line.contains(" 5 ");
         assert!(is_whole, "{line}: {} bytes", reply.len());
     }
@@ -231,17 +189,21 @@ fn random_line(prng: &mut Prng) -> String {
 #[test]
 fn who_replays_the_write_stream_comes_to_the_same_state() {
     let mut prng = Prng::seeded(5);
-    let [mut source, mut replica] = [Bench::new(), Bench::new()];
+    let [mut source, mut replica] = [bench(), bench()];
     replica.engine.server.propagation.set_active(false);
+    for bench in [&mut source, &mut replica] {
+        // The identifiers of the lines below are of the clock's first milliseconds.
+        bench.offset_ms = -START_MS.cast_signed();
+    }
     source.ask("XGROUP CREATE s g 0 MKSTREAM");
     for round in 1..1200u64 {
-        let now = Now { unix_us: round / 40 * 1000, ..Now::default() };
         for bench in [&mut source, &mut replica] {
-            bench.engine.tick(now);
+            bench.move_to(round / 40);
         }
         source.ask(&random_line(&mut prng));
         for command in source.engine.server.propagation.drain() {
-            let reply = replica.run(&command.words);
+            let words: Vec<&[u8]> = command.words.iter().map(|word| &**word).collect();
+            let reply = text(&replica.run(&words));
             assert!(!reply.starts_with('-'), "{reply}");
         }
         if round % 20 == 0 {

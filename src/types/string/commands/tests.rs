@@ -1,101 +1,31 @@
 //! The string commands against an engine in process: replies, what is replayed, and events.
 
-use crate::config::{Config, EventClasses};
-use crate::engine::testing::run_to_end;
-use crate::engine::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts, Verdict};
+use crate::config::EventClasses;
+use crate::engine::testing::{Bench, START_MS, text};
+use crate::engine::{Effect, Verdict};
+use crate::keyspace::KeyEvent;
 use crate::resp::{OwnedRequest, Protocol, ReplyBuf};
 
-const START_MS: u64 = 1_700_000_000_000;
-
-/// An engine with one client, on which commands are typed as a line of words.
-struct Bench {
-    engine: Engine,
-    client: ClientId,
-    now_ms: u64,
+fn bench() -> Bench {
+    Bench::new().recording(EventClasses::ALL)
 }
 
-impl Bench {
-    fn new() -> Bench {
-        let mut engine = Engine::new(Config::default(), ServerParts::default(), Seed::default());
-        let client = engine.connect(Peer::internal());
-        engine.server.propagation.set_active(true);
-        engine.server.collected_events = Some(Vec::new());
-        let mut bench = Bench { engine, client, now_ms: START_MS };
-        bench.advance(0);
-        let all = EventClasses::ALL.or(EventClasses::KEYEVENT);
-        bench.engine.keyspace.changes.observers.events = all;
-        bench.engine.keyspace.changes.observers.propagation = true;
-        bench
-    }
+/// The events since the last call, as `class name key`.
+fn told_with_class(bench: &mut Bench) -> Vec<String> {
+    let class = |class| match class {
+        EventClasses::STRING => '$',
+        EventClasses::GENERIC => 'g',
+        EventClasses::EXPIRED => 'x',
+        _ => '?',
+    };
+    let told =
+        |event: &KeyEvent| format!("{} {} {}", class(event.class), event.name, text(&event.key));
+    bench.events().iter().map(told).collect()
+}
 
-    fn advance(&mut self, ms: u64) {
-        self.now_ms += ms;
-        self.engine.tick(Now { unix_us: self.now_ms * 1000, ..Now::default() });
-    }
-
-    fn run(&mut self, words: &[&[u8]]) -> String {
-        let (reply, _) = run_to_end(&mut self.engine, self.client, words);
-        reply.escape_ascii().to_string().replace("\\r\\n", "|").replace("\\'", "'")
-    }
-
-    /// The reply to a line of words, its line ends shown as bars; `''` is an empty word.
-    fn ask(&mut self, line: &str) -> String {
-        let words: Vec<&[u8]> =
-            line.split(' ').map(|word| if word == "''" { b"" } else { word.as_bytes() }).collect();
-        self.run(&words)
-    }
-
-    fn expect(&mut self, lines: &[(&str, &str)]) {
-        for (line, reply) in lines {
-            assert_eq!(self.ask(line), *reply, "{line}");
-        }
-    }
-
-    /// What was replayed since the last call, one command a line.
-    fn replayed(&mut self) -> Vec<String> {
-        let commands = self.engine.server.propagation.drain();
-        let text = |words: &[Box<[u8]>]| {
-            words.iter().map(|w| w.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
-        };
-        commands.iter().map(|command| text(&command.words)).collect()
-    }
-
-    /// The events since the last call.
-    fn events(&mut self) -> Vec<String> {
-        let events = self.engine.server.collected_events.as_mut().expect("events are collected");
-        std::mem::take(events)
-            .iter()
-            .map(|event| {
-                let class = match event.class {
-                    EventClasses::STRING => '$',
-                    EventClasses::GENERIC => 'g',
-                    EventClasses::EXPIRED => 'x',
-                    _ => '?',
-                };
-                format!("{class} {} {}", event.name, event.key.escape_ascii())
-            })
-            .collect()
-    }
-
-    /// Drops what was replayed and told so far.
-    fn forget(&mut self) {
-        self.events();
-        self.replayed();
-    }
-
-    fn dirty(&self) -> u64 {
-        self.engine.keyspace.changes.dirty
-    }
-
-    fn expiry_ms(&mut self, key: &[u8]) -> Option<u64> {
-        self.engine.keyspace.db(0).get(self.engine.keyspace.hash_key().hash(key), key)?.expiry_ms()
-    }
-
-    fn encoding(&mut self, key: &[u8]) -> &'static str {
-        let hash = self.engine.keyspace.hash_key().hash(key);
-        let entry = self.engine.keyspace.db(0).get(hash, key).expect("the key is there");
-        entry.encoding().name()
-    }
+fn expiry_ms(bench: &Bench, key: &[u8]) -> Option<u64> {
+    let hash = bench.engine.keyspace.hash_key().hash(key);
+    bench.engine.keyspace.db(0).get(hash, key)?.expiry_ms()
 }
 
 const SYNTAX: &str = "-ERR syntax error|";
@@ -105,8 +35,8 @@ const TOO_LONG: &str = "-ERR string exceeds maximum allowed size (proto-max-bulk
 
 #[test]
 fn set_takes_all_combinations_of_options_that_make_sense() {
-    let mut bench = Bench::new();
-    bench.expect(&[
+    let mut bench = bench();
+    bench.expect_all(&[
         ("SET k 1 XX", "$-1|"),
         ("SET k 1 XX GET", "$-1|"),
         ("SET k 1 NX", "+OK|"),
@@ -164,13 +94,13 @@ fn expiry_times_at_the_edges_are_taken_or_refused() {
         for (option, scale, relative) in
             [("EX", 1000, true), ("PX", 1, true), ("EXAT", 1000, false), ("PXAT", 1, false)]
         {
-            let mut bench = Bench::new();
+            let mut bench = bench();
             let start = if relative { START_MS as i128 } else { 0 };
             let at_ms = i128::from(given) * scale + start;
             let fits = given > 0 && at_ms <= i128::from(i64::MAX);
             let refused = |name| format!("-ERR invalid expire time in '{name}' command|");
             let reply = bench.ask(&format!("SET k v {option} {given}"));
-            let stored = bench.expiry_ms(b"k");
+            let stored = expiry_ms(&bench, b"k");
             assert_eq!(
                 reply,
                 if fits { "+OK|".into() } else { refused("set") },
@@ -197,7 +127,7 @@ fn expiry_times_at_the_edges_are_taken_or_refused() {
 
 #[test]
 fn set_is_replayed_with_absolute_times_and_without_get() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let at = START_MS + 10_000;
     let long = format!("SET k v PXAT {at}");
     let cases: [(&str, &[&str]); 16] = [
@@ -226,7 +156,7 @@ fn set_is_replayed_with_absolute_times_and_without_get() {
 
 #[test]
 fn exchanges_are_replayed_as_their_change() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let cases: [(&str, &[&str], &[&str]); 13] = [
         ("SET k v", &["SET k v"], &["$ set k"]),
         ("GETEX k", &[], &[]),
@@ -246,14 +176,14 @@ fn exchanges_are_replayed_as_their_change() {
         let dirty = bench.dirty();
         bench.ask(line);
         assert_eq!(bench.replayed(), replayed, "{line}");
-        assert_eq!(bench.events(), events, "{line}");
+        assert_eq!(told_with_class(&mut bench), events, "{line}");
         assert_eq!(bench.dirty() - dirty, replayed.len() as u64, "{line}");
     }
 }
 
 #[test]
 fn edits_tell_their_events_and_count_as_changes() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let cases: [(&str, &[&str], u64); 14] = [
         ("APPEND k 1", &["$ append k"], 1),
         ("APPEND k ''", &["$ append k"], 1),
@@ -273,14 +203,14 @@ fn edits_tell_their_events_and_count_as_changes() {
     for (line, events, changes) in cases {
         let dirty = bench.dirty();
         bench.ask(line);
-        assert_eq!(bench.events(), events, "{line}");
+        assert_eq!(told_with_class(&mut bench), events, "{line}");
         assert_eq!(bench.dirty() - dirty, changes, "{line}");
     }
     bench.replayed();
     // What was stored already expired goes when somebody looks.
-    bench.expect(&[("GET past", "$-1|")]);
+    bench.expect_all(&[("GET past", "$-1|")]);
     assert_eq!(
-        (bench.events(), bench.replayed()),
+        (told_with_class(&mut bench), bench.replayed()),
         (vec!["x expired past".into()], vec!["DEL past".into()])
     );
 }
@@ -297,14 +227,14 @@ fn expired_keys_are_gone_before_a_write_and_told_of_first() {
         ("SET k w KEEPTTL", "+OK|", "SET k w KEEPTTL"),
         ("MSETNX k w", ":1|", "MSETNX k w"),
     ] {
-        let mut bench = Bench::new();
+        let mut bench = bench();
         bench.ask("SET k v PX 5");
         bench.advance(6);
         bench.forget();
-        bench.expect(&[(line, reply)]);
+        bench.expect_all(&[(line, reply)]);
         assert_eq!(bench.replayed(), ["MULTI", "DEL k", replayed, "EXEC"], "{line}");
-        assert_eq!(bench.events()[0], "x expired k", "{line}");
-        assert_eq!(bench.expiry_ms(b"k"), None, "{line}");
+        assert_eq!(told_with_class(&mut bench)[0], "x expired k", "{line}");
+        assert_eq!(expiry_ms(&bench, b"k"), None, "{line}");
     }
     for (line, reply) in [
         ("SET k w XX", "$-1|"),
@@ -318,19 +248,19 @@ fn expired_keys_are_gone_before_a_write_and_told_of_first() {
         ("LCS k k LEN", ":0|"),
         ("SETRANGE k 5 ''", ":0|"),
     ] {
-        let mut bench = Bench::new();
+        let mut bench = bench();
         bench.ask("SET k v PX 5");
         bench.advance(6);
         bench.forget();
-        bench.expect(&[(line, reply)]);
+        bench.expect_all(&[(line, reply)]);
         assert_eq!(bench.replayed(), ["DEL k"], "{line}");
-        assert_eq!(bench.events(), ["x expired k"], "{line}");
+        assert_eq!(told_with_class(&mut bench), ["x expired k"], "{line}");
     }
 }
 
 #[test]
 fn only_whole_overwrites_drop_the_expiry() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let at = Some(START_MS + 10_000);
     for (line, after) in [
         ("SET k 2", None),
@@ -350,13 +280,13 @@ fn only_whole_overwrites_drop_the_expiry() {
     ] {
         bench.ask("SET k 1 EX 10");
         bench.ask(line);
-        assert_eq!(bench.expiry_ms(b"k"), after, "{line}");
+        assert_eq!(expiry_ms(&bench, b"k"), after, "{line}");
     }
 }
 
 #[test]
 fn integers_count_within_64_bits() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let overflow = "-ERR increment or decrement would overflow|";
     for old in EDGES {
         for by in EDGES {
@@ -374,18 +304,18 @@ fn integers_count_within_64_bits() {
         }
     }
     for word in ["''", "x", "1.0", "+1", "01", "-0", "9223372036854775808", "1e3"] {
-        bench.expect(&[(&format!("SET k {word}"), "+OK|"), ("INCR k", NOT_INTEGER)]);
-        bench.expect(&[(&format!("INCRBY none {word}"), NOT_INTEGER)]);
-        bench.expect(&[(&format!("DECRBY none {word}"), NOT_INTEGER)]);
+        bench.expect_all(&[(&format!("SET k {word}"), "+OK|"), ("INCR k", NOT_INTEGER)]);
+        bench.expect_all(&[(&format!("INCRBY none {word}"), NOT_INTEGER)]);
+        bench.expect_all(&[(&format!("DECRBY none {word}"), NOT_INTEGER)]);
     }
-    assert_eq!(bench.run(&[b"SET", b"k", b" 1"]), "+OK|");
-    bench.expect(&[("INCR k", NOT_INTEGER), ("DECR i", ":-1|")]);
+    assert_eq!(text(&bench.run(&[b"SET", b"k", b" 1"])), "+OK|");
+    bench.expect_all(&[("INCR k", NOT_INTEGER), ("DECR i", ":-1|")]);
 }
 
 #[test]
 fn floats_add_as_long_doubles() {
-    let mut bench = Bench::new();
-    bench.expect(&[
+    let mut bench = bench();
+    bench.expect_all(&[
         ("INCRBYFLOAT f 0.1", "$3|0.1|"),
         ("INCRBYFLOAT f 0.2", "$3|0.3|"),
         ("INCRBYFLOAT f -0.3", "$1|0|"),
@@ -399,12 +329,12 @@ fn floats_add_as_long_doubles() {
         ("SET s x", "+OK|"),
         ("INCRBYFLOAT s 1", NOT_FLOAT),
     ]);
-    assert_eq!(bench.encoding(b"f"), "embstr");
+    assert_eq!(bench.encoding("f"), "embstr");
 }
 
 #[test]
 fn labels_tell_how_a_string_came_to_be() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let long = "x".repeat(45);
     for (line, label) in [
         ("SET k 12".to_owned(), "int"),
@@ -419,16 +349,16 @@ fn labels_tell_how_a_string_came_to_be() {
         ("PSETEX k 9 7".to_owned(), "int"),
     ] {
         bench.ask(&line);
-        assert_eq!(bench.encoding(b"k"), label, "{line}");
+        assert_eq!(bench.encoding("k"), label, "{line}");
     }
-    bench.expect(&[("APPEND n 12", ":2|"), ("SETRANGE r 0 12", ":2|")]);
-    assert_eq!((bench.encoding(b"n"), bench.encoding(b"r")), ("int", "raw"));
+    bench.expect_all(&[("APPEND n 12", ":2|"), ("SETRANGE r 0 12", ":2|")]);
+    assert_eq!((bench.encoding("n"), bench.encoding("r")), ("int".into(), "raw".into()));
 }
 
 #[test]
 fn parts_of_strings_are_read_and_written() {
-    let mut bench = Bench::new();
-    bench.expect(&[
+    let mut bench = bench();
+    bench.expect_all(&[
         ("SET k 1234", "+OK|"),
         ("GETRANGE k 1 2", "$2|23|"),
         ("SUBSTR k -2 -1", "$2|34|"),
@@ -439,7 +369,7 @@ fn parts_of_strings_are_read_and_written() {
         ("GETRANGE k -9223372036854775808 9223372036854775807", "$4|1234|"),
         ("SETRANGE k 1 x", ":4|"),
         ("SETRANGE k 6 yz", ":8|"),
-        ("GET k", "$8|1x34\\x00\\x00yz|"),
+        ("GET k", "$8|1x34\0\0yz|"),
         ("SETRANGE k -1 x", "-ERR offset is out of range|"),
         ("SETRANGE k -9223372036854775808 x", "-ERR offset is out of range|"),
         ("SETRANGE k x x", NOT_INTEGER),
@@ -448,16 +378,16 @@ fn parts_of_strings_are_read_and_written() {
     ]);
     for offset in ["536870912", "4294967296", "9223372036854775807"] {
         let (old, new) = (format!("SETRANGE k {offset} x"), format!("SETRANGE none {offset} x"));
-        bench.expect(&[(&old, TOO_LONG), (&new, TOO_LONG)]);
+        bench.expect_all(&[(&old, TOO_LONG), (&new, TOO_LONG)]);
     }
-    bench.expect(&[("STRLEN k", ":8|"), ("STRLEN none", ":0|")]);
+    bench.expect_all(&[("STRLEN k", ":8|"), ("STRLEN none", ":0|")]);
 }
 
 #[test]
 fn growth_stops_at_the_limit_of_the_configuration() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.engine.server.config.proto_max_bulk_len = 10;
-    bench.expect(&[
+    bench.expect_all(&[
         ("SETRANGE k 9 x", ":10|"),
         ("SETRANGE k 10 x", TOO_LONG),
         ("APPEND k x", TOO_LONG),
@@ -469,11 +399,11 @@ fn growth_stops_at_the_limit_of_the_configuration() {
 
 #[test]
 fn long_values_are_kept_and_answered_whole() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let long = vec![b'x'; 100_000];
     let bulk = format!("$100000|{}|", "x".repeat(100_000));
-    assert_eq!(bench.run(&[b"SET", b"k", &long]), "+OK|");
-    assert_eq!(bench.run(&[b"SET", b"k", &long, b"GET"]), bulk);
+    assert_eq!(text(&bench.run(&[b"SET", b"k", &long])), "+OK|");
+    assert_eq!(text(&bench.run(&[b"SET", b"k", &long, b"GET"])), bulk);
     assert_eq!(bench.ask("GET k"), bulk);
     assert_eq!(bench.ask("GETRANGE k 0 -1"), bulk);
     assert_eq!(bench.ask("MGET k none"), format!("*2|{bulk}$-1|"));
@@ -483,8 +413,8 @@ fn long_values_are_kept_and_answered_whole() {
 
 #[test]
 fn several_keys_are_set_all_or_none() {
-    let mut bench = Bench::new();
-    bench.expect(&[
+    let mut bench = bench();
+    bench.expect_all(&[
         ("MSET a 1 b", "-ERR wrong number of arguments for 'mset' command|"),
         ("MSETNX a 1 b", "-ERR wrong number of arguments for 'msetnx' command|"),
         ("MSETNX a 1 b 2 a 3", ":1|"),
@@ -496,8 +426,8 @@ fn several_keys_are_set_all_or_none() {
 
 #[test]
 fn lcs_answers_in_each_form() {
-    let mut bench = Bench::new();
-    bench.expect(&[
+    let mut bench = bench();
+    bench.expect_all(&[
         ("MSET a ohmytext b mynewtext", "+OK|"),
         ("LCS a b", "$6|mytext|"),
         ("LCS a b LEN", ":6|"),
@@ -516,9 +446,9 @@ fn lcs_answers_in_each_form() {
         ("LCS a b LEN IDX", "-ERR If you want both the length and indexes, please just use IDX.|"),
     ]);
     bench.engine.clients.get_mut(bench.client).expect("connected").protocol = Protocol::Resp3;
-    bench.expect(&[("LCS a none IDX", "%2|$7|matches|*0|$3|len|:0|"), ("GET none", "_|")]);
+    bench.expect_all(&[("LCS a none IDX", "%2|$7|matches|*0|$3|len|:0|"), ("GET none", "_|")]);
     bench.engine.server.config.proto_max_bulk_len = 4 * 81 - 1;
-    bench.expect(&[(
+    bench.expect_all(&[(
         "LCS a b",
         "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len|",
     )]);
@@ -526,7 +456,7 @@ fn lcs_answers_in_each_form() {
 
 #[test]
 fn big_alignments_are_made_by_a_job_over_the_strings_of_the_time() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let (a, b) = (vec![b'x'; 5_000], [vec![b'x'; 4_000], vec![b'y'; 1_000]].concat());
     bench.run(&[b"MSET", b"a", &a, b"b", &b]);
     let mut out = ReplyBuf::new();
