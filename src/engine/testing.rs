@@ -4,12 +4,15 @@
 //! Its clock stands until it is moved, and what the engine wants done is done at once, but for the
 //! jobs of saves where a test wants to see what happens until they run.
 
+use super::hold::Told;
 use super::saving::SaveJob;
-use super::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts};
+
+use super::{ClientId, Driver, Engine, Job, Now, Peer, Seed, ServerParts};
 use crate::config::{Config, EventClasses, SetBy};
 use crate::keyspace::KeyEvent;
 use crate::resp::{OwnedRequest, ReplyBuf};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// The wall clock's first reading; the monotonic clock begins with a millisecond.
 pub const START_MS: u64 = 1_700_000_000_000;
@@ -20,11 +23,50 @@ pub struct Bench {
     pub client: ClientId,
     /// What the wall clock is off.
     pub offset_ms: i64,
-    /// How many jobs have run, those of saves too.
-    pub jobs: usize,
     now_ms: u64,
+    world: World,
+}
+
+/// What is around the engine.
+struct World {
+    client: ClientId,
+    /// What the client is told; what others are told goes to nobody.
+    out: ReplyBuf,
+    now: Now,
+    jobs: usize,
     /// The jobs of saves that have not run, where the test runs them.
     held_saves: Option<VecDeque<SaveJob>>,
+}
+
+impl Driver for World {
+    fn send(&mut self, _engine: &mut Engine, client: ClientId, bytes: ReplyBuf, _told: Told) {
+        if client == self.client {
+            self.out.append(bytes);
+        }
+    }
+
+    fn wake(&mut self, _engine: &mut Engine, _client: ClientId) {}
+
+    fn close(&mut self, _engine: &mut Engine, _client: ClientId) {}
+
+    fn sleep(&mut self, _duration: Duration) -> Now {
+        self.now
+    }
+
+    fn run(&mut self, engine: &mut Engine, client: ClientId, job: Job) {
+        self.jobs += 1;
+        engine.finish_job(client, job());
+    }
+
+    fn save(&mut self, engine: &mut Engine, job: SaveJob) {
+        match &mut self.held_saves {
+            Some(held) => held.push_back(job),
+            None => {
+                self.jobs += 1;
+                engine.finish_save(job());
+            }
+        }
+    }
 }
 
 impl Default for Bench {
@@ -46,8 +88,9 @@ impl Bench {
     pub fn over(config: Config, parts: ServerParts) -> Bench {
         let mut engine = Engine::new(config, parts, Seed::default());
         let client = engine.connect(Peer::internal());
-        let mut bench =
-            Bench { engine, client, offset_ms: 0, jobs: 0, now_ms: 0, held_saves: None };
+        let (out, now) = (ReplyBuf::new(), Now::default());
+        let world = World { client, out, now, jobs: 0, held_saves: None };
+        let mut bench = Bench { engine, client, offset_ms: 0, now_ms: 0, world };
         bench.advance(0);
         bench
     }
@@ -64,7 +107,7 @@ impl Bench {
 
     /// Keeps the jobs of saves until `run_held_save`; each request is a turn of its own.
     pub fn holding_saves(mut self) -> Bench {
-        self.held_saves = Some(VecDeque::new());
+        self.world.held_saves = Some(VecDeque::new());
         self
     }
 
@@ -76,7 +119,8 @@ impl Bench {
     pub fn move_to(&mut self, ms: u64) {
         self.now_ms = ms;
         let unix_ms = (START_MS + self.now_ms).saturating_add_signed(self.offset_ms);
-        self.engine.tick(Now { unix_us: unix_ms * 1000, mono_us: (1 + self.now_ms) * 1000 });
+        self.world.now = Now { unix_us: unix_ms * 1000, mono_us: (1 + self.now_ms) * 1000 };
+        self.engine.tick(self.world.now);
     }
 
     /// Takes away what is due; in how many slices.
@@ -89,14 +133,16 @@ impl Bench {
 
     /// The whole reply to a request, once the jobs that it starts have run.
     pub fn run(&mut self, words: &[&[u8]]) -> Vec<u8> {
-        self.carry_out(&mut ReplyBuf::new());
+        self.world.carry_out(&mut self.engine);
         let mut out = ReplyBuf::new();
         self.engine.run(self.client, OwnedRequest::from_args(words).as_request(), &mut out);
-        if self.held_saves.is_some() {
+        self.world.client = self.client;
+        self.world.out = out;
+        if self.world.held_saves.is_some() {
             self.engine.end_turn();
         }
-        self.carry_out(&mut out);
-        out.to_vec()
+        self.world.carry_out(&mut self.engine);
+        std::mem::take(&mut self.world.out).to_vec()
     }
 
     /// The reply to a line of words, its line ends shown as bars; `''` is an empty word.
@@ -119,49 +165,21 @@ impl Bench {
 
     /// Ends the turn, and does what was left to do.
     pub fn turn(&mut self) {
-        self.engine.end_turn();
-        self.carry_out(&mut ReplyBuf::new());
+        self.world.end_turn(&mut self.engine);
+        self.world.out = ReplyBuf::new();
     }
 
-    /// Does what the engine wants done, and what comes of it; what this client is told goes to
-    /// `out`, what others are told to nobody.
-    fn carry_out(&mut self, out: &mut ReplyBuf) {
-        for rounds in 0.. {
-            assert!(rounds < 1000, "what is done has more to be done without end");
-            if !self.engine.has_effects() {
-                return;
-            }
-            for effect in self.engine.take_effects() {
-                self.carry_out_one(effect, out);
-            }
-        }
-    }
-
-    fn carry_out_one(&mut self, effect: Effect, out: &mut ReplyBuf) {
-        match effect {
-            Effect::Push { client, bytes } if client == self.client => out.append(bytes),
-            Effect::Run { client, job } => {
-                self.jobs += 1;
-                self.engine.finish_job(client, job());
-            }
-            Effect::Save(job) => match &mut self.held_saves {
-                Some(held) => held.push_back(job),
-                None => {
-                    self.jobs += 1;
-                    self.engine.finish_save(job());
-                }
-            },
-            Effect::Sync(request) => self.engine.finish_sync(request.run()),
-            _ => {}
-        }
+    /// How many jobs have run, those of saves too.
+    pub fn jobs(&self) -> usize {
+        self.world.jobs
     }
 
     /// Runs one of the jobs that were held; false if there is none.
     pub fn run_held_save(&mut self) -> bool {
-        let Some(job) = self.held_saves.as_mut().and_then(VecDeque::pop_front) else {
+        let Some(job) = self.world.held_saves.as_mut().and_then(VecDeque::pop_front) else {
             return false;
         };
-        self.jobs += 1;
+        self.world.jobs += 1;
         self.engine.finish_save(job());
         self.turn();
         true

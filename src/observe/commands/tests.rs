@@ -182,11 +182,11 @@ fn a_big_database_is_flushed_by_another_thread() {
     let mut bench = bench(&[("save", "")]);
     fill(&mut bench);
     bench.expect("FLUSHALL", "+OK|");
-    assert_eq!(bench.jobs, 1);
+    assert_eq!(bench.jobs(), 1);
     assert_eq!(bench.ask("DBSIZE"), ":0|");
     bench.ask("SET few v");
     bench.expect("FLUSHALL", "+OK|");
-    assert_eq!(bench.jobs, 1, "few keys go at once");
+    assert_eq!(bench.jobs(), 1, "few keys go at once");
     // In a transaction nothing waits: what comes behind it meets an empty database.
     fill(&mut bench);
     for line in ["MULTI", "FLUSHALL", "SET k v", "DBSIZE"] {

@@ -147,11 +147,11 @@ fn long_answers_are_written_elsewhere() {
     ];
     for (done, (line, count)) in lines.into_iter().enumerate() {
         assert_eq!(items(&mut bench, line).len(), count, "{line}");
-        assert_eq!(bench.jobs, done + 1, "{line}");
+        assert_eq!(bench.jobs(), done + 1, "{line}");
     }
     bench.ask("HLEN big");
     bench.ask("HRANDFIELD big 10");
-    assert_eq!(bench.jobs, lines.len());
+    assert_eq!(bench.jobs(), lines.len());
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn an_endless_draw_ends_in_an_error() {
         assert_eq!(bench.ask(line), "-ERR value is out of range|");
     }
     assert!(bench.ask("HRANDFIELD h -2").starts_with("*2|"));
-    assert!(bench.jobs == 2, "long because of their bytes, the second one");
+    assert!(bench.jobs() == 2, "long because of their bytes, the second one");
     let info = bench.ask("INFO commandstats errorstats");
     assert!(info.contains("cmdstat_hrandfield:calls=3,") && info.contains("failed_calls=2|"));
     assert!(info.contains("errorstat_ERR:count=2|"));
