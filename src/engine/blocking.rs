@@ -256,8 +256,7 @@ impl Engine {
 
     /// Serves the clients in line at a key as long as it lasts.
     fn serve_line(&mut self, db: usize, key: &[u8]) {
-        let hash = self.keyspace.hash_key().hash(key);
-        let key = Key { bytes: key, hash };
+        let key = self.keyspace.key(key);
         let mut place = 0;
         for _ in 0..self.server.waits.lines.count_at(db, key.bytes) {
             let Some(client) = self.server.waits.lines.nth(db, key.bytes, place) else { return };

@@ -53,11 +53,11 @@ pub use session::{Peer, Session};
 
 use crate::command::{CommandError, Hashed, Lookup};
 use crate::config::Config;
-use crate::keyspace::{Entry, HashKey, Keyspace};
+use crate::keyspace::{Entry, HashSecret, Key, KeyHash, Keyspace};
 use crate::persist::aof::mark::KeySource;
 use crate::resp::{ReplyBuf, Request};
 use crate::structs::prng::Prng;
-use crate::types::Object;
+use crate::types::{MemberHash, Object};
 use smallvec::SmallVec;
 use std::cell::Cell;
 
@@ -92,7 +92,7 @@ impl Engine {
         let mut prng = Prng::seeded(seed.prng);
         let databases = usize::try_from(config.databases).expect("the directive's bounds fit");
         let keyspace =
-            Keyspace::new(databases, HashKey::new(seed.hash_key), Prng::seeded(prng.next_u64()));
+            Keyspace::new(databases, HashSecret::new(seed.hash_key), Prng::seeded(prng.next_u64()));
         let mut server = Server::new(config, parts, &mut prng);
         server.aof.keys = KeySource::new(seed.hash_key);
         let mut engine = Engine { keyspace, clients: Clients::default(), server, told_upto: 0 };
@@ -110,18 +110,18 @@ impl Engine {
     }
 
     /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.
-    pub fn prepare(&self, request: &Request<'_>, hashes: &mut Vec<u64>) -> Prepared {
+    pub fn prepare(&self, request: &Request<'_>, hashes: &mut Vec<KeyHash>) -> Prepared {
         let lookup = self.server.table.lookup(request);
         let start = hashes.len();
         if let Lookup::Found(id) = lookup {
             let row = self.server.table.row(id);
-            dispatch::hash_leading_keys(row, request, self.keyspace.hash_key(), hashes);
+            dispatch::hash_leading_keys(row, request, self.keyspace.hasher(), hashes);
         }
         Prepared::new(lookup, start, hashes.len())
     }
 
     /// Brings what these hashes will touch in a client's database into the caches.
-    pub fn prefetch(&self, client: ClientId, hashes: &[u64]) {
+    pub fn prefetch(&self, client: ClientId, hashes: &[KeyHash]) {
         if let Some(session) = self.clients.get(client) {
             self.keyspace.db(session.db).prefetch(hashes);
         }
@@ -133,23 +133,24 @@ impl Engine {
         &self,
         client: ClientId,
         requests: impl Iterator<Item = (&'a Prepared, Request<'a>)>,
-        hashes: &[u64],
+        hashes: &[KeyHash],
     ) {
         let Some(session) = self.clients.get(client) else { return };
         let db = self.keyspace.db(session.db);
-        let mut found: (u64, Option<&Object>) = (0, None);
-        let mut members = SmallVec::<[u64; 64]>::new();
+        let mut found: (Option<KeyHash>, Option<&Object>) = (None, None);
+        let mut members = SmallVec::<[MemberHash; 64]>::new();
         for (prepared, request) in requests {
             let Some((key_hash, member)) = prepared.member(&self.server.table, hashes, &request)
             else {
                 continue;
             };
-            if found.0 != key_hash {
+            if found.0 != Some(key_hash) {
                 if let Some(object) = found.1 {
                     object.prefetch(&members);
                     members.clear();
                 }
-                found = (key_hash, db.get(key_hash, request.arg(1)).and_then(Entry::object));
+                let key = Key::hashed(request.arg(1), key_hash);
+                found = (Some(key_hash), db.get(&key).and_then(Entry::object));
             }
             members.extend(found.1.and_then(|object| object.prefetch_hash(member)));
         }

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
 use triomphe::Arc;
 
+use super::KeyHash;
 use crate::structs::SharedBytes;
 use crate::structs::pins;
 use crate::structs::prefetch;
@@ -718,6 +719,8 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Item for Entry {
+    type Hash = KeyHash;
+
     #[inline(always)]
     fn key(&self) -> &[u8] {
         Entry::key(self)

@@ -10,6 +10,7 @@ use super::stream::Stream;
 use super::{Net, limits, pool::BufferPool, turn};
 use crate::engine::hold::Holds;
 use crate::engine::{ClientId, Prepared};
+use crate::keyspace::KeyHash;
 use crate::resp::{ProtocolError, ReplyBuf, RequestReader};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -48,7 +49,7 @@ pub struct Io {
     pub out: ReplyBuf,
     /// What the executor found out about the first queued requests, and the hashes of their keys.
     pub prepared: Vec<Prepared>,
-    pub hashes: Vec<u64>,
+    pub hashes: Vec<KeyHash>,
     /// The input broke the protocol: said and closed after the requests before it.
     pub failure: Option<ProtocolError>,
     /// No more requests are run; the connection ends when the output has left.

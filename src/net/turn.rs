@@ -10,6 +10,7 @@ use super::connection::{Connection, Io};
 use super::{Net, append, limits};
 use crate::engine::hold::Told;
 use crate::engine::{ClientId, Effect, Engine, Verdict};
+use crate::keyspace::KeyHash;
 use crate::resp::ReplyBuf;
 use crate::structs::SharedBytes;
 use std::io::{self, IoSlice};
@@ -89,7 +90,7 @@ fn turn(net: &Rc<Net>) -> bool {
 #[derive(Default)]
 struct Window {
     members: Vec<(Rc<Connection>, usize)>,
-    hashes: Vec<u64>,
+    hashes: Vec<KeyHash>,
 }
 
 impl Window {

@@ -64,6 +64,14 @@ const ARROW_EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/observe/info/persistence.rs", "engine", "it prints how far loading has come"),
 ];
 
+/// Where hashes are made: those of keys at one door, those of members at the other.
+const HASHING_FILES: &[&str] = &[
+    "src/keyspace/key.rs",
+    "src/structs/trie/hash.rs",
+    "src/structs/trie/tests.rs",
+    "src/types/member.rs",
+];
+
 struct Source {
     /// From the root of the repository, with slashes.
     path: String,
@@ -233,6 +241,17 @@ fn unsafe_stays_in_its_files() {
         .map(|source| source.path)
         .collect();
     assert_eq!(users, UNSAFE_FILES);
+}
+
+#[test]
+fn hashes_are_made_at_their_doors() {
+    let word = concat!("sip", "13");
+    let users: Vec<String> = (sources().into_iter())
+        .filter(Source::is_ours_to_serve)
+        .filter(|source| source.code().any(|(_, line)| has_word(line, word)))
+        .map(|source| source.path)
+        .collect();
+    assert_eq!(users, HASHING_FILES);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
-use crate::keyspace::{Entry, HashKey, Key, Keys, Snapshot};
+use crate::keyspace::{Entry, Key, Keys, Snapshot};
 use crate::resp::{Reply, Request};
 use crate::structs::memory::Growth;
 use crate::structs::number::{I64Buf, parse_f64};
@@ -193,7 +193,7 @@ fn copy(text: &[u8], growth: &mut Growth) -> Result<Vec<u8>, CommandError> {
 
 /// Where the keys of patterns are looked up.
 enum Place<'a> {
-    Live(&'a Keys<'a>, HashKey),
+    Live(&'a Keys<'a>),
     Frozen(&'a Snapshot),
     /// No pattern names a key.
     Nowhere,
@@ -202,7 +202,7 @@ enum Place<'a> {
 impl Place<'_> {
     fn read(&self, key: &[u8]) -> Option<&Entry> {
         match self {
-            Place::Live(keys, hash_key) => keys.read(&Key { bytes: key, hash: hash_key.hash(key) }),
+            Place::Live(keys) => keys.read(&keys.key(key)),
             Place::Frozen(snapshot) => {
                 let entry = snapshot.entries.get(snapshot.entries.hash(key), key)?;
                 (!entry.is_expired(snapshot.now_ms)).then_some(entry)
@@ -213,7 +213,7 @@ impl Place<'_> {
 
     fn horizon_ms(&self) -> u64 {
         match self {
-            Place::Live(keys, _) => keys.horizon_ms(),
+            Place::Live(keys) => keys.horizon_ms(),
             Place::Frozen(snapshot) => snapshot.now_ms,
             Place::Nowhere => 0,
         }
@@ -468,7 +468,6 @@ impl<'a> Source<'a> {
 
 fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult {
     let key = args.key();
-    let hash_key = args.hash_key();
     let (mut plan, store) = Plan::read(args, storing)?;
     let entry = cx.keys.read(&key);
     let source = Source::of(entry)?;
@@ -480,7 +479,7 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
             // What is stored must not depend on the order in which a set happens to lie.
             (plan.weight, plan.is_alphabetic) = (Weight::Elements, true);
         }
-        let place = Place::Live(&cx.keys, hash_key);
+        let place = Place::Live(&cx.keys);
         let mut values = Vec::new();
         let elements = plan.elements(&source, &place)?;
         let push = |value: Option<Vec<u8>>| values.push(value.unwrap_or_default());
@@ -489,7 +488,7 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
         return Ok(());
     }
     if source.len() <= INLINE_ELEMENTS_MAX {
-        return plan.write(&mut cx.reply, &source, &Place::Live(&cx.keys, hash_key));
+        return plan.write(&mut cx.reply, &source, &Place::Live(&cx.keys));
     }
     let entry = entry.cloned();
     let snapshot = plan.reads_keys().then(|| cx.keys.db().snapshot(cx.keys.horizon_ms()));

@@ -7,7 +7,7 @@ use std::sync::Arc as StdArc;
 
 use super::inner::{CELLS, Inner, LEVEL_BITS, Node};
 use super::segment::{CAPACITY, MAX_DEPTH};
-use super::{HashKey, Item, Slot, Trie};
+use super::{HashSecret, Item, ItemHash, Slot, Trie};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tiny(StdArc<(Vec<u8>, u64, u64)>);
@@ -30,7 +30,19 @@ impl Tiny {
     }
 }
 
+impl ItemHash for u64 {
+    fn of(secret: HashSecret, key: &[u8]) -> u64 {
+        secret.sip13(key)
+    }
+
+    fn bits(self) -> u64 {
+        self
+    }
+}
+
 impl Item for Tiny {
+    type Hash = u64;
+
     fn key(&self) -> &[u8] {
         &self.0.0
     }
@@ -72,7 +84,7 @@ fn trie() -> Trie<Tiny> {
 }
 
 fn weak_trie(weaken: fn(u64) -> u64) -> Trie<Tiny> {
-    Trie::new(HashKey::weak(*b"0123456789abcdef", weaken))
+    Trie::new(HashSecret::weak(*b"0123456789abcdef", weaken))
 }
 
 /// Few distinct hashes, far apart or close together, and all the same.

@@ -8,7 +8,7 @@
 
 use super::inner::{Inner, LEVEL_BITS, LEVELS, Node, cell_of};
 use super::segment::{CAPACITY, View};
-use super::{Item, Trie};
+use super::{Item, ItemHash as _, Trie};
 
 pub(super) const POSITION_BITS: u32 = 48;
 const POSITIONS: u64 = 1 << POSITION_BITS;
@@ -90,7 +90,7 @@ impl<T: Item> Trie<T> {
         while position < POSITIONS {
             let (view, end) = self.segment_at(position);
             view.prefetch_items();
-            let hashed = view.items().map(|item| (position_of(self.hash(item.key())), item));
+            let hashed = view.items().map(|item| (position_of(self.hash(item.key()).bits()), item));
             sorted.extend(hashed.filter(|(at, _)| *at >= position));
             if sorted.len() > left {
                 sorted.sort_unstable_by_key(|(at, _)| *at);

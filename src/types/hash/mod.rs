@@ -22,7 +22,7 @@ use triomphe::Arc;
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::I64Buf;
 use crate::structs::prng::Prng;
-use crate::structs::trie::{HashKey, Item};
+use crate::structs::trie::{HashSecret, Item};
 use crate::types::{Encoding, Object};
 
 pub use commands::COMMANDS;
@@ -35,7 +35,7 @@ pub struct Limits {
     pub max_listpack_entries: usize,
     /// The longest name or value of a field.
     pub max_listpack_value: usize,
-    pub hash_key: HashKey,
+    pub secret: HashSecret,
 }
 
 /// A hash, to be read.
@@ -357,7 +357,7 @@ impl<'a> HashMut<'a> {
 
     fn leave_listpack(&mut self, limits: &Limits, encoding: Encoding) {
         let Form::Listpack(bytes) = &self.form else { return };
-        let mut table = HashTable::new(limits.hash_key);
+        let mut table = HashTable::new(limits.secret);
         for (name, value) in HashRef::Listpack(Listpack::trusted(bytes)).iter() {
             let (mut name_buf, mut value_buf) = (I64Buf::new(), I64Buf::new());
             table.set(name.bytes(&mut name_buf), value.bytes(&mut value_buf), None);
@@ -389,7 +389,7 @@ mod tests {
         Limits {
             max_listpack_entries: entries,
             max_listpack_value: 8,
-            hash_key: HashKey::new([7; 16]),
+            secret: HashSecret::new([7; 16]),
         }
     }
 
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_stays_as_it_was() {
-        let mut table = HashTable::new(HashKey::new([1; 16]));
+        let mut table = HashTable::new(HashSecret::new([1; 16]));
         for i in 0..500 {
             assert!(table.set(format!("f{i}").as_bytes(), b"old", None));
         }

@@ -179,7 +179,7 @@ pub(crate) fn push_to_new(
     let mut entry = Entry::new(key.bytes, empty, Encoding::Listpack, None);
     push_all(&mut entry, end, values, limit_of(cx));
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
     values.len()
 }
 

@@ -48,7 +48,7 @@ fn rules(cx: &mut Cx<'_>) -> Rules {
         max_intset_entries: config.set_max_intset_entries,
         max_listpack_entries: config.set_max_listpack_entries,
         max_listpack_value: config.set_max_listpack_value,
-        hash_key: cx.keys.space().hash_key(),
+        secret: cx.keys.space().secret(),
     }
 }
 
@@ -78,7 +78,7 @@ fn put(cx: &mut Cx<'_>, key: &Key<'_>, value: &SetValue) {
     cx.keys.settle(key);
     let entry = Entry::new(key.bytes, new_value(value), value.encoding(), None);
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
 }
 
 /// Adds members to the set of an entry, which is known to be one, and answers how many are new.

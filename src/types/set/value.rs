@@ -15,8 +15,8 @@ use crate::structs::intset::{self, Intset};
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::{I64Buf, format_i64, parse_i64};
 use crate::structs::prng::Prng;
-use crate::structs::trie::{self, HashKey};
-use crate::types::{Encoding, Object};
+use crate::structs::trie::{self, HashSecret};
+use crate::types::{Encoding, MemberHash, Object};
 
 /// An intset never has more members, whatever the configuration says.
 const INTSET_ENTRIES_MAX: usize = 1 << 30;
@@ -27,7 +27,7 @@ pub struct Rules {
     pub max_intset_entries: usize,
     pub max_listpack_entries: usize,
     pub max_listpack_value: usize,
-    pub hash_key: HashKey,
+    pub secret: HashSecret,
 }
 
 /// A set, to be read.
@@ -86,10 +86,11 @@ impl<'a> SetRef<'a> {
     }
 
     /// Whether the member of another set is one of this; `hash` is its hash if this is a table.
-    pub(super) fn contains_element(self, element: Element<'_>, hash: u64) -> bool {
+    pub(super) fn contains_element(self, element: Element<'_>, hash: Option<MemberHash>) -> bool {
         match (self, element) {
             (SetRef::Intset(intset), Element::Int(value)) => intset.contains(value),
             (SetRef::Table(table), element) => {
+                let hash = hash.expect("the members of other sets are hashed for a table");
                 table.contains_hashed(hash, element.bytes(&mut I64Buf::new()))
             }
             (set, element) => set.contains(element.bytes(&mut I64Buf::new())),
@@ -191,7 +192,7 @@ impl SetValue {
     }
 
     pub fn new_table(rules: &Rules) -> SetValue {
-        SetValue::Table(Arc::new(SetTable::new(rules.hash_key)))
+        SetValue::Table(Arc::new(SetTable::new(rules.secret)))
     }
 
     /// The set that packed bytes hold.
@@ -305,7 +306,7 @@ impl SetValue {
     }
 
     fn make_table(&mut self, rules: &Rules) {
-        let mut table = SetTable::new(rules.hash_key);
+        let mut table = SetTable::new(rules.secret);
         for element in self.as_ref().iter() {
             table.insert(element.bytes(&mut I64Buf::new()));
         }

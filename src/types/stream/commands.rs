@@ -89,7 +89,7 @@ fn put_stream(cx: &mut Cx<'_>, key: &Key<'_>, stream: Stream) {
     let value = NewValue::Object(Kind::Stream, Object::Stream(Arc::new(stream)));
     let entry = Entry::new(key.bytes, value, Encoding::Stream, None);
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
 }
 
 /// Frees what a stream no longer has: elsewhere if it is much.

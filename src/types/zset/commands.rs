@@ -69,7 +69,7 @@ pub(crate) fn limits(cx: &mut Cx<'_>) -> Limits {
     Limits {
         max_listpack_entries: cx.server.config.zset_max_listpack_entries,
         max_listpack_value: cx.server.config.zset_max_listpack_value,
-        hash_key: cx.keys.space().hash_key(),
+        secret: cx.keys.space().secret(),
     }
 }
 
@@ -143,7 +143,7 @@ fn make<R>(cx: &mut Cx<'_>, key: &Key<'_>, edit: impl FnOnce(&mut ZSetMut<'_>) -
         }
     };
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
     result
 }
 

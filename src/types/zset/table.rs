@@ -10,7 +10,8 @@ use std::ops::Range;
 use super::order::{Member, Members, Order};
 use crate::structs::pins;
 use crate::structs::prng::Prng;
-use crate::structs::trie::{HashKey, Iter, Slot, Trie};
+use crate::structs::trie::{HashSecret, Iter, Slot, Trie};
+use crate::types::MemberHash;
 
 /// A sorted set as a trie and a tree. Cloning it is a snapshot, in constant time.
 #[derive(Clone)]
@@ -21,8 +22,8 @@ pub struct ZSetTable {
 }
 
 impl ZSetTable {
-    pub fn new(hash_key: HashKey) -> ZSetTable {
-        ZSetTable { members: Trie::new(hash_key), order: Order::default(), member_bytes: 0 }
+    pub fn new(secret: HashSecret) -> ZSetTable {
+        ZSetTable { members: Trie::new(secret), order: Order::default(), member_bytes: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -119,12 +120,12 @@ impl ZSetTable {
     }
 
     /// Under what a member is looked up.
-    pub fn hash(&self, member: &[u8]) -> u64 {
+    pub fn hash(&self, member: &[u8]) -> MemberHash {
         self.members.hash(member)
     }
 
     /// Starts fetching what lookups of these hashes will read.
-    pub fn prefetch(&self, hashes: &[u64]) {
+    pub fn prefetch(&self, hashes: &[MemberHash]) {
         self.members.prefetch(hashes);
     }
 

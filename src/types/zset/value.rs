@@ -9,7 +9,7 @@ use super::order::{Member, Members, compare};
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::{F64Buf, I64Buf, format_f64, parse_f64};
 use crate::structs::prng::Prng;
-use crate::structs::trie::HashKey;
+use crate::structs::trie::HashSecret;
 use crate::types::Object;
 
 /// How large a listpack may become, and the hash of the tables.
@@ -17,7 +17,7 @@ use crate::types::Object;
 pub struct Limits {
     pub max_listpack_entries: usize,
     pub max_listpack_value: usize,
-    pub hash_key: HashKey,
+    pub secret: HashSecret,
 }
 
 /// A sorted set, to be read.
@@ -272,7 +272,7 @@ impl ZSetMut<'_> {
 
     fn outgrow(&mut self, limits: &Limits) {
         let ZSetMut::Listpack(bytes) = self else { return };
-        let mut table = ZSetTable::new(limits.hash_key);
+        let mut table = ZSetTable::new(limits.secret);
         for (member, score) in Pairs(Listpack::trusted(bytes).iter()) {
             table.set(member.bytes(&mut I64Buf::new()), score);
         }

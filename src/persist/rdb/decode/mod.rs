@@ -24,7 +24,7 @@ use crate::keyspace::entry::KEY_MAX;
 use crate::keyspace::{Entry, NewValue};
 use crate::structs::SharedBytes;
 use crate::structs::listpack;
-use crate::structs::trie::HashKey;
+use crate::structs::trie::HashSecret;
 use crate::types::list::NodeLimit;
 use crate::types::{Encoding, Kind, Object, hash as hashes, set as sets, zset as zsets};
 
@@ -41,23 +41,23 @@ pub struct Limits {
 
 impl Limits {
     /// The limits that a configuration sets.
-    pub fn of(config: &crate::config::Config, hash_key: HashKey) -> Limits {
+    pub fn of(config: &crate::config::Config, secret: HashSecret) -> Limits {
         Limits {
             hash: hashes::Limits {
                 max_listpack_entries: config.hash_max_listpack_entries,
                 max_listpack_value: config.hash_max_listpack_value,
-                hash_key,
+                secret,
             },
             set: sets::Rules {
                 max_intset_entries: config.set_max_intset_entries,
                 max_listpack_entries: config.set_max_listpack_entries,
                 max_listpack_value: config.set_max_listpack_value,
-                hash_key,
+                secret,
             },
             zset: zsets::Limits {
                 max_listpack_entries: config.zset_max_listpack_entries,
                 max_listpack_value: config.zset_max_listpack_value,
-                hash_key,
+                secret,
             },
             list: NodeLimit::of(config.list_max_listpack_size),
         }
@@ -107,7 +107,7 @@ impl<'r> Decoder<'r> {
             limits,
             scratch: Vec::new(),
             first: Vec::new(),
-            distinct: Distinct::new(limits.hash.hash_key),
+            distinct: Distinct::new(limits.hash.secret),
         }
     }
 

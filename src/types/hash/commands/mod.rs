@@ -82,7 +82,7 @@ fn limits(cx: &mut Cx<'_>) -> Limits {
     Limits {
         max_listpack_entries: cx.server.config.hash_max_listpack_entries,
         max_listpack_value: cx.server.config.hash_max_listpack_value,
-        hash_key: cx.keys.space().hash_key(),
+        secret: cx.keys.space().secret(),
     }
 }
 
@@ -168,7 +168,7 @@ fn edit_or_make<R>(
     };
     let entry = Entry::new(key.bytes, value, encoding, None);
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
     Ok(result)
 }
 

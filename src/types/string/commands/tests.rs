@@ -88,12 +88,12 @@ impl Bench {
     }
 
     fn expiry_ms(&mut self, key: &[u8]) -> Option<u64> {
-        self.engine.keyspace.db(0).get(self.engine.keyspace.hash_key().hash(key), key)?.expiry_ms()
+        self.engine.keyspace.db(0).get(&self.engine.keyspace.key(key))?.expiry_ms()
     }
 
     fn encoding(&mut self, key: &[u8]) -> &'static str {
-        let hash = self.engine.keyspace.hash_key().hash(key);
-        let entry = self.engine.keyspace.db(0).get(hash, key).expect("the key is there");
+        let keyspace = &self.engine.keyspace;
+        let entry = keyspace.db(0).get(&keyspace.key(key)).expect("the key is there");
         entry.encoding().name()
     }
 }
