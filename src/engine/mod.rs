@@ -14,6 +14,7 @@ pub mod append;
 pub mod blocking;
 pub mod caller;
 mod client_eviction;
+pub mod client_line;
 pub mod clients;
 mod clients_by_key;
 pub mod clock;
@@ -207,7 +208,7 @@ impl Engine {
     /// A client is closed because more waits for it than its limit allows.
     pub fn note_output_overrun(&mut self, client: ClientId) {
         if let Some(session) = self.clients.get(client) {
-            let line = crate::observe::clients::describe(&self.server, session);
+            let line = client_line::describe(&self.server, session);
             tracing::warn!(
                 "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
             );

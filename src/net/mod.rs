@@ -265,7 +265,7 @@ impl Net {
             return false;
         }
         if let Some(session) = engine.clients.get(connection.client) {
-            let line = crate::observe::clients::describe(&engine.server, session);
+            let line = crate::engine::client_line::describe(&engine.server, session);
             tracing::warn!("Closing client that reached max query buffer length: {line}");
         }
         engine.server.stats.query_limit_disconnections += 1;

@@ -5,10 +5,10 @@ use crate::command::{
     Traits, help,
 };
 use crate::engine::blocking::Release;
+use crate::engine::client_line::describe;
 use crate::engine::pause::PauseMode;
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::{ClientId, Cx, Effect, Session, delivery};
-use crate::observe::clients::describe;
 
 mod tracking;
 

@@ -8,8 +8,9 @@
 //! Invariant: every metric is announced once, by its HELP and TYPE lines, before its samples.
 
 use super::info::{self, View};
-use super::latency;
 use crate::config::{Choice as _, OutputLimit, REDIS_VERSION};
+use crate::observe::latency;
+use crate::observe::stats::CommandStats;
 use std::fmt::Write;
 
 /// Fields of INFO that are counters: they only grow.
@@ -356,7 +357,7 @@ fn errors(view: &View<'_>, page: &mut Page) {
 }
 
 fn commands(view: &View<'_>, page: &mut Page) {
-    type Value = fn(super::stats::CommandStats) -> f64;
+    type Value = fn(CommandStats) -> f64;
     let rows: [(&str, &str, Value); 4] = [
         ("commands_total", "Calls by command", |stats| stats.calls as f64),
         ("commands_duration_seconds_total", "Time by command", |stats| {
@@ -369,7 +370,7 @@ fn commands(view: &View<'_>, page: &mut Page) {
     ];
     let used: Vec<_> = (view.server.table.rows().iter())
         .map(|row| (row.full_name, view.server.stats.command(row.id)))
-        .filter(|(_, stats)| *stats != super::stats::CommandStats::default())
+        .filter(|(_, stats)| *stats != CommandStats::default())
         .collect();
     for (name, help, value) in rows {
         page.metric(name, Type::Counter, help);

@@ -11,10 +11,10 @@ pub mod memory;
 mod persistence;
 mod server;
 
-use super::memory::MemoryFigures;
-use super::process::ProcessFigures;
 use crate::engine::{Clients, Server};
 use crate::keyspace::Keyspace;
+use crate::observe::memory::MemoryFigures;
+use crate::observe::process::ProcessFigures;
 use crate::structs::glob;
 use std::fmt::Write;
 
