@@ -20,6 +20,7 @@ mod evict;
 mod field_deadlines;
 mod key;
 mod keys;
+mod value;
 
 pub use crate::structs::trie::HashSecret;
 pub use changes::{Changes, ExpiredFields, Garbage, KeyEvent, Observers, TouchedKey};
@@ -29,6 +30,7 @@ pub use entry::{Entry, NewValue};
 pub use evict::Eviction;
 pub use key::{Key, KeyHash, KeyHasher};
 pub use keys::{Expiry, Keys};
+pub use value::ValueRef;
 
 use crate::config::EventClasses;
 use crate::structs::prng::Prng;

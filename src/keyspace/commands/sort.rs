@@ -11,13 +11,12 @@ use crate::command::{
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
-use crate::keyspace::{Entry, Key, Keys, Snapshot};
+use crate::keyspace::{Entry, Key, Keys, Snapshot, ValueRef};
 use crate::resp::{Reply, Request};
 use crate::structs::memory::Growth;
 use crate::structs::number::{I64Buf, parse_f64};
-use crate::types::hash::HashRef;
 use crate::types::set::SetRef;
-use crate::types::{Kind, WrongType, list, zset};
+use crate::types::{WrongType, list, zset};
 use std::cmp::Ordering;
 use std::ops::{ControlFlow, Range};
 
@@ -171,14 +170,13 @@ impl Pattern {
         };
         let key = [before, element, after].concat();
         let Some(entry) = place.read(&key) else { return Ok(None) };
-        match field {
-            None => entry.string().map(|text| copy(text, growth)).transpose(),
-            Some(_) if entry.kind() != Kind::Hash => Ok(None),
-            Some(field) => {
-                let hash = HashRef::of(entry.packed(), entry.object(), place.horizon_ms());
-                let value = hash.get(field);
+        match (field, entry.value()) {
+            (None, ValueRef::String(text)) => copy(text, growth).map(Some),
+            (Some(field), ValueRef::Hash(hash)) => {
+                let value = hash.at(place.horizon_ms()).get(field);
                 value.map(|value| copy(value.bytes(&mut I64Buf::new()), growth)).transpose()
             }
+            _ => Ok(None),
         }
     }
 }
@@ -414,13 +412,10 @@ enum Source<'a> {
 impl<'a> Source<'a> {
     fn of(entry: Option<&'a Entry>) -> Result<Source<'a>, WrongType> {
         let Some(entry) = entry else { return Ok(Source::Empty) };
-        match entry.kind() {
-            Kind::List => list::list_of(entry).map(Source::List),
-            Kind::ZSet => zset::zset_of(entry).map(Source::ZSet),
-            Kind::Set => {
-                let set = SetRef::of(entry.encoding(), entry.packed(), entry.object());
-                Ok(Source::Set(set))
-            }
+        match entry.value() {
+            ValueRef::List(list) => Ok(Source::List(list)),
+            ValueRef::ZSet(zset) => Ok(Source::ZSet(zset)),
+            ValueRef::Set(set) => Ok(Source::Set(set)),
             _ => Err(WrongType),
         }
     }

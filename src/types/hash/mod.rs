@@ -23,7 +23,7 @@ use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::I64Buf;
 use crate::structs::prng::Prng;
 use crate::structs::trie::{HashSecret, Item};
-use crate::types::{Encoding, Object};
+use crate::types::Encoding;
 
 pub use commands::COMMANDS;
 pub use field::Field;
@@ -46,14 +46,13 @@ pub enum HashRef<'a> {
 }
 
 impl<'a> HashRef<'a> {
-    /// The hash that an entry of this kind has, its packed bytes or its object, at a time. At the
-    /// time 0 no field has expired.
+    /// The hash as it is at a time: fields whose time has come then are not there. At the time 0
+    /// no field has expired.
     #[inline]
-    pub fn of(packed: Option<&'a [u8]>, object: Option<&'a Object>, now_ms: u64) -> HashRef<'a> {
-        match (packed, object) {
-            (Some(bytes), _) => HashRef::Listpack(Listpack::trusted(bytes)),
-            (None, Some(Object::Hash(table))) => HashRef::Table(LiveTable::new(table, now_ms)),
-            _ => unreachable!("a hash is packed or a table"),
+    pub fn at(self, now_ms: u64) -> HashRef<'a> {
+        match self {
+            HashRef::Listpack(_) => self,
+            HashRef::Table(live) => HashRef::Table(LiveTable::new(live.table(), now_ms)),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::command::Command;
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::commands::elements::write_element;
-use crate::keyspace::{Entry, Key, NewValue};
+use crate::keyspace::{Entry, Key, NewValue, ValueRef};
 use crate::resp::Reply;
 use crate::types::{Encoding, Kind, Object, WrongType};
 
@@ -55,8 +55,8 @@ fn rules(cx: &mut Cx<'_>) -> Rules {
 /// The set of an entry.
 #[inline]
 fn set_of(entry: &Entry) -> Result<SetRef<'_>, WrongType> {
-    match entry.kind() {
-        Kind::Set => Ok(SetRef::of(entry.encoding(), entry.packed(), entry.object())),
+    match entry.value() {
+        ValueRef::Set(set) => Ok(set),
         _ => Err(WrongType),
     }
 }

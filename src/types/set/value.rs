@@ -16,7 +16,7 @@ use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::{I64Buf, format_i64, parse_i64};
 use crate::structs::prng::Prng;
 use crate::structs::trie::{self, HashSecret};
-use crate::types::{Encoding, MemberHash, Object};
+use crate::types::{Encoding, MemberHash};
 
 /// An intset never has more members, whatever the configuration says.
 const INTSET_ENTRIES_MAX: usize = 1 << 30;
@@ -39,23 +39,6 @@ pub enum SetRef<'a> {
 }
 
 impl<'a> SetRef<'a> {
-    /// The set that an entry of this kind has: its packed bytes, or its object.
-    #[inline]
-    pub fn of(
-        encoding: Encoding,
-        packed: Option<&'a [u8]>,
-        object: Option<&'a Object>,
-    ) -> SetRef<'a> {
-        match (packed, object) {
-            (Some(bytes), _) if encoding == Encoding::Intset => {
-                SetRef::Intset(Intset::trusted(bytes))
-            }
-            (Some(bytes), _) => SetRef::Listpack(Listpack::trusted(bytes)),
-            (None, Some(Object::Set(table))) => SetRef::Table(table),
-            _ => unreachable!("a set is packed or a table"),
-        }
-    }
-
     pub fn len(self) -> usize {
         match self {
             SetRef::Intset(intset) => intset.len(),

@@ -72,14 +72,9 @@ fn edit_stream<R>(
     edit: impl FnOnce(&mut Stream, &mut Reply<'_>) -> R,
 ) -> Result<Option<R>, WrongType> {
     let Cx { keys, reply, .. } = cx;
-    let edited = keys.edit(key, |entry| {
-        if entry.kind() != Kind::Stream {
-            return Err(WrongType);
-        }
-        match entry.object_mut() {
-            Some(Object::Stream(stream)) => Ok(edit(Arc::make_mut(stream), reply)),
-            _ => unreachable!("a stream is an object of its own"),
-        }
+    let edited = keys.edit(key, |entry| match entry.object_mut() {
+        Some(Object::Stream(stream)) => Ok(edit(Arc::make_mut(stream), reply)),
+        _ => Err(WrongType),
     });
     edited.transpose()
 }

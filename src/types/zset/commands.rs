@@ -22,7 +22,7 @@ use crate::command::Command;
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::commands::elements::write_element;
-use crate::keyspace::{Entry, Key, NewValue};
+use crate::keyspace::{Entry, Key, NewValue, ValueRef};
 use crate::resp::{Protocol, Reply};
 use crate::structs::listpack::{self, Element};
 use crate::types::{Encoding, Kind, Object, WrongType};
@@ -76,8 +76,8 @@ pub(crate) fn limits(cx: &mut Cx<'_>) -> Limits {
 /// The sorted set of an entry.
 #[inline]
 pub(crate) fn zset_of(entry: &Entry) -> Result<ZSetRef<'_>, WrongType> {
-    match entry.kind() {
-        Kind::ZSet => Ok(ZSetRef::of(entry.packed(), entry.object())),
+    match entry.value() {
+        ValueRef::ZSet(zset) => Ok(zset),
         _ => Err(WrongType),
     }
 }

@@ -10,7 +10,6 @@ use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::{F64Buf, I64Buf, format_f64, parse_f64};
 use crate::structs::prng::Prng;
 use crate::structs::trie::HashSecret;
-use crate::types::Object;
 
 /// How large a listpack may become, and the hash of the tables.
 #[derive(Clone, Copy)]
@@ -28,16 +27,6 @@ pub enum ZSetRef<'a> {
 }
 
 impl<'a> ZSetRef<'a> {
-    /// The sorted set that an entry of this kind has: its packed bytes, or its object.
-    #[inline]
-    pub fn of(packed: Option<&'a [u8]>, object: Option<&'a Object>) -> ZSetRef<'a> {
-        match (packed, object) {
-            (Some(bytes), _) => ZSetRef::Listpack(Listpack::trusted(bytes)),
-            (None, Some(Object::ZSet(table))) => ZSetRef::Table(table),
-            _ => unreachable!("a sorted set is packed or a table"),
-        }
-    }
-
     pub fn len(self) -> usize {
         match self {
             ZSetRef::Listpack(listpack) => listpack.len() / 2,

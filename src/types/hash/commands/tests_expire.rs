@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::Bench;
 use crate::engine::Now;
-use crate::keyspace::{Db, Snapshot, digest};
+use crate::keyspace::{Db, Snapshot, ValueRef, digest};
 use crate::structs::prng::Prng;
-use crate::types::hash::HashRef;
 
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -560,7 +559,8 @@ type Listed = (Vec<u8>, Vec<u8>, Vec<u8>, Option<u64>);
 fn listed(snapshot: &Snapshot) -> Vec<Listed> {
     let mut listed = Vec::new();
     for entry in snapshot.live() {
-        let hash = HashRef::of(entry.packed(), entry.object(), snapshot.now_ms);
+        let ValueRef::Hash(hash) = entry.value() else { panic!("it is a hash") };
+        let hash = hash.at(snapshot.now_ms);
         for (name, value) in hash.iter() {
             let name = name.to_vec();
             let at_ms = hash.expiry_of(&name).expect("the field was just seen");
