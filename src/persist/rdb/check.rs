@@ -105,7 +105,8 @@ fn report(error: &RdbError, loader: &Loader<'_>, out: &mut dyn Write) -> io::Res
         writeln!(out, "[additional info] Reading key '{}'", String::from_utf8_lossy(key))?;
     }
     if let Some(number) = number {
-        writeln!(out, "[additional info] Reading type {number} ({})", form::name(number))?;
+        let name = form::find(number).map_or("unknown", |form| form.name);
+        writeln!(out, "[additional info] Reading type {number} ({name})")?;
     }
     tell_counts(loader, out)
 }

@@ -304,9 +304,7 @@ impl<'r> Loader<'r> {
     /// A key with its value; `None` if it is left out.
     #[inline]
     fn entry(&mut self, number: u8, prefix: Prefix) -> Result<Option<Record>, RdbError> {
-        if form::name(number) == "unknown" || form::name(number).is_empty() {
-            return Err(RdbError::UnknownType(number));
-        }
+        form::find(number).ok_or(RdbError::UnknownType(number))?;
         self.form = Some(number);
         self.doing = Doing::ReadKey;
         self.decoder.input.string_to(&mut self.key)?;
