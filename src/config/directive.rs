@@ -9,50 +9,27 @@ use std::fmt;
 use super::Config;
 use super::value::{Kind, Line, Reason, Source};
 
-/// What the engine has to do after CONFIG SET changed a directive. `Nothing` means that readers
-/// look at the field itself each time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What has to be done when CONFIG SET has changed a directive, besides deriving again what the
+/// engine derives from the configuration as a whole. It is done in this order, each act once
+/// however many directives ask for it; `config/commands.rs` says how, for every one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Apply {
+    /// Readers look at the field itself each time, or the feature does not exist yet.
     Nothing,
-    /// Open the new TCP listeners, then close the old ones.
-    Listen,
-    /// Load certificates and options again.
-    Tls,
-    /// Open the new TLS listeners, then close the old ones.
-    TlsListen,
-    Log,
-    /// Check that the process may open that many files.
-    Clients,
-    Hz,
-    /// Evict, or stop evicting.
-    MaxMemory,
-    /// Account for the clients' memory anew.
-    ClientMemory,
-    /// Thresholds cached by the types room.
-    Encodings,
-    /// The password of the default user.
-    Auth,
-    /// Schedule snapshots anew.
-    Save,
-    AppendOnly,
-    AppendFsync,
-    /// Delete history files that had been kept.
-    AppendHistory,
-    ReplicationBacklog,
-    /// Count the replicas that are good enough anew.
-    GoodReplicas,
     /// Change directory, then store the absolute path in `config.dir`.
     Directory,
-    OomScore,
-    Latency,
-    AclLog,
-    Notify,
-    /// Tell the cluster what this node announces.
-    Cluster,
-    ProcessTitle,
-    Locale,
-    Watchdog,
-    Allocator,
+    /// Check that the process may open that many files.
+    Clients,
+    /// Have the server's log written as it is said now.
+    Log,
+    /// Evict, or stop evicting.
+    MaxMemory,
+    /// Delete history files that had been kept.
+    AppendHistory,
+    /// Begin or end the append-only file.
+    AppendOnly,
+    /// Open the new TCP listeners, then close the old ones.
+    Listen,
 }
 
 /// When a directive may be changed and who sees it.

@@ -19,6 +19,7 @@ mod table;
 
 use triomphe::Arc;
 
+use crate::config::Config;
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::I64Buf;
 use crate::structs::prng::Prng;
@@ -36,6 +37,18 @@ pub struct Limits {
     /// The longest name or value of a field.
     pub max_listpack_value: usize,
     pub secret: HashSecret,
+}
+
+impl Limits {
+    /// As a configuration has it.
+    #[inline]
+    pub fn of(config: &Config, secret: HashSecret) -> Limits {
+        Limits {
+            max_listpack_entries: config.hash_max_listpack_entries,
+            max_listpack_value: config.hash_max_listpack_value,
+            secret,
+        }
+    }
 }
 
 /// A hash, to be read.

@@ -43,13 +43,7 @@ pub static COMMANDS: &[&Command] = &[
 ];
 
 fn rules(cx: &mut Cx<'_>) -> Rules {
-    let config = &cx.server.config;
-    Rules {
-        max_intset_entries: config.set_max_intset_entries,
-        max_listpack_entries: config.set_max_listpack_entries,
-        max_listpack_value: config.set_max_listpack_value,
-        secret: cx.keys.space().secret(),
-    }
+    Rules::of(&cx.server.config, cx.keys.space().secret())
 }
 
 /// The set of an entry.

@@ -10,6 +10,7 @@ use std::iter::FusedIterator;
 use triomphe::Arc;
 
 use super::SetTable;
+use crate::config::Config;
 use crate::structs::blob::Blob;
 use crate::structs::intset::{self, Intset};
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
@@ -28,6 +29,19 @@ pub struct Rules {
     pub max_listpack_entries: usize,
     pub max_listpack_value: usize,
     pub secret: HashSecret,
+}
+
+impl Rules {
+    /// As a configuration has it.
+    #[inline]
+    pub fn of(config: &Config, secret: HashSecret) -> Rules {
+        Rules {
+            max_intset_entries: config.set_max_intset_entries,
+            max_listpack_entries: config.set_max_listpack_entries,
+            max_listpack_value: config.set_max_listpack_value,
+            secret,
+        }
+    }
 }
 
 /// A set, to be read.

@@ -66,11 +66,7 @@ pub static COMMANDS: &[&Command] = &[
 ];
 
 pub(crate) fn limits(cx: &mut Cx<'_>) -> Limits {
-    Limits {
-        max_listpack_entries: cx.server.config.zset_max_listpack_entries,
-        max_listpack_value: cx.server.config.zset_max_listpack_value,
-        secret: cx.keys.space().secret(),
-    }
+    Limits::of(&cx.server.config, cx.keys.space().secret())
 }
 
 /// The sorted set of an entry.

@@ -6,6 +6,7 @@ use triomphe::Arc;
 
 use super::ZSetTable;
 use super::order::{Member, Members, compare};
+use crate::config::Config;
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::{F64Buf, I64Buf, format_f64, parse_f64};
 use crate::structs::prng::Prng;
@@ -17,6 +18,18 @@ pub struct Limits {
     pub max_listpack_entries: usize,
     pub max_listpack_value: usize,
     pub secret: HashSecret,
+}
+
+impl Limits {
+    /// As a configuration has it.
+    #[inline]
+    pub fn of(config: &Config, secret: HashSecret) -> Limits {
+        Limits {
+            max_listpack_entries: config.zset_max_listpack_entries,
+            max_listpack_value: config.zset_max_listpack_value,
+            secret,
+        }
+    }
 }
 
 /// A sorted set, to be read.

@@ -43,22 +43,9 @@ impl Limits {
     /// The limits that a configuration sets.
     pub fn of(config: &crate::config::Config, secret: HashSecret) -> Limits {
         Limits {
-            hash: hashes::Limits {
-                max_listpack_entries: config.hash_max_listpack_entries,
-                max_listpack_value: config.hash_max_listpack_value,
-                secret,
-            },
-            set: sets::Rules {
-                max_intset_entries: config.set_max_intset_entries,
-                max_listpack_entries: config.set_max_listpack_entries,
-                max_listpack_value: config.set_max_listpack_value,
-                secret,
-            },
-            zset: zsets::Limits {
-                max_listpack_entries: config.zset_max_listpack_entries,
-                max_listpack_value: config.zset_max_listpack_value,
-                secret,
-            },
+            hash: hashes::Limits::of(config, secret),
+            set: sets::Rules::of(config, secret),
+            zset: zsets::Limits::of(config, secret),
             list: NodeLimit::of(config.list_max_listpack_size),
         }
     }

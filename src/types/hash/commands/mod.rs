@@ -79,11 +79,7 @@ fn read_hash<'k>(keys: &'k Keys<'_>, key: &Key<'_>) -> Result<Option<HashRef<'k>
 }
 
 fn limits(cx: &mut Cx<'_>) -> Limits {
-    Limits {
-        max_listpack_entries: cx.server.config.hash_max_listpack_entries,
-        max_listpack_value: cx.server.config.hash_max_listpack_value,
-        secret: cx.keys.space().secret(),
-    }
+    Limits::of(&cx.server.config, cx.keys.space().secret())
 }
 
 /// Changes a key's hash; `None` if there is no such key. Fields whose time had come and that were
