@@ -80,7 +80,7 @@ fn wire_bytes(request: &Request<'_>) -> usize {
 /// The memory of an entry as far as it is found at once: a stream counts without its groups.
 fn bytes_of(entry: &Entry) -> usize {
     match entry.object() {
-        Some(Object::Stream(stream)) => stream.log.memory_bytes(),
+        Some(Object::Stream(stream)) => stream.entries.memory_bytes(),
         _ => entry.memory_bytes(),
     }
 }

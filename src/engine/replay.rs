@@ -400,8 +400,8 @@ impl Engine {
             }
         };
         let mut unread = ReplyBuf::new();
-        self.keyspace.expiry_rule = Caller::Log.expiry_rule();
-        dispatch::replay(&mut Cx::new(self, client, Caller::Log, &mut unread), id, request);
+        self.keyspace.expiry_rule = Caller::Aof.expiry_rule();
+        dispatch::replay(&mut Cx::new(self, client, Caller::Aof, &mut unread), id, request);
         self.keyspace.expiry_rule = Caller::Client.expiry_rule();
         true
     }

@@ -70,7 +70,7 @@ impl Digest {
     }
 
     fn mix_stream(&mut self, stream: &Stream) {
-        for entry in stream.log.all() {
+        for entry in stream.entries.all() {
             self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
             for (field, value) in entry.pairs() {
                 self.mix(field.bytes(&mut I64Buf::new()));

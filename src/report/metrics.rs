@@ -250,9 +250,9 @@ fn latencies(view: &View<'_>, page: &mut Page) {
 }
 
 fn slow_log(view: &View<'_>, page: &mut Page) {
-    let log = &view.server.slow_log;
-    page.single("slowlog_length", Type::Gauge, "Slow commands remembered", log.len() as f64);
-    let last = log.iter().next();
+    let slow_log = &view.server.slow_log;
+    page.single("slowlog_length", Type::Gauge, "Slow commands remembered", slow_log.len() as f64);
+    let last = slow_log.iter().next();
     let id = last.map_or(0.0, |last| last.id as f64);
     page.single("slowlog_last_id", Type::Gauge, "Number of the last slow command", id);
     let seconds = last.map_or(0.0, |last| last.entry.elapsed_us as f64 / 1e6);

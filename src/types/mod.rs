@@ -202,7 +202,7 @@ impl Object {
             Object::Set(table) => table.shared_share(),
             Object::ZSet(table) => table.shared_share(),
             Object::List(list) => list.shared_share(),
-            Object::Stream(stream) => stream.log.shared_share(),
+            Object::Stream(stream) => stream.entries.shared_share(),
         };
         match share {
             0.0 => 0,

@@ -152,8 +152,8 @@ fn put_hash(out: &mut Vec<u8>, key: &[u8], hash: HashRef<'_>) {
 }
 
 fn put_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
-    let log = &stream.log;
-    for entry in log.all() {
+    let entries = &stream.entries;
+    for entry in entries.all() {
         put_header(out, b'*', 3 + 2 * entry.field_count());
         put_bulk(out, b"XADD");
         put_bulk(out, key);
@@ -163,14 +163,14 @@ fn put_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
             put_bulk(out, value.bytes(&mut I64Buf::new()));
         }
     }
-    if log.is_empty() {
+    if entries.is_empty() {
         // A stream is made with an entry, which its length of zero takes away again. Its number
         // must not be the smallest, which nothing may precede.
-        let id = log.last_id.max(StreamId { ms: 0, seq: 1 }).to_vec();
+        let id = entries.last_id.max(StreamId { ms: 0, seq: 1 }).to_vec();
         put(out, [&b"XADD"[..], key, b"MAXLEN", b"0", &id, b"x", b"y"].into_iter());
     }
-    let added = log.entries_added.to_string();
-    let (last, deleted) = (log.last_id.to_vec(), log.max_deleted_id.to_vec());
+    let added = entries.entries_added.to_string();
+    let (last, deleted) = (entries.last_id.to_vec(), entries.max_deleted_id.to_vec());
     let words: [&[u8]; 7] =
         [b"XSETID", key, &last, b"ENTRIESADDED", added.as_bytes(), b"MAXDELETEDID", &deleted];
     put(out, words.into_iter());

@@ -191,17 +191,17 @@ fn write_timed_hash(hash: LiveTable<'_>, sink: &mut Sink<'_>) {
 }
 
 fn write_stream(stream: &Stream, has_active_times: bool, sink: &mut Sink<'_>) {
-    let log = &stream.log;
-    sink.len(log.node_count() as u64);
-    for node in log.nodes() {
+    let entries = &stream.entries;
+    sink.len(entries.node_count() as u64);
+    for node in entries.nodes() {
         sink.string(&id_bytes(node.master()));
         sink.string(node.as_bytes());
     }
-    sink.len(log.len() as u64);
-    for id in [log.last_id, log.first_id().unwrap_or_default(), log.max_deleted_id] {
+    sink.len(entries.len() as u64);
+    for id in [entries.last_id, entries.first_id().unwrap_or_default(), entries.max_deleted_id] {
         write_id(id, sink);
     }
-    sink.len(log.entries_added);
+    sink.len(entries.entries_added);
     sink.len(stream.groups.len() as u64);
     for (name, group) in stream.groups.iter() {
         sink.string(name);

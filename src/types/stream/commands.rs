@@ -19,7 +19,7 @@ mod tests;
 
 use triomphe::Arc;
 
-use super::{Bound, EntryRef, Group, IdBuf, Log, NodeLimits, Pending, Stream, StreamId};
+use super::{Bound, Entries, EntryRef, Group, IdBuf, NodeLimits, Pending, Stream, StreamId};
 use crate::command::{Args, Command, CommandError};
 use crate::config::EventClasses;
 use crate::engine::Cx;
@@ -197,8 +197,12 @@ fn write_entries<'a>(
 }
 
 /// Whether so many entries of a range are to be written by another thread.
-fn is_long(log: &Log, start: StreamId, end: StreamId, max: usize) -> bool {
-    elements::is_long(log.len_within(start, end).min(max), log.len(), log.memory_bytes())
+fn is_long(entries: &Entries, start: StreamId, end: StreamId, max: usize) -> bool {
+    elements::is_long(
+        entries.len_within(start, end).min(max),
+        entries.len(),
+        entries.memory_bytes(),
+    )
 }
 
 /// The words for the write stream that one command adds, if anybody replays it.

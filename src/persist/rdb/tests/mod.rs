@@ -205,7 +205,7 @@ fn a_reader_of_few_bytes_at_a_time_is_enough() {
 /// A stream in form 19 as Redis 7.0 writes it: one node with the entries 1-1 and 2-1, and what the
 /// test says of its length and last ID; a group with `owned` of its one pending entry's consumers.
 fn stream_of_two(len: u8, last_ms: u8, is_owned: bool) -> Vec<u8> {
-    let mut stream = crate::types::stream::Log::default();
+    let mut stream = crate::types::stream::Entries::default();
     let limits = crate::types::stream::NodeLimits { max_bytes: 4096, max_entries: 100 };
     for ms in [1, 2] {
         let id = crate::types::stream::StreamId::new(ms, 1);
@@ -255,8 +255,8 @@ fn counts_of_a_stream_are_mended_in_a_file_and_refused_in_a_payload() {
         };
         assert_eq!(loader.counts().mended, 1);
         let (found, expected) = (stream(&entry), stream(&expected));
-        assert_eq!(found.log.len(), 2);
-        assert_eq!(found.log.last_id, expected.log.last_id);
+        assert_eq!(found.entries.len(), 2);
+        assert_eq!(found.entries.last_id, expected.entries.last_id);
         let group = found.groups.get(b"group").expect("it is there");
         assert_eq!(group.pending().len(), pending);
     }
