@@ -56,7 +56,7 @@ use crate::command::{CommandError, Hashed, Lookup};
 use crate::config::Config;
 use crate::keyspace::{Entry, HashSecret, Key, KeyHash, Keyspace};
 use crate::persist::aof::mark::KeySource;
-use crate::resp::{ReplyBuf, Request};
+use crate::resp::{Limits, ReplyBuf, Request};
 use crate::structs::prng::Prng;
 use crate::types::{MemberHash, Object};
 use smallvec::SmallVec;
@@ -108,6 +108,15 @@ impl Engine {
         self.keyspace.access.set_now(self.keyspace.now_ms);
         self.server.saving.note_start(now);
         self.expire_few_fields();
+    }
+
+    /// What the parser allows this client now.
+    pub fn request_limits(&self, client: ClientId) -> Limits {
+        let session = self.clients.get(client);
+        Limits {
+            bulk_len_max: self.server.config.proto_max_bulk_len as u64,
+            authenticated: session.is_none_or(|session| !self.server.requires_auth(session)),
+        }
     }
 
     /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.

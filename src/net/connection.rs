@@ -7,7 +7,7 @@
 //! that the socket would not take.
 
 use super::stream::Stream;
-use super::{Net, limits, pool::BufferPool, turn};
+use super::{Net, pool::BufferPool, turn};
 use crate::engine::hold::Holds;
 use crate::engine::{ClientId, Prepared};
 use crate::keyspace::KeyHash;
@@ -205,7 +205,7 @@ fn parse(net: &Rc<Net>, connection: &Rc<Connection>, read: usize) {
     {
         let engine = net.engine.borrow();
         let io = &mut *connection.io.borrow_mut();
-        if let Err(failure) = io.reader.parse(&limits(&engine, connection.client)) {
+        if let Err(failure) = io.reader.parse(&engine.request_limits(connection.client)) {
             io.failure = Some(failure);
         }
     }

@@ -24,7 +24,6 @@ mod turn;
 
 use crate::engine::hold::Release;
 use crate::engine::{ClientId, Engine, ListenChange, Now, Standing};
-use crate::resp::Limits;
 use connection::Connection;
 use service::Service;
 use std::cell::{Cell, RefCell};
@@ -90,15 +89,6 @@ const HEAVY_MAX: usize = 8;
 
 /// A client that has not authenticated is closed when so many bytes of replies wait for it.
 const READ_OUTPUT_UNAUTHENTICATED_MAX: u64 = 256 * 1024;
-
-/// What the parser allows this client now.
-fn limits(engine: &Engine, client: ClientId) -> Limits {
-    let session = engine.clients.get(client);
-    Limits {
-        bulk_len_max: engine.server.config.proto_max_bulk_len as u64,
-        authenticated: session.is_none_or(|session| !engine.server.requires_auth(session)),
-    }
-}
 
 /// Serves until a shutdown; the process's exit code.
 pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {

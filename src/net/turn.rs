@@ -7,7 +7,7 @@
 //! turn, after new input has been looked for, so that no client's pipeline keeps others out.
 
 use super::connection::{Connection, Io};
-use super::{Net, append, limits};
+use super::{Net, append};
 use crate::engine::hold::Told;
 use crate::engine::{ClientId, Effect, Engine, Verdict};
 use crate::keyspace::KeyHash;
@@ -247,7 +247,7 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
     let runs_on = !io.is_closing && !connection.is_suspended.get() && !connection.is_closed.get();
     if runs_on && io.reader.pending() == 0 && io.failure.is_none() {
         // While a client is not authenticated, requests are parsed one at a time.
-        if let Err(failure) = io.reader.parse(&limits(engine, connection.client)) {
+        if let Err(failure) = io.reader.parse(&engine.request_limits(connection.client)) {
             io.failure = Some(failure);
         }
     }

@@ -6,7 +6,7 @@
 use crate::answer::{self, Answer};
 use rufous::config;
 use rufous::engine::{ClientId, Effect, Engine, Now, Peer, Seed, ServerParts, Verdict};
-use rufous::resp::{Limits, Protocol, ReplyBuf, RequestReader};
+use rufous::resp::{Protocol, ReplyBuf, RequestReader};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -113,12 +113,7 @@ impl Local {
         if connection.is_closed || connection.is_suspended {
             return false;
         }
-        let session = engine.clients.get(client);
-        let limits = Limits {
-            bulk_len_max: engine.server.config.proto_max_bulk_len as u64,
-            authenticated: session.is_none_or(|s| !engine.server.requires_auth(s)),
-        };
-        let parsed = connection.reader.parse(&limits);
+        let parsed = connection.reader.parse(&engine.request_limits(client));
         if connection.reader.pending() == 0 {
             if let Err(failure) = parsed {
                 if let Some(text) = failure.reply_text() {
