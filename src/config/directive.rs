@@ -46,10 +46,9 @@ impl Flags {
     const PROTECTED: u8 = 1 << 1;
     const SENSITIVE: u8 = 1 << 2;
     const HIDDEN: u8 = 1 << 3;
-    const DEBUG: u8 = 1 << 4;
-    const NOT_LOADING: u8 = 1 << 5;
-    const VOLATILE: u8 = 1 << 6;
-    const LATER: u8 = 1 << 7;
+    const NOT_LOADING: u8 = 1 << 4;
+    const VOLATILE: u8 = 1 << 5;
+    const LATER: u8 = 1 << 6;
 
     /// CONFIG SET needs the permission of `enable-protected-configs`.
     pub const fn protected(self) -> Self {
@@ -62,10 +61,6 @@ impl Flags {
     /// CONFIG GET shows it only when asked by its exact name.
     pub const fn hidden(self) -> Self {
         Self(self.0 | Self::HIDDEN)
-    }
-    /// Worth showing in a crash report.
-    pub const fn debug(self) -> Self {
-        Self(self.0 | Self::DEBUG)
     }
     /// Cannot be changed while a data set is being loaded.
     pub const fn not_loading(self) -> Self {
@@ -134,9 +129,6 @@ impl Directive {
     }
     pub fn is_hidden(&self) -> bool {
         self.flags.has(Flags::HIDDEN)
-    }
-    pub fn is_debug(&self) -> bool {
-        self.flags.has(Flags::DEBUG)
     }
     pub fn is_denied_while_loading(&self) -> bool {
         self.flags.has(Flags::NOT_LOADING)

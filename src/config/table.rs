@@ -192,7 +192,7 @@ section "Snapshots" {
     "rdbchecksum" => rdbchecksum: bool = true; YES_NO, FIXED, Nothing,
         "Ends snapshots with a checksum, and checks it when loading.";
     "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDump = SanitizeDump::No;
-        ONE_WORD, LIVE.debug(), Nothing,
+        ONE_WORD, LIVE, Nothing,
         "When to check every element of loaded values; Rufous always checks what could harm it.";
     "dbfilename" => dbfilename: Text = "dump.rdb".into();
         checked(check::rdb_file_name), LIVE.protected(), Nothing,
@@ -260,7 +260,7 @@ section "Replication" {
         YES_NO, LIVE.later(), Nothing,
         "A replica answers while it has lost its primary.";
     "replica-read-only" | "slave-read-only" => replica_read_only: bool = true;
-        YES_NO, LIVE.debug().later(), Nothing,
+        YES_NO, LIVE.later(), Nothing,
         "A replica refuses writes of clients.";
     "replica-ignore-maxmemory" | "slave-ignore-maxmemory" => replica_ignore_maxmemory: bool = true;
         YES_NO, LIVE.later(), Nothing,
@@ -302,7 +302,7 @@ section "Replication" {
         YES_NO, LIVE.later(), Nothing,
         "Sends to replicas in fewer, larger packets, at the cost of delay.";
     "repl-diskless-sync" => repl_diskless_sync: bool = true;
-        YES_NO, LIVE.debug().later(), Nothing,
+        YES_NO, LIVE.later(), Nothing,
         "Sends a full synchronisation straight to the replicas, without a file.";
     "repl-diskless-sync-delay" => repl_diskless_sync_delay: u32 = 5;
         int(0, INT_MAX), LIVE.later(), Nothing,
@@ -311,10 +311,10 @@ section "Replication" {
         int(0, INT_MAX), LIVE.later(), Nothing,
         "Replicas that end the waiting early; 0 always waits.";
     "repl-diskless-load" => repl_diskless_load: DisklessLoad = DisklessLoad::Disabled;
-        ONE_WORD, LIVE.debug().not_loading().later(), Nothing,
+        ONE_WORD, LIVE.not_loading().later(), Nothing,
         "When a replica loads a full synchronisation from the link instead of a file.";
     "dual-channel-replication-enabled" => dual_channel_replication_enabled: bool = false;
-        YES_NO, LIVE.debug().later(), Nothing,
+        YES_NO, LIVE.later(), Nothing,
         "Sends the snapshot and the writes since over two connections.";
     "propagation-error-behavior" => propagation_error_behavior: PropagationError =
         PropagationError::Ignore; ONE_WORD, LIVE.later(), Nothing,
@@ -337,10 +337,10 @@ section "Clients" {
     "maxclients" => maxclients: u32 = 10_000; int(1, UINT_MAX), LIVE, Clients,
         "Clients that may be connected at once.";
     "client-query-buffer-limit" => client_query_buffer_limit: usize = 1 << 30;
-        memory(1 << 20, LONG_MAX), LIVE.debug(), Nothing,
+        memory(1 << 20, LONG_MAX), LIVE, Nothing,
         "Bytes a client may send ahead of what has been executed.";
     "proto-max-bulk-len" => proto_max_bulk_len: usize = 512 << 20;
-        memory(1 << 20, LONG_MAX), LIVE.debug(), Nothing,
+        memory(1 << 20, LONG_MAX), LIVE, Nothing,
         "The longest argument of a request, and so the longest string.";
     "client-output-buffer-limit" => client_output_buffer_limit: OutputLimits =
         OutputLimits::default(); OWN_FORM, LIVE, Nothing,
@@ -376,23 +376,23 @@ section "Memory" {
     "active-expire-effort" => active_expire_effort: u32 = 1; int(1, 10), LIVE, Nothing,
         "How eagerly expired keys are collected, from 1 to 10.";
     "lazyfree-lazy-eviction" => lazyfree_lazy_eviction: bool = false;
-        YES_NO, LIVE.debug(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Frees evicted keys in the background.";
-    "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = false; YES_NO, LIVE.debug(), Nothing,
+    "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = false; YES_NO, LIVE, Nothing,
         "Frees expired keys in the background.";
     "lazyfree-lazy-server-del" => lazyfree_lazy_server_del: bool = false;
-        YES_NO, LIVE.debug(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Frees keys that commands overwrite in the background.";
     "lazyfree-lazy-user-del" => lazyfree_lazy_user_del: bool = false;
-        YES_NO, LIVE.debug(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Lets DEL free in the background, as UNLINK does.";
     "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = false;
-        YES_NO, LIVE.debug(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Lets FLUSHALL and FLUSHDB free in the background when they do not say.";
     "jemalloc-bg-thread" => jemalloc_bg_thread: bool = true; YES_NO, LIVE, Nothing,
         "Lets the allocator give memory back to the system on a thread of its own.";
     "activedefrag" => activedefrag: bool = false;
-        never_yes(check::NO_DEFRAGMENTATION), LIVE.debug().later(), Nothing,
+        never_yes(check::NO_DEFRAGMENTATION), LIVE.later(), Nothing,
         "Moves values together to free half-empty pages.";
     "active-defrag-ignore-bytes" => active_defrag_ignore_bytes: u64 = 100 << 20;
         memory(1, LONG_MAX), LIVE.later(), Nothing,
@@ -425,7 +425,7 @@ section "Encodings" {
         int(INT_MIN, INT_MAX), LIVE, Nothing,
         "Elements in a node of a list; -1 to -5 mean 4, 8, 16, 32 or 64 kilobytes instead.";
     "list-compress-depth" => list_compress_depth: u32 = 0;
-        int(0, INT_MAX), LIVE.debug(), Nothing,
+        int(0, INT_MAX), LIVE, Nothing,
         "Nodes at both ends of a list that are not compressed; 0 compresses none.";
     "set-max-intset-entries" => set_max_intset_entries: usize = 512;
         int(0, LONG_MAX), LIVE, Nothing,
@@ -558,10 +558,10 @@ section "Threads and timing" {
         "Times a second that housekeeping runs.";
     "dynamic-hz" => dynamic_hz: bool = true; YES_NO, LIVE, Nothing,
         "Runs housekeeping more often when many clients are connected.";
-    "io-threads" => io_threads: u32 = 1; int(1, 128), FIXED.debug().later(), Nothing,
+    "io-threads" => io_threads: u32 = 1; int(1, 128), FIXED.later(), Nothing,
         "Threads that read from and write to clients.";
     "io-threads-do-reads" => io_threads_do_reads: bool = false;
-        YES_NO, FIXED.debug().later(), Nothing,
+        YES_NO, FIXED.later(), Nothing,
         "Lets these threads read and parse too.";
     "events-per-io-thread" => events_per_io_thread: u32 = 2;
         int(0, INT_MAX), LIVE.later(), Nothing,
@@ -594,7 +594,7 @@ section "Testing" {
     "enable-debug-assert" => enable_debug_assert: bool = false; YES_NO, FIXED.hidden(), Nothing,
         "Turns on checks that are too slow for production.";
     "debug-context" => debug_context: Text = Text::default();
-        ANY_TEXT, LIVE.debug().hidden(), Nothing,
+        ANY_TEXT, LIVE.hidden(), Nothing,
         "A note that crash reports repeat.";
     "watchdog-period" => watchdog_period: u32 = 0;
         int(0, INT_MAX), LIVE.hidden().later(), Nothing,

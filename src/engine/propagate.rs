@@ -10,6 +10,7 @@
 use crate::resp::command;
 
 /// One command of the stream, as tests read it.
+#[cfg(test)]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Propagated {
     pub db: usize,
@@ -189,7 +190,8 @@ impl Propagation {
         self.stream_start + self.stream.len() as u64
     }
 
-    /// Everything recorded since the last call, as commands: for tests.
+    /// Everything recorded since the last call, as commands.
+    #[cfg(test)]
     pub fn drain(&mut self) -> Vec<Propagated> {
         let stream = std::mem::take(self.hand_over());
         let mut rest = stream.as_slice();

@@ -299,10 +299,9 @@ fn report_failure(
     if let Some(session) = engine.clients.get(connection.client) {
         tracing::debug!("Protocol error ({failure}) from client: addr={}", session.peer.address);
     }
-    if let Some(text) = failure.reply_text() {
-        engine.server.stats.error(&text);
-        io.out.writer(crate::resp::Protocol::Resp2).error(&text);
-    }
+    let text = failure.reply_text();
+    engine.server.stats.error(&text);
+    io.out.writer(crate::resp::Protocol::Resp2).error(&text);
     io.is_closing = true;
 }
 

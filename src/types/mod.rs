@@ -209,18 +209,6 @@ impl Object {
             share => (self.memory_bytes() as f64 * share) as usize,
         }
     }
-
-    /// How many elements freeing it would visit.
-    pub fn element_count(&self) -> usize {
-        match self {
-            Object::Bytes(_) => 1,
-            Object::Hash(table) => table.len(),
-            Object::Set(table) => table.len(),
-            Object::ZSet(table) => table.len(),
-            Object::List(list) => list.leaf_count(),
-            Object::Stream(stream) => stream.node_count(),
-        }
-    }
 }
 
 /// Whether bytes are just what printing an `i64` yields: no plus, no leading zeros, no `-0`.

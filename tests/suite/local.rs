@@ -116,11 +116,9 @@ impl Local {
         let parsed = connection.reader.parse(&engine.request_limits(client));
         if connection.reader.pending() == 0 {
             if let Err(failure) = parsed {
-                if let Some(text) = failure.reply_text() {
-                    let mut out = ReplyBuf::new();
-                    out.writer(Protocol::Resp2).error(&text);
-                    connection.output.extend(out.to_vec());
-                }
+                let mut out = ReplyBuf::new();
+                out.writer(Protocol::Resp2).error(&failure.reply_text());
+                connection.output.extend(out.to_vec());
                 self.close(client);
             }
             return false;

@@ -170,13 +170,6 @@ impl<T: Item> Trie<T> {
         Some(remove_below(&mut self.root, &mut self.shape, hash, &place, 0))
     }
 
-    /// Leaves an empty trie behind and returns the full one, for another thread to drop.
-    #[must_use]
-    pub fn take(&mut self) -> Trie<T> {
-        let empty = Trie::new(self.secret);
-        std::mem::replace(self, empty)
-    }
-
     /// An estimate of the memory of the nodes; the items' own is not counted.
     pub fn memory_bytes(&self) -> usize {
         let nodes = self.shape.inner_nodes as usize * (size_of::<Inner<T>>() + size_of::<usize>());

@@ -297,35 +297,6 @@ fn a_write_copies_one_segment_of_what_a_snapshot_shares() {
 }
 
 #[test]
-fn taking_leaves_an_empty_trie() {
-    let mut trie = filled(1_000);
-    let taken = trie.take();
-    assert_eq!((trie.len(), taken.len()), (0, 1_000));
-    check(&trie);
-    assert!(trie.get(trie.hash(&key_of(1)), &key_of(1)).is_none());
-    assert!(taken.get(trie.hash(&key_of(1)), &key_of(1)).is_some());
-}
-
-#[test]
-fn a_walk_visits_each_once() {
-    for n in [0, 1, 64, 65, 5_000] {
-        let trie = filled(n);
-        for max_segments in [1, 7, 10_000] {
-            let mut seen = BTreeSet::new();
-            let mut position = 0;
-            loop {
-                let visit = |item: &Tiny| assert!(seen.insert(item.value()));
-                position = trie.walk(position, max_segments, visit);
-                if position == 0 {
-                    break;
-                }
-            }
-            assert_eq!(seen.len() as u64, n);
-        }
-    }
-}
-
-#[test]
 fn a_scan_goes_in_order_and_keeps_to_its_budget() {
     let trie = filled(5_000);
     let mut hashes = Vec::new();

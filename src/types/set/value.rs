@@ -263,15 +263,6 @@ impl SetValue {
         self.add(element.bytes(&mut I64Buf::new()), rules)
     }
 
-    /// Removes a member; false if it was not there.
-    pub fn remove(&mut self, member: &[u8]) -> bool {
-        match self {
-            SetValue::Table(table) => Arc::make_mut(table).remove(member),
-            SetValue::Intset(bytes) => remove_packed(Encoding::Intset, bytes, member),
-            SetValue::Listpack(bytes) => remove_packed(Encoding::Listpack, bytes, member),
-        }
-    }
-
     fn add_to_listpack(&mut self, member: &[u8], rules: &Rules) -> bool {
         let SetValue::Listpack(bytes) = self else { unreachable!("the caller has matched") };
         let listpack = Listpack::trusted(bytes);

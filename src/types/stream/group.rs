@@ -202,11 +202,6 @@ impl Group {
             + self.consumers().map(of_consumer).sum::<usize>()
     }
 
-    fn leaf_count(&self) -> usize {
-        let of_consumers = self.consumers().map(|consumer| 1 + consumer.pending.leaf_count());
-        1 + self.pending.leaf_count() + of_consumers.sum::<usize>()
-    }
-
     #[cfg(test)]
     pub fn check(&self) {
         let owned: usize = self.consumers().map(|consumer| consumer.pending.len()).sum();
@@ -284,9 +279,5 @@ impl Groups {
 
     pub fn memory_bytes(&self) -> usize {
         self.iter().map(|(name, group)| name.len() + group.memory_bytes()).sum()
-    }
-
-    pub fn leaf_count(&self) -> usize {
-        self.iter().map(|(_, group)| group.leaf_count()).sum()
     }
 }

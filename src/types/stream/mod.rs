@@ -34,9 +34,4 @@ impl Stream {
     pub fn memory_bytes(&self) -> usize {
         size_of::<Stream>() + self.entries.memory_bytes() + self.groups.memory_bytes()
     }
-
-    /// How many allocations freeing it would visit.
-    pub fn node_count(&self) -> usize {
-        self.entries.node_count() + self.groups.leaf_count()
-    }
 }

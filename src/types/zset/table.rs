@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::order::{Member, Members, Order};
 use crate::structs::pins;
 use crate::structs::prng::Prng;
-use crate::structs::trie::{HashSecret, Iter, Slot, Trie};
+use crate::structs::trie::{HashSecret, Slot, Trie};
 use crate::types::MemberHash;
 
 /// A sorted set as a trie and a tree. Cloning it is a snapshot, in constant time.
@@ -102,11 +102,6 @@ impl ZSetTable {
     /// The members of a range of ranks, in order.
     pub fn range(&self, ranks: Range<usize>) -> Members<'_> {
         self.order.range(ranks)
-    }
-
-    /// All members, in hash order.
-    pub fn iter(&self) -> Iter<'_, Member> {
-        self.members.iter()
     }
 
     /// Visits about `count` members from a cursor on and returns the next one, 0 after the last.
