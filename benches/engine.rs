@@ -3,6 +3,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rufous::config::Config;
 use rufous::engine::{ClientId, Engine, Now, Peer, Prepared, Seed, ServerParts};
+use rufous::keyspace::KeyHash;
 use rufous::resp::{OwnedRequest, ReplyBuf};
 use std::hint::black_box;
 
@@ -11,7 +12,7 @@ const KEYS: u64 = 1_000_000;
 struct Bed {
     engine: Engine,
     client: ClientId,
-    hashes: Vec<u64>,
+    hashes: Vec<KeyHash>,
     prepared: Vec<Prepared>,
     random: u64,
 }

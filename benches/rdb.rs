@@ -6,7 +6,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rufous::config::Config;
 use rufous::engine::{Engine, Now, Peer, Seed, ServerParts};
-use rufous::keyspace::{HashKey, Keyspace};
+use rufous::keyspace::{HashSecret, Keyspace};
 use rufous::persist::rdb::{self, Dataset, Limits, LoadOptions, Loader, Record, SaveOptions};
 use rufous::resp::{OwnedRequest, ReplyBuf};
 use rufous::structs::prng::Prng;
@@ -59,12 +59,12 @@ fn written(dataset: &Dataset) -> Vec<u8> {
     bytes
 }
 
-fn hash_key() -> HashKey {
-    HashKey::new([7; 16])
+fn secret() -> HashSecret {
+    HashSecret::new([7; 16])
 }
 
 fn load(bytes: &[u8], mut take: impl FnMut(Record)) {
-    let limits = Limits::of(&Config::default(), hash_key());
+    let limits = Limits::of(&Config::default(), secret());
     let mut loader = Loader::new(bytes, LoadOptions::new(limits));
     while let Some(record) = loader.next_record().expect("it was just written") {
         take(record);
@@ -82,7 +82,7 @@ fn snapshots(criterion: &mut Criterion) {
             bencher.iter(|| load(black_box(&bytes), |record| drop(black_box(record))));
         });
         group.bench_function("load", |bencher| {
-            let space = || Keyspace::new(1, hash_key(), Prng::seeded(1));
+            let space = || Keyspace::new(1, secret(), Prng::seeded(1));
             let fill = |space: &mut Keyspace| {
                 load(black_box(&bytes), |record| {
                     if let Record::Entry { entry, hash } = record {

@@ -10,9 +10,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use rufous::keyspace::KeyHash;
 use rufous::keyspace::entry::{Entry, NewValue};
-use rufous::structs::trie::{HashKey, Slot, Trie};
+use rufous::structs::trie::{HashSecret, Slot, Trie};
 use rufous::types::Encoding;
+use smallvec::SmallVec;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -49,7 +51,7 @@ fn entry(key: &Key) -> Entry {
 }
 
 fn empty() -> Trie<Entry> {
-    Trie::new(HashKey::new(*b"0123456789abcdef"))
+    Trie::new(HashSecret::new(*b"0123456789abcdef"))
 }
 
 fn filled(keys: u64) -> Trie<Entry> {
@@ -74,12 +76,13 @@ fn get(trie: &Trie<Entry>, key: &Key) -> usize {
 }
 
 /// Prefetches a batch, and then does something with each key and its hash.
-fn batch(trie: &mut Trie<Entry>, keys: &[Key], mut act: impl FnMut(&mut Trie<Entry>, u64, &Key)) {
-    let mut hashes = [0; BATCH];
-    for (hash, key) in hashes.iter_mut().zip(keys) {
-        *hash = trie.hash(key);
-    }
-    trie.prefetch(&hashes[..keys.len()]);
+fn batch(
+    trie: &mut Trie<Entry>,
+    keys: &[Key],
+    mut act: impl FnMut(&mut Trie<Entry>, KeyHash, &Key),
+) {
+    let hashes: SmallVec<[KeyHash; BATCH]> = keys.iter().map(|key| trie.hash(key)).collect();
+    trie.prefetch(&hashes);
     for (hash, key) in hashes.iter().zip(keys) {
         act(trie, *hash, key);
     }

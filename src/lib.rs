@@ -7,10 +7,11 @@
 //! - [`types`]: the values a key can hold and their encodings;
 //! - [`keyspace`]: databases, entries, expiry;
 //! - [`command`]: what a command record is, the argument cursor, error texts, the table;
+//! - [`observe`]: what is counted and measured;
 //! - [`engine`]: the single-threaded executor, pure: requests and time in, replies and effects out;
-//! - [`observe`]: INFO, statistics, memory figures;
 //! - [`persist`]: RDB files, the append-only file, and when a write is durable;
 //! - [`pubsub`]: who listens to which channel, and what messages look like;
+//! - [`report`]: INFO, metrics, and the commands that show what was counted;
 //! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio.
 
 pub mod command;
@@ -21,6 +22,7 @@ pub mod net;
 pub mod observe;
 pub mod persist;
 pub mod pubsub;
+pub mod report;
 pub mod resp;
 pub mod structs;
 pub mod types;

@@ -26,7 +26,6 @@ enum Change {
     Fill(u16),
     Edit(u16),
     Split(u16),
-    Merge(u16),
     Remove(u16, u16),
     Locate(u16),
     Snapshot,
@@ -79,11 +78,6 @@ fn change(tree: &mut CountedTree<Run>, model: &mut Vec<Run>, change: &Change) {
             let second = split(&mut model[at(number)]);
             model.insert(at(number) + 1, second);
         }
-        Change::Merge(number) if at(number) + 1 < leaves => {
-            tree.merge(at(number), |first, second| first.0.extend(&second.0));
-            let second = model.remove(at(number) + 1);
-            model[at(number)].0.extend(second.0);
-        }
         Change::Remove(start, count) => {
             let range = at(start)..leaves.min(at(start) + usize::from(*count));
             tree.remove(range.clone());
@@ -92,7 +86,7 @@ fn change(tree: &mut CountedTree<Run>, model: &mut Vec<Run>, change: &Change) {
         Change::Locate(index) => {
             assert_eq!(tree.locate(usize::from(*index)), place_in(model, usize::from(*index)));
         }
-        Change::Edit(_) | Change::Split(_) | Change::Merge(_) | Change::Snapshot => {}
+        Change::Edit(_) | Change::Split(_) | Change::Snapshot => {}
     }
 }
 

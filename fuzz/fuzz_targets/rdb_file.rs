@@ -3,12 +3,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use rufous::config::Config;
-use rufous::keyspace::HashKey;
+use rufous::keyspace::HashSecret;
 use rufous::persist::rdb::{Limits, LoadOptions, Loader};
 
 fuzz_target!(|input: (bool, &[u8])| {
     let (is_len_known, bytes) = input;
-    let limits = Limits::of(&Config::default(), HashKey::new([3; 16]));
+    let limits = Limits::of(&Config::default(), HashSecret::new([3; 16]));
     let options = LoadOptions {
         has_checksum: false,
         total_bytes: is_len_known.then_some(bytes.len() as u64),

@@ -3,11 +3,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use rufous::config::Config;
-use rufous::keyspace::HashKey;
+use rufous::keyspace::HashSecret;
 use rufous::persist::rdb::{self, Limits, SaveVersion};
 
 fuzz_target!(|body: &[u8]| {
-    let limits = Limits::of(&Config::default(), HashKey::new([3; 16]));
+    let limits = Limits::of(&Config::default(), HashSecret::new([3; 16]));
     let payload = [body, &[12, 0], &[0; 8]].concat();
     let payload = rdb::verify(&payload, true).expect("the version is known");
     let Ok(entry) = rdb::restore(payload, b"key", None, &limits) else { return };

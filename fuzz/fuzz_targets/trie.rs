@@ -4,14 +4,29 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use rufous::structs::trie::{HashKey, Item, Trie};
+use rufous::structs::trie::{HashSecret, Item, ItemHash, Trie};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Entry(Arc<(Vec<u8>, u32)>);
 
+#[derive(Clone, Copy)]
+struct Hash(u64);
+
+impl ItemHash for Hash {
+    fn of(secret: HashSecret, key: &[u8]) -> Hash {
+        Hash(secret.sip13(key))
+    }
+
+    fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 impl Item for Entry {
+    type Hash = Hash;
+
     fn key(&self) -> &[u8] {
         &self.0.0
     }
@@ -96,8 +111,8 @@ fn assert_same(trie: &Trie<Entry>, model: &Model) {
 }
 
 fuzz_target!(|input: ([u8; 16], Vec<Change>)| {
-    let (hash_key, changes) = input;
-    let (mut trie, mut model) = (Trie::new(HashKey::new(hash_key)), Model::new());
+    let (secret, changes) = input;
+    let (mut trie, mut model) = (Trie::new(HashSecret::new(secret)), Model::new());
     let mut snapshots = Vec::new();
     for step in changes.iter().take(200) {
         change(&mut trie, &mut model, step);

@@ -5,7 +5,7 @@
 //! the request, hence cannot run past its end.
 
 use super::{CommandError, CommandResult};
-use crate::keyspace::{HashKey, Key};
+use crate::keyspace::{Key, KeyHash, KeyHasher};
 use crate::resp::Request;
 use crate::structs::SharedBytes;
 use crate::structs::number::{parse_f64, parse_i64};
@@ -16,7 +16,7 @@ use crate::structs::number::{parse_f64, parse_i64};
 pub struct Args<'a> {
     request: Request<'a>,
     next: usize,
-    hash_key: HashKey,
+    hasher: KeyHasher,
     /// Hashes of the leading keys that the prefetch has computed, by argument position.
     hashed: Hashed<'a>,
     error: Option<CommandError>,
@@ -27,7 +27,7 @@ pub struct Args<'a> {
 pub struct Hashed<'a> {
     pub first: usize,
     pub step: usize,
-    pub hashes: &'a [u64],
+    pub hashes: &'a [KeyHash],
 }
 
 impl<'a> Args<'a> {
@@ -35,10 +35,10 @@ impl<'a> Args<'a> {
     pub fn new(
         request: Request<'a>,
         name_words: usize,
-        hash_key: HashKey,
+        hasher: KeyHasher,
         hashed: Hashed<'a>,
     ) -> Args<'a> {
-        Args { request, next: name_words, hash_key, hashed, error: None }
+        Args { request, next: name_words, hasher, hashed, error: None }
     }
 
     /// The whole request, for those who pass it on.
@@ -89,8 +89,10 @@ impl<'a> Args<'a> {
         let known = (index.checked_sub(self.hashed.first))
             .filter(|distance| self.hashed.step > 0 && distance % self.hashed.step == 0)
             .and_then(|distance| self.hashed.hashes.get(distance / self.hashed.step));
-        let hash = known.copied().unwrap_or_else(|| self.hash_key.hash(bytes));
-        Key { bytes, hash }
+        match known {
+            Some(hash) => Key::hashed(bytes, *hash),
+            None => self.hasher.key(bytes),
+        }
     }
 
     /// The next argument as a signed 64-bit integer.
@@ -175,10 +177,5 @@ impl<'a> Args<'a> {
     pub fn done(&mut self) -> CommandResult {
         self.check()?;
         if self.is_empty() { Ok(()) } else { Err(CommandError::Syntax) }
-    }
-
-    /// Hashes a key that does not come from the request.
-    pub fn hash_key(&self) -> HashKey {
-        self.hash_key
     }
 }

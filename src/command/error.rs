@@ -27,11 +27,9 @@ pub enum CommandError {
     IncrementOverflow,
     StringTooLong,
     DbIndexOutOfRange,
-    InvalidDbIndex,
     InvalidCursor,
     NoAuth,
     WrongPass,
-    NoSuchCommandSubject,
     WrongArity(&'static str),
     InvalidExpire(&'static str),
     ExecAbort,
@@ -100,13 +98,11 @@ impl CommandError {
                 "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
             }
             CommandError::DbIndexOutOfRange => "ERR DB index is out of range",
-            CommandError::InvalidDbIndex => "ERR invalid DB index",
             CommandError::InvalidCursor => "ERR invalid cursor",
             CommandError::NoAuth => "NOAUTH Authentication required.",
             CommandError::WrongPass => {
                 "WRONGPASS invalid username-password pair or user is disabled."
             }
-            CommandError::NoSuchCommandSubject => "ERR Invalid command specified",
             CommandError::ExecAbort => {
                 "EXECABORT Transaction discarded because of previous errors."
             }

@@ -19,7 +19,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::engine::commands::server::COMMANDS,
     crate::engine::commands::transaction::COMMANDS,
     crate::keyspace::commands::COMMANDS,
-    crate::observe::commands::COMMANDS,
+    crate::report::commands::COMMANDS,
     crate::persist::commands::COMMANDS,
     crate::pubsub::commands::COMMANDS,
     crate::types::bitmap::COMMANDS,

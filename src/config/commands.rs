@@ -119,23 +119,11 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
             return Err(wire(&SetError::not_applied(directive, reason)));
         }
     }
-    if directives.iter().any(|directive| directive.apply == Apply::Log) {
-        cx.effect(Effect::Log);
-    }
     cx.server.follow_config(cx.keys.space());
-    if directives.iter().any(|directive| directive.apply == Apply::Directory) {
-        cx.server.move_log();
-    }
-    if directives.iter().any(|directive| directive.apply == Apply::MaxMemory) {
-        eviction::follow_limit(cx.keys.space(), cx.clients, cx.server);
-    }
-    if directives.iter().any(|directive| directive.apply == Apply::AppendHistory) {
-        cx.server.drop_history();
-    }
-    if directives.iter().any(|directive| directive.apply == Apply::AppendOnly) {
-        let may_begin = !cx.caller.is_within_transaction();
-        cx.server.switch_log(cx.keys.space(), may_begin);
-    }
+    let mut acts: Vec<Apply> = directives.iter().map(|directive| directive.apply).collect();
+    acts.sort_unstable();
+    acts.dedup();
+    acts.into_iter().for_each(|act| follow(cx, act));
     let listen = directives.iter().find(|directive| directive.apply == Apply::Listen);
     match listen {
         // The sockets belong to the driver, which answers when they are open.
@@ -143,6 +131,22 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
         None => cx.reply.ok(),
     }
     Ok(())
+}
+
+/// Does what follows from a change that holds.
+fn follow(cx: &mut Cx<'_>, act: Apply) {
+    match act {
+        // There is nothing to do, or it was done when it was tried, or the driver does it.
+        Apply::Nothing | Apply::Clients | Apply::Listen => {}
+        Apply::Directory => cx.server.move_log(),
+        Apply::Log => cx.effect(Effect::Log),
+        Apply::MaxMemory => eviction::follow_limit(cx.keys.space(), cx.clients, cx.server),
+        Apply::AppendHistory => cx.server.drop_history(),
+        Apply::AppendOnly => {
+            let may_begin = !cx.caller.is_within_transaction();
+            cx.server.switch_log(cx.keys.space(), may_begin);
+        }
+    }
 }
 
 /// Does what the system may refuse.
@@ -171,7 +175,12 @@ fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
         Apply::Listen if !may_answer_late => {
             return Err("Listening addresses cannot be changed inside a transaction".to_owned());
         }
-        _ => {}
+        Apply::Nothing
+        | Apply::Listen
+        | Apply::Log
+        | Apply::MaxMemory
+        | Apply::AppendHistory
+        | Apply::AppendOnly => {}
     }
     Ok(())
 }

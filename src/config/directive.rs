@@ -9,50 +9,27 @@ use std::fmt;
 use super::Config;
 use super::value::{Kind, Line, Reason, Source};
 
-/// What the engine has to do after CONFIG SET changed a directive. `Nothing` means that readers
-/// look at the field itself each time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What has to be done when CONFIG SET has changed a directive, besides deriving again what the
+/// engine derives from the configuration as a whole. It is done in this order, each act once
+/// however many directives ask for it; `config/commands.rs` says how, for every one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Apply {
+    /// Readers look at the field itself each time, or the feature does not exist yet.
     Nothing,
-    /// Open the new TCP listeners, then close the old ones.
-    Listen,
-    /// Load certificates and options again.
-    Tls,
-    /// Open the new TLS listeners, then close the old ones.
-    TlsListen,
-    Log,
-    /// Check that the process may open that many files.
-    Clients,
-    Hz,
-    /// Evict, or stop evicting.
-    MaxMemory,
-    /// Account for the clients' memory anew.
-    ClientMemory,
-    /// Thresholds cached by the types room.
-    Encodings,
-    /// The password of the default user.
-    Auth,
-    /// Schedule snapshots anew.
-    Save,
-    AppendOnly,
-    AppendFsync,
-    /// Delete history files that had been kept.
-    AppendHistory,
-    ReplicationBacklog,
-    /// Count the replicas that are good enough anew.
-    GoodReplicas,
     /// Change directory, then store the absolute path in `config.dir`.
     Directory,
-    OomScore,
-    Latency,
-    AclLog,
-    Notify,
-    /// Tell the cluster what this node announces.
-    Cluster,
-    ProcessTitle,
-    Locale,
-    Watchdog,
-    Allocator,
+    /// Check that the process may open that many files.
+    Clients,
+    /// Have the server's log written as it is said now.
+    Log,
+    /// Evict, or stop evicting.
+    MaxMemory,
+    /// Delete history files that had been kept.
+    AppendHistory,
+    /// Begin or end the append-only file.
+    AppendOnly,
+    /// Open the new TCP listeners, then close the old ones.
+    Listen,
 }
 
 /// When a directive may be changed and who sees it.
@@ -69,10 +46,9 @@ impl Flags {
     const PROTECTED: u8 = 1 << 1;
     const SENSITIVE: u8 = 1 << 2;
     const HIDDEN: u8 = 1 << 3;
-    const DEBUG: u8 = 1 << 4;
-    const NOT_LOADING: u8 = 1 << 5;
-    const VOLATILE: u8 = 1 << 6;
-    const LATER: u8 = 1 << 7;
+    const NOT_LOADING: u8 = 1 << 4;
+    const VOLATILE: u8 = 1 << 5;
+    const LATER: u8 = 1 << 6;
 
     /// CONFIG SET needs the permission of `enable-protected-configs`.
     pub const fn protected(self) -> Self {
@@ -85,10 +61,6 @@ impl Flags {
     /// CONFIG GET shows it only when asked by its exact name.
     pub const fn hidden(self) -> Self {
         Self(self.0 | Self::HIDDEN)
-    }
-    /// Worth showing in a crash report.
-    pub const fn debug(self) -> Self {
-        Self(self.0 | Self::DEBUG)
     }
     /// Cannot be changed while a data set is being loaded.
     pub const fn not_loading(self) -> Self {
@@ -157,9 +129,6 @@ impl Directive {
     }
     pub fn is_hidden(&self) -> bool {
         self.flags.has(Flags::HIDDEN)
-    }
-    pub fn is_debug(&self) -> bool {
-        self.flags.has(Flags::DEBUG)
     }
     pub fn is_denied_while_loading(&self) -> bool {
         self.flags.has(Flags::NOT_LOADING)

@@ -59,57 +59,57 @@ section "Network" {
 }
 
 section "TLS" {
-    "tls-port" => tls_port: u16 = 0; int(0, 65535), LIVE.later(), TlsListen,
+    "tls-port" => tls_port: u16 = 0; int(0, 65535), LIVE.later(), Nothing,
         "TCP port for clients that speak TLS; 0 opens none.";
     "tls-cert-file" => tls_cert_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Tls,
+        ANY_TEXT, LIVE.volatile().later(), Nothing,
         "Certificate the server shows.";
-    "tls-key-file" => tls_key_file: Option<Text> = None; ANY_TEXT, LIVE.volatile().later(), Tls,
+    "tls-key-file" => tls_key_file: Option<Text> = None; ANY_TEXT, LIVE.volatile().later(), Nothing,
         "Private key of the server's certificate.";
     "tls-key-file-pass" => tls_key_file_pass: Option<Text> = None;
-        ANY_TEXT, LIVE.sensitive().later(), Tls,
+        ANY_TEXT, LIVE.sensitive().later(), Nothing,
         "Passphrase of the private key, if it has one.";
     "tls-client-cert-file" => tls_client_cert_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Tls,
+        ANY_TEXT, LIVE.volatile().later(), Nothing,
         "Certificate for outgoing connections, if it is not the server's.";
     "tls-client-key-file" => tls_client_key_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Tls,
+        ANY_TEXT, LIVE.volatile().later(), Nothing,
         "Private key of the certificate for outgoing connections.";
     "tls-client-key-file-pass" => tls_client_key_file_pass: Option<Text> = None;
-        ANY_TEXT, LIVE.sensitive().later(), Tls,
+        ANY_TEXT, LIVE.sensitive().later(), Nothing,
         "Passphrase of the private key for outgoing connections.";
     "tls-dh-params-file" => tls_dh_params_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Tls,
+        ANY_TEXT, LIVE.volatile().later(), Nothing,
         "Diffie-Hellman parameters for old TLS libraries.";
     "tls-ca-cert-file" => tls_ca_cert_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Tls,
+        ANY_TEXT, LIVE.volatile().later(), Nothing,
         "File of the authorities that certificates of peers are checked against.";
     "tls-ca-cert-dir" => tls_ca_cert_dir: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Tls,
+        ANY_TEXT, LIVE.volatile().later(), Nothing,
         "Directory of the authorities that certificates of peers are checked against.";
     "tls-auth-clients" => tls_auth_clients: TlsAuthClients = TlsAuthClients::Yes;
         ONE_WORD, LIVE.later(), Nothing,
         "Whether a client must show a certificate, may show one, or is not asked.";
-    "tls-replication" => tls_replication: bool = false; YES_NO, LIVE.later(), Tls,
+    "tls-replication" => tls_replication: bool = false; YES_NO, LIVE.later(), Nothing,
         "Speaks TLS to the primary.";
-    "tls-cluster" => tls_cluster: bool = false; YES_NO, LIVE.later(), Tls,
+    "tls-cluster" => tls_cluster: bool = false; YES_NO, LIVE.later(), Nothing,
         "Speaks TLS on the cluster bus.";
-    "tls-protocols" => tls_protocols: Option<Text> = None; ANY_TEXT, LIVE.later(), Tls,
+    "tls-protocols" => tls_protocols: Option<Text> = None; ANY_TEXT, LIVE.later(), Nothing,
         "TLS versions that are allowed, separated by spaces.";
-    "tls-ciphers" => tls_ciphers: Option<Text> = None; ANY_TEXT, LIVE.later(), Tls,
+    "tls-ciphers" => tls_ciphers: Option<Text> = None; ANY_TEXT, LIVE.later(), Nothing,
         "Ciphers allowed up to TLS 1.2.";
-    "tls-ciphersuites" => tls_ciphersuites: Option<Text> = None; ANY_TEXT, LIVE.later(), Tls,
+    "tls-ciphersuites" => tls_ciphersuites: Option<Text> = None; ANY_TEXT, LIVE.later(), Nothing,
         "Cipher suites allowed in TLS 1.3.";
     "tls-prefer-server-ciphers" => tls_prefer_server_ciphers: bool = false;
-        YES_NO, LIVE.later(), Tls,
+        YES_NO, LIVE.later(), Nothing,
         "Picks the cipher by the server's preference instead of the client's.";
-    "tls-session-caching" => tls_session_caching: bool = true; YES_NO, LIVE.later(), Tls,
+    "tls-session-caching" => tls_session_caching: bool = true; YES_NO, LIVE.later(), Nothing,
         "Remembers sessions, so that clients that return connect faster.";
     "tls-session-cache-size" => tls_session_cache_size: u32 = 20480;
-        int(0, INT_MAX), LIVE.later(), Tls,
+        int(0, INT_MAX), LIVE.later(), Nothing,
         "Sessions to remember; 0 sets no limit.";
     "tls-session-cache-timeout" => tls_session_cache_timeout: u32 = 300;
-        int(0, INT_MAX), LIVE.later(), Tls,
+        int(0, INT_MAX), LIVE.later(), Nothing,
         "Seconds a session is remembered.";
 }
 
@@ -151,9 +151,9 @@ section "General" {
         "Shows what the server is doing in the process list.";
     "proc-title-template" => proc_title_template: Text =
         "{title} {listen-addr} {server-mode}".into();
-        checked(check::title_template), LIVE.later(), ProcessTitle,
+        checked(check::title_template), LIVE.later(), Nothing,
         "What the process list shows; variables stand in braces.";
-    "locale-collate" => locale_collate: Text = Text::default(); ANY_TEXT, LIVE.later(), Locale,
+    "locale-collate" => locale_collate: Text = Text::default(); ANY_TEXT, LIVE.later(), Nothing,
         "Locale that SORT compares strings by; empty takes the environment's.";
     "enable-protected-configs" => enable_protected_configs: ProtectedAction = ProtectedAction::No;
         ONE_WORD, FIXED, Nothing,
@@ -182,7 +182,7 @@ section "General" {
 }
 
 section "Snapshots" {
-    "save" => save: SavePoints = SavePoints::default(); OWN_FORM, LIVE, Save,
+    "save" => save: SavePoints = SavePoints::default(); OWN_FORM, LIVE, Nothing,
         "Takes a snapshot once so many seconds have brought so many changes; \"\" never does.";
     "stop-writes-on-bgsave-error" => stop_writes_on_bgsave_error: bool = true;
         YES_NO, LIVE, Nothing,
@@ -192,7 +192,7 @@ section "Snapshots" {
     "rdbchecksum" => rdbchecksum: bool = true; YES_NO, FIXED, Nothing,
         "Ends snapshots with a checksum, and checks it when loading.";
     "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDump = SanitizeDump::No;
-        ONE_WORD, LIVE.debug(), Nothing,
+        ONE_WORD, LIVE, Nothing,
         "When to check every element of loaded values; Rufous always checks what could harm it.";
     "dbfilename" => dbfilename: Text = "dump.rdb".into();
         checked(check::rdb_file_name), LIVE.protected(), Nothing,
@@ -219,7 +219,7 @@ section "Append-only file" {
         checked(check::aof_directory_name), FIXED, Nothing,
         "Directory of the append-only files, within the working directory.";
     "appendfsync" => appendfsync: AppendFsync = AppendFsync::EverySecond;
-        ONE_WORD, LIVE, AppendFsync,
+        ONE_WORD, LIVE, Nothing,
         "When writes are forced to disk: before the reply, every second, or as the kernel likes.";
     "no-appendfsync-on-rewrite" => no_appendfsync_on_rewrite: bool = false;
         YES_NO, LIVE, Nothing,
@@ -260,7 +260,7 @@ section "Replication" {
         YES_NO, LIVE.later(), Nothing,
         "A replica answers while it has lost its primary.";
     "replica-read-only" | "slave-read-only" => replica_read_only: bool = true;
-        YES_NO, LIVE.debug().later(), Nothing,
+        YES_NO, LIVE.later(), Nothing,
         "A replica refuses writes of clients.";
     "replica-ignore-maxmemory" | "slave-ignore-maxmemory" => replica_ignore_maxmemory: bool = true;
         YES_NO, LIVE.later(), Nothing,
@@ -283,10 +283,10 @@ section "Replication" {
         int(0, 65535), LIVE.later(), Nothing,
         "Port a replica tells its primary; 0 tells the one it listens on.";
     "min-replicas-to-write" | "min-slaves-to-write" => min_replicas_to_write: u32 = 0;
-        int(0, INT_MAX), LIVE.later(), GoodReplicas,
+        int(0, INT_MAX), LIVE.later(), Nothing,
         "Refuses writes while fewer good replicas are connected.";
     "min-replicas-max-lag" | "min-slaves-max-lag" => min_replicas_max_lag: u32 = 10;
-        int(0, INT_MAX), LIVE.later(), GoodReplicas,
+        int(0, INT_MAX), LIVE.later(), Nothing,
         "Seconds a good replica may lag behind.";
     "repl-timeout" => repl_timeout: u32 = 60; int(1, INT_MAX), LIVE.later(), Nothing,
         "Seconds of silence after which the other side of a replication link is given up.";
@@ -294,7 +294,7 @@ section "Replication" {
         int(1, INT_MAX), LIVE.later(), Nothing,
         "Seconds between the primary's pings to its replicas.";
     "repl-backlog-size" => repl_backlog_size: u64 = 1 << 20;
-        memory(1, LONG_MAX).clamped(16 << 10, LONG_MAX), LIVE.later(), ReplicationBacklog,
+        memory(1, LONG_MAX).clamped(16 << 10, LONG_MAX), LIVE.later(), Nothing,
         "Bytes of history kept for replicas that reconnect.";
     "repl-backlog-ttl" => repl_backlog_ttl: u64 = 3600; int(0, LONG_MAX), LIVE.later(), Nothing,
         "Seconds without replicas after which the history is freed; 0 keeps it.";
@@ -302,7 +302,7 @@ section "Replication" {
         YES_NO, LIVE.later(), Nothing,
         "Sends to replicas in fewer, larger packets, at the cost of delay.";
     "repl-diskless-sync" => repl_diskless_sync: bool = true;
-        YES_NO, LIVE.debug().later(), Nothing,
+        YES_NO, LIVE.later(), Nothing,
         "Sends a full synchronisation straight to the replicas, without a file.";
     "repl-diskless-sync-delay" => repl_diskless_sync_delay: u32 = 5;
         int(0, INT_MAX), LIVE.later(), Nothing,
@@ -311,10 +311,10 @@ section "Replication" {
         int(0, INT_MAX), LIVE.later(), Nothing,
         "Replicas that end the waiting early; 0 always waits.";
     "repl-diskless-load" => repl_diskless_load: DisklessLoad = DisklessLoad::Disabled;
-        ONE_WORD, LIVE.debug().not_loading().later(), Nothing,
+        ONE_WORD, LIVE.not_loading().later(), Nothing,
         "When a replica loads a full synchronisation from the link instead of a file.";
     "dual-channel-replication-enabled" => dual_channel_replication_enabled: bool = false;
-        YES_NO, LIVE.debug().later(), Nothing,
+        YES_NO, LIVE.later(), Nothing,
         "Sends the snapshot and the writes since over two connections.";
     "propagation-error-behavior" => propagation_error_behavior: PropagationError =
         PropagationError::Ignore; ONE_WORD, LIVE.later(), Nothing,
@@ -322,14 +322,14 @@ section "Replication" {
 }
 
 section "Access" {
-    "requirepass" => requirepass: Option<Text> = None; ANY_TEXT, LIVE.sensitive(), Auth,
+    "requirepass" => requirepass: Option<Text> = None; ANY_TEXT, LIVE.sensitive(), Nothing,
         "Password of the default user.";
     "aclfile" => aclfile: Text = Text::default(); ANY_TEXT, FIXED.later(), Nothing,
         "File of the users, instead of user lines in this file.";
     "acl-pubsub-default" => acl_pubsub_default: PubsubDefault = PubsubDefault::ResetChannels;
         ONE_WORD, LIVE.later(), Nothing,
         "The channels a new user may use.";
-    "acllog-max-len" => acllog_max_len: u64 = 128; int(0, LONG_MAX), LIVE.later(), AclLog,
+    "acllog-max-len" => acllog_max_len: u64 = 128; int(0, LONG_MAX), LIVE.later(), Nothing,
         "Refusals that ACL LOG remembers.";
 }
 
@@ -337,16 +337,16 @@ section "Clients" {
     "maxclients" => maxclients: u32 = 10_000; int(1, UINT_MAX), LIVE, Clients,
         "Clients that may be connected at once.";
     "client-query-buffer-limit" => client_query_buffer_limit: usize = 1 << 30;
-        memory(1 << 20, LONG_MAX), LIVE.debug(), Nothing,
+        memory(1 << 20, LONG_MAX), LIVE, Nothing,
         "Bytes a client may send ahead of what has been executed.";
     "proto-max-bulk-len" => proto_max_bulk_len: usize = 512 << 20;
-        memory(1 << 20, LONG_MAX), LIVE.debug(), Nothing,
+        memory(1 << 20, LONG_MAX), LIVE, Nothing,
         "The longest argument of a request, and so the longest string.";
     "client-output-buffer-limit" => client_output_buffer_limit: OutputLimits =
         OutputLimits::default(); OWN_FORM, LIVE, Nothing,
         "Disconnects a client of that class that leaves more unread, at once or for some time.";
     "maxmemory-clients" => maxmemory_clients: Budget = Budget::Bytes(0);
-        SIZE_OR_SHARE, LIVE, ClientMemory,
+        SIZE_OR_SHARE, LIVE, Nothing,
         "Memory of all clients together, in bytes or percent of maxmemory; 0 sets no limit.";
     "tracking-table-max-keys" => tracking_table_max_keys: usize = 1_000_000;
         int(0, LONG_MAX), LIVE, Nothing,
@@ -376,23 +376,23 @@ section "Memory" {
     "active-expire-effort" => active_expire_effort: u32 = 1; int(1, 10), LIVE, Nothing,
         "How eagerly expired keys are collected, from 1 to 10.";
     "lazyfree-lazy-eviction" => lazyfree_lazy_eviction: bool = false;
-        YES_NO, LIVE.debug(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Frees evicted keys in the background.";
-    "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = false; YES_NO, LIVE.debug(), Nothing,
+    "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = false; YES_NO, LIVE, Nothing,
         "Frees expired keys in the background.";
     "lazyfree-lazy-server-del" => lazyfree_lazy_server_del: bool = false;
-        YES_NO, LIVE.debug(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Frees keys that commands overwrite in the background.";
     "lazyfree-lazy-user-del" => lazyfree_lazy_user_del: bool = false;
-        YES_NO, LIVE.debug(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Lets DEL free in the background, as UNLINK does.";
     "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = false;
-        YES_NO, LIVE.debug(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Lets FLUSHALL and FLUSHDB free in the background when they do not say.";
-    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = true; YES_NO, LIVE, Allocator,
+    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = true; YES_NO, LIVE, Nothing,
         "Lets the allocator give memory back to the system on a thread of its own.";
     "activedefrag" => activedefrag: bool = false;
-        never_yes(check::NO_DEFRAGMENTATION), LIVE.debug().later(), Nothing,
+        never_yes(check::NO_DEFRAGMENTATION), LIVE.later(), Nothing,
         "Moves values together to free half-empty pages.";
     "active-defrag-ignore-bytes" => active_defrag_ignore_bytes: u64 = 100 << 20;
         memory(1, LONG_MAX), LIVE.later(), Nothing,
@@ -401,13 +401,13 @@ section "Memory" {
         int(0, 1000), LIVE.later(), Nothing,
         "Waste in percent below which nothing is moved.";
     "active-defrag-threshold-upper" => active_defrag_threshold_upper: u32 = 100;
-        int(0, 1000), LIVE.later(), Allocator,
+        int(0, 1000), LIVE.later(), Nothing,
         "Waste in percent from which the greatest effort is made.";
     "active-defrag-cycle-min" => active_defrag_cycle_min: u32 = 1;
-        int(1, 99), LIVE.later(), Allocator,
+        int(1, 99), LIVE.later(), Nothing,
         "The least effort, in percent of a CPU.";
     "active-defrag-cycle-max" => active_defrag_cycle_max: u32 = 25;
-        int(1, 99), LIVE.later(), Allocator,
+        int(1, 99), LIVE.later(), Nothing,
         "The greatest effort, in percent of a CPU.";
     "active-defrag-max-scan-fields" => active_defrag_max_scan_fields: u64 = 1000;
         int(1, LONG_MAX), LIVE.later(), Nothing,
@@ -416,40 +416,40 @@ section "Memory" {
 
 section "Encodings" {
     "hash-max-listpack-entries" | "hash-max-ziplist-entries" => hash_max_listpack_entries: usize =
-        512; int(0, LONG_MAX), LIVE, Encodings,
+        512; int(0, LONG_MAX), LIVE, Nothing,
         "Fields a hash may have and stay compact.";
     "hash-max-listpack-value" | "hash-max-ziplist-value" => hash_max_listpack_value: usize = 64;
-        memory(0, LONG_MAX), LIVE, Encodings,
+        memory(0, LONG_MAX), LIVE, Nothing,
         "The longest field or value of a compact hash.";
     "list-max-listpack-size" | "list-max-ziplist-size" => list_max_listpack_size: i32 = -2;
-        int(INT_MIN, INT_MAX), LIVE, Encodings,
+        int(INT_MIN, INT_MAX), LIVE, Nothing,
         "Elements in a node of a list; -1 to -5 mean 4, 8, 16, 32 or 64 kilobytes instead.";
     "list-compress-depth" => list_compress_depth: u32 = 0;
-        int(0, INT_MAX), LIVE.debug(), Encodings,
+        int(0, INT_MAX), LIVE, Nothing,
         "Nodes at both ends of a list that are not compressed; 0 compresses none.";
     "set-max-intset-entries" => set_max_intset_entries: usize = 512;
-        int(0, LONG_MAX), LIVE, Encodings,
+        int(0, LONG_MAX), LIVE, Nothing,
         "Members a set of integers may have and stay a sorted array.";
     "set-max-listpack-entries" => set_max_listpack_entries: usize = 128;
-        int(0, LONG_MAX), LIVE, Encodings,
+        int(0, LONG_MAX), LIVE, Nothing,
         "Members a set may have and stay compact.";
     "set-max-listpack-value" => set_max_listpack_value: usize = 64;
-        int(0, LONG_MAX), LIVE, Encodings,
+        int(0, LONG_MAX), LIVE, Nothing,
         "The longest member of a compact set.";
     "zset-max-listpack-entries" | "zset-max-ziplist-entries" => zset_max_listpack_entries: usize =
-        128; int(0, LONG_MAX), LIVE, Encodings,
+        128; int(0, LONG_MAX), LIVE, Nothing,
         "Members a sorted set may have and stay compact.";
     "zset-max-listpack-value" | "zset-max-ziplist-value" => zset_max_listpack_value: usize = 64;
-        memory(0, LONG_MAX), LIVE, Encodings,
+        memory(0, LONG_MAX), LIVE, Nothing,
         "The longest member of a compact sorted set.";
     "hll-sparse-max-bytes" => hll_sparse_max_bytes: usize = 3000;
-        memory(0, LONG_MAX), LIVE, Encodings,
+        memory(0, LONG_MAX), LIVE, Nothing,
         "Size up to which a HyperLogLog stays sparse.";
     "stream-node-max-bytes" => stream_node_max_bytes: usize = 4096;
-        memory(0, LONG_MAX), LIVE, Encodings,
+        memory(0, LONG_MAX), LIVE, Nothing,
         "Size of a node of a stream; 0 sets no limit.";
     "stream-node-max-entries" => stream_node_max_entries: u64 = 100;
-        int(0, LONG_MAX), LIVE, Encodings,
+        int(0, LONG_MAX), LIVE, Nothing,
         "Entries in a node of a stream; 0 sets no limit.";
     "activerehashing" => activerehashing: bool = true; YES_NO, LIVE, Nothing,
         "Spends idle time on rehashing; Rufous has nothing to rehash.";
@@ -476,7 +476,7 @@ section "Cluster" {
         => cluster_replica_validity_factor: u32 = 10; int(0, INT_MAX), LIVE.later(), Nothing,
         "How old a replica's data may be for it to take over; 0 sets no limit.";
     "cluster-replica-no-failover" | "cluster-slave-no-failover"
-        => cluster_replica_no_failover: bool = false; YES_NO, LIVE.later(), Cluster,
+        => cluster_replica_no_failover: bool = false; YES_NO, LIVE.later(), Nothing,
         "A replica never takes over by itself.";
     "cluster-migration-barrier" => cluster_migration_barrier: u32 = 1;
         int(0, INT_MAX), LIVE.later(), Nothing,
@@ -497,31 +497,31 @@ section "Cluster" {
         memory(0, ULONG_MAX), LIVE.later(), Nothing,
         "Bytes that may wait for another node before the link is dropped; 0 sets no limit.";
     "cluster-announce-ip" => cluster_announce_ip: Option<Text> = None;
-        ANY_TEXT, LIVE.later(), Cluster,
+        ANY_TEXT, LIVE.later(), Nothing,
         "Address the node tells others, if it is not the one they see.";
     "cluster-announce-client-ipv4" => cluster_announce_client_ipv4: Option<Text> = None;
-        checked(check::ipv4), LIVE.later(), Cluster,
+        checked(check::ipv4), LIVE.later(), Nothing,
         "IPv4 address the node tells clients.";
     "cluster-announce-client-ipv6" => cluster_announce_client_ipv6: Option<Text> = None;
-        checked(check::ipv6), LIVE.later(), Cluster,
+        checked(check::ipv6), LIVE.later(), Nothing,
         "IPv6 address the node tells clients.";
     "cluster-announce-hostname" => cluster_announce_hostname: Option<Text> = None;
-        checked(check::hostname), LIVE.later(), Cluster,
+        checked(check::hostname), LIVE.later(), Nothing,
         "Host name the node tells others.";
     "cluster-announce-human-nodename" => cluster_announce_human_nodename: Option<Text> = None;
-        checked(check::node_name), LIVE.later(), Cluster,
+        checked(check::node_name), LIVE.later(), Nothing,
         "Name of the node in logs.";
     "cluster-announce-port" => cluster_announce_port: u16 = 0;
-        int(0, 65535), LIVE.later(), Cluster,
+        int(0, 65535), LIVE.later(), Nothing,
         "Client port the node tells others; 0 tells the one it listens on.";
     "cluster-announce-tls-port" => cluster_announce_tls_port: u16 = 0;
-        int(0, 65535), LIVE.later(), Cluster,
+        int(0, 65535), LIVE.later(), Nothing,
         "TLS port the node tells others; 0 tells the one it listens on.";
     "cluster-announce-bus-port" => cluster_announce_bus_port: u16 = 0;
-        int(0, 65535), LIVE.later(), Cluster,
+        int(0, 65535), LIVE.later(), Nothing,
         "Bus port the node tells others; 0 tells the one it listens on.";
     "cluster-preferred-endpoint-type" => cluster_preferred_endpoint_type: EndpointType =
-        EndpointType::Ip; ONE_WORD, LIVE.later(), Cluster,
+        EndpointType::Ip; ONE_WORD, LIVE.later(), Nothing,
         "How redirections name a node.";
     "cluster-blacklist-ttl" => cluster_blacklist_ttl: u64 = 60;
         int(0, ULONG_MAX), LIVE.later(), Nothing,
@@ -541,27 +541,27 @@ section "Observation" {
     "slowlog-max-len" => slowlog_max_len: u64 = 128; int(0, LONG_MAX), LIVE, Nothing,
         "Slow commands that are remembered.";
     "latency-monitor-threshold" => latency_monitor_threshold: u64 = 0;
-        int(0, LONG_MAX), LIVE, Latency,
+        int(0, LONG_MAX), LIVE, Nothing,
         "Milliseconds from which an event is remembered as a latency spike; 0 remembers none.";
-    "latency-tracking" => latency_tracking: bool = true; YES_NO, LIVE, Latency,
+    "latency-tracking" => latency_tracking: bool = true; YES_NO, LIVE, Nothing,
         "Keeps a histogram of each command's time.";
     "latency-tracking-info-percentiles" => latency_tracking_info_percentiles: Percentiles =
         Percentiles::default(); OWN_FORM, LIVE, Nothing,
         "Percentiles of the histograms that INFO shows.";
     "notify-keyspace-events" => notify_keyspace_events: EventClasses = EventClasses::NONE;
-        OWN_FORM, LIVE, Notify,
+        OWN_FORM, LIVE, Nothing,
         "Changes of keys that are published to subscribers; empty publishes none.";
 }
 
 section "Threads and timing" {
-    "hz" => hz: u32 = 10; int(0, INT_MAX).clamped(1, 500), LIVE, Hz,
+    "hz" => hz: u32 = 10; int(0, INT_MAX).clamped(1, 500), LIVE, Nothing,
         "Times a second that housekeeping runs.";
     "dynamic-hz" => dynamic_hz: bool = true; YES_NO, LIVE, Nothing,
         "Runs housekeeping more often when many clients are connected.";
-    "io-threads" => io_threads: u32 = 1; int(1, 128), FIXED.debug().later(), Nothing,
+    "io-threads" => io_threads: u32 = 1; int(1, 128), FIXED.later(), Nothing,
         "Threads that read from and write to clients.";
     "io-threads-do-reads" => io_threads_do_reads: bool = false;
-        YES_NO, FIXED.debug().later(), Nothing,
+        YES_NO, FIXED.later(), Nothing,
         "Lets these threads read and parse too.";
     "events-per-io-thread" => events_per_io_thread: u32 = 2;
         int(0, INT_MAX), LIVE.later(), Nothing,
@@ -581,10 +581,10 @@ section "Threads and timing" {
         ANY_TEXT, FIXED.later(), Nothing,
         "CPUs a snapshot runs on.";
     "oom-score-adj" => oom_score_adj: OomScoreAdj = OomScoreAdj::No;
-        ONE_WORD, LIVE.later(), OomScore,
+        ONE_WORD, LIVE.later(), Nothing,
         "Tells the kernel which processes to kill first when memory runs out.";
     "oom-score-adj-values" => oom_score_adj_values: OomScores = OomScores::default();
-        OWN_FORM, LIVE.later(), OomScore,
+        OWN_FORM, LIVE.later(), Nothing,
         "The scores of a primary, a replica and a background process.";
     "disable-thp" => disable_thp: bool = true; YES_NO, FIXED.later(), Nothing,
         "Does without transparent huge pages.";
@@ -594,10 +594,10 @@ section "Testing" {
     "enable-debug-assert" => enable_debug_assert: bool = false; YES_NO, FIXED.hidden(), Nothing,
         "Turns on checks that are too slow for production.";
     "debug-context" => debug_context: Text = Text::default();
-        ANY_TEXT, LIVE.debug().hidden(), Nothing,
+        ANY_TEXT, LIVE.hidden(), Nothing,
         "A note that crash reports repeat.";
     "watchdog-period" => watchdog_period: u32 = 0;
-        int(0, INT_MAX), LIVE.hidden().later(), Watchdog,
+        int(0, INT_MAX), LIVE.hidden().later(), Nothing,
         "Milliseconds after which a stuck command is logged; 0 watches none.";
     "use-exit-on-panic" => use_exit_on_panic: bool = false; YES_NO, LIVE.hidden(), Nothing,
         "Exits instead of aborting after an internal error.";

@@ -95,13 +95,12 @@ impl Engine {
         while let Some(key) = self.keyspace.changes.take_offered() {
             self.serve_line(key.db, &key.key);
         }
-        self.keyspace.changes.observers.awaited_keys = self.server.waiting.clients_at_keys() > 0;
+        self.keyspace.changes.observers.awaited_keys = self.server.waiting.keys() > 0;
     }
 
     /// Serves the clients in line at a key as long as it lasts.
     fn serve_line(&mut self, db: usize, key: &[u8]) {
-        let hash = self.keyspace.hash_key().hash(key);
-        let key = Key { bytes: key, hash };
+        let key = self.keyspace.key(key);
         let mut place = 0;
         for _ in 0..self.server.waiting.at_key().count_at(db, key.bytes) {
             let Some(client) = self.server.waiting.at_key().nth(db, key.bytes, place) else {

@@ -16,8 +16,8 @@ pub enum Caller {
     Exec,
     /// The waiting room: the client has waited for a key, which has come.
     Retry,
-    /// The append-only log that is loaded.
-    Log,
+    /// The append-only file that is loaded.
+    Aof,
 }
 
 impl Caller {
@@ -26,14 +26,14 @@ impl Caller {
     pub fn may_answer_late(self) -> bool {
         match self {
             Caller::Client | Caller::Retry => true,
-            Caller::Exec | Caller::Log => false,
+            Caller::Exec | Caller::Aof => false,
         }
     }
 
     /// Whether the command is a part of something that is to be seen as a whole: by replicas and
     /// the log, by a snapshot, and by the client, who must get nothing between the parts.
     pub fn is_within_transaction(self) -> bool {
-        matches!(self, Caller::Exec | Caller::Log)
+        matches!(self, Caller::Exec | Caller::Aof)
     }
 
     /// What becomes of keys whose time has come. What is replayed does as it did when it was
@@ -41,14 +41,14 @@ impl Caller {
     pub fn expiry_rule(self) -> ExpiryRule {
         match self {
             Caller::Client | Caller::Exec | Caller::Retry => ExpiryRule::Delete,
-            Caller::Log => ExpiryRule::Ignore,
+            Caller::Aof => ExpiryRule::Ignore,
         }
     }
 
     /// Whether whoever wrote the command down has run it: limits that have come since bound what it
     /// asks for, and are no errors.
     pub fn was_accepted_before(self) -> bool {
-        self == Caller::Log
+        self == Caller::Aof
     }
 
     /// Whether the request is seen for the first time: counted as the client's, shown to those who

@@ -6,9 +6,9 @@
 //! before each turn, for what has come in, and after it, for what has to go out; clients that are
 //! over their output limit have gone by that then.
 
+use super::client_line::describe;
 use super::session::ClientKind;
 use super::{Clients, Effect, Engine, Session};
-use crate::observe::clients::describe;
 
 /// A lower limit would leave nobody who could set a higher one.
 const LIMIT_BYTES_MIN: u64 = 128 * 1024;

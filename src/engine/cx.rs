@@ -5,7 +5,6 @@
 
 use super::ClientId;
 use super::program::Program;
-use super::session::ClientKind;
 use super::{Caller, Clients, Effect, Engine, Job, ListenChange, Server, Session};
 use crate::command::{CommandError, CommandResult};
 use crate::config::{Config, Directive};
@@ -121,13 +120,7 @@ impl<'a> Cx<'a> {
 
     /// How long the client's output may become before it is closed for it.
     pub fn output_bytes_max(&self) -> usize {
-        let limits = &self.server.config.client_output_buffer_limit;
-        let limit = match self.session().kind {
-            ClientKind::Normal => limits.normal,
-            ClientKind::Pubsub => limits.pubsub,
-            ClientKind::Replica => limits.replica,
-            ClientKind::Primary => return usize::MAX,
-        };
+        let limit = self.session().kind.output_limit(&self.server.config);
         let hard = usize::try_from(limit.hard_bytes).unwrap_or(usize::MAX);
         if hard == 0 { usize::MAX } else { hard }
     }

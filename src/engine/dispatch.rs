@@ -15,7 +15,7 @@ use crate::command::{
     self, Args, Command, CommandError, CommandId, Flags, Group, Hashed, Lookup, Traits,
 };
 use crate::keyspace::entry::KEY_MAX;
-use crate::keyspace::{HashKey, Keyspace};
+use crate::keyspace::{KeyHash, KeyHasher, Keyspace};
 use crate::observe::slow_log::{self, SlowEntry};
 use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request, looks_like_http};
 use std::ops::Range;
@@ -36,9 +36,9 @@ impl Prepared {
     pub fn member<'a>(
         &self,
         table: &Table,
-        all: &[u64],
+        all: &[KeyHash],
         request: &Request<'a>,
-    ) -> Option<(u64, &'a [u8])> {
+    ) -> Option<(KeyHash, &'a [u8])> {
         let Lookup::Found(id) = self.lookup else { return None };
         let at = usize::from(table.row(id).command.member_at);
         let key_hash = *all.get(self.hashes.clone())?.first()?;
@@ -46,7 +46,7 @@ impl Prepared {
     }
 
     /// Which of the arguments the hashes in `all` belong to.
-    pub fn hashed<'a>(&self, table: &Table, all: &'a [u64]) -> Hashed<'a> {
+    pub fn hashed<'a>(&self, table: &Table, all: &'a [KeyHash]) -> Hashed<'a> {
         let Lookup::Found(id) = self.lookup else { return Hashed::default() };
         let found = table.row(id).prefetch;
         let (first, step) = (usize::from(found.first), usize::from(found.step));
@@ -60,11 +60,11 @@ const PREFETCH_KEYS_MAX: usize = 64;
 pub(super) fn hash_leading_keys(
     row: &Row,
     request: &Request<'_>,
-    hash_key: HashKey,
-    hashes: &mut Vec<u64>,
+    hasher: KeyHasher,
+    hashes: &mut Vec<KeyHash>,
 ) {
     let positions = row.prefetch.positions(request).take(PREFETCH_KEYS_MAX);
-    hashes.extend(positions.map(|at| hash_key.hash(request.arg(at))));
+    hashes.extend(positions.map(|at| hasher.hash(request.arg(at))));
 }
 
 /// What became of a request.
@@ -429,8 +429,8 @@ pub(super) fn call(
     hashed: Hashed<'_>,
 ) {
     let name_words = if cx.server.table.row(id).parent.is_some() { 2 } else { 1 };
-    let hash_key = cx.keys.space().hash_key();
-    let mut args = Args::new(request, name_words, hash_key, hashed);
+    let hasher = cx.keys.space().hasher();
+    let mut args = Args::new(request, name_words, hasher, hashed);
     let db = cx.keys.db;
     let dirty = cx.keys.space().changes.dirty;
     let start = cx.reply.buffer().mark();
@@ -530,8 +530,8 @@ pub(super) fn replay(cx: &mut Cx<'_>, id: CommandId, request: Request<'_>) {
     let row = cx.server.table.row(id);
     let name_words = if row.parent.is_some() { 2 } else { 1 };
     let run = row.command.run;
-    let hash_key = cx.keys.space().hash_key();
-    let mut args = Args::new(request, name_words, hash_key, Hashed::default());
+    let hasher = cx.keys.space().hasher();
+    let mut args = Args::new(request, name_words, hasher, Hashed::default());
     // A log may hold commands that failed, and still do.
     let _ = run(cx, &mut args);
     settle(cx.keys.space(), cx.clients, cx.server, None);
@@ -599,7 +599,7 @@ pub(super) fn settle(
         changes.observers.touched_keys = !server.watched.is_empty() || server.tracking.is_active();
         server.watched.touch(clients, space, &touched);
         if server.tracking.is_active() {
-            server.invalidate(clients, running, space.hash_key(), &touched);
+            server.invalidate(clients, running, space.hasher(), &touched);
         }
     }
     let events = space.changes.take_events();

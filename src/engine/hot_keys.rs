@@ -53,15 +53,14 @@ pub(super) fn record(
         ns: elapsed_ns as f64 * share,
         bytes: (wire_bytes(request) + reply_bytes) as f64 * share,
     };
-    let hash_key = cx.keys.space().hash_key();
     for at in positions.iter().take(KEYS_MAX) {
         let key = request.arg(*at);
         if key.len() > NAME_BYTES_MAX {
             continue;
         }
-        let used = UsedKey { db, key, hash: hash_key.hash(key) };
+        let used = UsedKey { db, key: cx.keys.key(key) };
         cx.server.hot_keys.record(used, cost, sample);
-        let entry = cx.keys.space().db(db).get(used.hash, key);
+        let entry = cx.keys.space().db(db).get(&used.key);
         // What lies within its entry is small.
         if let Some(entry) = entry.filter(|entry| entry.object().is_some()) {
             cx.server.hot_keys.big.see(entry.kind(), db, key, bytes_of(entry));
@@ -81,7 +80,7 @@ fn wire_bytes(request: &Request<'_>) -> usize {
 /// The memory of an entry as far as it is found at once: a stream counts without its groups.
 fn bytes_of(entry: &Entry) -> usize {
     match entry.object() {
-        Some(Object::Stream(stream)) => stream.log.memory_bytes(),
+        Some(Object::Stream(stream)) => stream.entries.memory_bytes(),
         _ => entry.memory_bytes(),
     }
 }
@@ -89,7 +88,7 @@ fn bytes_of(entry: &Entry) -> usize {
 /// The memory of a key of this type now.
 fn bytes_now(space: &Keyspace, kind: Kind, key: &PlacedKey) -> Option<usize> {
     let db = space.dbs().get(key.db)?;
-    let entry = db.get(space.hash_key().hash(&key.key), &key.key)?;
+    let entry = db.get(&space.key(&key.key))?;
     (entry.kind() == kind && !entry.is_expired(space.horizon_ms())).then(|| bytes_of(entry))
 }
 

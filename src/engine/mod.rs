@@ -15,6 +15,7 @@ pub mod append;
 pub mod blocking;
 pub mod caller;
 mod client_eviction;
+pub mod client_line;
 pub mod clients;
 mod clients_by_key;
 pub mod clock;
@@ -59,11 +60,11 @@ pub use session::{Peer, Session};
 
 use crate::command::{CommandError, Hashed, Lookup};
 use crate::config::Config;
-use crate::keyspace::{Entry, HashKey, Keyspace};
+use crate::keyspace::{Entry, HashSecret, Key, KeyHash, Keyspace};
 use crate::persist::aof::mark::KeySource;
-use crate::resp::{ReplyBuf, Request};
+use crate::resp::{Limits, ReplyBuf, Request};
 use crate::structs::prng::Prng;
-use crate::types::Object;
+use crate::types::{MemberHash, Object};
 use smallvec::SmallVec;
 use std::cell::Cell;
 
@@ -98,7 +99,7 @@ impl Engine {
         let mut prng = Prng::seeded(seed.prng);
         let databases = usize::try_from(config.databases).expect("the directive's bounds fit");
         let keyspace =
-            Keyspace::new(databases, HashKey::new(seed.hash_key), Prng::seeded(prng.next_u64()));
+            Keyspace::new(databases, HashSecret::new(seed.hash_key), Prng::seeded(prng.next_u64()));
         let mut server = Server::new(config, parts, &mut prng);
         server.aof.keys = KeySource::new(seed.hash_key);
         let mut engine = Engine { keyspace, clients: Clients::default(), server, told_upto: 0 };
@@ -115,19 +116,28 @@ impl Engine {
         self.expire_few_fields();
     }
 
+    /// What the parser allows this client now.
+    pub fn request_limits(&self, client: ClientId) -> Limits {
+        let session = self.clients.get(client);
+        Limits {
+            bulk_len_max: self.server.config.proto_max_bulk_len as u64,
+            authenticated: session.is_none_or(|session| !self.server.requires_auth(session)),
+        }
+    }
+
     /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.
-    pub fn prepare(&self, request: &Request<'_>, hashes: &mut Vec<u64>) -> Prepared {
+    pub fn prepare(&self, request: &Request<'_>, hashes: &mut Vec<KeyHash>) -> Prepared {
         let lookup = self.server.table.lookup(request);
         let start = hashes.len();
         if let Lookup::Found(id) = lookup {
             let row = self.server.table.row(id);
-            dispatch::hash_leading_keys(row, request, self.keyspace.hash_key(), hashes);
+            dispatch::hash_leading_keys(row, request, self.keyspace.hasher(), hashes);
         }
         Prepared::new(lookup, start, hashes.len())
     }
 
     /// Brings what these hashes will touch in a client's database into the caches.
-    pub fn prefetch(&self, client: ClientId, hashes: &[u64]) {
+    pub fn prefetch(&self, client: ClientId, hashes: &[KeyHash]) {
         if let Some(session) = self.clients.get(client) {
             self.keyspace.db(session.db).prefetch(hashes);
         }
@@ -139,23 +149,24 @@ impl Engine {
         &self,
         client: ClientId,
         requests: impl Iterator<Item = (&'a Prepared, Request<'a>)>,
-        hashes: &[u64],
+        hashes: &[KeyHash],
     ) {
         let Some(session) = self.clients.get(client) else { return };
         let db = self.keyspace.db(session.db);
-        let mut found: (u64, Option<&Object>) = (0, None);
-        let mut members = SmallVec::<[u64; 64]>::new();
+        let mut found: (Option<KeyHash>, Option<&Object>) = (None, None);
+        let mut members = SmallVec::<[MemberHash; 64]>::new();
         for (prepared, request) in requests {
             let Some((key_hash, member)) = prepared.member(&self.server.table, hashes, &request)
             else {
                 continue;
             };
-            if found.0 != key_hash {
+            if found.0 != Some(key_hash) {
                 if let Some(object) = found.1 {
                     object.prefetch(&members);
                     members.clear();
                 }
-                found = (key_hash, db.get(key_hash, request.arg(1)).and_then(Entry::object));
+                let key = Key::hashed(request.arg(1), key_hash);
+                found = (Some(key_hash), db.get(&key).and_then(Entry::object));
             }
             members.extend(found.1.and_then(|object| object.prefetch_hash(member)));
         }
@@ -213,7 +224,7 @@ impl Engine {
     /// A client is closed because more waits for it than its limit allows.
     pub fn note_output_overrun(&mut self, client: ClientId) {
         if let Some(session) = self.clients.get(client) {
-            let line = crate::observe::clients::describe(&self.server, session);
+            let line = client_line::describe(&self.server, session);
             tracing::warn!(
                 "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
             );

@@ -20,6 +20,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// One command of the stream, as tests read it.
+#[cfg(test)]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Propagated {
     pub db: usize,
@@ -246,13 +247,14 @@ impl Propagation {
         self.closed_end + self.open.len() as u64
     }
 
+    #[cfg(test)]
     fn take_all(&mut self) -> Vec<u8> {
         self.close();
-        let all = self.closed.drain(..).flatten().collect();
-        all
+        self.closed.drain(..).flatten().collect()
     }
 
-    /// Everything recorded since the last call, as commands: for tests.
+    /// Everything recorded since the last call, as commands.
+    #[cfg(test)]
     pub fn drain(&mut self) -> Vec<Propagated> {
         let stream = self.take_all();
         let mut rest = stream.as_slice();

@@ -13,7 +13,7 @@
 use super::{Caller, ClientId, Cx, Engine, Peer, Session, dispatch};
 use crate::command::{CommandError, Lookup};
 use crate::config::os_reason;
-use crate::keyspace::{HashKey, Keyspace};
+use crate::keyspace::{HashSecret, Keyspace};
 use crate::persist::aof::FileEnd as LogEnd;
 use crate::persist::aof::damage::{self, Verdict};
 use crate::persist::aof::manifest::{
@@ -405,8 +405,8 @@ impl Engine {
             }
         };
         let mut unread = ReplyBuf::new();
-        self.keyspace.expiry_rule = Caller::Log.expiry_rule();
-        dispatch::replay(&mut Cx::new(self, client, Caller::Log, &mut unread), id, request);
+        self.keyspace.expiry_rule = Caller::Aof.expiry_rule();
+        dispatch::replay(&mut Cx::new(self, client, Caller::Aof, &mut unread), id, request);
         self.keyspace.expiry_rule = Caller::Client.expiry_rule();
         true
     }
@@ -603,7 +603,7 @@ impl Engine {
         let mut manifest = server.aof.manifest.clone();
         let mut empty_base = Vec::new();
         server.aof.options = options;
-        let nothing = Keyspace::new(0, HashKey::new([0; 16]), Prng::seeded(0));
+        let nothing = Keyspace::new(0, HashSecret::new([0; 16]), Prng::seeded(0));
         let write = server.base_of(&nothing, options.base_form);
         write(&mut empty_base, &mut |_| ControlFlow::Continue(()))?;
         let key = server.aof.keys.draw(server.clock.now().unix_us);

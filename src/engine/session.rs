@@ -8,6 +8,7 @@ use super::tracking::{Interest, Mode};
 use super::transaction::{Transaction, WatchedKey};
 use super::waiting::{Reason, Wait};
 use crate::command::CommandId;
+use crate::config::{Config, OutputLimit};
 use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
 
@@ -46,12 +47,14 @@ pub enum ClientKind {
 }
 
 impl ClientKind {
-    pub fn name(self) -> &'static str {
+    /// How much output may wait for a client of this kind.
+    pub fn output_limit(self, config: &Config) -> OutputLimit {
+        let limits = &config.client_output_buffer_limit;
         match self {
-            ClientKind::Normal => "normal",
-            ClientKind::Replica => "replica",
-            ClientKind::Pubsub => "pubsub",
-            ClientKind::Primary => "master",
+            ClientKind::Normal => limits.normal,
+            ClientKind::Replica => limits.replica,
+            ClientKind::Pubsub => limits.pubsub,
+            ClientKind::Primary => OutputLimit::default(),
         }
     }
 

@@ -120,7 +120,7 @@ pub fn watch(cx: &mut Cx<'_>, key: &crate::keyspace::Key<'_>) {
         return;
     }
     let horizon_ms = cx.keys.horizon_ms();
-    let entry = cx.keys.db().get(key.hash, key.bytes);
+    let entry = cx.keys.db().get(key);
     let was_expired = entry.is_some_and(|entry| entry.is_expired(horizon_ms));
     let client = cx.client;
     cx.server.watched.watchers.add(db, key.bytes, client);
@@ -174,7 +174,7 @@ pub fn has_expired_watch(cx: &mut Cx<'_>) -> bool {
         .collect();
     let space = cx.keys.space();
     watched.iter().any(|(db, key)| {
-        let entry = space.db(*db).get(space.hash_key().hash(key), key);
+        let entry = space.db(*db).get(&space.key(key));
         entry.is_some_and(|entry| entry.is_expired(space.horizon_ms()))
     })
 }

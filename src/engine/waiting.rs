@@ -121,15 +121,9 @@ pub struct WaitingRoom {
     /// Those of them who also wait for values to go.
     for_changes: ClientsByKey,
     deadlines: BTreeSet<(u64, ClientId)>,
-    blocked: usize,
 }
 
 impl WaitingRoom {
-    /// The number of clients who wait for keys.
-    pub fn clients_at_keys(&self) -> usize {
-        self.blocked
-    }
-
     /// The number of keys somebody waits for.
     pub fn keys(&self) -> usize {
         self.at_keys.len()
@@ -176,7 +170,6 @@ impl WaitingRoom {
                 self.for_changes.add(wait.db, key, client);
             }
         }
-        self.blocked += 1;
     }
 
     /// Ends a client's stay, whatever it waited for; what it was.
@@ -195,7 +188,6 @@ impl WaitingRoom {
                     self.for_changes.remove(wait.db, key, client);
                 }
             }
-            self.blocked -= 1;
         }
         if let Some(at_ms) = wait.deadline_ms {
             self.deadlines.remove(&(at_ms, client));
@@ -377,11 +369,11 @@ mod tests {
             awaited: Awaited::Change(Kind::List),
         };
         room.enter(&mut clients, client, Wait::until(Reason::Key(wait), Some(7), |_| {}));
-        assert_eq!((room.clients_at_keys(), room.keys(), room.timeouts()), (1, 2, 1));
+        assert_eq!((room.keys(), room.timeouts()), (2, 1));
         assert_eq!((room.keys_watched_for_absence(), room.earliest_deadline_ms()), (2, Some(7)));
         assert!(room.leave(&mut clients, client).is_some_and(|wait| wait.key().is_some()));
         assert!(room.leave(&mut clients, client).is_none());
-        assert_eq!((room.clients_at_keys(), room.keys(), room.timeouts()), (0, 0, 0));
+        assert_eq!((room.keys(), room.timeouts()), (0, 0));
         assert_eq!((room.keys_watched_for_absence(), room.earliest_deadline_ms()), (0, None));
     }
 }

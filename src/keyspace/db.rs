@@ -2,7 +2,7 @@
 //! those expiries, so that INFO's averages are exact and free.
 
 use super::field_deadlines::{FieldDeadlines, HashDeadline};
-use super::{Entry, HashKey};
+use super::{Entry, HashSecret, Key, KeyHash};
 use crate::structs::pins::{self, Pin};
 use crate::structs::prng::Prng;
 use crate::structs::trie::{Slot, Trie};
@@ -54,9 +54,9 @@ pub struct Db {
 }
 
 impl Db {
-    pub fn new(hash_key: HashKey) -> Db {
+    pub fn new(secret: HashSecret) -> Db {
         Db {
-            entries: Trie::new(hash_key),
+            entries: Trie::new(secret),
             expiring: 0,
             expiry_sum_ms: 0,
             field_deadlines: FieldDeadlines::default(),
@@ -114,12 +114,13 @@ impl Db {
     /// there may be more.
     pub(super) fn take_expired_fields(
         &mut self,
-        hash: u64,
-        key: &[u8],
+        key: &Key<'_>,
         at_ms: u64,
         budget: &mut usize,
     ) -> (Vec<Field>, bool) {
-        let Some(entry) = self.entries.get_mut(hash, key) else { return (Vec::new(), false) };
+        let Some(entry) = self.entries.get_mut(key.hash(), key.bytes) else {
+            return (Vec::new(), false);
+        };
         let taken = match entry.object_mut() {
             Some(Object::Hash(table)) if *budget > 0 => {
                 Arc::make_mut(table).take_expired(at_ms, budget)
@@ -127,7 +128,7 @@ impl Db {
             _ => Vec::new(),
         };
         let after_ms = field_deadline_ms(entry);
-        self.field_deadlines.set(self.entries.hash_key(), hash, key, after_ms);
+        self.field_deadlines.set(self.entries.secret(), key.hash(), key.bytes, after_ms);
         (taken, after_ms <= at_ms)
     }
 
@@ -137,8 +138,8 @@ impl Db {
     }
 
     /// What a key costs in the index of hashes.
-    pub fn index_bytes_of(&self, hash: u64, key: &[u8]) -> usize {
-        self.field_deadlines.item_bytes(hash, key)
+    pub fn index_bytes_of(&self, key: &Key<'_>) -> usize {
+        self.field_deadlines.item_bytes(key)
     }
 
     /// What a key costs in the nodes, on the average.
@@ -162,8 +163,8 @@ impl Db {
         }
     }
 
-    pub fn get(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
-        self.entries.get(hash, key)
+    pub fn get(&self, key: &Key<'_>) -> Option<&Entry> {
+        self.entries.get(key.hash(), key.bytes)
     }
 
     /// Whether the key is there, its time come or not.
@@ -172,7 +173,7 @@ impl Db {
     }
 
     /// Brings what looking up these hashes will touch into the caches.
-    pub fn prefetch(&self, hashes: &[u64]) {
+    pub fn prefetch(&self, hashes: &[KeyHash]) {
         self.entries.prefetch(hashes);
     }
 
@@ -215,30 +216,28 @@ impl Db {
     /// Changes an entry in place through `edit`, which may change its value and its expiry.
     pub(super) fn edit<R>(
         &mut self,
-        hash: u64,
-        key: &[u8],
+        key: &Key<'_>,
         edit: impl FnOnce(&mut Entry) -> R,
     ) -> Option<R> {
-        let entry = self.entries.get_mut(hash, key)?;
+        let entry = self.entries.get_mut(key.hash(), key.bytes)?;
         let (before, fields_before) = (entry.expiry_ms(), field_deadline_ms(entry));
         let result = edit(entry);
         let (after, fields_after) = (entry.expiry_ms(), field_deadline_ms(entry));
-        self.count_expiry(hash, before, after);
-        self.index_fields(hash, key, fields_before, fields_after);
+        self.count_expiry(key.hash(), before, after);
+        self.index_fields(key.hash(), key.bytes, fields_before, fields_after);
         Some(result)
     }
 
     /// Changes the entry of a key, or makes one.
     pub(super) fn upsert(
         &mut self,
-        hash: u64,
-        key: &[u8],
+        key: &Key<'_>,
         edit: impl FnOnce(&mut Entry),
         make: impl FnOnce() -> Entry,
     ) {
         let mut fields_before = u64::MAX;
         let fields_after;
-        let (before, after) = match self.entries.slot(hash, key) {
+        let (before, after) = match self.entries.slot(key.hash(), key.bytes) {
             Slot::Occupied(entry) => {
                 let before = entry.expiry_ms();
                 fields_before = field_deadline_ms(entry);
@@ -254,12 +253,12 @@ impl Db {
                 (None, after)
             }
         };
-        self.count_expiry(hash, before, after);
-        self.index_fields(hash, key, fields_before, fields_after);
+        self.count_expiry(key.hash(), before, after);
+        self.index_fields(key.hash(), key.bytes, fields_before, fields_after);
     }
 
     /// Adds an entry whose key is not there.
-    pub(super) fn insert(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
+    pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) -> Option<Entry> {
         let (after, fields_after) = (entry.expiry_ms(), field_deadline_ms(&entry));
         if fields_after != u64::MAX {
             self.index_fields(hash, entry.key(), u64::MAX, fields_after);
@@ -275,10 +274,10 @@ impl Db {
         replaced
     }
 
-    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
-        let entry = self.entries.remove(hash, key)?;
+    pub(super) fn remove(&mut self, key: &Key<'_>) -> Option<Entry> {
+        let entry = self.entries.remove(key.hash(), key.bytes)?;
         self.uncount_expiry(entry.expiry_ms());
-        self.index_fields(hash, key, field_deadline_ms(&entry), u64::MAX);
+        self.index_fields(key.hash(), key.bytes, field_deadline_ms(&entry), u64::MAX);
         Some(entry)
     }
 
@@ -300,13 +299,13 @@ impl Db {
         more
     }
 
-    fn index_fields(&mut self, hash: u64, key: &[u8], before_ms: u64, after_ms: u64) {
+    fn index_fields(&mut self, hash: KeyHash, key: &[u8], before_ms: u64, after_ms: u64) {
         if before_ms != after_ms {
-            self.field_deadlines.set(self.entries.hash_key(), hash, key, after_ms);
+            self.field_deadlines.set(self.entries.secret(), hash, key, after_ms);
         }
     }
 
-    fn count_expiry(&mut self, hash: u64, before: Option<u64>, after: Option<u64>) {
+    fn count_expiry(&mut self, hash: KeyHash, before: Option<u64>, after: Option<u64>) {
         if before == after {
             return;
         }

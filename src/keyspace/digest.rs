@@ -4,18 +4,14 @@
 //! The scheme is Redis's (DEBUG DIGEST): SHA-1 sums, mixed where order counts and added by
 //! exclusive or where it does not.
 
-use super::{Entry, Keyspace};
-use crate::structs::listpack::Listpack;
+use super::{Entry, Keyspace, ValueRef};
 use crate::structs::number::{F64Buf, I64Buf, format_f64_shortest};
-use crate::types::hash::{HashRef, HashTable, LiveTable};
+use crate::types::Kind;
+use crate::types::hash::{HashRef, LiveTable};
 use crate::types::list::ListRef;
-use crate::types::set::SetRef;
 use crate::types::stream::Stream;
-use crate::types::zset::ZSetRef;
-use crate::types::{Kind, Object};
 use sha1_smol::Sha1;
 use std::ops::ControlFlow;
-use triomphe::Arc;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Digest([u8; 20]);
@@ -47,27 +43,18 @@ impl Digest {
     /// Mixes in a value and whether it has an expiry.
     pub fn mix_value(&mut self, entry: &Entry) {
         self.mix(&kind_number(entry.kind()).to_be_bytes());
-        match (entry.kind(), entry.object()) {
-            (Kind::Hash, object) => {
-                // Expired keys count until they are taken away, and so do expired fields.
-                match object {
-                    Some(Object::Hash(table)) => self.add_table(table),
-                    _ => self.add_pairs(HashRef::of(entry.packed(), object, 0)),
-                }
-            }
-            (Kind::Set, object) => {
-                for member in SetRef::of(entry.encoding(), entry.packed(), object).iter() {
+        match entry.value() {
+            // Expired keys count until they are taken away, and so do expired fields.
+            ValueRef::Hash(HashRef::Table(live)) => self.add_fields(live),
+            ValueRef::Hash(packed) => self.add_pairs(packed),
+            ValueRef::Set(set) => {
+                for member in set.iter() {
                     self.add(member.bytes(&mut I64Buf::new()));
                 }
             }
-            (Kind::List, Some(Object::List(list))) => self.mix_list(ListRef::Tree(list)),
-            (Kind::List, _) => {
-                let bytes = entry.packed().expect("a list is a tree or packed");
-                self.mix_list(ListRef::Packed(Listpack::trusted(bytes)));
-            }
-            (Kind::String, _) => self.mix(entry.string().unwrap_or_default()),
-            (Kind::ZSet, object) => {
-                let zset = ZSetRef::of(entry.packed(), object);
+            ValueRef::List(list) => self.mix_list(list),
+            ValueRef::String(bytes) => self.mix(bytes),
+            ValueRef::ZSet(zset) => {
                 for (member, score) in zset.range(0..zset.len()) {
                     let mut digest = Digest::default();
                     digest.mix(member.bytes(&mut I64Buf::new()));
@@ -75,8 +62,7 @@ impl Digest {
                     self.add(&digest.0);
                 }
             }
-            (Kind::Stream, Some(Object::Stream(stream))) => self.mix_stream(stream),
-            (Kind::Stream, _) => unreachable!("a stream is an object of its own"),
+            ValueRef::Stream(stream) => self.mix_stream(stream),
         }
         if entry.expiry_ms().is_some() {
             self.add(b"!!expire!!");
@@ -84,7 +70,7 @@ impl Digest {
     }
 
     fn mix_stream(&mut self, stream: &Stream) {
-        for entry in stream.log.all() {
+        for entry in stream.entries.all() {
             self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
             for (field, value) in entry.pairs() {
                 self.mix(field.bytes(&mut I64Buf::new()));
@@ -101,8 +87,8 @@ impl Digest {
     }
 
     /// Adds fields of which some expire. Whether they do counts, as with keys, and not when.
-    fn add_table(&mut self, table: &Arc<HashTable>) {
-        for field in LiveTable::new(table, 0).iter() {
+    fn add_fields(&mut self, live: LiveTable<'_>) {
+        for field in live.iter() {
             let mut pair = Digest::of_pair(field.name(), field.value());
             if field.expiry_ms().is_some() {
                 pair.add(b"!!hexpire!!");

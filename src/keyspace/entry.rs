@@ -26,11 +26,11 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 
 use triomphe::Arc;
 
+use super::{KeyHash, ValueRef};
 use crate::structs::SharedBytes;
 use crate::structs::pins;
 use crate::structs::prefetch;
 use crate::structs::trie::Item;
-use crate::types::hash::HashRef;
 use crate::types::{Encoding, Kind, Object};
 
 /// The longest value that lies in the entry itself.
@@ -246,7 +246,7 @@ impl Entry {
 
     /// Whether it is a hash without fields, which is to go.
     pub fn is_hollow(&self) -> bool {
-        self.kind() == Kind::Hash && HashRef::of(self.packed(), self.object(), 0).is_empty()
+        matches!(self.value(), ValueRef::Hash(hash) if hash.is_empty())
     }
 
     /// Heap bytes of the value beyond the entry's own allocation.
@@ -556,7 +556,7 @@ impl Entry {
     }
 
     #[inline]
-    fn inline_value(&self) -> &[u8] {
+    pub(super) fn inline_value(&self) -> &[u8] {
         let shape = self.shape();
         // SAFETY: the shape is this entry's, so that many initialised bytes are there; they are
         // not written while `self` is borrowed.
@@ -718,6 +718,8 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Item for Entry {
+    type Hash = KeyHash;
+
     #[inline(always)]
     fn key(&self) -> &[u8] {
         Entry::key(self)

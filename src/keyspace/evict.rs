@@ -178,7 +178,7 @@ impl Keyspace {
 
     /// Whether the key is still there as it was seen.
     fn is_unchanged(&self, candidate: &Candidate, policy: EvictionPolicy) -> bool {
-        let entry = self.dbs[candidate.db].get(self.hash_key.hash(&candidate.key), &candidate.key);
+        let entry = self.dbs[candidate.db].get(&self.key(&candidate.key));
         candidate.is_frequency == policy.is_lfu()
             && entry.is_some_and(|entry| {
                 let may_go = !policy.is_volatile() || entry.expiry_ms().is_some();
@@ -187,13 +187,13 @@ impl Keyspace {
     }
 
     fn evict(&mut self, db: usize, key: &[u8]) {
-        let hash = self.hash_key.hash(key);
-        if self.remove_if_expired(db, hash, key) {
+        let key = self.key(key);
+        if self.remove_if_expired(db, &key) {
             return;
         }
-        let entry = self.take_out(db, hash, key).expect("the victim was just seen");
+        let entry = self.take_out(db, &key).expect("the victim was just seen");
         self.stats.evicted += 1;
-        self.changes.evicted(db, key);
+        self.changes.evicted(db, key.bytes);
         self.changes.discard(entry);
     }
 }

@@ -7,8 +7,9 @@
 //! Invariant: a hash is in the index of its database with the bound that its table keeps, and only
 //! if that is a time at all. The database sees to it at every change of an entry.
 
+use super::{Key, KeyHash};
 use crate::structs::blob::Blob;
-use crate::structs::trie::{HashKey, Item, Trie};
+use crate::structs::trie::{HashSecret, Item, Trie};
 
 const TIME_WIDTH: usize = size_of::<u64>();
 
@@ -22,7 +23,7 @@ impl HashDeadline {
     }
 
     /// The key of the hash.
-    pub fn hash_key(&self) -> &[u8] {
+    pub fn key_of_hash(&self) -> &[u8] {
         self.parts().1
     }
 
@@ -34,6 +35,8 @@ impl HashDeadline {
 }
 
 impl Item for HashDeadline {
+    type Hash = KeyHash;
+
     fn key(&self) -> &[u8] {
         self.parts().1
     }
@@ -57,9 +60,9 @@ impl FieldDeadlines {
     }
 
     /// A hash's bound was changed; `u64::MAX` takes it out of the index.
-    pub fn set(&mut self, hash_key: HashKey, hash: u64, key: &[u8], at_ms: u64) {
+    pub fn set(&mut self, secret: HashSecret, hash: KeyHash, key: &[u8], at_ms: u64) {
         if at_ms != u64::MAX {
-            let trie = self.0.get_or_insert_with(|| Box::new(Trie::new(hash_key)));
+            let trie = self.0.get_or_insert_with(|| Box::new(Trie::new(secret)));
             trie.insert(hash, HashDeadline::new(key, at_ms));
         } else if let Some(trie) = &mut self.0 {
             trie.remove(hash, key);
@@ -85,8 +88,8 @@ impl FieldDeadlines {
     }
 
     /// What the item of a hash costs, 0 if it has none.
-    pub fn item_bytes(&self, hash: u64, key: &[u8]) -> usize {
-        let item = self.0.as_ref().and_then(|trie| trie.get(hash, key));
+    pub fn item_bytes(&self, key: &Key<'_>) -> usize {
+        let item = self.0.as_ref().and_then(|trie| trie.get(key.hash(), key.bytes));
         item.map_or(0, |item| item.0.memory_bytes())
     }
 }

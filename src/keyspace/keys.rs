@@ -1,18 +1,10 @@
 //! The keyspace as the running command sees it: one database, the command's time, and the rules
 //! of access (expiry, clocks, hit counts) that no handler has to think of.
 
-use super::{AccessClock, Db, Entry, Keyspace, NewValue};
+use super::{AccessClock, Db, Entry, Key, KeyHash, Keyspace, NewValue};
 use crate::config::EventClasses;
 use crate::types::hash::Field;
 use crate::types::{Encoding, Kind, WrongType};
-
-/// A key with its hash, which is computed once and goes with the key from the prefetch to the
-/// last lookup.
-#[derive(Clone, Copy)]
-pub struct Key<'a> {
-    pub bytes: &'a [u8],
-    pub hash: u64,
-}
 
 /// What a write does to a key's expiry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +31,11 @@ impl<'a> Keys<'a> {
 
     pub fn space(&mut self) -> &mut Keyspace {
         self.space
+    }
+
+    /// A key that does not come from the request.
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        self.space.key(bytes)
     }
 
     /// The time of the command, for what it notes or computes.
@@ -99,7 +96,7 @@ impl<'a> Keys<'a> {
 
     /// The entry if it is there and its time has not come, counting nothing.
     pub fn peek(&self, key: &Key<'_>) -> Option<&Entry> {
-        let entry = self.space.dbs[self.db].get(key.hash, key.bytes)?;
+        let entry = self.space.dbs[self.db].get(key)?;
         if entry.is_expired(self.horizon_ms()) {
             self.space.changes.found_expired(self.db, key.bytes);
             return None;
@@ -155,7 +152,7 @@ impl<'a> Keys<'a> {
 
     /// Takes the key away if its time has come, so that a writer meets only live entries.
     pub fn settle(&mut self, key: &Key<'_>) {
-        self.space.remove_if_expired(self.db, key.hash, key.bytes);
+        self.space.remove_if_expired(self.db, key);
     }
 
     /// Changes a live entry in place. A change the world should hear of is told by
@@ -163,7 +160,7 @@ impl<'a> Keys<'a> {
     pub fn edit<R>(&mut self, key: &Key<'_>, edit: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let (access, horizon_ms) = (&self.space.access, self.horizon_ms());
         // One descent finds the entry and whether its time has come.
-        let edited = self.space.dbs[self.db].edit(key.hash, key.bytes, |entry| {
+        let edited = self.space.dbs[self.db].edit(key, |entry| {
             if entry.is_expired(horizon_ms) {
                 return None;
             }
@@ -191,8 +188,7 @@ impl<'a> Keys<'a> {
         let (mut replaced, mut was_expired, mut is_new) = (None, false, false);
         let at_ms = if let Expiry::AtMs(at_ms) = expiry { Some(at_ms) } else { None };
         space.dbs[self.db].upsert(
-            key.hash,
-            key.bytes,
+            key,
             |entry| {
                 was_expired = entry.is_expired(horizon_ms);
                 let keeps = expiry == Expiry::Keep && !was_expired;
@@ -227,10 +223,10 @@ impl<'a> Keys<'a> {
     }
 
     /// Puts an entry in place, whatever the key held.
-    pub fn put(&mut self, hash: u64, entry: Entry) {
+    pub fn put(&mut self, hash: KeyHash, entry: Entry) {
         let Keyspace { dbs, changes, .. } = &mut *self.space;
         let db = &mut dbs[self.db];
-        let is_new = db.get(hash, entry.key()).is_none();
+        let is_new = db.get(&Key::hashed(entry.key(), hash)).is_none();
         if changes.observers.awaited_keys && entry.kind() != Kind::String {
             changes.offer(self.db, entry.key());
         }
@@ -248,14 +244,14 @@ impl<'a> Keys<'a> {
         self.delete(to);
         let entry = entry.with_key(to.bytes, entry.expiry_ms());
         entry.set_clock(self.space.access.fresh());
-        self.put(to.hash, entry);
+        self.put(to.hash(), entry);
     }
 
     /// Takes a live entry out.
     pub fn take(&mut self, key: &Key<'_>) -> Option<Entry> {
         self.settle(key);
         let Keyspace { dbs, changes, .. } = &mut *self.space;
-        let entry = dbs[self.db].remove(key.hash, key.bytes)?;
+        let entry = dbs[self.db].remove(key)?;
         changes.withdraw(self.db, &entry);
         Some(entry)
     }
@@ -271,7 +267,7 @@ impl<'a> Keys<'a> {
     pub fn set_expiry(&mut self, key: &Key<'_>, at_ms: Option<u64>) -> bool {
         self.settle(key);
         let db = &mut self.space.dbs[self.db];
-        db.edit(key.hash, key.bytes, |entry| entry.set_expiry(at_ms)).is_some()
+        db.edit(key, |entry| entry.set_expiry(at_ms)).is_some()
     }
 
     /// The key's value or expiry was changed: counts it, and tells whom it concerns.

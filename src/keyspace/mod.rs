@@ -18,15 +18,19 @@ pub mod digest;
 pub mod entry;
 mod evict;
 mod field_deadlines;
+mod key;
 mod keys;
+mod value;
 
-pub use crate::structs::trie::HashKey;
+pub use crate::structs::trie::HashSecret;
 pub use changes::{Changes, ExpiredFields, Garbage, KeyEvent, Observers, TouchedKey};
 pub use clock::{AccessClock, AccessPolicy};
 pub use db::{Db, Snapshot};
 pub use entry::{Entry, NewValue};
 pub use evict::Eviction;
-pub use keys::{Expiry, Key, Keys};
+pub use key::{Key, KeyHash, KeyHasher};
+pub use keys::{Expiry, Keys};
+pub use value::ValueRef;
 
 use crate::config::EventClasses;
 use crate::structs::prng::Prng;
@@ -63,7 +67,7 @@ pub struct KeyspaceStats {
 /// All databases and what belongs to all of them.
 pub struct Keyspace {
     dbs: Vec<Db>,
-    hash_key: HashKey,
+    secret: HashSecret,
     /// The wall clock of the running command: no command sees time move.
     pub now_ms: u64,
     /// What becomes of keys whose time has come.
@@ -79,10 +83,10 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    pub fn new(databases: usize, hash_key: HashKey, prng: Prng) -> Keyspace {
+    pub fn new(databases: usize, secret: HashSecret, prng: Prng) -> Keyspace {
         Keyspace {
-            dbs: (0..databases).map(|_| Db::new(hash_key)).collect(),
-            hash_key,
+            dbs: (0..databases).map(|_| Db::new(secret)).collect(),
+            secret,
             now_ms: 0,
             expiry_rule: ExpiryRule::Delete,
             access: AccessClock::default(),
@@ -94,8 +98,19 @@ impl Keyspace {
         }
     }
 
-    pub fn hash_key(&self) -> HashKey {
-        self.hash_key
+    /// What keys, and members of collections, are hashed under.
+    pub fn secret(&self) -> HashSecret {
+        self.secret
+    }
+
+    pub fn hasher(&self) -> KeyHasher {
+        KeyHasher::new(self.secret)
+    }
+
+    /// A key that is to be looked up.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        self.hasher().key(bytes)
     }
 
     /// The time before which everything has expired, for those who ask now.
@@ -125,18 +140,18 @@ impl Keyspace {
 
     /// Replaces a database by an empty one and yields what was in it.
     pub fn take_db(&mut self, index: usize) -> Db {
-        std::mem::replace(&mut self.dbs[index], Db::new(self.hash_key))
+        std::mem::replace(&mut self.dbs[index], Db::new(self.secret))
     }
 
     /// Puts entries in that have been read from a file, each with the hash of its key. The key
     /// of one that is there already is an error.
-    pub fn load(&mut self, db: usize, entries: Vec<(u64, Entry)>) -> Result<(), Box<[u8]>> {
+    pub fn load(&mut self, db: usize, entries: Vec<(KeyHash, Entry)>) -> Result<(), Box<[u8]>> {
         const WINDOW: usize = 64;
         let db = &mut self.dbs[db];
         let mut entries = entries.into_iter();
         while !entries.as_slice().is_empty() {
             let ahead = entries.as_slice().iter().take(WINDOW);
-            let hashes: SmallVec<[u64; WINDOW]> = ahead.map(|(hash, _)| *hash).collect();
+            let hashes: SmallVec<[KeyHash; WINDOW]> = ahead.map(|(hash, _)| *hash).collect();
             db.prefetch(&hashes);
             for (hash, entry) in entries.by_ref().take(WINDOW) {
                 if let Some(replaced) = db.insert(hash, entry) {
@@ -148,7 +163,7 @@ impl Keyspace {
     }
 
     /// Adds an entry that has been read from a file; yields the one whose place it took.
-    pub fn insert_loaded(&mut self, db: usize, hash: u64, entry: Entry) -> Option<Entry> {
+    pub fn insert_loaded(&mut self, db: usize, hash: KeyHash, entry: Entry) -> Option<Entry> {
         self.dbs[db].insert(hash, entry)
     }
 
@@ -206,7 +221,7 @@ impl Keyspace {
             let mut due = Vec::new();
             more |= self.dbs[index].take_due_hashes(at_ms, left / HASH_COST, &mut due);
             for hash in due {
-                more |= self.expire_fields_of(index, hash.hash_key(), at_ms, &mut left);
+                more |= self.expire_fields_of(index, hash.key_of_hash(), at_ms, &mut left);
                 left = left.saturating_sub(HASH_COST);
             }
         }
@@ -222,15 +237,15 @@ impl Keyspace {
         at_ms: u64,
         budget: &mut usize,
     ) -> bool {
-        let hash = self.hash_key.hash(key);
-        if *budget > 0 && self.remove_if_expired(index, hash, key) {
+        let key = self.key(key);
+        if *budget > 0 && self.remove_if_expired(index, &key) {
             return false;
         }
-        let (taken, more) = self.dbs[index].take_expired_fields(hash, key, at_ms, budget);
+        let (taken, more) = self.dbs[index].take_expired_fields(&key, at_ms, budget);
         if !taken.is_empty() {
             self.stats.expired_fields += taken.len() as u64;
-            self.changes.expired_fields(index, key, taken);
-            if self.remove_if_hollow(index, hash, key) {
+            self.changes.expired_fields(index, key.bytes, taken);
+            if self.remove_if_hollow(index, &key) {
                 self.stats.expired_actively += 1;
             }
         }
@@ -241,49 +256,49 @@ impl Keyspace {
     /// last field.
     pub fn reap_found_expired(&mut self) {
         for (db, key) in self.changes.take_found_expired() {
-            let hash = self.hash_key.hash(&key);
-            if !self.remove_if_expired(db, hash, &key) {
-                self.remove_if_hollow(db, hash, &key);
+            let key = self.key(&key);
+            if !self.remove_if_expired(db, &key) {
+                self.remove_if_hollow(db, &key);
             }
         }
     }
 
     /// Whether the key is in that database, its time come.
     pub fn is_expired_in(&self, db: usize, key: &[u8]) -> bool {
-        let entry = self.dbs[db].get(self.hash_key.hash(key), key);
+        let entry = self.dbs[db].get(&self.key(key));
         entry.is_some_and(|entry| entry.is_expired(self.horizon_ms()))
     }
 
     /// Removes the key if its time has come, as an expiry.
-    fn remove_if_expired(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
+    fn remove_if_expired(&mut self, db: usize, key: &Key<'_>) -> bool {
         let horizon_ms = self.horizon_ms();
-        let due = self.dbs[db].get(hash, key).is_some_and(|entry| entry.is_expired(horizon_ms));
+        let due = self.dbs[db].get(key).is_some_and(|entry| entry.is_expired(horizon_ms));
         if !due {
             return false;
         }
-        let entry = self.take_out(db, hash, key).expect("the entry was just found");
+        let entry = self.take_out(db, key).expect("the entry was just found");
         self.stats.expired += 1;
-        self.changes.expired(db, key);
+        self.changes.expired(db, key.bytes);
         self.changes.discard(entry);
         true
     }
 
     /// Takes an entry out that no command deletes, for whatever reason: who waits for it is told.
-    fn take_out(&mut self, db: usize, hash: u64, key: &[u8]) -> Option<Entry> {
-        let entry = self.dbs[db].remove(hash, key)?;
+    fn take_out(&mut self, db: usize, key: &Key<'_>) -> Option<Entry> {
+        let entry = self.dbs[db].remove(key)?;
         self.changes.withdraw(db, &entry);
         Some(entry)
     }
 
     /// Removes a hash that has lost its last field to time.
-    fn remove_if_hollow(&mut self, db: usize, hash: u64, key: &[u8]) -> bool {
-        if !self.dbs[db].get(hash, key).is_some_and(Entry::is_hollow) {
+    fn remove_if_hollow(&mut self, db: usize, key: &Key<'_>) -> bool {
+        if !self.dbs[db].get(key).is_some_and(Entry::is_hollow) {
             return false;
         }
-        let entry = self.take_out(db, hash, key).expect("the entry was just found");
+        let entry = self.take_out(db, key).expect("the entry was just found");
         self.stats.expired += 1;
-        self.changes.touch(db, key);
-        self.changes.event(db, EventClasses::GENERIC, "del", key);
+        self.changes.touch(db, key.bytes);
+        self.changes.event(db, EventClasses::GENERIC, "del", key.bytes);
         self.changes.discard(entry);
         true
     }

@@ -7,9 +7,10 @@
 //! that the socket would not take.
 
 use super::stream::Stream;
-use super::{Net, limits, pool::BufferPool, turn};
+use super::{Net, pool::BufferPool, turn};
 use crate::engine::hold::Holds;
 use crate::engine::{ClientId, Prepared};
+use crate::keyspace::KeyHash;
 use crate::resp::{ProtocolError, ReplyBuf, RequestReader};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -48,7 +49,7 @@ pub struct Io {
     pub out: ReplyBuf,
     /// What the executor found out about the first queued requests, and the hashes of their keys.
     pub prepared: Vec<Prepared>,
-    pub hashes: Vec<u64>,
+    pub hashes: Vec<KeyHash>,
     /// The input broke the protocol: said and closed after the requests before it.
     pub failure: Option<ProtocolError>,
     /// No more requests are run; the connection ends when the output has left.
@@ -204,7 +205,7 @@ fn parse(net: &Rc<Net>, connection: &Rc<Connection>, read: usize) {
     {
         let engine = net.engine.borrow();
         let io = &mut *connection.io.borrow_mut();
-        if let Err(failure) = io.reader.parse(&limits(&engine, connection.client)) {
+        if let Err(failure) = io.reader.parse(&engine.request_limits(connection.client)) {
             io.failure = Some(failure);
         }
     }

@@ -378,17 +378,13 @@ pub fn check_output_limits(net: &Net, engine: &mut Engine) {
 /// Closes a client whose unread output is over its limits.
 pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut Io) {
     let Some(session) = engine.clients.get(connection.client) else { return };
-    let config = &engine.server.config;
     let waiting = io.out.len() as u64;
     let limit = match session.kind {
         ClientKind::Normal if engine.server.requires_auth(session) => {
             let unread = READ_OUTPUT_UNAUTHENTICATED_MAX;
             OutputLimit { hard_bytes: unread, ..OutputLimit::default() }
         }
-        ClientKind::Normal => config.client_output_buffer_limit.normal,
-        ClientKind::Replica => config.client_output_buffer_limit.replica,
-        ClientKind::Pubsub => config.client_output_buffer_limit.pubsub,
-        ClientKind::Primary => OutputLimit::default(),
+        kind => kind.output_limit(&engine.server.config),
     };
     let over_hard = limit.hard_bytes > 0 && waiting >= limit.hard_bytes;
     // What CLIENT LIST shows as omem is what users watch while time passes.

@@ -13,8 +13,8 @@
 //! [`CONNECTIONS_MAX`] are served at once, and each for at most [`WAIT_MAX`] in all.
 
 use super::Net;
-use crate::observe::info::View;
-use crate::observe::metrics;
+use crate::report::info::View;
+use crate::report::metrics;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;

@@ -25,7 +25,6 @@ mod turn;
 
 use crate::engine::hold::Release;
 use crate::engine::{ClientId, Engine, ListenChange, Now, Standing};
-use crate::resp::Limits;
 use connection::Connection;
 use service::Service;
 use std::cell::{Cell, RefCell};
@@ -91,15 +90,6 @@ const HEAVY_MAX: usize = 8;
 
 /// A client that has not authenticated is closed when so many bytes of replies wait for it.
 const READ_OUTPUT_UNAUTHENTICATED_MAX: u64 = 256 * 1024;
-
-/// What the parser allows this client now.
-fn limits(engine: &Engine, client: ClientId) -> Limits {
-    let session = engine.clients.get(client);
-    Limits {
-        bulk_len_max: engine.server.config.proto_max_bulk_len as u64,
-        authenticated: session.is_none_or(|session| !engine.server.requires_auth(session)),
-    }
-}
 
 /// Serves until a shutdown; the process's exit code.
 pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
@@ -266,7 +256,7 @@ impl Net {
             return false;
         }
         if let Some(session) = engine.clients.get(connection.client) {
-            let line = crate::observe::clients::describe(&engine.server, session);
+            let line = crate::engine::client_line::describe(&engine.server, session);
             tracing::warn!("Closing client that reached max query buffer length: {line}");
         }
         engine.server.stats.query_limit_disconnections += 1;

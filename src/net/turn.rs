@@ -8,8 +8,9 @@
 
 use super::connection::{Connection, Io};
 use super::hands::carry_out;
-use super::{Net, append, limits};
+use super::{Net, append};
 use crate::engine::{ClientId, Engine, Verdict};
+use crate::keyspace::KeyHash;
 use crate::resp::ReplyBuf;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
@@ -88,7 +89,7 @@ fn turn(net: &Rc<Net>) -> bool {
 #[derive(Default)]
 struct Window {
     members: Vec<(Rc<Connection>, usize)>,
-    hashes: Vec<u64>,
+    hashes: Vec<KeyHash>,
 }
 
 impl Window {
@@ -245,7 +246,7 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
     let runs_on = !io.is_closing && !connection.is_suspended.get() && !connection.is_closed.get();
     if runs_on && io.reader.pending() == 0 && io.failure.is_none() {
         // While a client is not authenticated, requests are parsed one at a time.
-        if let Err(failure) = io.reader.parse(&limits(engine, connection.client)) {
+        if let Err(failure) = io.reader.parse(&engine.request_limits(connection.client)) {
             io.failure = Some(failure);
         }
     }
@@ -297,10 +298,9 @@ fn report_failure(
     if let Some(session) = engine.clients.get(connection.client) {
         tracing::debug!("Protocol error ({failure}) from client: addr={}", session.peer.address);
     }
-    if let Some(text) = failure.reply_text() {
-        engine.server.stats.error(&text);
-        io.out.writer(crate::resp::Protocol::Resp2).error(&text);
-    }
+    let text = failure.reply_text();
+    engine.server.stats.error(&text);
+    io.out.writer(crate::resp::Protocol::Resp2).error(&text);
     io.is_closing = true;
 }
 

@@ -13,7 +13,9 @@
 //!
 //! Invariant: a ranking never holds a key twice, and never more than its room.
 
+use crate::keyspace::Key;
 use crate::structs::prng::Prng;
+use crate::structs::trie::ItemHash as _;
 use crate::types::Kind;
 
 /// One command in so many is looked at.
@@ -46,8 +48,7 @@ pub struct PlacedKey {
 #[derive(Clone, Copy)]
 pub struct UsedKey<'k> {
     pub db: usize,
-    pub key: &'k [u8],
-    pub hash: u64,
+    pub key: Key<'k>,
 }
 
 /// What one command cost for one key.
@@ -82,10 +83,10 @@ pub struct Ranking {
 
 impl Ranking {
     fn add(&mut self, used: UsedKey<'_>, weight: f64, prng: &mut Prng) {
-        let hash = used.hash ^ (used.db as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = used.key.hash().bits() ^ (used.db as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let is_it = |at: &usize| {
             let held = &self.keys[*at];
-            held.db == used.db && *held.key == *used.key
+            held.db == used.db && *held.key == *used.key.bytes
         };
         let found = (self.hashes.iter()).position(|held| *held == hash).filter(is_it);
         if let Some(at) = found {
@@ -96,14 +97,14 @@ impl Ranking {
         } else if self.keys.len() < ROOM {
             self.hashes.push(hash);
             self.weights.push(weight);
-            self.keys.push(PlacedKey { db: used.db, key: used.key.into() });
+            self.keys.push(PlacedKey { db: used.db, key: used.key.bytes.into() });
             self.find_least();
         } else {
             let sum = self.weights[self.least] + weight;
             if prng.f64_unit() * sum < weight {
                 self.hashes[self.least] = hash;
                 self.weights[self.least] = sum;
-                self.keys[self.least] = PlacedKey { db: used.db, key: used.key.into() };
+                self.keys[self.least] = PlacedKey { db: used.db, key: used.key.bytes.into() };
                 self.find_least();
             }
         }
@@ -399,6 +400,7 @@ impl HotKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::KeyHash;
 
     fn sketch() -> HotKeys {
         HotKeys::new(Prng::seeded(7))
@@ -408,7 +410,7 @@ mod tests {
         let hash = key.iter().fold(11u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3).rotate_left(23)
         });
-        UsedKey { db: 0, key, hash }
+        UsedKey { db: 0, key: Key::hashed(key, KeyHash::poor(hash)) }
     }
 
     /// Feeds `count` commands whose keys follow Zipf's law.

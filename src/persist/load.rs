@@ -8,7 +8,7 @@ use super::disk::Disk;
 use super::rdb::{LoadOptions, Loader, RdbError, Record};
 use super::snapshot::KeyDelay;
 use crate::config::os_reason;
-use crate::keyspace::Entry;
+use crate::keyspace::{Entry, KeyHash};
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -25,7 +25,7 @@ const BATCH_BYTES: u64 = 1 << 20;
 pub struct Batch {
     pub db: usize,
     /// Entries with the hashes of their keys.
-    pub entries: Vec<(u64, Entry)>,
+    pub entries: Vec<(KeyHash, Entry)>,
     pub functions: Vec<Vec<u8>>,
     /// How far the file has been read.
     pub bytes_read: u64,

@@ -73,6 +73,7 @@ pub fn put_header(out: &mut impl Output, prefix: u8, number: usize) {
 }
 
 /// The command at the front of these bytes and its length, if it is whole and well-formed.
+#[cfg(test)]
 pub fn read(bytes: &[u8]) -> Option<(Vec<Box<[u8]>>, usize)> {
     let mut at = 0;
     let count = read_header(bytes, &mut at, b'*')?;
@@ -90,6 +91,7 @@ pub fn read(bytes: &[u8]) -> Option<(Vec<Box<[u8]>>, usize)> {
 }
 
 /// Reads `<prefix><digits>\r\n`.
+#[cfg(test)]
 fn read_header(bytes: &[u8], at: &mut usize, prefix: u8) -> Option<usize> {
     let line = bytes.get(*at..)?;
     let end = memchr::memchr(b'\r', &line[..line.len().min(24)])?;

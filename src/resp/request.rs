@@ -52,13 +52,11 @@ pub enum ProtocolError {
     UnauthenticatedBulkLen,
     /// The system has no memory for what has arrived.
     NoMemory,
-    /// A web browser was led to speak to us: close without an answer, and log it.
-    HttpRequest,
 }
 
 impl ProtocolError {
-    /// What the error reply says after `ERR Protocol error: `; nothing is replied to HTTP.
-    pub fn text(self) -> Option<Cow<'static, [u8]>> {
+    /// What the error reply says after `ERR Protocol error: `.
+    pub fn text(self) -> Cow<'static, [u8]> {
         let text: &[u8] = match self {
             ProtocolError::InvalidMultibulkLen => b"invalid multibulk length",
             ProtocolError::InvalidBulkLen => b"invalid bulk length",
@@ -66,7 +64,7 @@ impl ProtocolError {
                 let mut text = b"expected '$', got '?'".to_vec();
                 let place = text.len() - 2;
                 text[place] = byte;
-                return Some(Cow::Owned(text));
+                return Cow::Owned(text);
             }
             ProtocolError::BigMultibulkLine => b"too big mbulk count string",
             ProtocolError::BigBulkLine => b"too big bulk count string",
@@ -75,18 +73,17 @@ impl ProtocolError {
             ProtocolError::UnauthenticatedMultibulkLen => b"unauthenticated multibulk length",
             ProtocolError::UnauthenticatedBulkLen => b"unauthenticated bulk length",
             ProtocolError::NoMemory => b"not enough memory for the request",
-            ProtocolError::HttpRequest => return None,
         };
-        Some(Cow::Borrowed(text))
+        Cow::Borrowed(text)
     }
 
     /// The whole text for `Reply::error`.
-    pub fn reply_text(self) -> Option<Vec<u8>> {
+    pub fn reply_text(self) -> Vec<u8> {
         let code: &[u8] = match self {
             ProtocolError::NoMemory => b"OOM ",
             _ => b"ERR Protocol error: ",
         };
-        Some([code, &*self.text()?].concat())
+        [code, &*self.text()].concat()
     }
 }
 
@@ -98,10 +95,7 @@ impl From<TryReserveError> for ProtocolError {
 
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.text() {
-            Some(text) => text.escape_ascii().fmt(f),
-            None => f.write_str("an HTTP request"),
-        }
+        self.text().escape_ascii().fmt(f)
     }
 }
 
@@ -349,6 +343,5 @@ mod tests {
         for command in ["GET", "host", "posts", ""] {
             assert!(!looks_like_http(command.as_bytes()));
         }
-        assert_eq!(ProtocolError::HttpRequest.reply_text(), None);
     }
 }

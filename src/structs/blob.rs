@@ -21,7 +21,6 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use super::prefetch;
-use super::trie::Item;
 
 const LEN_AT: usize = 2;
 const SHORT_AT: usize = 3;
@@ -54,6 +53,12 @@ fn layout(len: usize) -> Layout {
 }
 
 impl Blob {
+    /// Starts fetching what reading it will touch.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        prefetch::address(self.0.as_ptr());
+    }
+
     pub fn new(bytes: &[u8]) -> Blob {
         let layout = layout(bytes.len());
         let at = bytes_at(bytes.len());
@@ -154,23 +159,6 @@ impl Drop for Blob {
 impl std::fmt::Debug for Blob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "\"{}\"", self.as_bytes().escape_ascii())
-    }
-}
-
-impl Item for Blob {
-    #[inline(always)]
-    fn key(&self) -> &[u8] {
-        self.as_bytes()
-    }
-
-    #[inline]
-    fn deadline_ms(&self) -> u64 {
-        u64::MAX
-    }
-
-    #[inline(always)]
-    fn prefetch(&self) {
-        prefetch::address(self.0.as_ptr());
     }
 }
 

@@ -47,7 +47,8 @@ pub fn bytes() -> u64 {
 }
 
 /// Whether any snapshot is alive.
-pub fn is_any() -> bool {
+#[cfg(test)]
+fn is_any() -> bool {
     SNAPSHOTS.with_borrow_mut(|snapshots| {
         forget_dead(snapshots);
         !snapshots.is_empty()

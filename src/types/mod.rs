@@ -9,12 +9,15 @@ pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod list;
+mod member;
 pub mod set;
 pub mod stream;
 pub mod string;
 pub mod zset;
 
 use triomphe::Arc;
+
+pub use member::MemberHash;
 
 use crate::structs::SharedBytes;
 
@@ -147,7 +150,7 @@ const PREFETCHED_LEN_MIN: usize = 4096;
 impl Object {
     /// Under what a member of a table is looked up, if the table is so big that it is worth
     /// fetching what that will read ahead of time.
-    pub fn prefetch_hash(&self, member: &[u8]) -> Option<u64> {
+    pub fn prefetch_hash(&self, member: &[u8]) -> Option<MemberHash> {
         match self {
             Object::Hash(table) if table.len() >= PREFETCHED_LEN_MIN => Some(table.hash(member)),
             Object::Set(table) if table.len() >= PREFETCHED_LEN_MIN => Some(table.hash(member)),
@@ -157,7 +160,7 @@ impl Object {
     }
 
     /// Starts fetching what looking members up under these hashes will read.
-    pub fn prefetch(&self, hashes: &[u64]) {
+    pub fn prefetch(&self, hashes: &[MemberHash]) {
         match self {
             Object::Hash(table) => table.prefetch_hashed(hashes),
             Object::Set(table) => table.prefetch(hashes),
@@ -199,23 +202,11 @@ impl Object {
             Object::Set(table) => table.shared_share(),
             Object::ZSet(table) => table.shared_share(),
             Object::List(list) => list.shared_share(),
-            Object::Stream(stream) => stream.log.shared_share(),
+            Object::Stream(stream) => stream.entries.shared_share(),
         };
         match share {
             0.0 => 0,
             share => (self.memory_bytes() as f64 * share) as usize,
-        }
-    }
-
-    /// How many elements freeing it would visit.
-    pub fn element_count(&self) -> usize {
-        match self {
-            Object::Bytes(_) => 1,
-            Object::Hash(table) => table.len(),
-            Object::Set(table) => table.len(),
-            Object::ZSet(table) => table.len(),
-            Object::List(list) => list.leaf_count(),
-            Object::Stream(stream) => stream.node_count(),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::answer::{self, Answer};
 use rufous::config;
 use rufous::engine::hold::Told;
 use rufous::engine::{ClientId, Driver, Engine, Now, Peer, Seed, ServerParts, Verdict};
-use rufous::resp::{Limits, Protocol, ReplyBuf, RequestReader};
+use rufous::resp::{Protocol, ReplyBuf, RequestReader};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -134,19 +134,12 @@ impl World {
         if connection.is_closed || connection.is_suspended {
             return false;
         }
-        let session = engine.clients.get(client);
-        let limits = Limits {
-            bulk_len_max: engine.server.config.proto_max_bulk_len as u64,
-            authenticated: session.is_none_or(|s| !engine.server.requires_auth(s)),
-        };
-        let parsed = connection.reader.parse(&limits);
+        let parsed = connection.reader.parse(&engine.request_limits(client));
         if connection.reader.pending() == 0 {
             if let Err(failure) = parsed {
-                if let Some(text) = failure.reply_text() {
-                    let mut out = ReplyBuf::new();
-                    out.writer(Protocol::Resp2).error(&text);
-                    connection.output.extend(out.to_vec());
-                }
+                let mut out = ReplyBuf::new();
+                out.writer(Protocol::Resp2).error(&failure.reply_text());
+                connection.output.extend(out.to_vec());
                 self.close(engine, client);
             }
             return false;

@@ -4,11 +4,11 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
     Traits, help,
 };
+use crate::engine::client_line::describe;
 use crate::engine::pause::PauseMode;
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::waiting::{Line, Release};
 use crate::engine::{ClientId, Cx, Effect, Session, delivery};
-use crate::observe::clients::describe;
 
 mod tracking;
 

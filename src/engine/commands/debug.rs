@@ -10,7 +10,7 @@ use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
 use crate::engine::{Cx, Effect};
 use crate::keyspace::digest::{self, Digest};
-use crate::keyspace::{Entry, Expiry, Key, NewValue};
+use crate::keyspace::{Entry, Expiry, NewValue};
 use crate::persist::rdb::{self, SaveOptions};
 use crate::resp::Protocol;
 use crate::structs::glob;
@@ -233,7 +233,7 @@ fn value_digests(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         let key = args.key();
         let mut digest = Digest::default();
         // Also of a key whose time has come and that is still there.
-        if let Some(entry) = cx.keys.db().get(key.hash, key.bytes) {
+        if let Some(entry) = cx.keys.db().get(&key) {
             digest.mix_value(entry);
         }
         cx.reply.simple(digest.to_hex().as_bytes());
@@ -262,7 +262,7 @@ fn object(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if !args.is_empty() && !args.option("fast") {
         return Err(CommandError::subcommand_syntax("DEBUG", args.request().arg(1)));
     }
-    let Some(entry) = cx.keys.db().get(key.hash, key.bytes) else {
+    let Some(entry) = cx.keys.db().get(&key) else {
         return Err(CommandError::NoSuchKey);
     };
     let access = &cx.keys.access();
@@ -315,14 +315,13 @@ fn populate(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if size > cx.server.config.proto_max_bulk_len as u64 {
         return Err(CommandError::StringTooLong);
     }
-    let hash_key = args.hash_key();
     let mut name = Vec::new();
     let mut value = Vec::new();
     for number in 0..count {
         name.clear();
         name.extend_from_slice(prefix);
         name.extend_from_slice(format!(":{number}").as_bytes());
-        let key = Key { bytes: &name, hash: hash_key.hash(&name) };
+        let key = cx.keys.key(&name);
         if cx.keys.exists(&key) {
             continue;
         }

@@ -16,7 +16,7 @@ mod readers;
 use super::delivery::Receivers;
 use super::{ClientId, Clients, Cx, Effect, Server, Session};
 use crate::command::{Command, Flags, find_keys};
-use crate::keyspace::{HashKey, TouchedKey};
+use crate::keyspace::{KeyHasher, TouchedKey};
 use crate::resp::{Protocol, ReplyBuf, Request};
 use crate::structs::prng::Prng;
 use prefixes::Prefixes;
@@ -165,10 +165,9 @@ impl Cx<'_> {
             return;
         }
         let client = self.client;
-        let hash_key = self.keys.space().hash_key();
         for found in find_keys(command, request).unwrap_or_default() {
-            let key = request.arg(found.index);
-            self.server.tracking.readers.add(hash_key.hash(key), key, client);
+            let key = self.keys.key(request.arg(found.index));
+            self.server.tracking.readers.add(&key, client);
         }
     }
 
@@ -190,12 +189,12 @@ impl Server {
         &mut self,
         clients: &mut Clients,
         running: Option<ClientId>,
-        hash_key: HashKey,
+        hasher: KeyHasher,
         touched: &[TouchedKey],
     ) {
         for TouchedKey { key, .. } in touched {
             self.tracking.prefixes.note(key, running);
-            let Some(readers) = self.tracking.readers.take(hash_key.hash(key), key) else {
+            let Some(readers) = self.tracking.readers.take(&hasher.key(key)) else {
                 continue;
             };
             self.tell_readers(clients, &readers, running, key);

@@ -7,11 +7,13 @@
 //! reading a key again that a thousand others have read costs ten comparisons.
 
 use crate::engine::ClientId;
+use crate::keyspace::{Key, KeyHash};
 use crate::structs::prng::Prng;
+use crate::structs::trie::ItemHash as _;
 use hashbrown::HashTable;
 
 struct Row {
-    hash: u64,
+    hash: KeyHash,
     key: Box<[u8]>,
     /// Sorted, without duplicates, never empty.
     readers: Vec<ClientId>,
@@ -52,9 +54,11 @@ impl Readers {
         *self = Readers::default();
     }
 
-    pub fn add(&mut self, hash: u64, key: &[u8], reader: ClientId) {
+    pub fn add(&mut self, key: &Key<'_>, reader: ClientId) {
         let rows = &mut self.rows;
-        if let Some(place) = self.places.find(hash, |place| *rows[*place].key == *key) {
+        if let Some(place) =
+            self.places.find(key.hash().bits(), |place| *rows[*place].key == *key.bytes)
+        {
             let readers = &mut rows[*place].readers;
             if let Err(at) = readers.binary_search(&reader) {
                 readers.insert(at, reader);
@@ -64,16 +68,17 @@ impl Readers {
             return;
         }
         let place = rows.len();
-        let row = Row { hash, key: key.into(), readers: vec![reader] };
+        let row = Row { hash: key.hash(), key: key.bytes.into(), readers: vec![reader] };
         self.bytes += row.bytes();
         rows.push(row);
-        self.places.insert_unique(hash, place, |place| rows[*place].hash);
+        self.places.insert_unique(key.hash().bits(), place, |place| rows[*place].hash.bits());
         self.items += 1;
     }
 
     /// Forgets a key; who has read it.
-    pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<Vec<ClientId>> {
-        let place = *self.places.find(hash, |place| *self.rows[*place].key == *key)?;
+    pub fn take(&mut self, key: &Key<'_>) -> Option<Vec<ClientId>> {
+        let is_it = |place: &usize| *self.rows[*place].key == *key.bytes;
+        let place = *self.places.find(key.hash().bits(), is_it)?;
         Some(self.remove(place).readers)
     }
 
@@ -119,7 +124,7 @@ impl Readers {
 
     fn remove(&mut self, place: usize) -> Row {
         let hash = self.rows[place].hash;
-        let Ok(entry) = self.places.find_entry(hash, |other| *other == place) else {
+        let Ok(entry) = self.places.find_entry(hash.bits(), |other| *other == place) else {
             unreachable!("each row has its place");
         };
         entry.remove();
@@ -129,7 +134,7 @@ impl Readers {
         // The last row has moved here, unless it was the one.
         if let Some(moved) = self.rows.get(place) {
             let old = self.rows.len();
-            let found = self.places.find_mut(moved.hash, |other| *other == old);
+            let found = self.places.find_mut(moved.hash.bits(), |other| *other == old);
             *found.expect("each row has its place") = place;
         }
         row
@@ -154,7 +159,7 @@ mod tests {
         for _ in 0..5000 {
             let key = vec![b'a' + prng.below(20) as u8];
             // Few hashes, so that keys share them.
-            let hash = u64::from(key[0] % 7);
+            let hash = KeyHash::poor(u64::from(key[0] % 7));
             match prng.below(9) {
                 8 => {
                     let gone = ids[prng.below(6) as usize];
@@ -167,7 +172,7 @@ mod tests {
                     model.retain(|_, readers| !readers.is_empty());
                 }
                 0 => {
-                    let taken = readers.take(hash, &key).map(BTreeSet::from_iter);
+                    let taken = readers.take(&Key::hashed(&key, hash)).map(BTreeSet::from_iter);
                     assert_eq!(taken, model.remove(&key));
                 }
                 1 => {
@@ -177,7 +182,7 @@ mod tests {
                 }
                 _ => {
                     let reader = ids[prng.below(6) as usize];
-                    readers.add(hash, &key, reader);
+                    readers.add(&Key::hashed(&key, hash), reader);
                     model.entry(key).or_default().insert(reader);
                 }
             }

@@ -11,13 +11,12 @@ use crate::command::{
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
-use crate::keyspace::{Entry, HashKey, Key, Keys, Snapshot};
+use crate::keyspace::{Entry, Key, Keys, Snapshot, ValueRef};
 use crate::resp::{Reply, Request};
 use crate::structs::memory::Growth;
 use crate::structs::number::{I64Buf, parse_f64};
-use crate::types::hash::HashRef;
 use crate::types::set::SetRef;
-use crate::types::{Kind, WrongType, list, zset};
+use crate::types::{WrongType, list, zset};
 use std::cmp::Ordering;
 use std::ops::{ControlFlow, Range};
 
@@ -171,14 +170,13 @@ impl Pattern {
         };
         let key = [before, element, after].concat();
         let Some(entry) = place.read(&key) else { return Ok(None) };
-        match field {
-            None => entry.string().map(|text| copy(text, growth)).transpose(),
-            Some(_) if entry.kind() != Kind::Hash => Ok(None),
-            Some(field) => {
-                let hash = HashRef::of(entry.packed(), entry.object(), place.horizon_ms());
-                let value = hash.get(field);
+        match (field, entry.value()) {
+            (None, ValueRef::String(text)) => copy(text, growth).map(Some),
+            (Some(field), ValueRef::Hash(hash)) => {
+                let value = hash.at(place.horizon_ms()).get(field);
                 value.map(|value| copy(value.bytes(&mut I64Buf::new()), growth)).transpose()
             }
+            _ => Ok(None),
         }
     }
 }
@@ -193,7 +191,7 @@ fn copy(text: &[u8], growth: &mut Growth) -> Result<Vec<u8>, CommandError> {
 
 /// Where the keys of patterns are looked up.
 enum Place<'a> {
-    Live(&'a Keys<'a>, HashKey),
+    Live(&'a Keys<'a>),
     Frozen(&'a Snapshot),
     /// No pattern names a key.
     Nowhere,
@@ -202,7 +200,7 @@ enum Place<'a> {
 impl Place<'_> {
     fn read(&self, key: &[u8]) -> Option<&Entry> {
         match self {
-            Place::Live(keys, hash_key) => keys.read(&Key { bytes: key, hash: hash_key.hash(key) }),
+            Place::Live(keys) => keys.read(&keys.key(key)),
             Place::Frozen(snapshot) => {
                 let entry = snapshot.entries.get(snapshot.entries.hash(key), key)?;
                 (!entry.is_expired(snapshot.now_ms)).then_some(entry)
@@ -213,7 +211,7 @@ impl Place<'_> {
 
     fn horizon_ms(&self) -> u64 {
         match self {
-            Place::Live(keys, _) => keys.horizon_ms(),
+            Place::Live(keys) => keys.horizon_ms(),
             Place::Frozen(snapshot) => snapshot.now_ms,
             Place::Nowhere => 0,
         }
@@ -414,13 +412,10 @@ enum Source<'a> {
 impl<'a> Source<'a> {
     fn of(entry: Option<&'a Entry>) -> Result<Source<'a>, WrongType> {
         let Some(entry) = entry else { return Ok(Source::Empty) };
-        match entry.kind() {
-            Kind::List => list::list_of(entry).map(Source::List),
-            Kind::ZSet => zset::zset_of(entry).map(Source::ZSet),
-            Kind::Set => {
-                let set = SetRef::of(entry.encoding(), entry.packed(), entry.object());
-                Ok(Source::Set(set))
-            }
+        match entry.value() {
+            ValueRef::List(list) => Ok(Source::List(list)),
+            ValueRef::ZSet(zset) => Ok(Source::ZSet(zset)),
+            ValueRef::Set(set) => Ok(Source::Set(set)),
             _ => Err(WrongType),
         }
     }
@@ -468,7 +463,6 @@ impl<'a> Source<'a> {
 
 fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult {
     let key = args.key();
-    let hash_key = args.hash_key();
     let (mut plan, store) = Plan::read(args, storing)?;
     let entry = cx.keys.read(&key);
     let source = Source::of(entry)?;
@@ -480,7 +474,7 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
             // What is stored must not depend on the order in which a set happens to lie.
             (plan.weight, plan.is_alphabetic) = (Weight::Elements, true);
         }
-        let place = Place::Live(&cx.keys, hash_key);
+        let place = Place::Live(&cx.keys);
         let mut values = Vec::new();
         let elements = plan.elements(&source, &place)?;
         let push = |value: Option<Vec<u8>>| values.push(value.unwrap_or_default());
@@ -489,7 +483,7 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
         return Ok(());
     }
     if source.len() <= INLINE_ELEMENTS_MAX {
-        return plan.write(&mut cx.reply, &source, &Place::Live(&cx.keys, hash_key));
+        return plan.write(&mut cx.reply, &source, &Place::Live(&cx.keys));
     }
     let entry = entry.cloned();
     let snapshot = plan.reads_keys().then(|| cx.keys.db().snapshot(cx.keys.horizon_ms()));

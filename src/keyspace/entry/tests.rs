@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::structs::trie::{HashKey, Slot, Trie};
+use crate::structs::trie::{HashSecret, Slot, Trie};
 use crate::types::Encoding::{Embstr, Int, Raw};
 
 /// The plain form of an entry.
@@ -226,7 +226,7 @@ fn clones_may_be_dropped_on_other_threads() {
 #[test]
 fn a_trie_of_entries_agrees_with_a_map() {
     let mut random = Random(77);
-    let mut trie = Trie::new(HashKey::new([7; 16]));
+    let mut trie = Trie::new(HashSecret::new([7; 16]));
     let mut model: BTreeMap<Vec<u8>, Plain> = BTreeMap::new();
     let mut held = Vec::new();
     let steps = if cfg!(miri) { 500 } else { 30_000 };

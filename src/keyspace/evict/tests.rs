@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::keyspace::entry::NewValue;
-use crate::keyspace::{Expiry, HashKey, Key};
+use crate::keyspace::{Expiry, HashSecret};
 use crate::types::Encoding;
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const ALL: [EvictionPolicy; 8] = [
 const START_MS: u64 = 1_700_000_000_000;
 
 fn keyspace(seed: u64) -> Keyspace {
-    let mut space = Keyspace::new(4, HashKey::new([7; 16]), Prng::seeded(seed));
+    let mut space = Keyspace::new(4, HashSecret::new([7; 16]), Prng::seeded(seed));
     set_time(&mut space, START_MS);
     space
 }
@@ -37,8 +37,7 @@ fn name(n: u64) -> Vec<u8> {
 
 fn set(space: &mut Keyspace, db: usize, n: u64, expiry: Expiry) {
     let bytes = name(n);
-    let hash = space.hash_key().hash(&bytes);
-    let key = Key { bytes: &bytes, hash };
+    let key = space.key(&bytes);
     space.keys(db).set_string(&key, NewValue::Bytes(b"v"), Encoding::Embstr, expiry);
 }
 
@@ -135,8 +134,8 @@ fn a_candidate_that_was_used_since_stays() {
     // Its successors are in the pool by now; they are used again.
     for n in 1..10 {
         let bytes = name(n);
-        let hash = space.hash_key().hash(&bytes);
-        assert!(space.keys(0).read(&Key { bytes: &bytes, hash }).is_some());
+        let key = space.key(&bytes);
+        assert!(space.keys(0).read(&key).is_some());
     }
     for n in 10..20 {
         assert_eq!(space.evict_one(EvictionPolicy::AllkeysLru, 5), Eviction::Done);
@@ -223,9 +222,9 @@ fn the_seldom_used_go_before_the_often_used() {
     // Every tenth key is used a hundred times.
     for n in (0..2000).step_by(10) {
         let bytes = name(n);
-        let hash = space.hash_key().hash(&bytes);
+        let key = space.key(&bytes);
         for _ in 0..100 {
-            space.keys(0).read(&Key { bytes: &bytes, hash });
+            space.keys(0).read(&key);
         }
     }
     for _ in 0..1000 {

@@ -4,16 +4,12 @@
 //! command, and each key's commands stand together with its expiry last. A stream is written with
 //! its groups and what they have not acknowledged, as Redis writes it.
 
-use crate::keyspace::{Entry, Snapshot};
+use crate::keyspace::{Entry, Snapshot, ValueRef};
 use crate::resp::command::{put, put_bulk, put_header};
-use crate::structs::listpack::Listpack;
 use crate::structs::number::{F64Buf, I64Buf, format_f64, format_i64};
-use crate::types::hash::{HashRef, LiveTable};
+use crate::types::hash::HashRef;
 use crate::types::list::ListRef;
-use crate::types::set::SetRef;
 use crate::types::stream::{Group, Stream, StreamId};
-use crate::types::zset::ZSetRef;
-use crate::types::{Kind, Object};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
@@ -67,27 +63,17 @@ fn go_on(flow: ControlFlow<()>) -> io::Result<()> {
 /// Appends the commands that make one key.
 pub fn put_entry(out: &mut Vec<u8>, entry: &Entry, now_ms: u64) {
     let key = entry.key();
-    match (entry.kind(), entry.object()) {
-        (Kind::String, _) => {
-            put(out, [&b"SET"[..], key, entry.string().unwrap_or_default()].into_iter());
-        }
-        (Kind::List, object) => {
-            let list = match object {
-                Some(Object::List(list)) => ListRef::Tree(list),
-                _ => ListRef::Packed(Listpack::trusted(entry.packed().unwrap_or_default())),
-            };
-            put_list(out, key, list);
-        }
-        (Kind::Set, object) => {
-            let set = SetRef::of(entry.encoding(), entry.packed(), object);
+    match entry.value() {
+        ValueRef::String(bytes) => put(out, [&b"SET"[..], key, bytes].into_iter()),
+        ValueRef::List(list) => put_list(out, key, list),
+        ValueRef::Set(set) => {
             let mut chunks = Chunks::new(b"SADD", key, set.len(), 1);
             for member in set.iter() {
                 chunks.item(out);
                 put_bulk(out, member.bytes(&mut I64Buf::new()));
             }
         }
-        (Kind::ZSet, object) => {
-            let zset = ZSetRef::of(entry.packed(), object);
+        ValueRef::ZSet(zset) => {
             let mut chunks = Chunks::new(b"ZADD", key, zset.len(), 2);
             for (member, score) in zset.range(0..zset.len()) {
                 chunks.item(out);
@@ -95,9 +81,8 @@ pub fn put_entry(out: &mut Vec<u8>, entry: &Entry, now_ms: u64) {
                 put_bulk(out, member.bytes(&mut I64Buf::new()));
             }
         }
-        (Kind::Hash, object) => put_hash(out, key, entry.packed(), object, now_ms),
-        (Kind::Stream, Some(Object::Stream(stream))) => put_stream(out, key, stream),
-        (Kind::Stream, _) => unreachable!("a stream is an object of its own"),
+        ValueRef::Hash(hash) => put_hash(out, key, hash.at(now_ms)),
+        ValueRef::Stream(stream) => put_stream(out, key, stream),
     }
     if let Some(at_ms) = entry.expiry_ms() {
         put_number_after(out, [&b"PEXPIREAT"[..], key], at_ms);
@@ -146,22 +131,16 @@ fn put_list(out: &mut Vec<u8>, key: &[u8], list: ListRef<'_>) {
     });
 }
 
-fn put_hash(
-    out: &mut Vec<u8>,
-    key: &[u8],
-    packed: Option<&[u8]>,
-    object: Option<&Object>,
-    now_ms: u64,
-) {
-    let fields: Vec<_> = HashRef::of(packed, object, now_ms).iter().collect();
+fn put_hash(out: &mut Vec<u8>, key: &[u8], hash: HashRef<'_>) {
+    let fields: Vec<_> = hash.iter().collect();
     let mut chunks = Chunks::new(b"HMSET", key, fields.len(), 2);
     for (name, value) in &fields {
         chunks.item(out);
         put_bulk(out, name.bytes(&mut I64Buf::new()));
         put_bulk(out, value.bytes(&mut I64Buf::new()));
     }
-    let Some(Object::Hash(table)) = object else { return };
-    for field in LiveTable::new(table, now_ms).iter() {
+    let HashRef::Table(live) = hash else { return };
+    for field in live.iter() {
         if let Some(at_ms) = field.expiry_ms() {
             let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
             let mut number = I64Buf::new();
@@ -173,8 +152,8 @@ fn put_hash(
 }
 
 fn put_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
-    let log = &stream.log;
-    for entry in log.all() {
+    let entries = &stream.entries;
+    for entry in entries.all() {
         put_header(out, b'*', 3 + 2 * entry.field_count());
         put_bulk(out, b"XADD");
         put_bulk(out, key);
@@ -184,14 +163,14 @@ fn put_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
             put_bulk(out, value.bytes(&mut I64Buf::new()));
         }
     }
-    if log.is_empty() {
+    if entries.is_empty() {
         // A stream is made with an entry, which its length of zero takes away again. Its number
         // must not be the smallest, which nothing may precede.
-        let id = log.last_id.max(StreamId { ms: 0, seq: 1 }).to_vec();
+        let id = entries.last_id.max(StreamId { ms: 0, seq: 1 }).to_vec();
         put(out, [&b"XADD"[..], key, b"MAXLEN", b"0", &id, b"x", b"y"].into_iter());
     }
-    let added = log.entries_added.to_string();
-    let (last, deleted) = (log.last_id.to_vec(), log.max_deleted_id.to_vec());
+    let added = entries.entries_added.to_string();
+    let (last, deleted) = (entries.last_id.to_vec(), entries.max_deleted_id.to_vec());
     let words: [&[u8]; 7] =
         [b"XSETID", key, &last, b"ENTRIESADDED", added.as_bytes(), b"MAXDELETEDID", &deleted];
     put(out, words.into_iter());

@@ -202,7 +202,6 @@ struct Turn {
 struct InFlight {
     ticket: Ticket,
     oldest_us: u64,
-    started_us: u64,
 }
 
 /// What a rewrite is at.
@@ -573,7 +572,7 @@ impl AppendLog {
         if !self.pending.is_empty() {
             self.oldest_us = Some(oldest_us);
         }
-        self.in_flight = Some(InFlight { ticket, oldest_us, started_us: now.mono_us });
+        self.in_flight = Some(InFlight { ticket, oldest_us });
         Some(SyncRequest { file, ticket })
     }
 
@@ -699,11 +698,6 @@ impl AppendLog {
         last.map_or(0, |turn| turn.stream_end)
     }
 
-    /// How far the log has come; while it is broken, how far it had come.
-    pub fn progress(&self) -> Progress {
-        Progress { appended: self.tail.appended, ..self.frozen.unwrap_or(self.tail) }
-    }
-
     /// How long the oldest write has been waiting to be durable.
     pub fn unsynced_us(&self, now: Moment) -> u64 {
         let oldest_us = self.in_flight.as_ref().map(|sync| sync.oldest_us).or(self.oldest_us);
@@ -712,11 +706,6 @@ impl AppendLog {
 
     pub fn is_syncing(&self) -> bool {
         self.in_flight.is_some()
-    }
-
-    /// Since when the running sync runs.
-    pub fn sync_started_us(&self) -> Option<u64> {
-        self.in_flight.as_ref().map(|sync| sync.started_us)
     }
 
     pub fn buffered_bytes(&self) -> usize {

@@ -174,7 +174,7 @@ fn restore(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let now_ms = cx.keys.now_ms();
     let start_ms = if options.is_absolute { 0 } else { now_ms };
     let expiry_ms = (ttl_ms > 0).then(|| ttl_ms.saturating_add(start_ms).min(i64::MAX as u64));
-    let limits = Limits::of(&cx.server.config, args.hash_key());
+    let limits = Limits::of(&cx.server.config, cx.keys.space().secret());
     let payload = rdb::verify(payload, cx.server.skips_checksums)
         .ok_or(CommandError::Fixed("ERR DUMP payload version or checksum are wrong"))?;
     let entry = rdb::restore(payload, key.bytes, expiry_ms, &limits).map_err(|error| {
@@ -219,6 +219,6 @@ fn put(cx: &mut Cx<'_>, args: &Args<'_>, key: &Key<'_>, entry: Entry, options: &
         words.push(b"ABSTTL");
         cx.propagate_as(&words);
     }
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
     cx.keys.changed(key, EventClasses::GENERIC, "restore");
 }

@@ -8,7 +8,7 @@ use super::error::RdbError;
 use super::form;
 use super::load::{Doing, LoadOptions, Loader, Record};
 use crate::config::Config;
-use crate::structs::trie::HashKey;
+use crate::structs::trie::HashSecret;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,7 +54,7 @@ fn check(file: impl Read + Send, len: Option<u64>, out: &mut dyn Write) -> io::R
         now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         total_bytes: len,
         skips_modules: true,
-        ..LoadOptions::new(Limits::of(&Config::default(), HashKey::new([0; 16])))
+        ..LoadOptions::new(Limits::of(&Config::default(), HashSecret::new([0; 16])))
     };
     let mut loader = Loader::new(file, options);
     loop {
@@ -105,7 +105,8 @@ fn report(error: &RdbError, loader: &Loader<'_>, out: &mut dyn Write) -> io::Res
         writeln!(out, "[additional info] Reading key '{}'", String::from_utf8_lossy(key))?;
     }
     if let Some(number) = number {
-        writeln!(out, "[additional info] Reading type {number} ({})", form::name(number))?;
+        let name = form::find(number).map_or("unknown", |form| form.name);
+        writeln!(out, "[additional info] Reading type {number} ({name})")?;
     }
     tell_counts(loader, out)
 }

@@ -6,16 +6,15 @@
 use super::sink::Sink;
 use super::version::SaveVersion;
 use super::{container, form};
-use crate::keyspace::Entry;
+use crate::keyspace::{Entry, ValueRef};
 use crate::structs::listpack::{self, Element, TooLong};
 use crate::structs::number::I64Buf;
-use crate::types::hash::{HashRef, HashTable, LiveTable, elements};
-use crate::types::list::LeafRef;
+use crate::types::hash::{HashRef, LiveTable, elements};
+use crate::types::list::{LeafRef, ListRef};
 use crate::types::set::SetRef;
 use crate::types::stream::{Group, Stream, StreamId};
 use crate::types::zset::ZSetRef;
 use crate::types::{Encoding, Kind, Object};
-use triomphe::Arc;
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,34 +65,29 @@ pub fn has_timed_fields(entry: &Entry) -> bool {
 
 /// Writes a value in a form that [`form_of`] has chosen for it.
 pub fn write_value(entry: &Entry, number: u8, sink: &mut Sink<'_>) {
-    match entry.kind() {
-        Kind::String => sink.string(entry.string().expect("it is a string")),
-        Kind::List => write_list(entry, sink),
-        Kind::Set => match entry.packed() {
+    match entry.value() {
+        ValueRef::String(bytes) => sink.string(bytes),
+        ValueRef::List(list) => write_list(list, sink),
+        ValueRef::Set(set) => match entry.packed() {
             Some(bytes) if number != form::SET => sink.string(bytes),
-            packed => write_set(SetRef::of(entry.encoding(), packed, entry.object()), sink),
+            _ => write_set(set, sink),
         },
-        Kind::ZSet => match entry.packed() {
-            Some(bytes) => sink.string(bytes),
-            None => write_zset(ZSetRef::of(None, entry.object()), sink),
-        },
-        Kind::Hash => match (entry.packed(), entry.object()) {
-            (Some(bytes), _) => sink.string(bytes),
-            (None, Some(Object::Hash(table))) => write_hash(table, number, sink),
-            _ => unreachable!("a hash is packed or a table"),
-        },
-        Kind::Stream => match entry.object() {
-            Some(Object::Stream(stream)) => write_stream(stream, number == form::STREAM_3, sink),
-            _ => unreachable!("a stream is an object of its own"),
-        },
+        ValueRef::ZSet(ZSetRef::Listpack(packed)) => sink.string(packed.as_bytes()),
+        ValueRef::ZSet(zset) => write_zset(zset, sink),
+        ValueRef::Hash(HashRef::Listpack(packed)) => sink.string(packed.as_bytes()),
+        ValueRef::Hash(HashRef::Table(live)) => write_hash(live, number, sink),
+        ValueRef::Stream(stream) => write_stream(stream, number == form::STREAM_3, sink),
     }
 }
 
-fn write_list(entry: &Entry, sink: &mut Sink<'_>) {
-    let Some(Object::List(list)) = entry.object() else {
-        sink.len(1);
-        sink.len(container::PACKED);
-        return sink.string(entry.packed().expect("a list is a tree or packed"));
+fn write_list(list: ListRef<'_>, sink: &mut Sink<'_>) {
+    let list = match list {
+        ListRef::Packed(packed) => {
+            sink.len(1);
+            sink.len(container::PACKED);
+            return sink.string(packed.as_bytes());
+        }
+        ListRef::Tree(list) => list,
     };
     sink.len(list.leaf_count() as u64);
     for leaf in list.leaves() {
@@ -122,9 +116,8 @@ fn write_zset(zset: ZSetRef<'_>, sink: &mut Sink<'_>) {
     }
 }
 
-fn write_hash(table: &Arc<HashTable>, number: u8, sink: &mut Sink<'_>) {
-    // All fields, those whose time has come included.
-    let hash = LiveTable::new(table, 0);
+/// Writes all fields, those whose time has come included.
+fn write_hash(hash: LiveTable<'_>, number: u8, sink: &mut Sink<'_>) {
     match number {
         form::HASH_LISTPACK => {
             let pairs = HashRef::Table(hash).iter();
@@ -198,17 +191,17 @@ fn write_timed_hash(hash: LiveTable<'_>, sink: &mut Sink<'_>) {
 }
 
 fn write_stream(stream: &Stream, has_active_times: bool, sink: &mut Sink<'_>) {
-    let log = &stream.log;
-    sink.len(log.node_count() as u64);
-    for node in log.nodes() {
+    let entries = &stream.entries;
+    sink.len(entries.node_count() as u64);
+    for node in entries.nodes() {
         sink.string(&id_bytes(node.master()));
         sink.string(node.as_bytes());
     }
-    sink.len(log.len() as u64);
-    for id in [log.last_id, log.first_id().unwrap_or_default(), log.max_deleted_id] {
+    sink.len(entries.len() as u64);
+    for id in [entries.last_id, entries.first_id().unwrap_or_default(), entries.max_deleted_id] {
         write_id(id, sink);
     }
-    sink.len(log.entries_added);
+    sink.len(entries.entries_added);
     sink.len(stream.groups.len() as u64);
     for (name, group) in stream.groups.iter() {
         sink.string(name);

@@ -9,7 +9,7 @@ use super::error::RdbError;
 use super::input::Input;
 use super::{VALKEY_VERSION, VERSION_MAX, form, opcode};
 use crate::config::Config;
-use crate::keyspace::{AccessClock, AccessPolicy, Entry, HashKey, Keyspace};
+use crate::keyspace::{AccessClock, AccessPolicy, Entry, KeyHash, KeyHasher, Keyspace};
 use std::io::Read;
 
 /// So many empty keys are named in the log.
@@ -46,7 +46,7 @@ impl LoadOptions {
             access: space.access.clone(),
             has_checksum: config.rdbchecksum,
             databases: space.db_count(),
-            ..LoadOptions::new(Limits::of(config, space.hash_key()))
+            ..LoadOptions::new(Limits::of(config, space.secret()))
         }
     }
 
@@ -79,7 +79,7 @@ pub enum Record {
     /// The name of a module's type whose record beside the keys was passed over.
     ModuleAux(String),
     /// A key with its value, and the key's hash.
-    Entry { entry: Entry, hash: u64 },
+    Entry { entry: Entry, hash: KeyHash },
 }
 
 /// What became of the keys.
@@ -304,9 +304,7 @@ impl<'r> Loader<'r> {
     /// A key with its value; `None` if it is left out.
     #[inline]
     fn entry(&mut self, number: u8, prefix: Prefix) -> Result<Option<Record>, RdbError> {
-        if form::name(number) == "unknown" || form::name(number).is_empty() {
-            return Err(RdbError::UnknownType(number));
-        }
+        form::find(number).ok_or(RdbError::UnknownType(number))?;
         self.form = Some(number);
         self.doing = Doing::ReadKey;
         self.decoder.input.string_to(&mut self.key)?;
@@ -336,12 +334,8 @@ impl<'r> Loader<'r> {
         }
         entry.set_clock(self.stamp(prefix));
         self.counts.loaded += 1;
-        let hash = self.hash_key().hash(entry.key());
+        let hash = KeyHasher::new(self.options.limits.hash.secret).hash(entry.key());
         Ok(Some(Record::Entry { entry, hash }))
-    }
-
-    fn hash_key(&self) -> &HashKey {
-        &self.options.limits.hash.hash_key
     }
 
     fn tell_of_empty_key(&mut self) {

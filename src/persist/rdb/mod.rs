@@ -26,6 +26,7 @@ mod write;
 
 pub use check::check_file;
 pub use decode::Limits;
+use decode::form;
 pub use error::RdbError;
 pub use input::Input;
 pub use load::{Counts, LoadOptions, Loader, Record};
@@ -54,68 +55,6 @@ mod opcode {
     pub const EXPIRE_SECONDS: u8 = 0xfd;
     pub const SELECT_DB: u8 = 0xfe;
     pub const END: u8 = 0xff;
-}
-
-/// How a value is laid out.
-mod form {
-    pub const STRING: u8 = 0;
-    pub const LIST: u8 = 1;
-    pub const SET: u8 = 2;
-    pub const ZSET: u8 = 3;
-    pub const HASH: u8 = 4;
-    pub const ZSET_2: u8 = 5;
-    pub const MODULE_PRE_RELEASE: u8 = 6;
-    pub const MODULE: u8 = 7;
-    pub const HASH_ZIPMAP: u8 = 9;
-    pub const LIST_ZIPLIST: u8 = 10;
-    pub const SET_INTSET: u8 = 11;
-    pub const ZSET_ZIPLIST: u8 = 12;
-    pub const HASH_ZIPLIST: u8 = 13;
-    pub const LIST_QUICKLIST: u8 = 14;
-    pub const STREAM: u8 = 15;
-    pub const HASH_LISTPACK: u8 = 16;
-    pub const ZSET_LISTPACK: u8 = 17;
-    pub const LIST_QUICKLIST_2: u8 = 18;
-    pub const STREAM_2: u8 = 19;
-    pub const SET_LISTPACK: u8 = 20;
-    pub const STREAM_3: u8 = 21;
-    pub const HASH_TIMED_PRE_RELEASE: u8 = 22;
-    pub const HASH_LISTPACK_TIMED_PRE_RELEASE: u8 = 23;
-    pub const HASH_TIMED: u8 = 24;
-    pub const HASH_LISTPACK_TIMED: u8 = 25;
-
-    /// The names under which a check tells the forms.
-    pub fn name(form: u8) -> &'static str {
-        const NAMES: [&str; 26] = [
-            "string",
-            "list-linked",
-            "set-hashtable",
-            "zset-v1",
-            "hash-hashtable",
-            "zset-v2",
-            "module-pre-release",
-            "module-value",
-            "",
-            "hash-zipmap",
-            "list-ziplist",
-            "set-intset",
-            "zset-ziplist",
-            "hash-ziplist",
-            "quicklist",
-            "stream",
-            "hash-listpack",
-            "zset-listpack",
-            "quicklist-v2",
-            "stream-v2",
-            "set-listpack",
-            "stream-v3",
-            "hash-hashtable-md-pre-release",
-            "hash-listpack-md-pre-release",
-            "hash-hashtable-md",
-            "hash-listpack-md",
-        ];
-        NAMES.get(usize::from(form)).copied().unwrap_or("unknown")
-    }
 }
 
 /// The first two bits of a length, and what stands for longer ones.

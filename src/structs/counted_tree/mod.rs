@@ -169,20 +169,6 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         Leaves { tree: self, range, front: (0, &[]), back: (0, &[]) }
     }
 
-    /// The number of the first leaf of which `is_before` does not hold, which must hold of all
-    /// leaves before it: how ordered elements are searched.
-    pub fn partition_point(&self, is_before: impl Fn(&L) -> bool) -> usize {
-        let (mut inner, mut number) = (&*self.root, 0);
-        loop {
-            let at = inner.children.partition_point(|child| is_before(child.last_leaf()));
-            number += inner.children[..at].iter().map(|child| child.sums.leaves).sum::<usize>();
-            match inner.children.get(at).map(|child| &child.node) {
-                Some(Node::Inner(below)) => inner = below,
-                Some(Node::Leaf(_)) | None => return number,
-            }
-        }
-    }
-
     /// Changes the leaf with this number in place; `None` if there is none.
     pub fn edit<R>(&mut self, number: usize, edit: impl FnOnce(&mut L) -> R) -> Option<R> {
         if number >= self.sums.leaves {
@@ -334,13 +320,6 @@ impl<L: Keyed<K>, K: Clone> CountedTree<L, K> {
         if let Some(second) = self.edit(number, split) {
             self.insert(number + 1, second);
         }
-    }
-
-    /// Has `merge` add the leaf after the one with this number to it.
-    pub fn merge(&mut self, number: usize, merge: impl FnOnce(&mut L, &L)) {
-        let Some(second) = self.leaf(number + 1).cloned() else { return };
-        self.edit(number, |first| merge(first, &second));
-        self.remove(number + 1..number + 2);
     }
 
     /// The children of the lowest inner node above a leaf, with the number of the first of them.

@@ -70,12 +70,7 @@ fn step(prng: &mut Prng, tree: &mut CountedTree<Vec<u32>>, model: &mut Model, gr
             let second = model[at].split_off(half);
             model.insert(at + 1, second);
         }
-        10 if at + 1 < leaves => {
-            tree.merge(at, |first, second| first.extend(second));
-            let second = model.remove(at + 1);
-            model[at].extend(second);
-        }
-        11 | 12 if at < leaves => {
+        10..=12 if at < leaves => {
             tree.remove(at..at + 1);
             model.remove(at);
         }
@@ -131,16 +126,4 @@ fn pushing_fills_nodes_and_the_depth_stays_small() {
     assert!(back.leaves(0..20).map(|leaf| leaf[0]).eq((0..10).chain(39_990..40_000)));
     back.remove(0..20);
     assert_eq!((back.leaf_count(), back.bytes() < 1000), (0, true));
-}
-
-#[test]
-fn ordered_leaves_are_searched() {
-    let mut tree = CountedTree::default();
-    assert_eq!(tree.partition_point(|_: &Vec<u32>| true), 0);
-    for i in 0..5000 {
-        tree.push_back(vec![2 * i]);
-    }
-    for (wanted, number) in [(0, 0), (1, 1), (2, 1), (4999, 2500), (9998, 4999), (9999, 5000)] {
-        assert_eq!(tree.partition_point(|leaf| leaf[0] < wanted), number);
-    }
 }

@@ -118,17 +118,6 @@ pub fn delete_range(listpack: &mut Vec<u8>, position: usize, count: usize) -> us
     deleted
 }
 
-/// Adds the elements of a second listpack at the end.
-pub fn merge(listpack: &mut Vec<u8>, second: Listpack<'_>) -> Result<(), TooLong> {
-    let added = second.len();
-    let elements = &second.as_bytes()[HEADER_LEN..second.end()];
-    let end = listpack.len() - 1;
-    open_gap(listpack, end..end, elements.len())?;
-    listpack[end..end + elements.len()].copy_from_slice(elements);
-    recount(listpack, 0, added);
-    Ok(())
-}
-
 /// Cuts a listpack in two at a position and returns the second one.
 pub fn split_off(listpack: &mut Vec<u8>, position: usize) -> Vec<u8> {
     let moved = Listpack::trusted(listpack).iter_from(position).count();

@@ -21,8 +21,8 @@ mod gapped;
 mod tests;
 
 pub use edit::{
-    append, append_element, count_anew, delete, delete_range, extend, insert, merge, new_empty,
-    prepend, replace, replace_element, split_off,
+    append, append_element, count_anew, delete, delete_range, extend, insert, new_empty, prepend,
+    replace, replace_element, split_off,
 };
 pub use gapped::Gapped;
 

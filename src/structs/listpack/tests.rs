@@ -100,8 +100,6 @@ fn a_listpack_never_passes_its_limit() {
     let mut bytes = of(&[&long]);
     let len = bytes.len();
     assert_eq!(append(&mut bytes, &long), Err(TooLong));
-    let second = bytes.clone();
-    assert_eq!(merge(&mut bytes, Listpack::trusted(&second)), Err(TooLong));
     assert_eq!(bytes.len(), len);
     assert_eq!(Listpack::trusted(&bytes).len(), 1);
 }
@@ -205,7 +203,9 @@ fn step(prng: &mut Prng, bytes: &mut Vec<u8>, model: &mut Vec<Vec<u8>>) {
             let second = split_off(bytes, position);
             assert!(validate(bytes, true) && validate(&second, true));
             assert_eq!(texts(&second), model[index..]);
-            merge(bytes, Listpack::trusted(&second)).expect("short");
+            for (_, element) in Listpack::trusted(&second).iter() {
+                append_element(bytes, element).expect("short");
+            }
         }
         _ => {
             let found = model.iter().position(|own| *own == text);

@@ -11,7 +11,7 @@ use triomphe::Arc;
 
 use super::inner::{Inner, LEVELS, Node, Shape, cell_of, inner_mut};
 use super::segment::{CAPACITY, Leaf};
-use super::{Item, Trie};
+use super::{Item, ItemHash as _, Trie};
 
 /// What looking through a segment costs, in items, if nothing is taken from it: bounds that have
 /// become stale must not make a run long.
@@ -34,7 +34,8 @@ impl<T: Item> Trie<T> {
 
     /// Makes known that an item of this hash has been given a deadline through [`Trie::get_mut`] or
     /// [`Trie::slot`]. Insertions do it themselves.
-    pub fn lower_deadline(&mut self, hash: u64, at_ms: u64) {
+    pub fn lower_deadline(&mut self, hash: T::Hash, at_ms: u64) {
+        let hash = hash.bits();
         if at_ms == u64::MAX {
             return;
         }

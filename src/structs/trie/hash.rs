@@ -5,9 +5,19 @@
 //! one-shot code because lookups hash keys of 8 to 32 bytes, where the streaming interface of the
 //! siphasher crate costs as much as the rounds; the crate is the oracle of the test below.
 
+/// What a trie makes of the key of an item, to order and find it by. Each kind of trie has a type
+/// of its own, so that the hash of one cannot be used in another.
+pub trait ItemHash: Copy {
+    fn of(secret: HashSecret, key: &[u8]) -> Self;
+
+    /// The bits that order the items, from the highest on. All of them must look random to those
+    /// who do not know the secret.
+    fn bits(self) -> u64;
+}
+
 /// A 128-bit SipHash key.
 #[derive(Clone, Copy)]
-pub struct HashKey {
+pub struct HashSecret {
     k0: u64,
     k1: u64,
     /// Tests make the hash as poor as they like.
@@ -15,10 +25,10 @@ pub struct HashKey {
     weaken: fn(u64) -> u64,
 }
 
-impl HashKey {
-    pub fn new(bytes: [u8; 16]) -> HashKey {
+impl HashSecret {
+    pub fn new(bytes: [u8; 16]) -> HashSecret {
         let (words, _) = bytes.as_chunks::<8>();
-        HashKey {
+        HashSecret {
             k0: u64::from_le_bytes(words[0]),
             k1: u64::from_le_bytes(words[1]),
             #[cfg(test)]
@@ -27,13 +37,13 @@ impl HashKey {
     }
 
     #[cfg(test)]
-    pub(super) fn weak(bytes: [u8; 16], weaken: fn(u64) -> u64) -> HashKey {
-        HashKey { weaken, ..HashKey::new(bytes) }
+    pub(super) fn weak(bytes: [u8; 16], weaken: fn(u64) -> u64) -> HashSecret {
+        HashSecret { weaken, ..HashSecret::new(bytes) }
     }
 
     /// The 64-bit hash of some bytes.
     #[inline]
-    pub fn hash(&self, bytes: &[u8]) -> u64 {
+    pub fn sip13(&self, bytes: &[u8]) -> u64 {
         let mut state = State {
             v0: self.k0 ^ 0x736f_6d65_7073_6575,
             v1: self.k1 ^ 0x646f_7261_6e64_6f6d,
@@ -56,9 +66,9 @@ impl HashKey {
     }
 }
 
-impl std::fmt::Debug for HashKey {
+impl std::fmt::Debug for HashSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HashKey(secret)")
+        f.write_str("HashSecret(secret)")
     }
 }
 
@@ -104,7 +114,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::HashKey;
+    use super::HashSecret;
 
     #[test]
     fn agrees_with_the_siphasher_crate() {
@@ -116,7 +126,7 @@ mod tests {
             }
             let oracle = siphasher::sip::SipHasher13::new_with_key(&key);
             for len in 0..bytes.len() {
-                assert_eq!(HashKey::new(key).hash(&bytes[..len]), oracle.hash(&bytes[..len]));
+                assert_eq!(HashSecret::new(key).sip13(&bytes[..len]), oracle.hash(&bytes[..len]));
             }
         }
     }

@@ -27,7 +27,7 @@ mod walk;
 
 use triomphe::Arc;
 
-pub use hash::HashKey;
+pub use hash::{HashSecret, ItemHash};
 use inner::{Inner, LEVELS, Node, Shape, cell_of, inner_mut};
 use segment::{CAPACITY, tag_of};
 pub use walk::Iter;
@@ -37,6 +37,8 @@ use crate::structs::{pins, prefetch};
 /// What a trie holds. Meant for types that are one pointer wide and cheap to clone, since copying a
 /// shared segment clones its items.
 pub trait Item: Clone + Send + Sync {
+    type Hash: ItemHash;
+
     fn key(&self) -> &[u8];
 
     /// When the item expires, in Unix milliseconds; `u64::MAX` when never.
@@ -57,7 +59,7 @@ pub struct Trie<T: Item> {
     len: usize,
     /// A lower bound of all deadlines.
     earliest_ms: u64,
-    hash_key: HashKey,
+    secret: HashSecret,
     shape: Shape,
 }
 
@@ -89,10 +91,10 @@ struct Place {
 }
 
 impl<T: Item> Trie<T> {
-    pub fn new(hash_key: HashKey) -> Trie<T> {
+    pub fn new(secret: HashSecret) -> Trie<T> {
         let mut shape = Shape::new();
         let root = Arc::new(Inner::root(&mut shape));
-        Trie { root, len: 0, earliest_ms: u64::MAX, hash_key, shape }
+        Trie { root, len: 0, earliest_ms: u64::MAX, secret, shape }
     }
 
     pub fn len(&self) -> usize {
@@ -104,16 +106,17 @@ impl<T: Item> Trie<T> {
     }
 
     #[inline]
-    pub fn hash(&self, key: &[u8]) -> u64 {
-        self.hash_key.hash(key)
+    pub fn hash(&self, key: &[u8]) -> T::Hash {
+        T::Hash::of(self.secret, key)
     }
 
-    pub fn hash_key(&self) -> HashKey {
-        self.hash_key
+    pub fn secret(&self) -> HashSecret {
+        self.secret
     }
 
     #[inline]
-    pub fn get(&self, hash: u64, key: &[u8]) -> Option<&T> {
+    pub fn get(&self, hash: T::Hash, key: &[u8]) -> Option<&T> {
+        let hash = hash.bits();
         let mut inner = &*self.root;
         for level in 0..LEVELS {
             match inner.kid(cell_of(hash, level)) {
@@ -134,24 +137,24 @@ impl<T: Item> Trie<T> {
     /// The item of a key, to change it in place. It must keep its key, and a nearer deadline must
     /// be told to [`Trie::lower_deadline`].
     #[inline]
-    pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut T> {
-        let place = self.locate(hash, key)?;
+    pub fn get_mut(&mut self, hash: T::Hash, key: &[u8]) -> Option<&mut T> {
+        let place = self.locate(hash.bits(), key)?;
         Some(self.item_mut(&place))
     }
 
     /// The place of a key, found once for code that looks and then writes.
     #[inline]
-    pub fn slot(&mut self, hash: u64, key: &[u8]) -> Slot<'_, T> {
-        match self.locate(hash, key) {
+    pub fn slot(&mut self, hash: T::Hash, key: &[u8]) -> Slot<'_, T> {
+        match self.locate(hash.bits(), key) {
             Some(place) => Slot::Occupied(self.item_mut(&place)),
-            None => Slot::Vacant(Vacant { trie: self, hash }),
+            None => Slot::Vacant(Vacant { trie: self, hash: hash.bits() }),
         }
     }
 
     /// Puts an item in; the item it replaces is returned.
-    pub fn insert(&mut self, hash: u64, item: T) -> Option<T> {
-        let Some(place) = self.locate(hash, item.key()) else {
-            self.insert_new(hash, item);
+    pub fn insert(&mut self, hash: T::Hash, item: T) -> Option<T> {
+        let Some(place) = self.locate(hash.bits(), item.key()) else {
+            self.insert_new(hash.bits(), item);
             return None;
         };
         let deadline_ms = item.deadline_ms();
@@ -160,17 +163,11 @@ impl<T: Item> Trie<T> {
         Some(old)
     }
 
-    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<T> {
+    pub fn remove(&mut self, hash: T::Hash, key: &[u8]) -> Option<T> {
+        let hash = hash.bits();
         let place = self.locate(hash, key)?;
         self.len -= 1;
         Some(remove_below(&mut self.root, &mut self.shape, hash, &place, 0))
-    }
-
-    /// Leaves an empty trie behind and returns the full one, for another thread to drop.
-    #[must_use]
-    pub fn take(&mut self) -> Trie<T> {
-        let empty = Trie::new(self.hash_key);
-        std::mem::replace(self, empty)
     }
 
     /// An estimate of the memory of the nodes; the items' own is not counted.
@@ -201,23 +198,23 @@ impl<T: Item> Trie<T> {
 
     /// Fetches what lookups of these hashes will read, in stages, so that the cache misses of a
     /// batch overlap: inner node, kid, tags, slot, item.
-    pub fn prefetch(&self, hashes: &[u64]) {
+    pub fn prefetch(&self, hashes: &[T::Hash]) {
         for chunk in hashes.chunks(BATCH) {
             self.prefetch_chunk(chunk);
         }
     }
 
-    fn prefetch_chunk(&self, hashes: &[u64]) {
+    fn prefetch_chunk(&self, hashes: &[T::Hash]) {
         let mut kids = [&self.root.kids[0]; BATCH];
         for (kid, hash) in kids.iter_mut().zip(hashes) {
-            *kid = self.root.kid(cell_of(*hash, 0));
+            *kid = self.root.kid(cell_of(hash.bits(), 0));
             prefetch::value(*kid);
         }
         let kids = &mut kids[..hashes.len()];
         for level in 1..LEVELS {
             let mut deeper = false;
             for (kid, hash) in kids.iter().zip(hashes) {
-                kid.prefetch(*hash, level);
+                kid.prefetch(hash.bits(), level);
                 deeper |= matches!(kid, Node::Inner(_));
             }
             if !deeper {
@@ -225,7 +222,7 @@ impl<T: Item> Trie<T> {
             }
             for (kid, hash) in kids.iter_mut().zip(hashes) {
                 if let Node::Inner(child) = kid {
-                    *kid = child.kid(cell_of(*hash, level));
+                    *kid = child.kid(cell_of(hash.bits(), level));
                     prefetch::value(*kid);
                 }
             }
@@ -233,7 +230,7 @@ impl<T: Item> Trie<T> {
         let mut slots = [None; BATCH];
         for ((slot, kid), hash) in slots.iter_mut().zip(kids).zip(hashes) {
             if let Node::Leaf(leaf) = kid {
-                *slot = leaf.view().candidate(tag_of(*hash));
+                *slot = leaf.view().candidate(tag_of(hash.bits()));
                 if let Some(slot) = slot {
                     prefetch::value(*slot);
                 }
@@ -281,14 +278,15 @@ impl<T: Item> Trie<T> {
 
     /// Adds an item whose key is not there.
     fn insert_new(&mut self, hash: u64, item: T) -> &mut T {
-        let Trie { root, shape, hash_key, .. } = self;
+        let Trie { root, shape, secret, .. } = self;
+        let bits_of = |key: &[u8]| T::Hash::of(*secret, key).bits();
         let deadline_ms = item.deadline_ms();
         self.len += 1;
         self.earliest_ms = self.earliest_ms.min(deadline_ms);
         let mut inner = inner_mut(root);
         for level in 0..LEVELS {
             let cell = cell_of(hash, level);
-            let at = inner.rank_with_room(cell, level, shape, |key| hash_key.hash(key));
+            let at = inner.rank_with_room(cell, level, shape, bits_of);
             inner.lower_bound(at, deadline_ms);
             match &mut inner.kids[at] {
                 Node::Inner(child) => inner = inner_mut(child),

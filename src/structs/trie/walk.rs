@@ -1,4 +1,4 @@
-//! Walks: iteration over a snapshot, stepwise walks, SCAN, and the choice of a random item.
+//! Walks: iteration over a snapshot, SCAN, and the choice of a random item.
 //!
 //! All go by hash order. A position is the upper 48 bits of a hash, which leaves room in a SCAN
 //! cursor for a cluster slot; no segment is deeper than 40 bits, so the items of one position are
@@ -8,7 +8,7 @@
 
 use super::inner::{Inner, LEVEL_BITS, LEVELS, Node, cell_of};
 use super::segment::{CAPACITY, View};
-use super::{Item, Trie};
+use super::{Item, ItemHash as _, Trie};
 
 pub(super) const POSITION_BITS: u32 = 48;
 const POSITIONS: u64 = 1 << POSITION_BITS;
@@ -63,26 +63,9 @@ impl<T: Item> Trie<T> {
         Iter { kids, slots: [].iter(), overflow: [].iter() }
     }
 
-    /// Visits the items of up to `max_segments` segments from a position on, and returns the
-    /// position to go on from, or 0 after the last. The first position is 0.
-    pub fn walk(&self, from: u64, max_segments: usize, mut visit: impl FnMut(&T)) -> u64 {
-        let mut position = from;
-        for _ in 0..max_segments.max(1) {
-            if position >= POSITIONS {
-                return 0;
-            }
-            let (view, end) = self.segment_at(position);
-            view.prefetch_items();
-            view.items().for_each(&mut visit);
-            position = end;
-        }
-        if position >= POSITIONS { 0 } else { position }
-    }
-
     /// Visits about `budget` items in hash order, from a position on, and returns the position to
-    /// go on from, or 0 after the last. Unlike [`Trie::walk`] it may be called with long pauses:
-    /// what is there from the first call to the last is visited exactly once, whatever changes
-    /// between.
+    /// go on from, or 0 after the last. It may be called with long pauses: what is there from the
+    /// first call to the last is visited exactly once, whatever changes between.
     pub fn scan(&self, from: u64, budget: usize, mut visit: impl FnMut(&T)) -> u64 {
         let mut position = from;
         let mut left = budget.max(1);
@@ -90,7 +73,7 @@ impl<T: Item> Trie<T> {
         while position < POSITIONS {
             let (view, end) = self.segment_at(position);
             view.prefetch_items();
-            let hashed = view.items().map(|item| (position_of(self.hash(item.key())), item));
+            let hashed = view.items().map(|item| (position_of(self.hash(item.key()).bits()), item));
             sorted.extend(hashed.filter(|(at, _)| *at >= position));
             if sorted.len() > left {
                 sorted.sort_unstable_by_key(|(at, _)| *at);

@@ -14,6 +14,7 @@
 
 use crate::structs::blob::Blob;
 use crate::structs::trie::Item;
+use crate::types::MemberHash;
 use smallvec::SmallVec;
 
 /// The short length that says that the long one follows.
@@ -104,6 +105,8 @@ fn split_long(bytes: &[u8]) -> (u64, &[u8]) {
 }
 
 impl Item for Field {
+    type Hash = MemberHash;
+
     #[inline(always)]
     fn key(&self) -> &[u8] {
         self.name()

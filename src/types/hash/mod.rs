@@ -19,11 +19,12 @@ mod table;
 
 use triomphe::Arc;
 
+use crate::config::Config;
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::I64Buf;
 use crate::structs::prng::Prng;
-use crate::structs::trie::{HashKey, Item};
-use crate::types::{Encoding, Object};
+use crate::structs::trie::{HashSecret, Item};
+use crate::types::Encoding;
 
 pub use commands::COMMANDS;
 pub use field::Field;
@@ -35,7 +36,19 @@ pub struct Limits {
     pub max_listpack_entries: usize,
     /// The longest name or value of a field.
     pub max_listpack_value: usize,
-    pub hash_key: HashKey,
+    pub secret: HashSecret,
+}
+
+impl Limits {
+    /// As a configuration has it.
+    #[inline]
+    pub fn of(config: &Config, secret: HashSecret) -> Limits {
+        Limits {
+            max_listpack_entries: config.hash_max_listpack_entries,
+            max_listpack_value: config.hash_max_listpack_value,
+            secret,
+        }
+    }
 }
 
 /// A hash, to be read.
@@ -46,14 +59,13 @@ pub enum HashRef<'a> {
 }
 
 impl<'a> HashRef<'a> {
-    /// The hash that an entry of this kind has, its packed bytes or its object, at a time. At the
-    /// time 0 no field has expired.
+    /// The hash as it is at a time: fields whose time has come then are not there. At the time 0
+    /// no field has expired.
     #[inline]
-    pub fn of(packed: Option<&'a [u8]>, object: Option<&'a Object>, now_ms: u64) -> HashRef<'a> {
-        match (packed, object) {
-            (Some(bytes), _) => HashRef::Listpack(Listpack::trusted(bytes)),
-            (None, Some(Object::Hash(table))) => HashRef::Table(LiveTable::new(table, now_ms)),
-            _ => unreachable!("a hash is packed or a table"),
+    pub fn at(self, now_ms: u64) -> HashRef<'a> {
+        match self {
+            HashRef::Listpack(_) => self,
+            HashRef::Table(live) => HashRef::Table(LiveTable::new(live.table(), now_ms)),
         }
     }
 
@@ -357,7 +369,7 @@ impl<'a> HashMut<'a> {
 
     fn leave_listpack(&mut self, limits: &Limits, encoding: Encoding) {
         let Form::Listpack(bytes) = &self.form else { return };
-        let mut table = HashTable::new(limits.hash_key);
+        let mut table = HashTable::new(limits.secret);
         for (name, value) in HashRef::Listpack(Listpack::trusted(bytes)).iter() {
             let (mut name_buf, mut value_buf) = (I64Buf::new(), I64Buf::new());
             table.set(name.bytes(&mut name_buf), value.bytes(&mut value_buf), None);
@@ -389,7 +401,7 @@ mod tests {
         Limits {
             max_listpack_entries: entries,
             max_listpack_value: 8,
-            hash_key: HashKey::new([7; 16]),
+            secret: HashSecret::new([7; 16]),
         }
     }
 
@@ -454,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_stays_as_it_was() {
-        let mut table = HashTable::new(HashKey::new([1; 16]));
+        let mut table = HashTable::new(HashSecret::new([1; 16]));
         for i in 0..500 {
             assert!(table.set(format!("f{i}").as_bytes(), b"old", None));
         }

@@ -8,7 +8,8 @@
 use super::field::Field;
 use crate::structs::pins;
 use crate::structs::prng::Prng;
-use crate::structs::trie::{self, HashKey, Item, Trie};
+use crate::structs::trie::{self, HashSecret, Item, Trie};
+use crate::types::MemberHash;
 use triomphe::Arc;
 
 /// Fields with their values. A clone is a snapshot.
@@ -22,8 +23,8 @@ pub struct HashTable {
 }
 
 impl HashTable {
-    pub fn new(hash_key: HashKey) -> HashTable {
-        HashTable { fields: Trie::new(hash_key), fields_bytes: 0, timed: 0 }
+    pub fn new(secret: HashSecret) -> HashTable {
+        HashTable { fields: Trie::new(secret), fields_bytes: 0, timed: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -42,17 +43,17 @@ impl HashTable {
 
     /// Fetches what looking these names up will read.
     pub fn prefetch<'n>(&self, names: impl Iterator<Item = &'n [u8]>) {
-        let hashes: Vec<u64> = names.map(|name| self.fields.hash(name)).collect();
+        let hashes: Vec<MemberHash> = names.map(|name| self.fields.hash(name)).collect();
         self.fields.prefetch(&hashes);
     }
 
     /// Under what a field is looked up.
-    pub fn hash(&self, name: &[u8]) -> u64 {
+    pub fn hash(&self, name: &[u8]) -> MemberHash {
         self.fields.hash(name)
     }
 
     /// Starts fetching what lookups of these hashes will read.
-    pub fn prefetch_hashed(&self, hashes: &[u64]) {
+    pub fn prefetch_hashed(&self, hashes: &[MemberHash]) {
         self.fields.prefetch(hashes);
     }
 

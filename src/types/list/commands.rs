@@ -15,7 +15,7 @@ use super::{End, ListRef, NodeLimit, Quicklist, Value};
 use crate::command::{Command, CommandError, KeyFlags};
 use crate::config::EventClasses;
 use crate::engine::Cx;
-use crate::keyspace::{Entry, Key, NewValue};
+use crate::keyspace::{Entry, Key, NewValue, ValueRef};
 use crate::resp::Reply;
 use crate::structs::SharedBytes;
 use crate::structs::listpack::{self, Element, Listpack};
@@ -57,16 +57,10 @@ type ValueArg<'a> = (&'a [u8], Option<&'a SharedBytes>);
 
 const FITS: &str = "a listpack of a list is far from its largest size";
 
-pub(crate) fn list_of(entry: &Entry) -> Result<ListRef<'_>, WrongType> {
-    if entry.kind() != Kind::List {
-        return Err(WrongType);
-    }
-    match entry.object() {
-        Some(Object::List(list)) => Ok(ListRef::Tree(list)),
-        _ => {
-            let bytes = entry.packed().ok_or(WrongType)?;
-            Ok(ListRef::Packed(Listpack::trusted(bytes)))
-        }
+fn list_of(entry: &Entry) -> Result<ListRef<'_>, WrongType> {
+    match entry.value() {
+        ValueRef::List(list) => Ok(list),
+        _ => Err(WrongType),
     }
 }
 
@@ -179,7 +173,7 @@ pub(crate) fn push_to_new(
     let mut entry = Entry::new(key.bytes, empty, Encoding::Listpack, None);
     push_all(&mut entry, end, values, limit_of(cx));
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
     values.len()
 }
 

@@ -11,7 +11,7 @@ mod read;
 mod tests;
 
 pub use commands::COMMANDS;
-pub(crate) use commands::{list_of, push_to_new};
+pub(crate) use commands::push_to_new;
 pub use limit::NodeLimit;
 pub use quicklist::{End, LeafRef, Quicklist, remove_matches};
 pub use read::{ListRef, Value};

@@ -12,6 +12,7 @@ use triomphe::Arc;
 use super::{Rules, SetRef, SetValue};
 use crate::structs::listpack::Element;
 use crate::structs::number::I64Buf;
+use crate::types::MemberHash;
 
 const BATCH: usize = 32;
 
@@ -51,13 +52,13 @@ fn sift<'a>(
         _ => None,
     });
     let mut members = first.iter();
-    let mut batch: Vec<(Element<'a>, u64)> = Vec::with_capacity(BATCH);
+    let mut batch: Vec<(Element<'a>, Option<MemberHash>)> = Vec::with_capacity(BATCH);
     let mut hashes = Vec::with_capacity(BATCH);
     loop {
         batch.clear();
         batch.extend(members.by_ref().take(BATCH).map(|element| {
             let hash = hasher.map(|table| table.hash(element.bytes(&mut I64Buf::new())));
-            (element, hash.unwrap_or(0))
+            (element, hash)
         }));
         if batch.is_empty() {
             return ControlFlow::Continue(());
@@ -65,7 +66,7 @@ fn sift<'a>(
         for other in others {
             if let SetRef::Table(table) = other {
                 hashes.clear();
-                hashes.extend(batch.iter().map(|(_, hash)| *hash));
+                hashes.extend(batch.iter().filter_map(|(_, hash)| *hash));
                 table.prefetch(&hashes);
             }
             batch.retain(|(element, hash)| other.contains_element(*element, *hash) == passes);

@@ -18,7 +18,7 @@ use crate::command::Command;
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::commands::elements::write_element;
-use crate::keyspace::{Entry, Key, NewValue};
+use crate::keyspace::{Entry, Key, NewValue, ValueRef};
 use crate::resp::Reply;
 use crate::types::{Encoding, Kind, Object, WrongType};
 
@@ -43,20 +43,14 @@ pub static COMMANDS: &[&Command] = &[
 ];
 
 fn rules(cx: &mut Cx<'_>) -> Rules {
-    let config = &cx.server.config;
-    Rules {
-        max_intset_entries: config.set_max_intset_entries,
-        max_listpack_entries: config.set_max_listpack_entries,
-        max_listpack_value: config.set_max_listpack_value,
-        hash_key: cx.keys.space().hash_key(),
-    }
+    Rules::of(&cx.server.config, cx.keys.space().secret())
 }
 
 /// The set of an entry.
 #[inline]
 fn set_of(entry: &Entry) -> Result<SetRef<'_>, WrongType> {
-    match entry.kind() {
-        Kind::Set => Ok(SetRef::of(entry.encoding(), entry.packed(), entry.object())),
+    match entry.value() {
+        ValueRef::Set(set) => Ok(set),
         _ => Err(WrongType),
     }
 }
@@ -78,7 +72,7 @@ fn put(cx: &mut Cx<'_>, key: &Key<'_>, value: &SetValue) {
     cx.keys.settle(key);
     let entry = Entry::new(key.bytes, new_value(value), value.encoding(), None);
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
 }
 
 /// Adds members to the set of an entry, which is known to be one, and answers how many are new.

@@ -4,7 +4,28 @@
 use crate::structs::blob::Blob;
 use crate::structs::pins;
 use crate::structs::prng::Prng;
-use crate::structs::trie::{HashKey, Iter, Slot, Trie};
+use crate::structs::trie::{HashSecret, Item, Iter, Slot, Trie};
+use crate::types::MemberHash;
+
+/// A member of a big set.
+impl Item for Blob {
+    type Hash = MemberHash;
+
+    #[inline(always)]
+    fn key(&self) -> &[u8] {
+        self.as_bytes()
+    }
+
+    #[inline]
+    fn deadline_ms(&self) -> u64 {
+        u64::MAX
+    }
+
+    #[inline(always)]
+    fn prefetch(&self) {
+        Blob::prefetch(self);
+    }
+}
 
 /// A set as a trie. Cloning it is a snapshot, in constant time.
 #[derive(Clone)]
@@ -14,8 +35,8 @@ pub struct SetTable {
 }
 
 impl SetTable {
-    pub fn new(hash_key: HashKey) -> SetTable {
-        SetTable { members: Trie::new(hash_key), member_bytes: 0 }
+    pub fn new(secret: HashSecret) -> SetTable {
+        SetTable { members: Trie::new(secret), member_bytes: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -28,7 +49,7 @@ impl SetTable {
 
     /// The hash by which this table finds a member; the same for all tables of a server.
     #[inline]
-    pub fn hash(&self, member: &[u8]) -> u64 {
+    pub fn hash(&self, member: &[u8]) -> MemberHash {
         self.members.hash(member)
     }
 
@@ -38,12 +59,12 @@ impl SetTable {
     }
 
     #[inline]
-    pub fn contains_hashed(&self, hash: u64, member: &[u8]) -> bool {
+    pub fn contains_hashed(&self, hash: MemberHash, member: &[u8]) -> bool {
         self.members.get(hash, member).is_some()
     }
 
     /// Starts fetching what lookups of these hashes will read.
-    pub fn prefetch(&self, hashes: &[u64]) {
+    pub fn prefetch(&self, hashes: &[MemberHash]) {
         self.members.prefetch(hashes);
     }
 
@@ -60,7 +81,12 @@ impl SetTable {
     }
 
     #[inline]
-    fn insert_with(&mut self, hash: u64, member: &[u8], make: impl FnOnce() -> Blob) -> bool {
+    fn insert_with(
+        &mut self,
+        hash: MemberHash,
+        member: &[u8],
+        make: impl FnOnce() -> Blob,
+    ) -> bool {
         let Slot::Vacant(vacant) = self.members.slot(hash, member) else { return false };
         let blob = vacant.insert(make());
         self.member_bytes += blob.memory_bytes();

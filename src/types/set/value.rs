@@ -10,13 +10,14 @@ use std::iter::FusedIterator;
 use triomphe::Arc;
 
 use super::SetTable;
+use crate::config::Config;
 use crate::structs::blob::Blob;
 use crate::structs::intset::{self, Intset};
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::{I64Buf, format_i64, parse_i64};
 use crate::structs::prng::Prng;
-use crate::structs::trie::{self, HashKey};
-use crate::types::{Encoding, Object};
+use crate::structs::trie::{self, HashSecret};
+use crate::types::{Encoding, MemberHash};
 
 /// An intset never has more members, whatever the configuration says.
 const INTSET_ENTRIES_MAX: usize = 1 << 30;
@@ -27,7 +28,20 @@ pub struct Rules {
     pub max_intset_entries: usize,
     pub max_listpack_entries: usize,
     pub max_listpack_value: usize,
-    pub hash_key: HashKey,
+    pub secret: HashSecret,
+}
+
+impl Rules {
+    /// As a configuration has it.
+    #[inline]
+    pub fn of(config: &Config, secret: HashSecret) -> Rules {
+        Rules {
+            max_intset_entries: config.set_max_intset_entries,
+            max_listpack_entries: config.set_max_listpack_entries,
+            max_listpack_value: config.set_max_listpack_value,
+            secret,
+        }
+    }
 }
 
 /// A set, to be read.
@@ -39,23 +53,6 @@ pub enum SetRef<'a> {
 }
 
 impl<'a> SetRef<'a> {
-    /// The set that an entry of this kind has: its packed bytes, or its object.
-    #[inline]
-    pub fn of(
-        encoding: Encoding,
-        packed: Option<&'a [u8]>,
-        object: Option<&'a Object>,
-    ) -> SetRef<'a> {
-        match (packed, object) {
-            (Some(bytes), _) if encoding == Encoding::Intset => {
-                SetRef::Intset(Intset::trusted(bytes))
-            }
-            (Some(bytes), _) => SetRef::Listpack(Listpack::trusted(bytes)),
-            (None, Some(Object::Set(table))) => SetRef::Table(table),
-            _ => unreachable!("a set is packed or a table"),
-        }
-    }
-
     pub fn len(self) -> usize {
         match self {
             SetRef::Intset(intset) => intset.len(),
@@ -86,10 +83,11 @@ impl<'a> SetRef<'a> {
     }
 
     /// Whether the member of another set is one of this; `hash` is its hash if this is a table.
-    pub(super) fn contains_element(self, element: Element<'_>, hash: u64) -> bool {
+    pub(super) fn contains_element(self, element: Element<'_>, hash: Option<MemberHash>) -> bool {
         match (self, element) {
             (SetRef::Intset(intset), Element::Int(value)) => intset.contains(value),
             (SetRef::Table(table), element) => {
+                let hash = hash.expect("the members of other sets are hashed for a table");
                 table.contains_hashed(hash, element.bytes(&mut I64Buf::new()))
             }
             (set, element) => set.contains(element.bytes(&mut I64Buf::new())),
@@ -191,7 +189,7 @@ impl SetValue {
     }
 
     pub fn new_table(rules: &Rules) -> SetValue {
-        SetValue::Table(Arc::new(SetTable::new(rules.hash_key)))
+        SetValue::Table(Arc::new(SetTable::new(rules.secret)))
     }
 
     /// The set that packed bytes hold.
@@ -265,15 +263,6 @@ impl SetValue {
         self.add(element.bytes(&mut I64Buf::new()), rules)
     }
 
-    /// Removes a member; false if it was not there.
-    pub fn remove(&mut self, member: &[u8]) -> bool {
-        match self {
-            SetValue::Table(table) => Arc::make_mut(table).remove(member),
-            SetValue::Intset(bytes) => remove_packed(Encoding::Intset, bytes, member),
-            SetValue::Listpack(bytes) => remove_packed(Encoding::Listpack, bytes, member),
-        }
-    }
-
     fn add_to_listpack(&mut self, member: &[u8], rules: &Rules) -> bool {
         let SetValue::Listpack(bytes) = self else { unreachable!("the caller has matched") };
         let listpack = Listpack::trusted(bytes);
@@ -305,7 +294,7 @@ impl SetValue {
     }
 
     fn make_table(&mut self, rules: &Rules) {
-        let mut table = SetTable::new(rules.hash_key);
+        let mut table = SetTable::new(rules.secret);
         for element in self.as_ref().iter() {
             table.insert(element.bytes(&mut I64Buf::new()));
         }

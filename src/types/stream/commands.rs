@@ -19,7 +19,7 @@ mod tests;
 
 use triomphe::Arc;
 
-use super::{Bound, EntryRef, Group, IdBuf, Log, NodeLimits, Pending, Stream, StreamId};
+use super::{Bound, Entries, EntryRef, Group, IdBuf, NodeLimits, Pending, Stream, StreamId};
 use crate::command::{Args, Command, CommandError};
 use crate::config::EventClasses;
 use crate::engine::Cx;
@@ -72,14 +72,9 @@ fn edit_stream<R>(
     edit: impl FnOnce(&mut Stream, &mut Reply<'_>) -> R,
 ) -> Result<Option<R>, WrongType> {
     let Cx { keys, reply, .. } = cx;
-    let edited = keys.edit(key, |entry| {
-        if entry.kind() != Kind::Stream {
-            return Err(WrongType);
-        }
-        match entry.object_mut() {
-            Some(Object::Stream(stream)) => Ok(edit(Arc::make_mut(stream), reply)),
-            _ => unreachable!("a stream is an object of its own"),
-        }
+    let edited = keys.edit(key, |entry| match entry.object_mut() {
+        Some(Object::Stream(stream)) => Ok(edit(Arc::make_mut(stream), reply)),
+        _ => Err(WrongType),
     });
     edited.transpose()
 }
@@ -89,7 +84,7 @@ fn put_stream(cx: &mut Cx<'_>, key: &Key<'_>, stream: Stream) {
     let value = NewValue::Object(Kind::Stream, Object::Stream(Arc::new(stream)));
     let entry = Entry::new(key.bytes, value, Encoding::Stream, None);
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
 }
 
 /// Frees what a stream no longer has: elsewhere if it is much.
@@ -202,8 +197,12 @@ fn write_entries<'a>(
 }
 
 /// Whether so many entries of a range are to be written by another thread.
-fn is_long(log: &Log, start: StreamId, end: StreamId, max: usize) -> bool {
-    elements::is_long(log.len_within(start, end).min(max), log.len(), log.memory_bytes())
+fn is_long(entries: &Entries, start: StreamId, end: StreamId, max: usize) -> bool {
+    elements::is_long(
+        entries.len_within(start, end).min(max),
+        entries.len(),
+        entries.memory_bytes(),
+    )
 }
 
 /// The words for the write stream that one command adds, if anybody replays it.

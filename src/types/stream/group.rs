@@ -9,7 +9,7 @@
 //! one that the group's record of it names.
 
 use super::pending::IdMap;
-use super::{Log, StreamId};
+use super::{Entries, StreamId};
 use std::collections::BTreeMap;
 use triomphe::Arc;
 
@@ -164,28 +164,28 @@ impl Group {
     }
 
     /// Takes note that an entry beyond the last delivered one is delivered.
-    pub fn advance(&mut self, log: &Log, id: StreamId) {
+    pub fn advance(&mut self, entries: &Entries, id: StreamId) {
         // One that stands before all entries says nothing of how many were read up to the first.
-        let is_within = log.first_id().is_some_and(|first| first <= self.last_id);
-        let counts = is_within && !log.has_gap_from(self.last_id);
+        let is_within = entries.first_id().is_some_and(|first| first <= self.last_id);
+        let counts = is_within && !entries.has_gap_from(self.last_id);
         if let Some(read) = self.entries_read.filter(|_| counts) {
             self.entries_read = Some(read.saturating_add(1));
-        } else if log.entries_added > 0 {
-            self.entries_read = log.entries_up_to(id);
+        } else if entries.entries_added > 0 {
+            self.entries_read = entries.entries_up_to(id);
         }
         self.last_id = id;
     }
 
     /// How many entries are still to be delivered, if that can be known.
-    pub fn lag(&self, log: &Log) -> Option<i64> {
-        let Some(first) = log.first_id() else { return Some(0) };
-        if self.last_id < first && log.max_deleted_id < first {
-            return Some(log.len() as i64);
+    pub fn lag(&self, entries: &Entries) -> Option<i64> {
+        let Some(first) = entries.first_id() else { return Some(0) };
+        if self.last_id < first && entries.max_deleted_id < first {
+            return Some(entries.len() as i64);
         }
-        let read = self.entries_read.filter(|_| !log.has_gap_from(self.last_id));
-        let read = read.or_else(|| log.entries_up_to(self.last_id))?;
+        let read = self.entries_read.filter(|_| !entries.has_gap_from(self.last_id));
+        let read = read.or_else(|| entries.entries_up_to(self.last_id))?;
         // XSETID may say that fewer were added than a group has read.
-        Some(log.entries_added.cast_signed().wrapping_sub(read).max(0))
+        Some(entries.entries_added.cast_signed().wrapping_sub(read).max(0))
     }
 
     /// Whether an entry was delivered and acknowledged.
@@ -200,11 +200,6 @@ impl Group {
         size_of::<Group>()
             + self.pending.memory_bytes()
             + self.consumers().map(of_consumer).sum::<usize>()
-    }
-
-    fn leaf_count(&self) -> usize {
-        let of_consumers = self.consumers().map(|consumer| 1 + consumer.pending.leaf_count());
-        1 + self.pending.leaf_count() + of_consumers.sum::<usize>()
     }
 
     #[cfg(test)]
@@ -284,9 +279,5 @@ impl Groups {
 
     pub fn memory_bytes(&self) -> usize {
         self.iter().map(|(name, group)| name.len() + group.memory_bytes()).sum()
-    }
-
-    pub fn leaf_count(&self) -> usize {
-        self.iter().map(|(_, group)| group.leaf_count()).sum()
     }
 }

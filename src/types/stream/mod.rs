@@ -6,9 +6,9 @@
 //! snapshot costs two counts, and a writer copies the nodes it changes.
 
 mod commands;
+mod entries;
 mod group;
 mod id;
-mod log;
 mod node;
 mod pending;
 #[cfg(test)]
@@ -16,9 +16,9 @@ mod tests;
 mod trim;
 
 pub use commands::COMMANDS;
+pub use entries::Entries;
 pub use group::{Consumer, ConsumerId, Group, Groups, Pending};
 pub use id::{Bound, IdBuf, NewId, StreamId};
-pub use log::{Entries, Log};
 pub use node::{Counts, EntryRef, Node, NodeLimits, Pairs};
 pub use pending::IdMap;
 pub use trim::{References, Threshold, Trim, Trimmed};
@@ -26,17 +26,12 @@ pub use trim::{References, Threshold, Trim, Trimmed};
 /// A stream. Cloning it takes a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
-    pub log: Log,
+    pub entries: Entries,
     pub groups: Groups,
 }
 
 impl Stream {
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Stream>() + self.log.memory_bytes() + self.groups.memory_bytes()
-    }
-
-    /// How many allocations freeing it would visit.
-    pub fn node_count(&self) -> usize {
-        self.log.node_count() + self.groups.leaf_count()
+        size_of::<Stream>() + self.entries.memory_bytes() + self.groups.memory_bytes()
     }
 }

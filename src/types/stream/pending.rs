@@ -113,10 +113,6 @@ impl<T: Copy> IdMap<T> {
         self.len() == 0
     }
 
-    pub fn leaf_count(&self) -> usize {
-        self.0.leaf_count()
-    }
-
     pub fn memory_bytes(&self) -> usize {
         self.0.bytes()
     }

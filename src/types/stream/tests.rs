@@ -1,43 +1,45 @@
 //! Streams against plain maps, with snapshots held while they change.
 
-use super::{Counts, Group, Log, NewId, Node, NodeLimits, Pending, StreamId, Threshold, Trim};
+use super::{Counts, Entries, Group, NewId, Node, NodeLimits, Pending, StreamId, Threshold, Trim};
 use crate::structs::prng::Prng;
 use std::collections::BTreeMap;
 
 type Fields = Vec<Vec<u8>>;
 type Model = BTreeMap<StreamId, Fields>;
 
-fn read(log: &Log) -> Vec<(StreamId, Fields)> {
-    log.all().map(|entry| (entry.id, fields(&entry))).collect()
+fn read(entries: &Entries) -> Vec<(StreamId, Fields)> {
+    entries.all().map(|entry| (entry.id, fields(&entry))).collect()
 }
 
 fn fields(entry: &super::EntryRef<'_>) -> Fields {
     entry.pairs().flat_map(|(field, value)| [field.to_vec(), value.to_vec()]).collect()
 }
 
-fn assert_same(log: &Log, model: &Model, prng: &mut Prng) {
-    assert_eq!(log.len(), model.len());
-    assert!(read(log).iter().map(|(id, all)| (id, all)).eq(model.iter()));
-    assert!(log.all().rev().map(|entry| entry.id).eq(model.keys().rev().copied()));
-    assert_eq!(log.first_id(), model.keys().next().copied());
-    assert_eq!(log.last_live_id(), model.keys().next_back().copied());
+fn assert_same(entries: &Entries, model: &Model, prng: &mut Prng) {
+    assert_eq!(entries.len(), model.len());
+    assert!(read(entries).iter().map(|(id, all)| (id, all)).eq(model.iter()));
+    assert!(entries.all().rev().map(|entry| entry.id).eq(model.keys().rev().copied()));
+    assert_eq!(entries.first_id(), model.keys().next().copied());
+    assert_eq!(entries.last_live_id(), model.keys().next_back().copied());
     let [start, end] = [(); 2].map(|()| StreamId::new(prng.below(600), prng.below(4)));
     let expected: Vec<StreamId> = if start <= end {
         model.range(start..=end).map(|(id, _)| *id).collect()
     } else {
         Vec::new()
     };
-    assert!(log.range(start, end).map(|entry| entry.id).eq(expected.iter().copied()));
-    assert!(log.range(start, end).rev().map(|entry| entry.id).eq(expected.iter().rev().copied()));
-    assert_eq!(log.get(start).is_some(), model.contains_key(&start));
-    let mut both = log.range(start, end);
+    assert!(entries.range(start, end).map(|entry| entry.id).eq(expected.iter().copied()));
+    assert!(
+        entries.range(start, end).rev().map(|entry| entry.id).eq(expected.iter().rev().copied())
+    );
+    assert_eq!(entries.get(start).is_some(), model.contains_key(&start));
+    let mut both = entries.range(start, end);
     let mut met = Vec::new();
     while let Some(entry) = if met.len() % 3 == 0 { both.next_back() } else { both.next() } {
         met.push(entry.id);
     }
     met.sort();
     assert_eq!(met, expected);
-    for node in log.nodes() {
+    for node in entries.nodes() {
         let loaded = Node::of_listpack(node.master(), node.as_bytes().to_vec());
         let loaded = loaded.map(|(loaded, counts)| (loaded.last(), counts));
         assert_eq!(loaded, Some((node.last(), Counts::Right)));
@@ -72,27 +74,27 @@ fn trim_model(model: &mut Model, threshold: Threshold) -> usize {
     before - model.len()
 }
 
-fn step(prng: &mut Prng, log: &mut Log, model: &mut Model, limits: NodeLimits) {
+fn step(prng: &mut Prng, entries: &mut Entries, model: &mut Model, limits: NodeLimits) {
     match prng.below(100) {
         0..55 => {
             let wanted = match prng.below(3) {
                 0 => NewId::Auto,
-                1 => NewId::AutoSequence(log.last_id.ms),
-                _ => NewId::Given(StreamId::new(log.last_id.ms + prng.below(3), prng.below(4))),
+                1 => NewId::AutoSequence(entries.last_id.ms),
+                _ => NewId::Given(StreamId::new(entries.last_id.ms + prng.below(3), prng.below(4))),
             };
-            let Some(id) = log.next_id(wanted, prng.below(600)) else {
-                assert!(matches!(wanted, NewId::Given(id) if id <= log.last_id));
+            let Some(id) = entries.next_id(wanted, prng.below(600)) else {
+                assert!(matches!(wanted, NewId::Given(id) if id <= entries.last_id));
                 return;
             };
             let pairs = random_pairs(prng);
             let words: Vec<&[u8]> = pairs.iter().map(Vec::as_slice).collect();
-            log.append(id, &words, limits).expect("short");
+            entries.append(id, &words, limits).expect("short");
             model.insert(id, pairs);
         }
         55..90 => {
             let at = prng.below(model.len() as u64 + 1) as usize;
             let id = model.keys().nth(at).copied().unwrap_or(StreamId::new(at as u64, 9));
-            assert_eq!(log.delete(id), model.remove(&id).is_some());
+            assert_eq!(entries.delete(id), model.remove(&id).is_some());
         }
         90..93 => {
             let is_length = prng.below(2) == 0;
@@ -101,13 +103,13 @@ fn step(prng: &mut Prng, log: &mut Log, model: &mut Model, limits: NodeLimits) {
                 _ => Threshold::Length((model.len() as u64).saturating_sub(prng.below(12))),
             };
             let trim = Trim { threshold, is_approximate: false, limit: None };
-            assert_eq!(log.trim(&trim).count, trim_model(model, threshold));
+            assert_eq!(entries.trim(&trim).count, trim_model(model, threshold));
         }
         _ => {
             let limit = prng.below(12);
             let threshold = Threshold::Length(prng.below(model.len() as u64 + 1));
             let trim = Trim { threshold, is_approximate: true, limit: Some(limit) };
-            let trimmed = log.trim(&trim).count;
+            let trimmed = entries.trim(&trim).count;
             assert!(trimmed as u64 <= limit);
             let left = (model.len() - trimmed) as u64;
             trim_model(model, Threshold::Length(left));
@@ -121,19 +123,19 @@ fn a_log_does_as_a_map() {
     for (seed, (max_bytes, max_entries)) in (1..).zip(limits) {
         let limits = NodeLimits { max_bytes, max_entries };
         let mut prng = Prng::seeded(seed);
-        let (mut log, mut model) = (Log::default(), Model::new());
-        let mut held = (log.clone(), model.clone());
+        let (mut entries, mut model) = (Entries::default(), Model::new());
+        let mut held = (entries.clone(), model.clone());
         for round in 0..1500 {
-            step(&mut prng, &mut log, &mut model, limits);
+            step(&mut prng, &mut entries, &mut model, limits);
             if round % 10 == 0 {
-                assert_same(&log, &model, &mut prng);
+                assert_same(&entries, &model, &mut prng);
             }
             if round % 100 == 0 {
                 assert_same(&held.0, &held.1, &mut prng);
-                held = (log.clone(), model.clone());
+                held = (entries.clone(), model.clone());
             }
         }
-        assert_same(&log, &model, &mut prng);
+        assert_same(&entries, &model, &mut prng);
     }
 }
 
@@ -173,42 +175,42 @@ fn a_group_keeps_one_owner_for_each_entry() {
 
 #[test]
 fn ids_end_where_numbers_end() {
-    let mut log = Log::default();
-    assert_eq!(log.next_id(NewId::AutoSequence(0), 0), Some(StreamId::new(0, 1)));
-    assert_eq!(log.next_id(NewId::Auto, 0), Some(StreamId::new(0, 1)));
-    log.last_id = StreamId::new(5, u64::MAX);
-    assert_eq!(log.next_id(NewId::AutoSequence(5), 0), None);
-    assert_eq!(log.next_id(NewId::AutoSequence(4), 0), None);
-    assert_eq!(log.next_id(NewId::Auto, 3), Some(StreamId::new(6, 0)));
-    log.last_id = StreamId::MAX;
-    assert_eq!(log.next_id(NewId::Auto, u64::MAX), None);
-    assert_eq!(log.next_id(NewId::Given(StreamId::MAX), 0), None);
+    let mut entries = Entries::default();
+    assert_eq!(entries.next_id(NewId::AutoSequence(0), 0), Some(StreamId::new(0, 1)));
+    assert_eq!(entries.next_id(NewId::Auto, 0), Some(StreamId::new(0, 1)));
+    entries.last_id = StreamId::new(5, u64::MAX);
+    assert_eq!(entries.next_id(NewId::AutoSequence(5), 0), None);
+    assert_eq!(entries.next_id(NewId::AutoSequence(4), 0), None);
+    assert_eq!(entries.next_id(NewId::Auto, 3), Some(StreamId::new(6, 0)));
+    entries.last_id = StreamId::MAX;
+    assert_eq!(entries.next_id(NewId::Auto, u64::MAX), None);
+    assert_eq!(entries.next_id(NewId::Given(StreamId::MAX), 0), None);
 }
 
 #[test]
 fn foreign_bytes_are_nodes_or_refused() {
     let mut prng = Prng::seeded(11);
-    let mut log = Log::default();
+    let mut entries = Entries::default();
     let limits = NodeLimits { max_bytes: 0, max_entries: 0 };
     for ms in 1..8 {
         let pairs = random_pairs(&mut prng);
         let words: Vec<&[u8]> = pairs.iter().map(Vec::as_slice).collect();
-        log.append(StreamId::new(ms, 0), &words, limits).expect("short");
+        entries.append(StreamId::new(ms, 0), &words, limits).expect("short");
     }
-    log.delete(StreamId::new(3, 0));
-    let node = log.nodes().next().expect("it has one");
+    entries.delete(StreamId::new(3, 0));
+    let node = entries.nodes().next().expect("it has one");
     let (master, bytes) = (node.master(), node.as_bytes().to_vec());
     for at in 0..bytes.len() {
         for value in [0, 1, 2, 3, 0x7f, 0x80, 0xc0, 0xf0, 0xf4, 0xff, bytes[at] ^ 1] {
             let mut changed = bytes.clone();
             changed[at] = value;
-            let mut loaded = Log::default();
+            let mut loaded = Entries::default();
             if loaded.push_node(master, changed).is_some() {
                 assert_eq!(read(&loaded).len(), loaded.len());
                 assert_eq!(loaded.all().rev().count(), loaded.len());
             }
         }
     }
-    assert_eq!(Log::default().push_node(master, b"".to_vec()), None);
-    assert_eq!(log.push_node(master, bytes), None, "it is not behind the others");
+    assert_eq!(Entries::default().push_node(master, b"".to_vec()), None);
+    assert_eq!(entries.push_node(master, bytes), None, "it is not behind the others");
 }

@@ -3,7 +3,7 @@
 //! What goes as whole nodes is cut off the tree at once. With regard to groups, the entries that
 //! would go are looked at one by one, which only a stream with groups pays for.
 
-use super::{Log, Stream, StreamId};
+use super::{Entries, Stream, StreamId};
 
 /// So many nodes are worth being freed by another thread.
 const FREE_INLINE_NODES_MAX: usize = 64;
@@ -41,13 +41,13 @@ pub enum References {
 pub struct Trimmed {
     pub count: usize,
     /// What was there before, if that is much and should be freed elsewhere.
-    pub old: Option<Log>,
+    pub old: Option<Entries>,
 }
 
 /// Which entries may go, if not all.
 type MayGo<'a> = Option<&'a dyn Fn(StreamId) -> bool>;
 
-impl Log {
+impl Entries {
     /// How many of the first nodes go as a whole in a trimming, with how many entries. One with an
     /// entry that may not go ends them.
     fn doomed_nodes(&self, trim: &Trim, may_go: MayGo<'_>) -> (usize, usize) {
@@ -110,19 +110,19 @@ impl Stream {
     /// Deletes entries from the start on, with regard to groups.
     pub fn trim(&mut self, trim: &Trim, references: References) -> Trimmed {
         match references {
-            _ if self.groups.is_empty() => self.log.trim(trim),
-            References::Keep => self.log.trim(trim),
+            _ if self.groups.is_empty() => self.entries.trim(trim),
+            References::Keep => self.entries.trim(trim),
             References::Delete => {
-                let old = self.log.clone();
-                let trimmed = self.log.trim(trim);
+                let old = self.entries.clone();
+                let trimmed = self.entries.trim(trim);
                 for entry in old.all().take(trimmed.count) {
                     self.groups.release(entry.id);
                 }
                 trimmed
             }
             References::Acknowledged if trim.is_approximate => {
-                let Stream { log, groups } = self;
-                log.trim_while(trim, Some(&|id| groups.are_done_with(id)))
+                let Stream { entries, groups } = self;
+                entries.trim_while(trim, Some(&|id| groups.are_done_with(id)))
             }
             References::Acknowledged => self.trim_acknowledged(trim),
         }
@@ -132,18 +132,18 @@ impl Stream {
     /// all of it before an ID. The gaps that this leaves need no record: who comes later counts
     /// from the entries that are there, and all others are beyond them.
     fn trim_acknowledged(&mut self, trim: &Trim) -> Trimmed {
-        let old = self.log.clone();
+        let old = self.entries.clone();
         let mut count = 0;
         for entry in old.all() {
             let goes = match trim.threshold {
-                Threshold::Length(max) => self.log.len() as u64 > max,
+                Threshold::Length(max) => self.entries.len() as u64 > max,
                 Threshold::Id(min) => entry.id < min,
             };
             if !goes {
                 break;
             }
             if self.groups.are_done_with(entry.id) {
-                self.log.remove(entry.id);
+                self.entries.remove(entry.id);
                 count += 1;
             }
         }

@@ -35,12 +35,6 @@ impl ScoreRange {
         Some(ScoreRange { min: Score::parse(min)?, max: Score::parse(max)? })
     }
 
-    /// All scores from one value to another, both included.
-    pub fn between(min: f64, max: f64) -> ScoreRange {
-        let end = |value| Score { value, is_excluded: false };
-        ScoreRange { min: end(min), max: end(max) }
-    }
-
     pub fn is_after(self, score: f64) -> bool {
         if self.min.is_excluded { score <= self.min.value } else { score < self.min.value }
     }

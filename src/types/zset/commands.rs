@@ -22,7 +22,7 @@ use crate::command::Command;
 use crate::config::EventClasses;
 use crate::engine::Cx;
 use crate::keyspace::commands::elements::write_element;
-use crate::keyspace::{Entry, Key, NewValue};
+use crate::keyspace::{Entry, Key, NewValue, ValueRef};
 use crate::resp::{Protocol, Reply};
 use crate::structs::listpack::{self, Element};
 use crate::types::{Encoding, Kind, Object, WrongType};
@@ -66,18 +66,14 @@ pub static COMMANDS: &[&Command] = &[
 ];
 
 pub(crate) fn limits(cx: &mut Cx<'_>) -> Limits {
-    Limits {
-        max_listpack_entries: cx.server.config.zset_max_listpack_entries,
-        max_listpack_value: cx.server.config.zset_max_listpack_value,
-        hash_key: cx.keys.space().hash_key(),
-    }
+    Limits::of(&cx.server.config, cx.keys.space().secret())
 }
 
 /// The sorted set of an entry.
 #[inline]
 pub(crate) fn zset_of(entry: &Entry) -> Result<ZSetRef<'_>, WrongType> {
-    match entry.kind() {
-        Kind::ZSet => Ok(ZSetRef::of(entry.packed(), entry.object())),
+    match entry.value() {
+        ValueRef::ZSet(zset) => Ok(zset),
         _ => Err(WrongType),
     }
 }
@@ -143,7 +139,7 @@ fn make<R>(cx: &mut Cx<'_>, key: &Key<'_>, edit: impl FnOnce(&mut ZSetMut<'_>) -
         }
     };
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
     result
 }
 

@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::structs::blob::Blob;
 use crate::structs::counted_tree::{CountedTree, Keyed, Leaf, Leaves};
 use crate::structs::trie::Item;
+use crate::types::MemberHash;
 use smallvec::SmallVec;
 
 const SCORE_WIDTH: usize = size_of::<f64>();
@@ -71,6 +72,8 @@ impl Member {
 }
 
 impl Item for Member {
+    type Hash = MemberHash;
+
     #[inline(always)]
     fn key(&self) -> &[u8] {
         self.bytes()

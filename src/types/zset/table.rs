@@ -10,7 +10,8 @@ use std::ops::Range;
 use super::order::{Member, Members, Order};
 use crate::structs::pins;
 use crate::structs::prng::Prng;
-use crate::structs::trie::{HashKey, Iter, Slot, Trie};
+use crate::structs::trie::{HashSecret, Slot, Trie};
+use crate::types::MemberHash;
 
 /// A sorted set as a trie and a tree. Cloning it is a snapshot, in constant time.
 #[derive(Clone)]
@@ -21,8 +22,8 @@ pub struct ZSetTable {
 }
 
 impl ZSetTable {
-    pub fn new(hash_key: HashKey) -> ZSetTable {
-        ZSetTable { members: Trie::new(hash_key), order: Order::default(), member_bytes: 0 }
+    pub fn new(secret: HashSecret) -> ZSetTable {
+        ZSetTable { members: Trie::new(secret), order: Order::default(), member_bytes: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -103,11 +104,6 @@ impl ZSetTable {
         self.order.range(ranks)
     }
 
-    /// All members, in hash order.
-    pub fn iter(&self) -> Iter<'_, Member> {
-        self.members.iter()
-    }
-
     /// Visits about `count` members from a cursor on and returns the next one, 0 after the last.
     pub fn scan(&self, from: u64, count: usize, visit: impl FnMut(&Member)) -> u64 {
         self.members.scan(from, count, visit)
@@ -119,12 +115,12 @@ impl ZSetTable {
     }
 
     /// Under what a member is looked up.
-    pub fn hash(&self, member: &[u8]) -> u64 {
+    pub fn hash(&self, member: &[u8]) -> MemberHash {
         self.members.hash(member)
     }
 
     /// Starts fetching what lookups of these hashes will read.
-    pub fn prefetch(&self, hashes: &[u64]) {
+    pub fn prefetch(&self, hashes: &[MemberHash]) {
         self.members.prefetch(hashes);
     }
 

@@ -6,18 +6,30 @@ use triomphe::Arc;
 
 use super::ZSetTable;
 use super::order::{Member, Members, compare};
+use crate::config::Config;
 use crate::structs::listpack::{self, Element, Listpack, TooLong};
 use crate::structs::number::{F64Buf, I64Buf, format_f64, parse_f64};
 use crate::structs::prng::Prng;
-use crate::structs::trie::HashKey;
-use crate::types::Object;
+use crate::structs::trie::HashSecret;
 
 /// How large a listpack may become, and the hash of the tables.
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub max_listpack_entries: usize,
     pub max_listpack_value: usize,
-    pub hash_key: HashKey,
+    pub secret: HashSecret,
+}
+
+impl Limits {
+    /// As a configuration has it.
+    #[inline]
+    pub fn of(config: &Config, secret: HashSecret) -> Limits {
+        Limits {
+            max_listpack_entries: config.zset_max_listpack_entries,
+            max_listpack_value: config.zset_max_listpack_value,
+            secret,
+        }
+    }
 }
 
 /// A sorted set, to be read.
@@ -28,16 +40,6 @@ pub enum ZSetRef<'a> {
 }
 
 impl<'a> ZSetRef<'a> {
-    /// The sorted set that an entry of this kind has: its packed bytes, or its object.
-    #[inline]
-    pub fn of(packed: Option<&'a [u8]>, object: Option<&'a Object>) -> ZSetRef<'a> {
-        match (packed, object) {
-            (Some(bytes), _) => ZSetRef::Listpack(Listpack::trusted(bytes)),
-            (None, Some(Object::ZSet(table))) => ZSetRef::Table(table),
-            _ => unreachable!("a sorted set is packed or a table"),
-        }
-    }
-
     pub fn len(self) -> usize {
         match self {
             ZSetRef::Listpack(listpack) => listpack.len() / 2,
@@ -272,7 +274,7 @@ impl ZSetMut<'_> {
 
     fn outgrow(&mut self, limits: &Limits) {
         let ZSetMut::Listpack(bytes) = self else { return };
-        let mut table = ZSetTable::new(limits.hash_key);
+        let mut table = ZSetTable::new(limits.secret);
         for (member, score) in Pairs(Listpack::trusted(bytes).iter()) {
             table.set(member.bytes(&mut I64Buf::new()), score);
         }

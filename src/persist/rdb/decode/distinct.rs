@@ -6,19 +6,20 @@
 
 use crate::structs::listpack::Element;
 use crate::structs::number::I64Buf;
-use crate::structs::trie::HashKey;
+use crate::structs::trie::{HashSecret, ItemHash as _};
+use crate::types::MemberHash;
 
 /// So many are compared each with each.
 const FEW: usize = 8;
 
 pub struct Distinct {
-    hash_key: HashKey,
-    hashes: Vec<u64>,
+    secret: HashSecret,
+    hashes: Vec<MemberHash>,
 }
 
 impl Distinct {
-    pub fn new(hash_key: HashKey) -> Distinct {
-        Distinct { hash_key, hashes: Vec::new() }
+    pub fn new(secret: HashSecret) -> Distinct {
+        Distinct { secret, hashes: Vec::new() }
     }
 
     /// Whether no two of the elements are the same text.
@@ -33,7 +34,8 @@ impl Distinct {
                 .enumerate()
                 .all(|(at, element)| few[at + 1..].iter().all(|other| !is_same(*element, *other)));
         }
-        let hash = |element: Element<'_>| self.hash_key.hash(element.bytes(&mut I64Buf::new()));
+        let hash =
+            |element: Element<'_>| MemberHash::of(self.secret, element.bytes(&mut I64Buf::new()));
         self.hashes.clear();
         self.hashes.extend(elements.clone().map(hash));
         self.hashes.sort_unstable();
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn doubles_are_found_in_few_and_in_many() {
-        let mut distinct = Distinct::new(HashKey::new([3; 16]));
+        let mut distinct = Distinct::new(HashSecret::new([3; 16]));
         let texts: Vec<String> = (0..1000).map(|number| format!("text {number}")).collect();
         for len in [0, 1, 2, 8, 9, 100, 1000] {
             let mut elements: Vec<Element<'_>> =
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_number_is_the_text_of_itself() {
-        let mut distinct = Distinct::new(HashKey::new([3; 16]));
+        let mut distinct = Distinct::new(HashSecret::new([3; 16]));
         let fillers = (100..120).map(Element::Int);
         assert!(distinct.are([Element::Int(5), Element::Str(b"05")].into_iter()));
         assert!(!distinct.are([Element::Int(5), Element::Str(b"5")].into_iter()));

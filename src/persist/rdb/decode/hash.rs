@@ -37,7 +37,7 @@ impl Builder {
         let is_small = count <= limits.max_listpack_entries as u64;
         Builder {
             packed: is_small.then(listpack::new_empty),
-            table: HashTable::new(limits.hash_key),
+            table: HashTable::new(limits.secret),
             limits,
             longest: 0,
         }
@@ -241,7 +241,7 @@ fn entry_of_packed(
     if count / 2 <= limits.max_listpack_entries {
         return Ok(Some(label.packed(Kind::Hash, Encoding::Listpack, bytes)));
     }
-    let mut table = HashTable::new(limits.hash_key);
+    let mut table = HashTable::new(limits.secret);
     let mut all = elements();
     while let (Some(name), Some(value)) = (all.next(), all.next()) {
         let (mut a, mut b) = (I64Buf::new(), I64Buf::new());

@@ -6,6 +6,7 @@
 //! old versions are taken apart.
 
 mod distinct;
+pub mod form;
 mod hash;
 mod list;
 mod module;
@@ -18,13 +19,12 @@ mod zset;
 use std::borrow::Cow;
 
 use super::error::RdbError;
-use super::form;
 use super::input::{Input, OWNED_FROM};
 use crate::keyspace::entry::KEY_MAX;
 use crate::keyspace::{Entry, NewValue};
 use crate::structs::SharedBytes;
 use crate::structs::listpack;
-use crate::structs::trie::HashKey;
+use crate::structs::trie::HashSecret;
 use crate::types::list::NodeLimit;
 use crate::types::{Encoding, Kind, Object, hash as hashes, set as sets, zset as zsets};
 
@@ -41,24 +41,11 @@ pub struct Limits {
 
 impl Limits {
     /// The limits that a configuration sets.
-    pub fn of(config: &crate::config::Config, hash_key: HashKey) -> Limits {
+    pub fn of(config: &crate::config::Config, secret: HashSecret) -> Limits {
         Limits {
-            hash: hashes::Limits {
-                max_listpack_entries: config.hash_max_listpack_entries,
-                max_listpack_value: config.hash_max_listpack_value,
-                hash_key,
-            },
-            set: sets::Rules {
-                max_intset_entries: config.set_max_intset_entries,
-                max_listpack_entries: config.set_max_listpack_entries,
-                max_listpack_value: config.set_max_listpack_value,
-                hash_key,
-            },
-            zset: zsets::Limits {
-                max_listpack_entries: config.zset_max_listpack_entries,
-                max_listpack_value: config.zset_max_listpack_value,
-                hash_key,
-            },
+            hash: hashes::Limits::of(config, secret),
+            set: sets::Rules::of(config, secret),
+            zset: zsets::Limits::of(config, secret),
             list: NodeLimit::of(config.list_max_listpack_size),
         }
     }
@@ -111,7 +98,7 @@ impl<'r> Decoder<'r> {
             limits,
             scratch: Vec::new(),
             first: Vec::new(),
-            distinct: Distinct::new(limits.hash.hash_key),
+            distinct: Distinct::new(limits.hash.secret),
         }
     }
 
@@ -131,42 +118,14 @@ impl<'r> Decoder<'r> {
         if number == form::STRING {
             return self.string(label).map(Some);
         }
-        let entry = self.collection(number, label);
+        let form = form::find(number).ok_or(RdbError::UnknownType(number))?;
+        let entry = (form.decode)(self, label);
         for kept in [&mut self.scratch, &mut self.first] {
             if kept.capacity() > KEPT_BYTES_MAX {
                 *kept = Vec::new();
             }
         }
         entry
-    }
-
-    fn collection(&mut self, number: u8, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
-        match number {
-            form::LIST => self.list(label),
-            form::LIST_ZIPLIST => self.list_of_ziplist(label),
-            form::LIST_QUICKLIST => self.quicklist(label),
-            form::LIST_QUICKLIST_2 => self.quicklist_2(label),
-            form::SET => self.set(label),
-            form::SET_INTSET => self.intset(label),
-            form::SET_LISTPACK => self.set_listpack(label),
-            form::ZSET | form::ZSET_2 => self.zset(label, number == form::ZSET_2),
-            form::ZSET_LISTPACK => self.zset_listpack(label),
-            form::ZSET_ZIPLIST => self.zset_ziplist(label),
-            form::HASH => self.hash(label),
-            form::HASH_LISTPACK => self.hash_listpack(label),
-            form::HASH_ZIPLIST => self.hash_ziplist(label),
-            form::HASH_ZIPMAP => self.hash_zipmap(label),
-            form::HASH_TIMED_PRE_RELEASE => self.hash_timed_early(label),
-            form::HASH_TIMED => self.hash_timed(label),
-            form::HASH_LISTPACK_TIMED_PRE_RELEASE => self.hash_listpack_timed(label, false),
-            form::HASH_LISTPACK_TIMED => self.hash_listpack_timed(label, true),
-            form::STREAM => self.stream(label, stream::Layout::V1).map(Some),
-            form::STREAM_2 => self.stream(label, stream::Layout::V2).map(Some),
-            form::STREAM_3 => self.stream(label, stream::Layout::V3).map(Some),
-            form::MODULE => Err(RdbError::ModuleValue(self.module_name()?)),
-            form::MODULE_PRE_RELEASE => Err(RdbError::ModuleValue("of a release candidate".into())),
-            _ => Err(RdbError::UnknownType(number)),
-        }
     }
 
     #[inline]

@@ -47,7 +47,7 @@ impl Decoder<'_> {
         if intset.len() <= rules.max_intset_entries {
             return Ok(Some(label.packed(Kind::Set, Encoding::Intset, bytes)));
         }
-        Ok(Some(label.table(intset.iter().map(Element::Int), SetTable::new(rules.hash_key))))
+        Ok(Some(label.table(intset.iter().map(Element::Int), SetTable::new(rules.secret))))
     }
 
     pub(super) fn set_listpack(&mut self, label: Label<'_>) -> Result<Option<Entry>, RdbError> {
@@ -65,7 +65,7 @@ impl Decoder<'_> {
         if listpack.len() <= rules.max_listpack_entries {
             return Ok(Some(label.packed(Kind::Set, Encoding::Listpack, bytes)));
         }
-        Ok(Some(label.table(members, SetTable::new(rules.hash_key))))
+        Ok(Some(label.table(members, SetTable::new(rules.secret))))
     }
 }
 

@@ -10,7 +10,7 @@
 use super::{Decoder, Label};
 use crate::keyspace::Entry;
 use crate::persist::rdb::error::RdbError;
-use crate::types::stream::{ConsumerId, Counts, Group, Log, Pending, Stream, StreamId};
+use crate::types::stream::{ConsumerId, Counts, Entries, Group, Pending, Stream, StreamId};
 use crate::types::{Encoding, Kind, Object};
 use triomphe::Arc;
 
@@ -37,9 +37,9 @@ struct Unowned {
 
 impl Decoder<'_> {
     pub(super) fn stream(&mut self, label: Label<'_>, layout: Layout) -> Result<Entry, RdbError> {
-        let mut stream = Stream { log: self.log(layout)?, ..Stream::default() };
+        let mut stream = Stream { entries: self.entries(layout)?, ..Stream::default() };
         for _ in 0..self.input.count(5)? {
-            let (name, group) = self.group(&stream.log, layout)?;
+            let (name, group) = self.group(&stream.entries, layout)?;
             if !stream.groups.add(&name, group) {
                 return Err(RdbError::Corrupt("Duplicated consumer group name"));
             }
@@ -48,45 +48,45 @@ impl Decoder<'_> {
         Ok(label.object(Kind::Stream, Encoding::Stream, stream))
     }
 
-    fn log(&mut self, layout: Layout) -> Result<Log, RdbError> {
-        let mut log = Log::default();
+    fn entries(&mut self, layout: Layout) -> Result<Entries, RdbError> {
+        let mut entries = Entries::default();
         for _ in 0..self.input.count(2)? {
             self.input.string_to(&mut self.first)?;
             let master = self.first.as_slice().try_into().map_err(|_| NO_NODE)?;
             let bytes = self.input.string(&mut self.scratch)?;
-            match log.push_node(id_of(master), bytes.into_owned()) {
+            match entries.push_node(id_of(master), bytes.into_owned()) {
                 Some(Counts::Right) => {}
                 Some(Counts::Mended) => self.mender.mend("counts of a node", BAD_NODE)?,
                 None => return Err(NO_NODE),
             }
         }
         let len = self.input.length()?;
-        log.last_id = self.id()?;
-        log.entries_added = len;
+        entries.last_id = self.id()?;
+        entries.entries_added = len;
         if layout >= Layout::V2 {
             // The first ID is asked of the nodes.
             self.id()?;
-            log.max_deleted_id = self.id()?;
-            log.entries_added = self.input.length()?;
+            entries.max_deleted_id = self.id()?;
+            entries.entries_added = self.input.length()?;
         }
-        if len != log.len() as u64 {
+        if len != entries.len() as u64 {
             self.mender.mend("length", "Stream length inconsistent with rax entries")?;
         }
-        if let Some(last) = log.last_live_id().filter(|last| *last > log.last_id) {
+        if let Some(last) = entries.last_live_id().filter(|last| *last > entries.last_id) {
             self.mender.mend("last ID", "Stream with an entry beyond its last ID")?;
-            log.last_id = last;
+            entries.last_id = last;
         }
         // More may have been added than is there, not less.
-        log.entries_added = log.entries_added.max(log.len() as u64);
-        Ok(log)
+        entries.entries_added = entries.entries_added.max(entries.len() as u64);
+        Ok(entries)
     }
 
-    fn group(&mut self, log: &Log, layout: Layout) -> Result<(Vec<u8>, Group), RdbError> {
+    fn group(&mut self, entries: &Entries, layout: Layout) -> Result<(Vec<u8>, Group), RdbError> {
         let mut name = Vec::new();
         self.input.string_to(&mut name)?;
         let last_id = self.id()?;
         let entries_read = match layout {
-            Layout::V1 => log.entries_up_to(last_id),
+            Layout::V1 => entries.entries_up_to(last_id),
             _ => Some(self.input.length()?.cast_signed()).filter(|read| *read >= 0),
         };
         let mut group = Group::new(last_id, entries_read);

@@ -27,7 +27,7 @@ impl Decoder<'_> {
         label: Label<'_>,
         has_binary_scores: bool,
     ) -> Result<Option<Entry>, RdbError> {
-        let mut table = ZSetTable::new(self.limits.zset.hash_key);
+        let mut table = ZSetTable::new(self.limits.zset.secret);
         let mut longest = 0;
         for _ in 0..self.input.count(2)? {
             self.input.string_to(&mut self.first)?;
@@ -111,7 +111,7 @@ fn entry_of_packed(
     if is_sorted && count / 2 <= limits.max_listpack_entries {
         return Ok(Some(label.packed(Kind::ZSet, Encoding::Listpack, bytes)));
     }
-    let mut table = ZSetTable::new(limits.hash_key);
+    let mut table = ZSetTable::new(limits.secret);
     let mut all = elements();
     while let (Some(member), Some(score)) = (all.next(), all.next()) {
         table.set(member.bytes(&mut I64Buf::new()), score_of(score).ok_or(NO_SCORE)?);

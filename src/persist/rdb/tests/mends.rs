@@ -5,7 +5,7 @@ use super::*;
 use crate::command::FIELD_EXPIRY_MAX_MS;
 use crate::keyspace::digest::Digest;
 use crate::structs::listpack::{self, Element, Listpack};
-use crate::types::stream::{Log, NodeLimits, StreamId};
+use crate::types::stream::{Entries, NodeLimits, StreamId};
 
 /// The entry of a file with one key, and how many keys were mended.
 fn loaded_one(number: u8, value: &[u8]) -> Result<(Entry, u64), RdbError> {
@@ -84,13 +84,13 @@ fn lengths_that_lead_elsewhere_are_refused_in_files_too() {
 
 /// The node of the entries 1-1, 1-2 (deleted), 2-1 and 3-1, of which the last has other fields.
 fn node_of_four() -> Vec<u8> {
-    let mut log = Log::default();
+    let mut entries = Entries::default();
     let limits = NodeLimits { max_bytes: 4096, max_entries: 100 };
     for (ms, seq, field) in [(1, 1, b"f"), (1, 2, b"f"), (2, 1, b"f"), (3, 1, b"g")] {
-        log.append(StreamId::new(ms, seq), &[field, b"v"], limits).expect("it is short");
+        entries.append(StreamId::new(ms, seq), &[field, b"v"], limits).expect("it is short");
     }
-    log.delete(StreamId::new(1, 2));
-    log.nodes().next().expect("there is one").as_bytes().to_vec()
+    entries.delete(StreamId::new(1, 2));
+    entries.nodes().next().expect("there is one").as_bytes().to_vec()
 }
 
 /// A stream in form 19 of one node.
@@ -144,7 +144,7 @@ fn a_node_without_entries_is_left_out_of_a_file() {
     let bare = packed(&[b"0", b"0", b"1", b"f", b"0"]);
     assert!(restored(form::STREAM_2, &stream_of(&bare, 0)).is_err());
     let (entry, mended) = loaded_one(form::STREAM_2, &stream_of(&bare, 0)).expect("it is mended");
-    assert_eq!((stream(&entry).log.node_count(), mended), (0, 1));
+    assert_eq!((stream(&entry).entries.node_count(), mended), (0, 1));
     assert!(loaded_one(form::STREAM_2, &stream_of(&listpack::new_empty(), 0)).is_err());
 }
 
@@ -164,7 +164,7 @@ fn what_is_no_count_of_a_node_is_refused_in_files_too() {
 /// A stream in form 19 as Redis 7.0 writes it: one node with the entries 1-1 and 2-1, and what the
 /// test says of its length and last ID; a group with `owned` of its one pending entry's consumers.
 fn stream_of_two(len: u8, last_ms: u8, is_owned: bool) -> Vec<u8> {
-    let mut stream = crate::types::stream::Log::default();
+    let mut stream = crate::types::stream::Entries::default();
     let limits = crate::types::stream::NodeLimits { max_bytes: 4096, max_entries: 100 };
     for ms in [1, 2] {
         let id = crate::types::stream::StreamId::new(ms, 1);
@@ -214,8 +214,8 @@ fn counts_of_a_stream_are_mended_in_a_file_and_refused_in_a_payload() {
         };
         assert_eq!(loader.counts().mended, 1);
         let (found, expected) = (stream(&entry), stream(&expected));
-        assert_eq!(found.log.len(), 2);
-        assert_eq!(found.log.last_id, expected.log.last_id);
+        assert_eq!(found.entries.len(), 2);
+        assert_eq!(found.entries.last_id, expected.entries.last_id);
         let group = found.groups.get(b"group").expect("it is there");
         assert_eq!(group.pending().len(), pending);
     }

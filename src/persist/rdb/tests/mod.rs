@@ -5,13 +5,13 @@ mod mutations;
 mod old_forms;
 
 use super::*;
-use crate::keyspace::{Entry, HashKey, Keyspace, NewValue};
+use crate::keyspace::{Entry, HashSecret, KeyHasher, Keyspace, NewValue};
 use crate::structs::prng::Prng;
 use crate::types::{Encoding, Object};
 use std::ops::ControlFlow;
 
 fn limits() -> Limits {
-    Limits::of(&crate::config::Config::default(), HashKey::new([1; 16]))
+    Limits::of(&crate::config::Config::default(), HashSecret::new([1; 16]))
 }
 
 /// All entries of a file.
@@ -34,7 +34,7 @@ fn written(dataset: &Dataset, options: &SaveOptions) -> Vec<u8> {
 
 #[test]
 fn strings_come_back() {
-    let mut space = Keyspace::new(2, HashKey::new([1; 16]), Prng::seeded(1));
+    let mut space = Keyspace::new(2, HashSecret::new([1; 16]), Prng::seeded(1));
     let values: Vec<Vec<u8>> = (0..2000)
         .map(|number: usize| match number % 4 {
             0 => number.to_string().into_bytes(),
@@ -47,7 +47,7 @@ fn strings_come_back() {
         let key = format!("key {number}").into_bytes();
         let expiry_ms = number.is_multiple_of(3).then_some(5000 + number as u64);
         let entry = Entry::new(&key, NewValue::Bytes(value), Encoding::of_whole(value), expiry_ms);
-        space.insert_loaded(number % 2, space.hash_key().hash(&key), entry);
+        space.insert_loaded(number % 2, space.key(&key).hash(), entry);
     }
     let dbs = (0..2).map(|index| (index, space.db(index).snapshot(0))).collect();
     let aux = vec![("redis-bits".into(), b"64".to_vec())];
@@ -158,7 +158,7 @@ fn what_stands_before_a_key_belongs_to_it() {
     while let Some(record) = loader.next_record().expect("it is fine") {
         match record {
             Record::Entry { entry, hash } => {
-                assert_eq!(hash, HashKey::new([1; 16]).hash(entry.key()));
+                assert_eq!(hash, KeyHasher::new(HashSecret::new([1; 16])).hash(entry.key()));
                 seen.push((entry.key().to_vec(), entry.expiry_ms(), entry.clock()));
             }
             Record::SelectDb(db) => assert_eq!(db, 3),

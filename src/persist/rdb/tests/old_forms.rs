@@ -2,15 +2,12 @@
 //! here.
 
 use super::{limits, loaded, restored, string};
-use crate::keyspace::Entry;
+use crate::keyspace::{Entry, ValueRef};
 use crate::persist::rdb::form;
 use crate::structs::listpack::{self, Element};
 use crate::types::Encoding;
 use crate::types::Object;
-use crate::types::hash::HashRef;
 use crate::types::list::ListRef;
-use crate::types::set::SetRef;
-use crate::types::zset::ZSetRef;
 
 /// An entry of a ziplist.
 #[derive(Clone)]
@@ -95,7 +92,7 @@ fn list_of(entry: &Entry) -> Vec<Vec<u8>> {
 }
 
 fn hash_of(entry: &Entry) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let hash = HashRef::of(entry.packed(), entry.object(), 0);
+    let ValueRef::Hash(hash) = entry.value() else { panic!("it is a hash") };
     let mut pairs: Vec<_> =
         hash.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     pairs.sort();
@@ -248,7 +245,7 @@ fn zipmaps_are_looked_at_as_a_whole() {
 #[test]
 fn sorted_sets() {
     let scores = |entry: &Entry| -> Vec<(Vec<u8>, f64)> {
-        let zset = ZSetRef::of(entry.packed(), entry.object());
+        let ValueRef::ZSet(zset) = entry.value() else { panic!("it is a sorted set") };
         zset.range(0..zset.len()).map(|(member, score)| (member.to_vec(), score)).collect()
     };
     let expected =
@@ -288,7 +285,7 @@ fn sorted_sets() {
 #[test]
 fn sets() {
     let members = |entry: &Entry| {
-        let set = SetRef::of(entry.encoding(), entry.packed(), entry.object());
+        let ValueRef::Set(set) = entry.value() else { panic!("it is a set") };
         let mut members: Vec<_> = set.iter().map(Element::to_vec).collect();
         members.sort();
         members

@@ -23,7 +23,7 @@ use triomphe::Arc;
 use super::{Field, HashMut, HashRef, HashTable, Limits, LiveTable, Outcome, Outgrown};
 use crate::command::{Command, KeyFlags};
 use crate::engine::Cx;
-use crate::keyspace::{Entry, Key, Keys, NewValue};
+use crate::keyspace::{Entry, Key, Keys, NewValue, ValueRef};
 use crate::structs::listpack;
 use crate::types::{Encoding, Kind, Object, WrongType};
 
@@ -66,10 +66,10 @@ const UPDATES: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE)
 /// The hash of an entry at a time.
 #[inline]
 fn hash_of(entry: &Entry, horizon_ms: u64) -> Result<HashRef<'_>, WrongType> {
-    if entry.kind() != Kind::Hash {
-        return Err(WrongType);
+    match entry.value() {
+        ValueRef::Hash(hash) => Ok(hash.at(horizon_ms)),
+        _ => Err(WrongType),
     }
-    Ok(HashRef::of(entry.packed(), entry.object(), horizon_ms))
 }
 
 /// The hash of a key, for a command that uses it.
@@ -79,11 +79,7 @@ fn read_hash<'k>(keys: &'k Keys<'_>, key: &Key<'_>) -> Result<Option<HashRef<'k>
 }
 
 fn limits(cx: &mut Cx<'_>) -> Limits {
-    Limits {
-        max_listpack_entries: cx.server.config.hash_max_listpack_entries,
-        max_listpack_value: cx.server.config.hash_max_listpack_value,
-        hash_key: cx.keys.space().hash_key(),
-    }
+    Limits::of(&cx.server.config, cx.keys.space().secret())
 }
 
 /// Changes a key's hash; `None` if there is no such key. Fields whose time had come and that were
@@ -116,24 +112,21 @@ fn edit_entry<R>(
         let result = edit(&mut hash);
         (result, hash.outcome())
     };
-    let (result, Outcome { outgrown, expired }) = if encoding == Encoding::Listpack {
-        let edited = entry.edit_packed(|bytes| run(HashMut::listpack(bytes)));
-        edited.expect("a hash that is no table is packed")
-    } else {
-        let Some(Object::Hash(table)) = entry.object_mut() else {
-            unreachable!("a hash that is not packed is a table");
-        };
-        run(HashMut::table(Arc::make_mut(table), encoding, horizon_ms))
+    let (result, Outcome { outgrown, expired }) = match entry.object_mut() {
+        Some(Object::Hash(table)) => {
+            run(HashMut::table(Arc::make_mut(table), encoding, horizon_ms))
+        }
+        _ => {
+            let edited = entry.edit_packed(|bytes| run(HashMut::listpack(bytes)));
+            edited.expect("a hash that is no table is packed")
+        }
     };
     match outgrown {
         Outgrown::No => {}
         Outgrown::Listpack(table, encoding) => entry.set_value(new_table(table), encoding),
         Outgrown::Limits => {
-            let Some(Object::Hash(table)) = entry.object() else {
-                unreachable!("a hash that is not packed is a table");
-            };
-            let table = table.clone();
-            entry.set_value(new_table(table), Encoding::Hashtable);
+            let table = entry.object().expect("a hash that is not packed is a table").clone();
+            entry.set_value(NewValue::Object(Kind::Hash, table), Encoding::Hashtable);
         }
     }
     Ok((result, expired))
@@ -168,7 +161,7 @@ fn edit_or_make<R>(
     };
     let entry = Entry::new(key.bytes, value, encoding, None);
     entry.set_clock(cx.keys.access().fresh());
-    cx.keys.put(key.hash, entry);
+    cx.keys.put(key.hash(), entry);
     Ok(result)
 }
 

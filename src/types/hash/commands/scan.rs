@@ -8,6 +8,7 @@ use crate::engine::Cx;
 use crate::keyspace::Entry;
 use crate::keyspace::commands::elements::{ScanOptions, ScanPage, Scanned, scan_elements};
 use crate::structs::listpack::Element;
+use crate::types::WrongType;
 use crate::types::hash::{HashRef, elements};
 
 pub(super) static HSCAN: Command = Command {
@@ -48,11 +49,14 @@ fn list_fields(entry: &Entry, cursor: u64, options: &ScanOptions, page: &mut Sca
             }
         }
     };
-    match HashRef::of(entry.packed(), entry.object(), options.horizon_ms) {
-        HashRef::Table(table) => table.scan(cursor, options.count, |field| list(elements(field))),
-        packed => {
+    match hash_of(entry, options.horizon_ms) {
+        Ok(HashRef::Table(table)) => {
+            table.scan(cursor, options.count, |field| list(elements(field)))
+        }
+        Ok(packed) => {
             packed.iter().for_each(list);
             0
         }
+        Err(WrongType) => 0,
     }
 }

@@ -162,8 +162,8 @@ fn digests_do_not_depend_on_the_encoding() {
     bench.ask("HSET table c 3 a 1 b two");
     bench.ask("HSET swapped a two b 1 c 3");
     let digest = |key: &str| {
-        let hash = bench.engine.keyspace.hash_key().hash(key.as_bytes());
-        let entry = bench.engine.keyspace.db(0).get(hash, key.as_bytes());
+        let keyspace = &bench.engine.keyspace;
+        let entry = keyspace.db(0).get(&keyspace.key(key.as_bytes()));
         let mut digest = Digest::default();
         digest.mix_value(entry.expect("the key is there"));
         digest

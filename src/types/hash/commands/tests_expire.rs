@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{bench, items, told};
 use crate::engine::testing::{Bench, START_MS};
-use crate::keyspace::{Db, Snapshot, digest};
+use crate::keyspace::{Db, Snapshot, ValueRef, digest};
 use crate::structs::prng::Prng;
-use crate::types::hash::HashRef;
 
 fn tick(bench: &mut Bench, at_ms: u64) {
     bench.move_to(at_ms - START_MS);
@@ -556,7 +555,8 @@ type Listed = (Vec<u8>, Vec<u8>, Vec<u8>, Option<u64>);
 fn listed(snapshot: &Snapshot) -> Vec<Listed> {
     let mut listed = Vec::new();
     for entry in snapshot.live() {
-        let hash = HashRef::of(entry.packed(), entry.object(), snapshot.now_ms);
+        let ValueRef::Hash(hash) = entry.value() else { panic!("it is a hash") };
+        let hash = hash.at(snapshot.now_ms);
         for (name, value) in hash.iter() {
             let name = name.to_vec();
             let at_ms = hash.expiry_of(&name).expect("the field was just seen");

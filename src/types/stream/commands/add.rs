@@ -13,7 +13,9 @@ use crate::engine::Cx;
 use crate::keyspace::Key;
 use crate::structs::listpack;
 use crate::structs::number::{I64Buf, format_i64};
-use crate::types::stream::{Log, NewId, References, Stream, StreamId, Threshold, Trim, Trimmed};
+use crate::types::stream::{
+    Entries, NewId, References, Stream, StreamId, Threshold, Trim, Trimmed,
+};
 
 const OPERATOR: Arg =
     Arg::one_of("operator", &[Arg::flag("equal", "="), Arg::flag("approximately", "~")]).optional();
@@ -227,17 +229,17 @@ fn add(
 ) -> Result<Option<(StreamId, Trimmed)>, CommandError> {
     let (limits, now_ms) = (limits(cx), cx.keys.now_ms());
     let append = |stream: &mut Stream| {
-        let log = &mut stream.log;
-        if log.last_id == StreamId::MAX {
+        let entries = &mut stream.entries;
+        if entries.last_id == StreamId::MAX {
             return Err(CommandError::Fixed(
                 "ERR The stream has exhausted the last possible ID, unable to add more items",
             ));
         }
-        let id = log.next_id(wanted, now_ms).ok_or(CommandError::Fixed(
+        let id = entries.next_id(wanted, now_ms).ok_or(CommandError::Fixed(
             "ERR The ID specified in XADD is equal or smaller than the target stream top item",
         ))?;
         let too_large = |_| CommandError::Fixed("ERR Elements are too large to be stored");
-        log.append(id, pairs, limits).map_err(too_large)?;
+        entries.append(id, pairs, limits).map_err(too_large)?;
         Ok((id, options.trim(stream)))
     };
     let total = pairs.iter().map(|text| text.len()).fold(0, usize::saturating_add);
@@ -281,11 +283,11 @@ fn propagate_xadd(
 fn trimming_done(cx: &Cx<'_>, key: &Key<'_>, options: &Options) -> Vec<Vec<u8>> {
     let Some(trim) = options.trim else { return Vec::new() };
     let entry = cx.keys.peek(key).expect("it was just trimmed");
-    let log = &super::stream_of(entry).expect("it was just trimmed").log;
+    let entries = &super::stream_of(entry).expect("it was just trimmed").entries;
     let reached = match trim.threshold {
         threshold if !trim.is_approximate => threshold,
-        Threshold::Id(_) => Threshold::Id(log.first_held_id().unwrap_or(StreamId::MAX)),
-        Threshold::Length(_) => Threshold::Length(log.len() as u64),
+        Threshold::Id(_) => Threshold::Id(entries.first_held_id().unwrap_or(StreamId::MAX)),
+        Threshold::Length(_) => Threshold::Length(entries.len() as u64),
     };
     let (strategy, threshold) = match reached {
         Threshold::Length(max) => {
@@ -329,9 +331,9 @@ pub(super) static XTRIM: Command = Command {
     ..Command::BASE
 };
 
-fn discard_old(cx: &mut Cx<'_>, old: Option<Log>) {
-    if let Some(log) = old {
-        super::discard(cx, Stream { log, ..Stream::default() });
+fn discard_old(cx: &mut Cx<'_>, old: Option<Entries>) {
+    if let Some(entries) = old {
+        super::discard(cx, Stream { entries, ..Stream::default() });
     }
 }
 

@@ -11,7 +11,7 @@ use crate::command::{
 use crate::engine::Cx;
 use crate::keyspace::Key;
 use crate::resp::Reply;
-use crate::types::stream::{ConsumerId, Group, Log, Pending, StreamId};
+use crate::types::stream::{ConsumerId, Entries, Group, Pending, StreamId};
 
 pub(super) static XCLAIM: Command = Command {
     name: "xclaim",
@@ -123,7 +123,7 @@ fn xclaim(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         let mut claimer = Claimer::new(group, consumer, now_ms, rewriting);
         let array = reply.begin_deferred();
         for id in ids {
-            claimer.claim(&stream.log, group, id, &claim, reply);
+            claimer.claim(&stream.entries, group, id, &claim, reply);
         }
         reply.end_array(array, claimer.claimed);
         if advances && claimer.changes == 0 {
@@ -167,14 +167,14 @@ impl<'a> Claimer<'a> {
     /// Takes over an entry as XCLAIM does.
     fn claim(
         &mut self,
-        log: &Log,
+        entries: &Entries,
         group: &mut Group,
         id: StreamId,
         claim: &Claim,
         reply: &mut Reply<'_>,
     ) {
         let known = group.pending().get(id);
-        let Some(entry) = log.get(id) else {
+        let Some(entry) = entries.get(id) else {
             if let Some(record) = known {
                 self.forget(group, id, record);
             }
@@ -299,7 +299,7 @@ fn xautoclaim(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let claimer = edit_stream(cx, &key, |stream, reply| {
         let group = stream.groups.get_mut(name).expect("it was just found");
         let mut claimer = Claimer::new(group, consumer, now_ms, rewriting);
-        claimer.search(&stream.log, group, &search, reply);
+        claimer.search(&stream.entries, group, &search, reply);
         claimer
     })?;
     claimer.expect("the stream was just found").finish(cx, &key, consumer);
@@ -308,7 +308,13 @@ fn xautoclaim(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 impl Claimer<'_> {
     /// Takes over what has been idle for long enough, as XAUTOCLAIM does, and answers.
-    fn search(&mut self, log: &Log, group: &mut Group, search: &Search, reply: &mut Reply<'_>) {
+    fn search(
+        &mut self,
+        entries: &Entries,
+        group: &mut Group,
+        search: &Search,
+        reply: &mut Reply<'_>,
+    ) {
         let mut claimed: Vec<StreamId> = Vec::new();
         let mut deleted: Vec<StreamId> = Vec::new();
         let (mut attempts, mut count) = (search.count * Search::ATTEMPTS, search.count);
@@ -320,7 +326,7 @@ impl Claimer<'_> {
             };
             next = id.next();
             attempts -= 1;
-            if log.get(id).is_none() {
+            if entries.get(id).is_none() {
                 self.forget(group, id, record);
                 deleted.push(id);
                 count -= 1;
@@ -338,7 +344,7 @@ impl Claimer<'_> {
         write_id(reply, next.map_or(StreamId::MIN, |(id, _)| id));
         reply.array(claimed.len());
         for id in claimed {
-            match log.get(id) {
+            match entries.get(id) {
                 Some(entry) if !search.just_ids => write_entry(reply, &entry),
                 _ => write_id(reply, id),
             }

@@ -37,7 +37,7 @@ fn xdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Ok(());
     }
     let ids = ids(args)?;
-    let delete = |stream: &mut Stream| ids.iter().filter(|id| stream.log.delete(**id)).count();
+    let delete = |stream: &mut Stream| ids.iter().filter(|id| stream.entries.delete(**id)).count();
     let deleted = edit_stream(cx, &key, |stream, _| delete(stream))?.unwrap_or(0);
     deleted_entries(cx, &key, deleted);
     cx.reply.integer(deleted as i64);
@@ -158,11 +158,11 @@ fn xdelex(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     delete_each(cx, &key, &words, |stream, id| {
         let may_go = references != References::Acknowledged || stream.groups.are_done_with(id);
-        let fate = match (stream.log.get(id), may_go) {
+        let fate = match (stream.entries.get(id), may_go) {
             (_, false) => Fate::Kept,
             (None, true) => Fate::Missing,
             (Some(_), true) => {
-                stream.log.delete(id);
+                stream.entries.delete(id);
                 Fate::Deleted
             }
         };
@@ -187,7 +187,7 @@ fn xackdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         } else if references == References::Acknowledged && !stream.groups.are_done_with(id) {
             Fate::Kept
         } else {
-            stream.log.delete(id);
+            stream.entries.delete(id);
             Fate::Deleted
         };
         let takes_all = references == References::Delete && is_acknowledged_here;
@@ -214,13 +214,13 @@ fn delete_each(
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     cx.reply.array(ids.len());
     let done = edit_stream(cx, key, |stream, reply| {
-        let (len, mut released) = (stream.log.len(), 0);
+        let (len, mut released) = (stream.entries.len(), 0);
         for id in ids {
             let (fate, has_released) = delete(stream, id);
             released += usize::from(has_released);
             reply.integer(fate as i64);
         }
-        (len - stream.log.len(), released)
+        (len - stream.entries.len(), released)
     })?;
     let (deleted, released) = done.expect("the stream was just seen");
     deleted_entries(cx, key, deleted);
@@ -287,29 +287,29 @@ fn set_counters(
     added: Option<u64>,
     max_deleted_id: StreamId,
 ) -> CommandResult {
-    let log = &mut stream.log;
-    if last_id < log.max_deleted_id {
+    let entries = &mut stream.entries;
+    if last_id < entries.max_deleted_id {
         return Err(CommandError::Fixed(
             "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
         ));
     }
-    if let Some(top) = log.last_live_id() {
+    if let Some(top) = entries.last_live_id() {
         if last_id < top {
             return Err(CommandError::Fixed(
                 "ERR The ID specified in XSETID is smaller than the target stream top item",
             ));
         }
-        if added.is_some_and(|added| (log.len() as u64) > added) {
+        if added.is_some_and(|added| (entries.len() as u64) > added) {
             return Err(CommandError::Fixed(
                 "ERR The entries_added specified in XSETID is smaller than the target stream \
                  length",
             ));
         }
     }
-    log.last_id = last_id;
-    log.entries_added = added.unwrap_or(log.entries_added);
+    entries.last_id = last_id;
+    entries.entries_added = added.unwrap_or(entries.entries_added);
     if max_deleted_id != StreamId::MIN {
-        log.max_deleted_id = max_deleted_id;
+        entries.max_deleted_id = max_deleted_id;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 use crate::keyspace::Key;
-use crate::types::stream::{Group, Log, Stream, StreamId};
+use crate::types::stream::{Entries, Group, Stream, StreamId};
 
 pub(super) static XGROUP: Command = Command {
     name: "xgroup",
@@ -73,13 +73,13 @@ fn no_stream() -> CommandError {
 }
 
 /// `$` is the last ID of the stream.
-fn position(text: &[u8], log: &Log) -> Result<StreamId, CommandError> {
-    if text == b"$" { Ok(log.last_id) } else { StreamId::parse(text, 0).ok_or(INVALID_ID) }
+fn position(text: &[u8], entries: &Entries) -> Result<StreamId, CommandError> {
+    if text == b"$" { Ok(entries.last_id) } else { StreamId::parse(text, 0).ok_or(INVALID_ID) }
 }
 
 /// Nobody has read more entries than there ever were, whatever a client says.
-fn no_more_than_added(entries_read: Option<i64>, log: &Log) -> Option<i64> {
-    let added = i64::try_from(log.entries_added).unwrap_or(i64::MAX);
+fn no_more_than_added(entries_read: Option<i64>, entries: &Entries) -> Option<i64> {
+    let added = i64::try_from(entries.entries_added).unwrap_or(i64::MAX);
     entries_read.map(|read| read.min(added))
 }
 
@@ -88,11 +88,11 @@ fn edit_group<R>(
     cx: &mut Cx<'_>,
     key: &Key<'_>,
     name: &[u8],
-    edit: impl FnOnce(&mut Group, &Log) -> R,
+    edit: impl FnOnce(&mut Group, &Entries) -> R,
 ) -> Result<R, CommandError> {
     let edited = edit_stream(cx, key, |stream, _| {
         let group = stream.groups.get_mut(name)?;
-        Some(edit(group, &stream.log))
+        Some(edit(group, &stream.entries))
     })?;
     edited.ok_or_else(no_stream)?.ok_or_else(|| no_group(key, name))
 }
@@ -132,8 +132,8 @@ fn create(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(CommandError::subcommand_syntax("XGROUP", args.request().arg(1)));
     }
     let add = |stream: &mut Stream| {
-        let id = position(at, &stream.log)?;
-        let entries_read = no_more_than_added(entries_read, &stream.log);
+        let id = position(at, &stream.entries)?;
+        let entries_read = no_more_than_added(entries_read, &stream.entries);
         if !stream.groups.add(name, Group::new(id, entries_read)) {
             return Err(CommandError::Fixed("BUSYGROUP Consumer Group name already exists"));
         }
@@ -171,16 +171,16 @@ fn setid(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.check()?;
     let words = args.request().len();
     let (_, entries_read) = options(args, Takes::EntriesRead)?;
-    let outcome = edit_group(cx, &key, name, |group, log| {
+    let outcome = edit_group(cx, &key, name, |group, entries| {
         if words != 5 && words != 7 {
             return Err(CommandError::subcommand_syntax("XGROUP", args.request().arg(1)));
         }
         // Unlike CREATE, it knows the ends of ranges.
         group.last_id = match StreamId::parse_or_end(at, 0) {
             Some(id) => id,
-            None => position(at, log)?,
+            None => position(at, entries)?,
         };
-        group.entries_read = no_more_than_added(entries_read, log);
+        group.entries_read = no_more_than_added(entries_read, entries);
         Ok(())
     })?;
     outcome?;

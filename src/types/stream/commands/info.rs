@@ -10,7 +10,7 @@ use crate::engine::Cx;
 use crate::keyspace::Key;
 use crate::keyspace::commands::elements::INLINE_ELEMENTS_MAX;
 use crate::resp::Reply;
-use crate::types::stream::{Consumer, EntryRef, Group, Log, Stream, StreamId};
+use crate::types::stream::{Consumer, Entries, EntryRef, Group, Stream, StreamId};
 
 pub(super) static XINFO: Command = Command {
     name: "xinfo",
@@ -105,19 +105,19 @@ fn groups(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         reply.integer(group.consumer_count() as i64);
         reply.bulk(b"pending");
         reply.integer(group.pending().len() as i64);
-        write_progress(reply, group, &stream.log);
+        write_progress(reply, group, &stream.entries);
     }
     Ok(())
 }
 
 /// How far a group has come: three fields of a map.
-fn write_progress(reply: &mut Reply<'_>, group: &Group, log: &Log) {
+fn write_progress(reply: &mut Reply<'_>, group: &Group, entries: &Entries) {
     reply.bulk(b"last-delivered-id");
     write_id(reply, group.last_id);
     reply.bulk(b"entries-read");
     write_known(reply, group.entries_read);
     reply.bulk(b"lag");
-    write_known(reply, group.lag(log));
+    write_known(reply, group.lag(entries));
 }
 
 fn write_known(reply: &mut Reply<'_>, number: Option<i64>) {
@@ -176,28 +176,29 @@ fn is_long(stream: &Stream, max: usize) -> bool {
     let pending = stream.groups.iter().map(|(_, group)| group.pending().len());
     // Each is told twice, of its group and of its consumer.
     let pending = pending.map(|len| 2 * len.min(max)).fold(0, usize::saturating_add);
-    super::is_long(&stream.log, StreamId::MIN, StreamId::MAX, max) || pending > INLINE_ELEMENTS_MAX
+    super::is_long(&stream.entries, StreamId::MIN, StreamId::MAX, max)
+        || pending > INLINE_ELEMENTS_MAX
 }
 
 /// Tells of a stream, in full with so many entries.
 fn write_stream(reply: &mut Reply<'_>, stream: &Stream, full: Option<usize>) {
-    let log = &stream.log;
+    let entries = &stream.entries;
     reply.map(if full.is_some() { 9 } else { 10 });
     let mut number = |name: &[u8], number: u64| {
         reply.bulk(name);
         reply.integer(number.cast_signed());
     };
-    number(b"length", log.len() as u64);
-    number(b"radix-tree-keys", log.node_count() as u64);
+    number(b"length", entries.len() as u64);
+    number(b"radix-tree-keys", entries.node_count() as u64);
     // Redis's tree has at least one node more than keys.
-    number(b"radix-tree-nodes", log.node_count() as u64 + 1);
-    let first_id = log.first_id().unwrap_or_default();
+    number(b"radix-tree-nodes", entries.node_count() as u64 + 1);
+    let first_id = entries.first_id().unwrap_or_default();
     reply.bulk(b"last-generated-id");
-    write_id(reply, log.last_id);
+    write_id(reply, entries.last_id);
     reply.bulk(b"max-deleted-entry-id");
-    write_id(reply, log.max_deleted_id);
+    write_id(reply, entries.max_deleted_id);
     reply.bulk(b"entries-added");
-    reply.integer(log.entries_added.cast_signed());
+    reply.integer(entries.entries_added.cast_signed());
     reply.bulk(b"recorded-first-entry-id");
     write_id(reply, first_id);
     match full {
@@ -226,9 +227,9 @@ fn full_count(args: &mut Args<'_>) -> Result<Option<usize>, CommandError> {
 fn write_ends(reply: &mut Reply<'_>, stream: &Stream) {
     reply.bulk(b"groups");
     reply.integer(stream.groups.len() as i64);
-    let mut all = stream.log.all();
+    let mut all = stream.entries.all();
     let first = all.next();
-    let last = stream.log.all().next_back();
+    let last = stream.entries.all().next_back();
     let write = |reply: &mut Reply<'_>, entry: Option<EntryRef<'_>>| match entry {
         Some(entry) => write_entry(reply, &entry),
         None => reply.null(),
@@ -241,14 +242,14 @@ fn write_ends(reply: &mut Reply<'_>, stream: &Stream) {
 
 fn write_full(reply: &mut Reply<'_>, stream: &Stream, max: usize) {
     reply.bulk(b"entries");
-    write_entries(reply, stream.log.all(), max);
+    write_entries(reply, stream.entries.all(), max);
     reply.bulk(b"groups");
     reply.array(stream.groups.len());
     for (name, group) in stream.groups.iter() {
         reply.map(7);
         reply.bulk(b"name");
         reply.bulk(name);
-        write_progress(reply, group, &stream.log);
+        write_progress(reply, group, &stream.entries);
         reply.bulk(b"pel-count");
         reply.integer(group.pending().len() as i64);
         reply.bulk(b"pending");

@@ -7,7 +7,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 use crate::resp::Reply;
-use crate::types::stream::{Log, StreamId};
+use crate::types::stream::{Entries, StreamId};
 
 pub(super) static XLEN: Command = Command {
     name: "xlen",
@@ -28,7 +28,8 @@ pub(super) static XLEN: Command = Command {
 fn xlen(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     args.done()?;
-    let len = cx.keys.read(&key).map(stream_of).transpose()?.map_or(0, |stream| stream.log.len());
+    let len =
+        cx.keys.read(&key).map(stream_of).transpose()?.map_or(0, |stream| stream.entries.len());
     cx.reply.integer(len as i64);
     Ok(())
 }
@@ -92,35 +93,35 @@ fn range(cx: &mut Cx<'_>, args: &mut Args<'_>, backwards: bool) -> CommandResult
         cx.reply.array(0);
         return Ok(());
     };
-    let log = &stream_of(entry)?.log;
+    let entries = &stream_of(entry)?.entries;
     if max == Some(0) {
         cx.reply.null_array();
         return Ok(());
     }
     let max = max.unwrap_or(usize::MAX);
-    if is_long(log, start, end, max) {
-        let log = log.clone();
+    if is_long(entries, start, end, max) {
+        let entries = entries.clone();
         return cx.answer_by(move |reply| {
-            write_range(reply, &log, start, end, backwards, max);
+            write_range(reply, &entries, start, end, backwards, max);
             Ok(())
         });
     }
-    write_range(&mut cx.reply, log, start, end, backwards, max);
+    write_range(&mut cx.reply, entries, start, end, backwards, max);
     Ok(())
 }
 
 fn write_range(
     reply: &mut Reply<'_>,
-    log: &Log,
+    entries: &Entries,
     start: StreamId,
     end: StreamId,
     backwards: bool,
     max: usize,
 ) {
-    let entries = log.range(start, end);
+    let range = entries.range(start, end);
     if backwards {
-        write_entries(reply, entries.rev(), max);
+        write_entries(reply, range.rev(), max);
     } else {
-        write_entries(reply, entries, max);
+        write_entries(reply, range, max);
     }
 }

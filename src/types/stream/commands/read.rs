@@ -18,7 +18,7 @@ use crate::engine::waiting::Awaited;
 use crate::keyspace::Key;
 use crate::resp::{Deferred, OwnedRequest, Protocol, Reply};
 use crate::types::Kind;
-use crate::types::stream::{ConsumerId, Group, Log, Pending, Stream, StreamId};
+use crate::types::stream::{ConsumerId, Entries, Group, Pending, Stream, StreamId};
 
 const fn keys_after_streams(start: i16) -> KeySpec {
     let find = Find::Range { last: -1, step: 1, limit: 2 };
@@ -201,13 +201,13 @@ fn timeout_ms(cx: &Cx<'_>, args: &mut Args<'_>) -> Result<u64, CommandError> {
 }
 
 /// From where a stream is to be read by whoever reads alone.
-fn from_alone(text: &[u8], log: Option<&Log>) -> Result<From, CommandError> {
-    let last_id = log.map_or(StreamId::MIN, |log| log.last_id);
+fn from_alone(text: &[u8], entries: Option<&Entries>) -> Result<From, CommandError> {
+    let last_id = entries.map_or(StreamId::MIN, |entries| entries.last_id);
     match text {
         b"$" => Ok(From::After(last_id)),
         // The last entry that is there, or the next one.
         b"+" => {
-            let before = log.and_then(Log::last_live_id).and_then(StreamId::previous);
+            let before = entries.and_then(Entries::last_live_id).and_then(StreamId::previous);
             Ok(From::After(before.unwrap_or(last_id)))
         }
         b">" => Err(CommandError::Fixed(
@@ -276,15 +276,15 @@ fn xread(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let options = Options::read(cx, args, Reads::Alone)?;
     let mut from = Vec::with_capacity(options.keys.len());
     for (key, text) in options.keys.iter().zip(&options.from) {
-        let log = cx.keys.read(key).map(stream_of).transpose()?.map(|stream| &stream.log);
-        from.push(from_alone(text, log)?);
+        let entries = cx.keys.read(key).map(stream_of).transpose()?.map(|stream| &stream.entries);
+        from.push(from_alone(text, entries)?);
     }
     let mut news = Vec::new();
     for (key, from) in options.keys.iter().zip(&from) {
         let Some(entry) = cx.keys.read(key) else { continue };
-        let (log, From::After(id)) = (&stream_of(entry)?.log, *from) else { continue };
-        let Some(start) = id.next().filter(|_| log.last_live_id() > Some(id)) else { continue };
-        news.push((key.bytes, start, log));
+        let (entries, From::After(id)) = (&stream_of(entry)?.entries, *from) else { continue };
+        let Some(start) = id.next().filter(|_| entries.last_live_id() > Some(id)) else { continue };
+        news.push((key.bytes, start, entries));
     }
     if news.is_empty() {
         wait(cx, args, &options, &from, Awaited::Value(Kind::Stream));
@@ -293,13 +293,14 @@ fn xread(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let max = options.max();
     // A client that has waited is answered in its turn, and there is little to answer.
     if cx.caller.is_first_try()
-        && news.iter().any(|(_, start, log)| is_long(log, *start, StreamId::MAX, max))
+        && news.iter().any(|(_, start, entries)| is_long(entries, *start, StreamId::MAX, max))
     {
-        let own =
-            |(key, start, log): &(&[u8], StreamId, &Log)| (key.to_vec(), *start, (*log).clone());
-        let news: Vec<(Vec<u8>, StreamId, Log)> = news.iter().map(own).collect();
+        let own = |(key, start, entries): &(&[u8], StreamId, &Entries)| {
+            (key.to_vec(), *start, (*entries).clone())
+        };
+        let news: Vec<(Vec<u8>, StreamId, Entries)> = news.iter().map(own).collect();
         return cx.answer_by(move |reply| {
-            let news = news.iter().map(|(key, start, log)| (&key[..], *start, log));
+            let news = news.iter().map(|(key, start, entries)| (&key[..], *start, entries));
             write_news(reply, news, max);
             Ok(())
         });
@@ -312,13 +313,13 @@ fn xread(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 /// Answers with what is new in each stream.
 fn write_news<'a>(
     reply: &mut Reply<'_>,
-    news: impl Iterator<Item = (&'a [u8], StreamId, &'a Log)>,
+    news: impl Iterator<Item = (&'a [u8], StreamId, &'a Entries)>,
     max: usize,
 ) {
     let mut answer = Answer::begin(reply);
-    for (key, start, log) in news {
+    for (key, start, entries) in news {
         answer.stream(reply, key);
-        write_entries(reply, log.range(start, StreamId::MAX), max);
+        write_entries(reply, entries.range(start, StreamId::MAX), max);
     }
     answer.end(reply);
 }
@@ -380,7 +381,7 @@ fn serve(
     // Two lookups, as Redis counts them.
     cx.keys.read(key);
     let outcome = edit_stream(cx, key, |stream, reply| {
-        let Stream { log, groups } = stream;
+        let Stream { entries, groups } = stream;
         let group = groups.get_mut(reader.group).expect("it was just found");
         let (owner, is_new) = group.find_or_make(reader.consumer, now_ms);
         group.consumer_mut(owner).seen_ms = now_ms;
@@ -388,12 +389,12 @@ fn serve(
         let serves = match from {
             From::After(id) => {
                 answer.stream(reply, key.bytes);
-                delivery.history(log, id, options.max(), reply);
+                delivery.history(entries, id, options.max(), reply);
                 true
             }
-            From::New if log.last_live_id() > Some(delivery.group.last_id) => {
+            From::New if entries.last_live_id() > Some(delivery.group.last_id) => {
                 answer.stream(reply, key.bytes);
-                delivery.new_entries(log, options, reply);
+                delivery.new_entries(entries, options, reply);
                 true
             }
             From::New => false,
@@ -426,12 +427,12 @@ struct Delivery<'a, 'k> {
 
 impl Delivery<'_, '_> {
     /// What the group has not delivered yet.
-    fn new_entries(&mut self, log: &Log, options: &Options<'_>, reply: &mut Reply<'_>) {
+    fn new_entries(&mut self, entries: &Entries, options: &Options<'_>, reply: &mut Reply<'_>) {
         let array = reply.begin_deferred();
         let start = self.group.last_id.next();
-        let entries = start.into_iter().flat_map(|start| log.range(start, StreamId::MAX));
-        for entry in entries.take(options.max()) {
-            self.group.advance(log, entry.id);
+        let range = start.into_iter().flat_map(|start| entries.range(start, StreamId::MAX));
+        for entry in range.take(options.max()) {
+            self.group.advance(entries, entry.id);
             write_entry(reply, &entry);
             self.count += 1;
             if !options.acknowledges {
@@ -450,13 +451,13 @@ impl Delivery<'_, '_> {
     }
 
     /// What the consumer has not acknowledged; of entries that were deleted, only the ID.
-    fn history(&mut self, log: &Log, after: StreamId, max: usize, reply: &mut Reply<'_>) {
+    fn history(&mut self, entries: &Entries, after: StreamId, max: usize, reply: &mut Reply<'_>) {
         let own = self.group.consumer(self.owner).pending();
         let ids = after.next().into_iter().flat_map(|start| own.from(start)).take(max);
         let ids: Vec<StreamId> = ids.map(|(id, ())| id).collect();
         reply.array(ids.len());
         for id in ids {
-            let Some(entry) = log.get(id) else {
+            let Some(entry) = entries.get(id) else {
                 reply.array(2);
                 write_id(reply, id);
                 reply.null_array();

@@ -24,8 +24,8 @@ fn told_with_class(bench: &mut Bench) -> Vec<String> {
 }
 
 fn expiry_ms(bench: &Bench, key: &[u8]) -> Option<u64> {
-    let hash = bench.engine.keyspace.hash_key().hash(key);
-    bench.engine.keyspace.db(0).get(hash, key)?.expiry_ms()
+    let keyspace = &bench.engine.keyspace;
+    keyspace.db(0).get(&keyspace.key(key))?.expiry_ms()
 }
 
 const SYNTAX: &str = "-ERR syntax error|";

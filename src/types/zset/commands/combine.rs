@@ -12,7 +12,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 use crate::keyspace::commands::elements::INLINE_ELEMENTS_MAX;
-use crate::keyspace::{Entry, Key};
+use crate::keyspace::{Entry, Key, ValueRef};
 use crate::resp::Reply;
 use crate::structs::listpack::Element;
 use crate::structs::number::I64Buf;
@@ -152,13 +152,17 @@ impl Source {
     }
 
     fn zset(&self) -> Option<ZSetRef<'_>> {
-        let entry = self.entry.as_ref().filter(|entry| entry.kind() == Kind::ZSet)?;
-        Some(ZSetRef::of(entry.packed(), entry.object()))
+        match self.entry.as_ref()?.value() {
+            ValueRef::ZSet(zset) => Some(zset),
+            _ => None,
+        }
     }
 
     fn set(&self) -> Option<SetRef<'_>> {
-        let entry = self.entry.as_ref().filter(|entry| entry.kind() == Kind::Set)?;
-        Some(SetRef::of(entry.encoding(), entry.packed(), entry.object()))
+        match self.entry.as_ref()?.value() {
+            ValueRef::Set(set) => Some(set),
+            _ => None,
+        }
     }
 
     fn len(&self) -> usize {

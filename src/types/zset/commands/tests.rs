@@ -7,7 +7,7 @@ use triomphe::Arc;
 use crate::structs::listpack::{self, Listpack};
 use crate::structs::number::I64Buf;
 use crate::structs::prng::Prng;
-use crate::structs::trie::HashKey;
+use crate::structs::trie::HashSecret;
 use crate::types::zset::{Limits, ZSetMut, ZSetRef, ZSetTable};
 
 type Model = BTreeMap<Vec<u8>, f64>;
@@ -63,7 +63,7 @@ fn either_encoding_does_as_the_model() {
         let limits = Limits {
             max_listpack_entries: entries,
             max_listpack_value: 64,
-            hash_key: HashKey::new([9; 16]),
+            secret: HashSecret::new([9; 16]),
         };
         let mut prng = Prng::seeded(entries as u64 + 1);
         let mut model = Model::new();
@@ -98,7 +98,7 @@ fn either_encoding_does_as_the_model() {
 
 #[test]
 fn ascending_scores_fill_the_leaves() {
-    let mut table = ZSetTable::new(HashKey::new([3; 16]));
+    let mut table = ZSetTable::new(HashSecret::new([3; 16]));
     for i in 0..20_000u32 {
         assert!(table.set(i.to_string().as_bytes(), f64::from(i)));
     }

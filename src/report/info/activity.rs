@@ -7,34 +7,44 @@ use crate::engine::session::ClientKind;
 use std::fmt::Write;
 
 pub static CLIENTS: &[Field] = &[
-    field("connected_clients", |view| view.clients.len().to_string()),
-    zero("cluster_connections"),
-    field("maxclients", |view| view.server.config.maxclients.to_string()),
+    field("connected_clients", |view| view.clients.len().to_string()).gauge("connected_clients"),
+    zero("cluster_connections").gauge("cluster_connections"),
+    field("maxclients", |view| view.server.config.maxclients.to_string()).gauge("max_clients"),
     field("client_recent_max_input_buffer", |view| {
         let sizes = view.clients.iter().map(|session| session.io.query_bytes);
         sizes.max().unwrap_or(0).to_string()
-    }),
+    })
+    .gauge("client_recent_max_input_buffer_bytes"),
     field("client_recent_max_output_buffer", |view| {
         let sizes = view.clients.iter().map(|session| session.io.output_bytes);
         sizes.max().unwrap_or(0).to_string()
-    }),
+    })
+    .gauge("client_recent_max_output_buffer_bytes"),
     field("blocked_clients", |view| {
         view.clients.iter().filter(|session| session.is_blocked()).count().to_string()
-    }),
-    field("tracking_clients", |view| view.server.tracking.clients().to_string()),
+    })
+    .gauge("blocked_clients"),
+    field("tracking_clients", |view| view.server.tracking.clients().to_string())
+        .gauge("tracking_clients"),
     field("pubsub_clients", |view| {
         let is_listening = |session: &&Session| session.kind == ClientKind::Pubsub;
         view.clients.iter().filter(is_listening).count().to_string()
-    }),
+    })
+    .gauge("pubsub_clients"),
     field("watching_clients", |view| {
         view.clients.iter().filter(|session| !session.watched.is_empty()).count().to_string()
-    }),
-    field("clients_in_timeout_table", |view| view.server.waiting.timeouts().to_string()),
-    field("total_watched_keys", |view| view.server.watched.len().to_string()),
-    field("total_blocking_keys", |view| view.server.waiting.keys().to_string()),
+    })
+    .gauge("watching_clients"),
+    field("clients_in_timeout_table", |view| view.server.waiting.timeouts().to_string())
+        .gauge("clients_in_timeout_table"),
+    field("total_watched_keys", |view| view.server.watched.len().to_string())
+        .gauge("total_watched_keys"),
+    field("total_blocking_keys", |view| view.server.waiting.keys().to_string())
+        .gauge("total_blocking_keys"),
     field("total_blocking_keys_on_nokey", |view| {
         view.server.waiting.keys_watched_for_absence().to_string()
-    }),
+    })
+    .gauge("total_blocking_keys_on_nokey"),
     field("paused_reason", |view| pause(view).map_or("none", |_| "client_pause").to_owned()),
     field("paused_actions", |view| {
         let name = match pause(view) {
@@ -55,90 +65,121 @@ fn pause(view: &View<'_>) -> Option<(PauseMode, u64)> {
 }
 
 pub static STATS: &[Field] = &[
-    field("total_connections_received", |view| view.server.stats.connections_total.to_string()),
-    field("total_commands_processed", |view| view.server.stats.commands_total.to_string()),
+    field("total_connections_received", |view| view.server.stats.connections_total.to_string())
+        .counter("connections_received_total"),
+    field("total_commands_processed", |view| view.server.stats.commands_total.to_string())
+        .counter("commands_processed_total"),
     field("instantaneous_ops_per_sec", |view| {
         view.server.stats.operations.per_second().to_string()
     }),
-    field("total_net_input_bytes", |view| view.server.stats.net_input_bytes.to_string()),
-    field("total_net_output_bytes", |view| view.server.stats.net_output_bytes.to_string()),
-    zero("total_net_repl_input_bytes"),
-    zero("total_net_repl_output_bytes"),
+    field("total_net_input_bytes", |view| view.server.stats.net_input_bytes.to_string())
+        .counter("net_input_bytes_total"),
+    field("total_net_output_bytes", |view| view.server.stats.net_output_bytes.to_string())
+        .counter("net_output_bytes_total"),
+    zero("total_net_repl_input_bytes").counter("net_repl_input_bytes_total"),
+    zero("total_net_repl_output_bytes").counter("net_repl_output_bytes_total"),
     field("instantaneous_input_kbps", |view| kilobytes(view.server.stats.input.per_second())),
     field("instantaneous_output_kbps", |view| kilobytes(view.server.stats.output.per_second())),
     field("instantaneous_input_repl_kbps", |_| kilobytes(0)),
     field("instantaneous_output_repl_kbps", |_| kilobytes(0)),
-    field("rejected_connections", |view| view.server.stats.connections_rejected.to_string()),
-    zero("sync_full"),
-    zero("sync_partial_ok"),
-    zero("sync_partial_err"),
-    field("expired_subkeys", |view| view.keyspace.stats.expired_fields.to_string()),
-    field("expired_keys", |view| view.keyspace.stats.expired.to_string()),
-    field("expired_stale_perc", |_| "0.00".to_owned()),
-    zero("expired_time_cap_reached_count"),
+    field("rejected_connections", |view| view.server.stats.connections_rejected.to_string())
+        .counter("rejected_connections_total"),
+    zero("sync_full").gauge("replica_resyncs_full"),
+    zero("sync_partial_ok").gauge("replica_partial_resync_accepted"),
+    zero("sync_partial_err").gauge("replica_partial_resync_denied"),
+    field("expired_subkeys", |view| view.keyspace.stats.expired_fields.to_string())
+        .counter("expired_subkeys_total"),
+    field("expired_keys", |view| view.keyspace.stats.expired.to_string())
+        .counter("expired_keys_total"),
+    field("expired_stale_perc", |_| "0.00".to_owned()).gauge("expired_stale_percentage"),
+    zero("expired_time_cap_reached_count").counter("expired_time_cap_reached_total"),
     field("expire_cycle_cpu_milliseconds", |view| {
         (view.server.stats.expire_cycle_us / 1000).to_string()
-    }),
-    field("evicted_keys", |view| view.keyspace.stats.evicted.to_string()),
-    field("evicted_clients", |view| view.server.stats.evicted_clients.to_string()),
-    zero("evicted_scripts"),
+    })
+    .counter("expire_cycle_cpu_time_ms_total"),
+    field("evicted_keys", |view| view.keyspace.stats.evicted.to_string())
+        .counter("evicted_keys_total"),
+    field("evicted_clients", |view| view.server.stats.evicted_clients.to_string())
+        .counter("evicted_clients_total"),
+    zero("evicted_scripts").counter("evicted_scripts_total"),
     field("total_eviction_exceeded_time", |view| {
         let mono_us = view.server.clock.now().mono_us;
         let eviction = &view.server.eviction;
         (eviction.exceeded_total_ms() + eviction.exceeded_now_ms(mono_us)).to_string()
-    }),
+    })
+    .counter("eviction_exceeded_time_ms_total"),
     field("current_eviction_exceeded_time", |view| {
         view.server.eviction.exceeded_now_ms(view.server.clock.now().mono_us).to_string()
-    }),
-    field("keyspace_hits", |view| view.keyspace.stats.hits.get().to_string()),
-    field("keyspace_misses", |view| view.keyspace.stats.misses.get().to_string()),
-    field("pubsub_channels", |view| view.server.pubsub.counts().channels.to_string()),
-    field("pubsub_patterns", |view| view.server.pubsub.counts().patterns.to_string()),
-    field("pubsubshard_channels", |view| view.server.pubsub.counts().shard_channels.to_string()),
+    })
+    .gauge("current_eviction_exceeded_time_ms"),
+    field("keyspace_hits", |view| view.keyspace.stats.hits.get().to_string())
+        .counter("keyspace_hits_total"),
+    field("keyspace_misses", |view| view.keyspace.stats.misses.get().to_string())
+        .counter("keyspace_misses_total"),
+    field("pubsub_channels", |view| view.server.pubsub.counts().channels.to_string())
+        .gauge("pubsub_channels"),
+    field("pubsub_patterns", |view| view.server.pubsub.counts().patterns.to_string())
+        .gauge("pubsub_patterns"),
+    field("pubsubshard_channels", |view| view.server.pubsub.counts().shard_channels.to_string())
+        .gauge("pubsubshard_channels"),
     zero("latest_fork_usec"),
     zero("total_forks"),
-    zero("migrate_cached_sockets"),
-    zero("slave_expires_tracked_keys"),
-    zero("active_defrag_hits"),
-    zero("active_defrag_misses"),
-    zero("active_defrag_key_hits"),
-    zero("active_defrag_key_misses"),
+    zero("migrate_cached_sockets").gauge("migrate_cached_sockets_total"),
+    zero("slave_expires_tracked_keys").gauge("slave_expires_tracked_keys"),
+    zero("active_defrag_hits").gauge("defrag_hits"),
+    zero("active_defrag_misses").gauge("defrag_misses"),
+    zero("active_defrag_key_hits").gauge("defrag_key_hits"),
+    zero("active_defrag_key_misses").gauge("defrag_key_misses"),
     zero("total_active_defrag_time"),
     zero("current_active_defrag_time"),
-    field("tracking_total_keys", |view| view.server.tracking.keys().to_string()),
-    field("tracking_total_items", |view| view.server.tracking.items().to_string()),
-    field("tracking_total_prefixes", |view| view.server.tracking.prefixes().to_string()),
-    zero("unexpected_error_replies"),
-    field("total_error_replies", |view| view.server.stats.errors_total.to_string()),
-    zero("dump_payload_sanitizations"),
-    field("total_reads_processed", |view| view.server.stats.reads_total.to_string()),
-    field("total_writes_processed", |view| view.server.stats.writes_total.to_string()),
-    zero("io_threaded_reads_processed"),
-    zero("io_threaded_writes_processed"),
+    field("tracking_total_keys", |view| view.server.tracking.keys().to_string())
+        .gauge("tracking_total_keys"),
+    field("tracking_total_items", |view| view.server.tracking.items().to_string())
+        .gauge("tracking_total_items"),
+    field("tracking_total_prefixes", |view| view.server.tracking.prefixes().to_string())
+        .gauge("tracking_total_prefixes"),
+    zero("unexpected_error_replies").counter("unexpected_error_replies"),
+    field("total_error_replies", |view| view.server.stats.errors_total.to_string())
+        .counter("total_error_replies"),
+    zero("dump_payload_sanitizations").counter("dump_payload_sanitizations"),
+    field("total_reads_processed", |view| view.server.stats.reads_total.to_string())
+        .counter("total_reads_processed"),
+    field("total_writes_processed", |view| view.server.stats.writes_total.to_string())
+        .counter("total_writes_processed"),
+    zero("io_threaded_reads_processed").counter("io_threaded_reads_processed"),
+    zero("io_threaded_writes_processed").counter("io_threaded_writes_processed"),
     field("client_query_buffer_limit_disconnections", |view| {
         view.server.stats.query_limit_disconnections.to_string()
-    }),
+    })
+    .counter("client_query_buffer_limit_disconnections_total"),
     field("client_output_buffer_limit_disconnections", |view| {
         view.server.stats.output_limit_disconnections.to_string()
-    }),
-    zero("reply_buffer_shrinks"),
-    zero("reply_buffer_expands"),
-    field("eventloop_cycles", |view| view.server.stats.turns_total.to_string()),
-    field("eventloop_duration_sum", |view| view.server.stats.turn_us_total.to_string()),
+    })
+    .counter("client_output_buffer_limit_disconnections_total"),
+    zero("reply_buffer_shrinks").counter("reply_buffer_shrinks_total"),
+    zero("reply_buffer_expands").counter("reply_buffer_expands_total"),
+    field("eventloop_cycles", |view| view.server.stats.turns_total.to_string())
+        .counter("eventloop_cycles_total"),
+    field("eventloop_duration_sum", |view| view.server.stats.turn_us_total.to_string())
+        .counter("eventloop_duration_sum_usec_total"),
     field("eventloop_duration_cmd_sum", |view| {
         (view.server.stats.command_ns_total / 1000).to_string()
-    }),
+    })
+    .counter("eventloop_duration_cmd_sum_usec_total"),
     field("instantaneous_eventloop_cycles_per_sec", |view| {
         view.server.stats.turns.per_second().to_string()
-    }),
+    })
+    .gauge("instantaneous_eventloop_cycles_per_sec"),
     field("instantaneous_eventloop_duration_usec", |view| {
         let (time, turns) = (&view.server.stats.turn_time, &view.server.stats.turns);
         time.per_second().checked_div(turns.per_second()).unwrap_or(0).to_string()
-    }),
-    field("acl_access_denied_auth", |view| view.server.stats.access_denied_auth.to_string()),
-    zero("acl_access_denied_cmd"),
-    zero("acl_access_denied_key"),
-    zero("acl_access_denied_channel"),
+    })
+    .gauge("instantaneous_eventloop_duration_usec"),
+    field("acl_access_denied_auth", |view| view.server.stats.access_denied_auth.to_string())
+        .counter("acl_access_denied_auth_total"),
+    zero("acl_access_denied_cmd").counter("acl_access_denied_cmd_total"),
+    zero("acl_access_denied_key").counter("acl_access_denied_key_total"),
+    zero("acl_access_denied_channel").counter("acl_access_denied_channel_total"),
 ];
 
 /// What tells developers where a turn's time goes.

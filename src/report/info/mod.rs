@@ -1,9 +1,10 @@
 //! INFO: sections of fields, one row a field.
 //!
-//! A field is a name and a function that prints its value; a section is a list of fields, or a
-//! function for lines whose number varies. Names, order and section titles are Redis's, since
-//! tools find fields by substring and sections by their title. Fields for features that do not
-//! exist yet print what a Redis that does not use the feature prints.
+//! A field is a name, a function that prints its value, and, if the page for Prometheus shows it,
+//! the name it has there; a section is a list of fields, or a function for lines whose number
+//! varies. Names, order and section titles are Redis's, since tools find fields by substring and
+//! sections by their title. Fields for features that do not exist yet print what a Redis that does
+//! not use the feature prints.
 
 mod activity;
 mod hot_keys;
@@ -11,10 +12,11 @@ pub mod memory;
 mod persistence;
 mod server;
 
-use super::memory::MemoryFigures;
-use super::process::ProcessFigures;
+use super::metrics::Type;
 use crate::engine::{Clients, Server};
 use crate::keyspace::Keyspace;
+use crate::observe::memory::MemoryFigures;
+use crate::observe::process::ProcessFigures;
 use crate::structs::glob;
 use std::fmt::Write;
 
@@ -39,6 +41,15 @@ impl<'a> View<'a> {
 pub struct Field {
     name: &'static str,
     value: Value,
+    metric: Option<Metric>,
+}
+
+/// What a field is on the page for Prometheus.
+#[derive(Clone, Copy)]
+pub struct Metric {
+    /// Without what all names begin with.
+    pub name: &'static str,
+    pub kind: Type,
 }
 
 #[derive(Clone, Copy)]
@@ -49,7 +60,26 @@ enum Value {
 }
 
 impl Field {
-    fn print(&self, view: &View<'_>) -> Option<String> {
+    /// The field is a metric that only grows.
+    const fn counter(self, name: &'static str) -> Field {
+        Field { metric: Some(Metric { name, kind: Type::Counter }), ..self }
+    }
+
+    /// The field is a metric that goes up and down.
+    const fn gauge(self, name: &'static str) -> Field {
+        Field { metric: Some(Metric { name, kind: Type::Gauge }), ..self }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn metric(&self) -> Option<Metric> {
+        self.metric
+    }
+
+    /// The value, if it has one now.
+    pub fn print(&self, view: &View<'_>) -> Option<String> {
         match self.value {
             Value::Always(value) => Some(value(view)),
             Value::Sometimes(value) => value(view),
@@ -58,12 +88,12 @@ impl Field {
 }
 
 const fn field(name: &'static str, value: fn(&View<'_>) -> String) -> Field {
-    Field { name, value: Value::Always(value) }
+    Field { name, value: Value::Always(value), metric: None }
 }
 
 /// A field that is not always there.
 const fn optional(name: &'static str, value: fn(&View<'_>) -> Option<String>) -> Field {
-    Field { name, value: Value::Sometimes(value) }
+    Field { name, value: Value::Sometimes(value), metric: None }
 }
 
 /// A field that is zero until its feature exists.
@@ -157,20 +187,17 @@ fn put_section(view: &View<'_>, section: &Section, text: &mut String) {
     }
 }
 
-/// All fields, in order, each with what computes its value if it has one now.
-pub fn values(
-    view: &View<'_>,
-) -> impl Iterator<Item = (&'static str, impl Fn() -> Option<String>)> {
-    let fields = SECTIONS.iter().flat_map(|section| match section.lines {
+/// All fields, in order.
+pub fn fields() -> impl Iterator<Item = &'static Field> {
+    SECTIONS.iter().flat_map(|section| match section.lines {
         Lines::Fields(fields) => fields,
         Lines::Listed(_) => &[],
-    });
-    fields.map(move |field| (field.name, move || field.print(view)))
+    })
 }
 
 /// The value of one field.
 pub fn value(view: &View<'_>, name: &str) -> Option<String> {
-    values(view).find(|(field, _)| *field == name).and_then(|(_, value)| value())
+    fields().find(|field| field.name == name).and_then(|field| field.print(view))
 }
 
 /// Whether a pattern names some section or field: for tests that walk the registry.
@@ -209,6 +236,7 @@ fn ratio(part: u64, whole: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn bytes_for_people() {
@@ -233,13 +261,7 @@ mod tests {
             "loading",
             "cluster_enabled",
         ];
-        let fields: Vec<&str> = (SECTIONS.iter())
-            .filter_map(|section| match section.lines {
-                Lines::Fields(fields) => Some(fields.iter().map(|field| field.name)),
-                Lines::Listed(_) => None,
-            })
-            .flatten()
-            .collect();
+        let fields: Vec<&str> = fields().map(Field::name).collect();
         for name in wanted {
             let first = fields.iter().find(|field| field.contains(name));
             let exact = *first.expect("the field exists");
@@ -249,13 +271,11 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut seen = std::collections::HashSet::new();
-        for section in SECTIONS {
-            if let Lines::Fields(fields) = section.lines {
-                for field in fields {
-                    assert!(seen.insert(field.name), "{} twice", field.name);
-                }
-            }
+        let (mut names, mut metrics) = (HashSet::new(), HashSet::new());
+        for field in fields() {
+            assert!(names.insert(field.name), "{} twice", field.name);
+            let is_new = |metric: Metric| metrics.insert(metric.name);
+            assert!(field.metric.is_none_or(is_new), "the metric of {} twice", field.name);
         }
     }
 }

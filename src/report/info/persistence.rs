@@ -6,8 +6,9 @@ use crate::engine::loading::Loading;
 use crate::structs::pins;
 
 pub static PERSISTENCE: &[Field] = &[
-    field("loading", |view| u8::from(view.server.loading.is_some()).to_string()),
-    zero("async_loading"),
+    field("loading", |view| u8::from(view.server.loading.is_some()).to_string())
+        .gauge("loading_dump_file"),
+    zero("async_loading").gauge("async_loading"),
     field("current_cow_peak", |view| {
         let server = view.server;
         server.saving.pinned_peak_bytes().max(server.rewrites.pinned_peak_bytes()).to_string()
@@ -22,44 +23,66 @@ pub static PERSISTENCE: &[Field] = &[
     field("current_save_keys_total", |view| view.server.saving.keys().1.to_string()),
     field("rdb_changes_since_last_save", |view| {
         (view.keyspace.changes.dirty - view.server.saving.dirty_at_save).to_string()
-    }),
-    field("rdb_bgsave_in_progress", |view| u8::from(view.server.saving.is_running()).to_string()),
-    field("rdb_last_save_time", |view| view.server.saving.last_save_unix_seconds().to_string()),
-    field("rdb_last_bgsave_status", |view| status(view.server.saving.last_succeeded)),
+    })
+    .gauge("rdb_changes_since_last_save"),
+    field("rdb_bgsave_in_progress", |view| u8::from(view.server.saving.is_running()).to_string())
+        .gauge("rdb_bgsave_in_progress"),
+    field("rdb_last_save_time", |view| view.server.saving.last_save_unix_seconds().to_string())
+        .gauge("rdb_last_save_timestamp_seconds"),
+    field("rdb_last_bgsave_status", |view| status(view.server.saving.last_succeeded))
+        .gauge("rdb_last_bgsave_status"),
     field("rdb_last_bgsave_time_sec", |view| {
         or_minus_one(view.server.saving.last_duration_seconds)
-    }),
+    })
+    .gauge("rdb_last_bgsave_duration_sec"),
     field("rdb_current_bgsave_time_sec", |view| {
         or_minus_one(view.server.saving.current_seconds(view.server.clock.now()))
-    }),
-    field("rdb_saves", |view| view.server.saving.saves_total.to_string()),
-    field("rdb_last_cow_size", |view| view.server.saving.last_pinned_bytes.to_string()),
-    field("rdb_last_load_keys_expired", |view| view.server.last_load.keys_expired.to_string()),
-    field("rdb_last_load_keys_loaded", |view| view.server.last_load.keys_loaded.to_string()),
-    field("aof_enabled", |view| flag(view.server.aof.is_on())),
-    field("aof_rewrite_in_progress", |view| flag(view.server.is_rewriting())),
-    field("aof_rewrite_scheduled", |view| flag(view.server.rewrites.is_scheduled)),
-    field("aof_last_rewrite_time_sec", |view| or_minus_one(view.server.rewrites.last_seconds)),
-    field("aof_current_rewrite_time_sec", |view| or_minus_one(view.server.rewrite_seconds())),
-    field("aof_last_bgrewrite_status", |view| status(!view.server.rewrites.last_failed)),
+    })
+    .gauge("rdb_current_bgsave_duration_sec"),
+    field("rdb_saves", |view| view.server.saving.saves_total.to_string()).gauge("rdb_saves_total"),
+    field("rdb_last_cow_size", |view| view.server.saving.last_pinned_bytes.to_string())
+        .gauge("rdb_last_cow_size_bytes"),
+    field("rdb_last_load_keys_expired", |view| view.server.last_load.keys_expired.to_string())
+        .gauge("rdb_last_load_expired_keys"),
+    field("rdb_last_load_keys_loaded", |view| view.server.last_load.keys_loaded.to_string())
+        .gauge("rdb_last_load_loaded_keys"),
+    field("aof_enabled", |view| flag(view.server.aof.is_on())).gauge("aof_enabled"),
+    field("aof_rewrite_in_progress", |view| flag(view.server.is_rewriting()))
+        .gauge("aof_rewrite_in_progress"),
+    field("aof_rewrite_scheduled", |view| flag(view.server.rewrites.is_scheduled))
+        .gauge("aof_rewrite_scheduled"),
+    field("aof_last_rewrite_time_sec", |view| or_minus_one(view.server.rewrites.last_seconds))
+        .gauge("aof_last_rewrite_duration_sec"),
+    field("aof_current_rewrite_time_sec", |view| or_minus_one(view.server.rewrite_seconds()))
+        .gauge("aof_current_rewrite_duration_sec"),
+    field("aof_last_bgrewrite_status", |view| status(!view.server.rewrites.last_failed))
+        .gauge("aof_last_bgrewrite_status"),
     field("aof_rewrites", |view| view.server.rewrites.total.to_string()),
     field("aof_rewrites_consecutive_failures", |view| {
         view.server.rewrites.consecutive_failures.to_string()
     }),
-    field("aof_last_write_status", |view| status(!view.server.aof.has_fault())),
-    field("aof_last_cow_size", |view| view.server.rewrites.last_pinned_bytes.to_string()),
-    zero("module_fork_in_progress"),
-    zero("module_fork_last_cow_size"),
-    optional("aof_current_size", |view| if_on(view, |server| server.aof.size_bytes())),
-    optional("aof_base_size", |view| if_on(view, |server| server.rewrites.base_size_bytes)),
+    field("aof_last_write_status", |view| status(!view.server.aof.has_fault()))
+        .gauge("aof_last_write_status"),
+    field("aof_last_cow_size", |view| view.server.rewrites.last_pinned_bytes.to_string())
+        .gauge("aof_last_cow_size_bytes"),
+    zero("module_fork_in_progress").gauge("module_fork_in_progress"),
+    zero("module_fork_last_cow_size").gauge("module_fork_last_cow_size"),
+    optional("aof_current_size", |view| if_on(view, |server| server.aof.size_bytes()))
+        .gauge("aof_current_size_bytes"),
+    optional("aof_base_size", |view| if_on(view, |server| server.rewrites.base_size_bytes))
+        .gauge("aof_base_size_bytes"),
     optional("aof_pending_rewrite", |view| {
         if_on(view, |server| u64::from(server.rewrites.is_scheduled))
-    }),
-    optional("aof_buffer_length", |view| if_on(view, |server| server.aof.buffered_bytes() as u64)),
+    })
+    .gauge("aof_pending_rewrite"),
+    optional("aof_buffer_length", |view| if_on(view, |server| server.aof.buffered_bytes() as u64))
+        .gauge("aof_buffer_length"),
     optional("aof_pending_bio_fsync", |view| {
         if_on(view, |server| u64::from(server.aof.is_syncing()))
-    }),
-    optional("aof_delayed_fsync", |view| if_on(view, |server| server.aof.delayed_syncs)),
+    })
+    .gauge("aof_pending_bio_fsync"),
+    optional("aof_delayed_fsync", |view| if_on(view, |server| server.aof.delayed_syncs))
+        .gauge("aof_delayed_fsync"),
     // Ours: how much a loss of power would cost now.
     optional("aof_unsynced_ms", |view| {
         if_on(view, |server| server.aof.unsynced_us(server.moment()) / 1000)

@@ -15,22 +15,23 @@ pub static SERVER: &[Field] = &[
     field("multiplexing_api", |_| "epoll".to_owned()),
     field("atomicvar_api", |_| "rust".to_owned()),
     field("gcc_version", |_| "0.0.0".to_owned()),
-    field("process_id", |view| view.server.parts.process_id.to_string()),
+    field("process_id", |view| view.server.parts.process_id.to_string()).gauge("process_id"),
     field("process_supervised", |view| view.server.parts.supervised.to_owned()),
     field("run_id", |view| view.server.run_id.clone()),
     field("tcp_port", |view| view.server.config.port.to_string()),
     field("server_time_usec", |view| view.server.clock.now().unix_us.to_string()),
-    field("uptime_in_seconds", |view| view.server.clock.uptime_seconds().to_string()),
+    field("uptime_in_seconds", |view| view.server.clock.uptime_seconds().to_string())
+        .gauge("uptime_in_seconds"),
     field("uptime_in_days", |view| (view.server.clock.uptime_seconds() / 86_400).to_string()),
-    field("hz", |view| view.server.config.hz.to_string()),
-    field("configured_hz", |view| view.server.config.hz.to_string()),
+    field("hz", |view| view.server.config.hz.to_string()).gauge("hz"),
+    field("configured_hz", |view| view.server.config.hz.to_string()).gauge("configured_hz"),
     field("lru_clock", |view| view.keyspace.access.seconds().to_string()),
     field("executable", |view| view.server.parts.executable.clone()),
     field("config_file", |view| {
         let path = view.server.parts.config_path.as_ref();
         path.map_or_else(String::new, |path| path.display().to_string())
     }),
-    field("io_threads_active", |_| "0".to_owned()),
+    field("io_threads_active", |_| "0".to_owned()).gauge("io_threads_active"),
     optional("listener0", tcp_listener),
     optional("listener1", unix_listener),
     field("rufous_version", |_| env!("CARGO_PKG_VERSION").to_owned()),
@@ -38,28 +39,31 @@ pub static SERVER: &[Field] = &[
 
 pub static REPLICATION: &[Field] = &[
     field("role", |_| "master".to_owned()),
-    zero("connected_slaves"),
+    zero("connected_slaves").gauge("connected_slaves"),
     field("master_failover_state", |_| "no-failover".to_owned()),
     field("master_replid", |view| view.server.replication_id.clone()),
     field("master_replid2", |_| "0".repeat(40)),
-    zero("master_repl_offset"),
-    field("second_repl_offset", |_| "-1".to_owned()),
-    zero("repl_backlog_active"),
-    field("repl_backlog_size", |view| view.server.config.repl_backlog_size.to_string()),
-    zero("repl_backlog_first_byte_offset"),
-    zero("repl_backlog_histlen"),
+    zero("master_repl_offset").gauge("master_repl_offset"),
+    field("second_repl_offset", |_| "-1".to_owned()).gauge("second_repl_offset"),
+    zero("repl_backlog_active").gauge("repl_backlog_is_active"),
+    field("repl_backlog_size", |view| view.server.config.repl_backlog_size.to_string())
+        .gauge("replication_backlog_bytes"),
+    zero("repl_backlog_first_byte_offset").gauge("repl_backlog_first_byte_offset"),
+    zero("repl_backlog_histlen").gauge("repl_backlog_history_bytes"),
 ];
 
 pub static CPU: &[Field] = &[
-    field("used_cpu_sys", |view| seconds(view.process.system_us)),
-    field("used_cpu_user", |view| seconds(view.process.user_us)),
-    field("used_cpu_sys_children", |_| seconds(0)),
-    field("used_cpu_user_children", |_| seconds(0)),
-    field("used_cpu_sys_main_thread", |view| seconds(view.process.main_system_us)),
-    field("used_cpu_user_main_thread", |view| seconds(view.process.main_user_us)),
+    field("used_cpu_sys", |view| seconds(view.process.system_us)).counter("cpu_sys_seconds_total"),
+    field("used_cpu_user", |view| seconds(view.process.user_us)).counter("cpu_user_seconds_total"),
+    field("used_cpu_sys_children", |_| seconds(0)).counter("cpu_sys_children_seconds_total"),
+    field("used_cpu_user_children", |_| seconds(0)).counter("cpu_user_children_seconds_total"),
+    field("used_cpu_sys_main_thread", |view| seconds(view.process.main_system_us))
+        .counter("cpu_sys_main_thread_seconds_total"),
+    field("used_cpu_user_main_thread", |view| seconds(view.process.main_user_us))
+        .counter("cpu_user_main_thread_seconds_total"),
 ];
 
-pub static CLUSTER: &[Field] = &[zero("cluster_enabled")];
+pub static CLUSTER: &[Field] = &[zero("cluster_enabled").gauge("cluster_enabled")];
 
 /// The TCP port and its addresses, if one is open.
 fn tcp_listener(view: &View<'_>) -> Option<String> {

@@ -317,7 +317,7 @@ fn usage(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     match cx.keys.peek(&key) {
         Some(entry) => {
             let db = cx.keys.db();
-            let own = entry.memory_bytes() + db.index_bytes_of(key.hash, key.bytes);
+            let own = entry.memory_bytes() + db.index_bytes_of(&key);
             cx.reply.integer(own as i64 + db.bytes_per_slot());
         }
         None => cx.reply.null(),

@@ -7,81 +7,98 @@ use crate::engine::session::ClientKind;
 use crate::structs::pins;
 
 pub static MEMORY: &[Field] = &[
-    field("used_memory", |view| used(view).to_string()),
+    field("used_memory", |view| used(view).to_string()).gauge("memory_used_bytes"),
     field("used_memory_human", |view| human(used(view))),
-    field("used_memory_rss", |view| view.process.resident_bytes.to_string()),
+    field("used_memory_rss", |view| view.process.resident_bytes.to_string())
+        .gauge("memory_used_rss_bytes"),
     field("used_memory_rss_human", |view| human(view.process.resident_bytes)),
-    field("used_memory_peak", |view| peak(view).to_string()),
+    field("used_memory_peak", |view| peak(view).to_string()).gauge("memory_used_peak_bytes"),
     field("used_memory_peak_human", |view| human(peak(view))),
     field("used_memory_peak_perc", |view| percent(used(view), peak(view))),
-    field("used_memory_overhead", |view| overhead(view).to_string()),
-    field("used_memory_startup", |view| startup(view).to_string()),
-    field("used_memory_dataset", |view| dataset(view).to_string()),
+    field("used_memory_overhead", |view| overhead(view).to_string())
+        .gauge("memory_used_overhead_bytes"),
+    field("used_memory_startup", |view| startup(view).to_string())
+        .gauge("memory_used_startup_bytes"),
+    field("used_memory_dataset", |view| dataset(view).to_string())
+        .gauge("memory_used_dataset_bytes"),
     field("used_memory_dataset_perc", |view| {
         percent(dataset(view), used(view).saturating_sub(startup(view)))
     }),
-    field("allocator_allocated", |view| used(view).to_string()),
-    field("allocator_active", |view| view.memory.active_bytes.to_string()),
-    field("allocator_resident", |view| view.memory.resident_bytes.to_string()),
-    zero("allocator_muzzy"),
-    field("total_system_memory", |view| view.process.system_memory_bytes.to_string()),
+    field("allocator_allocated", |view| used(view).to_string()).gauge("allocator_allocated_bytes"),
+    field("allocator_active", |view| view.memory.active_bytes.to_string())
+        .gauge("allocator_active_bytes"),
+    field("allocator_resident", |view| view.memory.resident_bytes.to_string())
+        .gauge("allocator_resident_bytes"),
+    zero("allocator_muzzy").gauge("allocator_muzzy_bytes"),
+    field("total_system_memory", |view| view.process.system_memory_bytes.to_string())
+        .gauge("total_system_memory_bytes"),
     field("total_system_memory_human", |view| human(view.process.system_memory_bytes)),
-    zero("used_memory_lua"),
-    zero("used_memory_vm_eval"),
+    zero("used_memory_lua").gauge("memory_used_lua_bytes"),
+    zero("used_memory_vm_eval").gauge("memory_used_vm_eval_bytes"),
     field("used_memory_lua_human", |_| human(0)),
-    zero("used_memory_scripts_eval"),
-    zero("number_of_cached_scripts"),
-    zero("number_of_functions"),
-    zero("number_of_libraries"),
-    zero("used_memory_vm_functions"),
-    zero("used_memory_vm_total"),
+    zero("used_memory_scripts_eval").gauge("memory_used_scripts_eval_bytes"),
+    zero("number_of_cached_scripts").gauge("number_of_cached_scripts"),
+    zero("number_of_functions").gauge("number_of_functions"),
+    zero("number_of_libraries").gauge("number_of_libraries"),
+    zero("used_memory_vm_functions").gauge("memory_used_vm_functions_bytes"),
+    zero("used_memory_vm_total").gauge("memory_used_vm_total"),
     field("used_memory_vm_total_human", |_| human(0)),
-    zero("used_memory_functions"),
-    zero("used_memory_scripts"),
+    zero("used_memory_functions").gauge("memory_used_functions_bytes"),
+    zero("used_memory_scripts").gauge("memory_used_scripts_bytes"),
     field("used_memory_scripts_human", |_| human(0)),
-    field("maxmemory", |view| view.server.config.maxmemory.to_string()),
+    field("maxmemory", |view| view.server.config.maxmemory.to_string()).gauge("memory_max_bytes"),
     field("maxmemory_human", |view| human(view.server.config.maxmemory)),
     field("maxmemory_policy", |view| view.server.config.maxmemory_policy.word().to_owned()),
-    field("allocator_frag_ratio", |view| ratio(view.memory.active_bytes as u64, used(view))),
+    field("allocator_frag_ratio", |view| ratio(view.memory.active_bytes as u64, used(view)))
+        .gauge("allocator_frag_ratio"),
     field("allocator_frag_bytes", |view| {
         (view.memory.active_bytes as u64).saturating_sub(used(view)).to_string()
-    }),
+    })
+    .gauge("allocator_frag_bytes"),
     field("allocator_rss_ratio", |view| {
         ratio(view.memory.resident_bytes as u64, view.memory.active_bytes as u64)
-    }),
+    })
+    .gauge("allocator_rss_ratio"),
     field("allocator_rss_bytes", |view| {
         view.memory.resident_bytes.saturating_sub(view.memory.active_bytes).to_string()
-    }),
+    })
+    .gauge("allocator_rss_bytes"),
     field("rss_overhead_ratio", |view| {
         ratio(view.process.resident_bytes, view.memory.resident_bytes as u64)
     }),
     field("rss_overhead_bytes", |view| {
         view.process.resident_bytes.saturating_sub(view.memory.resident_bytes as u64).to_string()
     }),
-    field("mem_fragmentation_ratio", |view| ratio(view.process.resident_bytes, used(view))),
+    field("mem_fragmentation_ratio", |view| ratio(view.process.resident_bytes, used(view)))
+        .gauge("mem_fragmentation_ratio"),
     field("mem_fragmentation_bytes", |view| {
         view.process.resident_bytes.saturating_sub(used(view)).to_string()
-    }),
-    field("mem_not_counted_for_evict", |view| not_counted(view).to_string()),
+    })
+    .gauge("mem_fragmentation_bytes"),
+    field("mem_not_counted_for_evict", |view| not_counted(view).to_string())
+        .gauge("mem_not_counted_for_eviction_bytes"),
     // Ours: what only snapshots keep.
-    field("mem_snapshot_pinned", |_| pins::bytes().to_string()),
-    zero("mem_replication_backlog"),
-    zero("mem_total_replication_buffers"),
-    field("mem_clients_slaves", |view| view.clients.memory().of(ClientKind::Replica).to_string()),
-    field("mem_clients_normal", |view| clients(view).to_string()),
-    zero("mem_cluster_links"),
-    zero("mem_aof_buffer"),
+    field("mem_snapshot_pinned", |_| pins::bytes().to_string()).gauge("mem_snapshot_pinned_bytes"),
+    zero("mem_replication_backlog").gauge("mem_replication_backlog_bytes"),
+    zero("mem_total_replication_buffers").gauge("mem_total_replication_buffers_bytes"),
+    field("mem_clients_slaves", |view| view.clients.memory().of(ClientKind::Replica).to_string())
+        .gauge("mem_clients_slaves"),
+    field("mem_clients_normal", |view| clients(view).to_string()).gauge("mem_clients_normal"),
+    zero("mem_cluster_links").gauge("mem_cluster_links_bytes"),
+    zero("mem_aof_buffer").gauge("mem_aof_buffer_bytes"),
     field("mem_allocator", |_| "jemalloc-5.3.1".to_owned()),
-    zero("mem_overhead_db_hashtable_rehashing"),
-    zero("active_defrag_running"),
+    zero("mem_overhead_db_hashtable_rehashing").gauge("mem_overhead_db_hashtable_rehashing_bytes"),
+    zero("active_defrag_running").gauge("active_defrag_running"),
     field("lazyfree_pending_objects", |view| {
         let done = view.server.stats.lazy_freed_objects;
         view.server.lazy_free_total.saturating_sub(done).to_string()
-    }),
+    })
+    .gauge("lazyfree_pending_objects"),
     field("lazyfreed_objects", |view| {
         let done = view.server.stats.lazy_freed_objects;
         done.saturating_sub(view.server.lazy_freed_at_reset).to_string()
-    }),
+    })
+    .gauge("lazyfreed_objects"),
 ];
 
 pub fn used(view: &View<'_>) -> u64 {

@@ -14,7 +14,7 @@ use crate::structs::listpack::TooLong;
 
 /// The entries of a stream and what has happened to them. Cloning it takes a snapshot.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
+pub struct Entries {
     pub(super) nodes: CountedTree<Node, StreamId>,
     pub last_id: StreamId,
     /// The highest ID that was deleted, not trimmed.
@@ -22,7 +22,7 @@ pub struct Log {
     pub entries_added: u64,
 }
 
-impl Log {
+impl Entries {
     pub fn len(&self) -> usize {
         self.nodes.count()
     }
@@ -103,13 +103,13 @@ impl Log {
     }
 
     /// The live entries of a range of IDs, both ends included, from both ends.
-    pub fn range(&self, start: StreamId, end: StreamId) -> Entries<'_> {
+    pub fn range(&self, start: StreamId, end: StreamId) -> EntryRange<'_> {
         let first = self.nodes.number_where(|last| *last < start);
         let beyond = match self.nodes.number_where(|last| *last < end) {
             last if start <= end => (last + 1).min(self.nodes.leaf_count()),
             _ => first,
         };
-        Entries {
+        EntryRange {
             nodes: self.nodes.leaves(first..beyond.max(first)),
             front: None,
             back: None,
@@ -125,7 +125,7 @@ impl Log {
         (before_last + last.map_or(0, Node::live)).saturating_sub(before)
     }
 
-    pub fn all(&self) -> Entries<'_> {
+    pub fn all(&self) -> EntryRange<'_> {
         self.range(StreamId::MIN, StreamId::MAX)
     }
 
@@ -196,7 +196,7 @@ impl Log {
 }
 
 /// The live entries of a range, from both ends.
-pub struct Entries<'a> {
+pub struct EntryRange<'a> {
     nodes: Leaves<'a, Node, StreamId>,
     front: Option<NodeEntries<'a>>,
     back: Option<NodeEntries<'a>>,
@@ -204,7 +204,7 @@ pub struct Entries<'a> {
     end: StreamId,
 }
 
-impl<'a> Iterator for Entries<'a> {
+impl<'a> Iterator for EntryRange<'a> {
     type Item = EntryRef<'a>;
 
     fn next(&mut self) -> Option<EntryRef<'a>> {
@@ -226,7 +226,7 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-impl<'a> DoubleEndedIterator for Entries<'a> {
+impl<'a> DoubleEndedIterator for EntryRange<'a> {
     fn next_back(&mut self) -> Option<EntryRef<'a>> {
         loop {
             let next = match &mut self.back {

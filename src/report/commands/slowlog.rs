@@ -50,11 +50,11 @@ fn get(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if count < -1 {
         return Err(RANGE);
     }
-    let log = &cx.server.slow_log;
-    let shown = usize::try_from(count).unwrap_or(usize::MAX).min(log.len());
+    let slow_log = &cx.server.slow_log;
+    let shown = usize::try_from(count).unwrap_or(usize::MAX).min(slow_log.len());
     let reply = &mut cx.reply;
     reply.array(shown);
-    for Numbered { id, entry } in log.iter().take(shown) {
+    for Numbered { id, entry } in slow_log.iter().take(shown) {
         reply.array(6);
         reply.integer(id.cast_signed());
         reply.integer(entry.unix_seconds.cast_signed());

@@ -3,7 +3,7 @@
 //! Exporters split it at spaces and each field at its only `=`; the order of the fields is
 //! Redis's, and new ones go to the end.
 
-use crate::engine::{Server, Session};
+use super::{Server, Session};
 use crate::resp::Protocol;
 use std::fmt::Write;
 
