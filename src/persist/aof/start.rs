@@ -1,9 +1,9 @@
 //! Before the first command: finding the log of an older server, and opening the last increment.
 
-use super::log::{FileEnd, Options};
 use super::manifest::{LogFile, Manifest, Place, Role, TakenOver, write_all};
 use super::mark::Key;
 use super::rewrite::begin_increment;
+use super::{FileEnd, Options};
 use crate::config::os_reason;
 use crate::persist::disk::{Disk, DiskFile};
 use std::io;
