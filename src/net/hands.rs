@@ -1,6 +1,6 @@
 //! The net as the engine's driver: output goes to sockets, long work to the plain threads.
 
-use super::{Net, append, listener};
+use super::{Net, holds, output_limits};
 use crate::engine::hold::Told;
 use crate::engine::{ClientId, Driver, Engine, Job, ListenChange, Now, SaveJob, Standing};
 use crate::keyspace::Garbage;
@@ -23,7 +23,7 @@ impl Driver for Hands<'_> {
         let Some(connection) = self.0.connection(client) else { return };
         let io = &mut *connection.io.borrow_mut();
         io.out.append(bytes);
-        append::mark(&connection, io, told, engine.release());
+        holds::mark(&connection, io, told, engine.release());
         self.0.mark_dirty(&connection);
     }
 
@@ -52,9 +52,9 @@ impl Driver for Hands<'_> {
             }
             io.out.append_shared(&bytes);
             io.out.settle();
-            append::mark(connection, io, told, release);
-            if io.out.len() > listener::OUTPUT_FREE_BYTES {
-                listener::check_output_limit(engine, connection, io);
+            holds::mark(connection, io, told, release);
+            if io.out.len() > output_limits::FREE_BYTES {
+                output_limits::check(engine, connection, io);
             }
             self.0.mark_dirty(connection);
         }

@@ -1,11 +1,10 @@
-//! Listening sockets, and what is decided about a connection before and after it lives.
+//! Listening sockets, and whom they let in.
 
-use super::connection::{Connection, Io, serve};
+use super::connection::{Connection, serve};
 use super::stream::Stream;
-use super::{Net, READ_OUTPUT_UNAUTHENTICATED_MAX, metrics};
-use crate::config::{Config, OutputLimit, os_reason};
-use crate::engine::session::ClientKind;
-use crate::engine::{Engine, Peer};
+use super::{Net, metrics};
+use crate::config::{Config, os_reason};
+use crate::engine::Peer;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::fmt;
 use std::io;
@@ -14,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
@@ -359,49 +358,4 @@ fn admit(net: &Rc<Net>, stream: Stream, peer: Peer) {
     let connection = Rc::new(Connection::new(client, stream));
     net.remember(&connection);
     tokio::task::spawn_local(serve(Rc::clone(net), connection));
-}
-
-/// This much output is nobody's business, however low the limits are.
-pub const OUTPUT_FREE_BYTES: usize = 16 * 1024;
-
-/// Closes the clients that have been over their soft limit for too long, though nothing was
-/// written to them since.
-pub fn check_output_limits(net: &Net, engine: &mut Engine) {
-    for connection in net.connections.borrow().iter().flatten() {
-        let mut io = connection.io.borrow_mut();
-        if io.over_soft_limit.is_some() && !connection.is_closed.get() {
-            check_output_limit(engine, connection, &mut io);
-        }
-    }
-}
-
-/// Closes a client whose unread output is over its limits.
-pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut Io) {
-    let Some(session) = engine.clients.get(connection.client) else { return };
-    let waiting = io.out.len() as u64;
-    let limit = match session.kind {
-        ClientKind::Normal if engine.server.requires_auth(session) => {
-            let unread = READ_OUTPUT_UNAUTHENTICATED_MAX;
-            OutputLimit { hard_bytes: unread, ..OutputLimit::default() }
-        }
-        kind => kind.output_limit(&engine.server.config),
-    };
-    let over_hard = limit.hard_bytes > 0 && waiting >= limit.hard_bytes;
-    // What CLIENT LIST shows as omem is what users watch while time passes.
-    let shown = waiting.saturating_sub(OUTPUT_FREE_BYTES as u64);
-    let over_soft = limit.soft_bytes > 0 && shown >= limit.soft_bytes;
-    let mut too_long = false;
-    if over_soft {
-        let since = io.over_soft_limit.get_or_insert_with(Instant::now);
-        too_long = since.elapsed().as_secs() >= limit.soft_seconds.max(1);
-    } else {
-        io.over_soft_limit = None;
-    }
-    if over_hard || too_long {
-        engine.note_output_overrun(connection.client);
-        // What it would not read is freed now, before other clients' output grows.
-        io.out = crate::resp::ReplyBuf::new();
-        engine.clients.count_out(connection.client);
-        connection.close();
-    }
 }

@@ -10,16 +10,19 @@ mod connection;
 pub mod fatal;
 mod hands;
 pub mod healthcheck;
+mod holds;
 mod jobs;
 pub mod limits;
 mod listener;
 mod loader;
 pub mod logging;
 mod metrics;
+mod output_limits;
 mod pool;
 pub mod service;
 mod signals;
 mod stream;
+mod syncer;
 mod timer;
 mod turn;
 
@@ -61,7 +64,7 @@ pub struct Net {
     /// The timer's next moment may have come closer.
     deadline_moved: Notify,
     jobs: jobs::Threads,
-    syncer: append::Syncer,
+    syncer: syncer::Syncer,
     started: Instant,
     exit_code: Cell<Option<i32>>,
     exit: Notify,
@@ -88,16 +91,13 @@ impl Net {
 /// So many of those who send much read on between two turns.
 const HEAVY_MAX: usize = 8;
 
-/// A client that has not authenticated is closed when so many bytes of replies wait for it.
-const READ_OUTPUT_UNAUTHENTICATED_MAX: u64 = 256 * 1024;
-
 /// Serves until a shutdown; the process's exit code.
 pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let options = tokio::runtime::LocalOptions::default();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
     let (jobs, finished) = jobs::Threads::start()?;
-    let (syncer, syncs) = append::Syncer::start()?;
+    let (syncer, syncs) = syncer::Syncer::start()?;
     let net = Rc::new(Net {
         engine: RefCell::new(engine),
         connections: RefCell::default(),
@@ -133,7 +133,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(jobs::collect(Rc::clone(&net), finished));
-        tokio::task::spawn_local(append::collect(Rc::clone(&net), syncs));
+        tokio::task::spawn_local(syncer::collect(Rc::clone(&net), syncs));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
@@ -232,7 +232,7 @@ impl Net {
     /// The connection has ended: its client is gone.
     fn forget(&self, connection: &Rc<Connection>) {
         connection.is_closed.set(true);
-        append::let_go(self, connection);
+        holds::let_go(self, connection);
         self.connections.borrow_mut()[connection.client.slot()] = None;
         let mut engine = self.engine.borrow_mut();
         engine.disconnect(connection.client);

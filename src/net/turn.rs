@@ -8,7 +8,7 @@
 
 use super::connection::{Connection, Io};
 use super::hands::carry_out;
-use super::{Net, append};
+use super::{Net, holds, output_limits};
 use crate::engine::{ClientId, Engine, Verdict};
 use crate::keyspace::KeyHash;
 use crate::resp::ReplyBuf;
@@ -74,8 +74,8 @@ fn turn(net: &Rc<Net>) -> bool {
     engine.end_turn();
     carry_out(net, &mut engine);
     let left = !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
-    append::mark_output(net, &mut engine);
-    append::release_held(net, &engine);
+    holds::mark_output(net, &mut engine);
+    holds::release_held(net, &engine);
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
@@ -347,10 +347,10 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     }
     let mut io = connection.io.borrow_mut();
     let io = &mut *io;
-    if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
-        super::listener::check_output_limit(engine, connection, io);
+    if io.out.len() > output_limits::FREE_BYTES {
+        output_limits::check(engine, connection, io);
     }
-    let free = append::free_output(engine, io);
+    let free = holds::free_output(engine, io);
     share = share.min(free);
     let before = io.written_bytes;
     while !io.out.is_empty() && share > 0 && !connection.is_closed.get() {
@@ -376,7 +376,7 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     connection.wants_write.set(is_left && !is_held);
     if is_held {
         leave_figures(engine, connection.client, io);
-        return append::hold(net, connection);
+        return holds::hold(net, connection);
     }
     if is_left {
         leave_figures(engine, connection.client, io);
