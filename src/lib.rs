@@ -12,8 +12,10 @@
 //! - [`persist`]: RDB files, the append-only file, and when a write is durable;
 //! - [`pubsub`]: who listens to which channel, and what messages look like;
 //! - [`report`]: INFO, metrics, and the commands that show what was counted;
-//! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio.
+//! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio;
+//! - [`cli`]: what the command line asks for.
 
+pub mod cli;
 pub mod command;
 pub mod config;
 pub mod engine;
