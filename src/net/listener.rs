@@ -5,6 +5,7 @@ use super::stream::Stream;
 use super::{Net, metrics};
 use crate::config::{Config, os_reason};
 use crate::engine::Peer;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::fmt;
 use std::io;
@@ -88,7 +89,7 @@ impl Listeners {
 struct Refusal {
     text: String,
     /// The system's number for it, if the system refused.
-    code: Option<i32>,
+    code: Option<Errno>,
 }
 
 impl Refusal {
@@ -96,11 +97,11 @@ impl Refusal {
     fn of(call: &'static str) -> impl FnOnce(io::Error) -> Refusal {
         move |error| Refusal {
             text: format!("{call}: {}", os_reason(&error)),
-            code: error.raw_os_error(),
+            code: Errno::from_io_error(&error),
         }
     }
 
-    fn is_one_of(&self, codes: &[i32]) -> bool {
+    fn is_one_of(&self, codes: &[Errno]) -> bool {
         self.code.is_some_and(|code| codes.contains(&code))
     }
 }
@@ -141,12 +142,12 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
 /// Opens the TCP sockets of a configuration. An address with a dash may be missing here, and an
 /// address family may be missing anyway.
 pub fn bind_tcp(config: &Config, port: u16) -> Result<Vec<TcpListener>, Unopened> {
-    const NO_FAMILY: &[i32] = &[
-        libc::EAFNOSUPPORT,
-        libc::EPFNOSUPPORT,
-        libc::EPROTONOSUPPORT,
-        libc::ESOCKTNOSUPPORT,
-        libc::ENOPROTOOPT,
+    const NO_FAMILY: &[Errno] = &[
+        Errno::AFNOSUPPORT,
+        Errno::PFNOSUPPORT,
+        Errno::PROTONOSUPPORT,
+        Errno::SOCKTNOSUPPORT,
+        Errno::NOPROTOOPT,
     ];
     let mut opened = Vec::new();
     for text in &config.bind.0 {
@@ -162,7 +163,7 @@ pub fn bind_tcp(config: &Config, port: u16) -> Result<Vec<TcpListener>, Unopened
                     "Warning: Could not create server TCP listening socket {text}:{port}: \
                      {refusal}"
                 );
-                let is_missing = optional && refusal.is_one_of(&[libc::EADDRNOTAVAIL]);
+                let is_missing = optional && refusal.is_one_of(&[Errno::ADDRNOTAVAIL]);
                 if !is_missing && !refusal.is_one_of(NO_FAMILY) {
                     tracing::warn!("Failed listening on port {port} (tcp), aborting.");
                     return Err(Unopened);
@@ -196,8 +197,9 @@ fn bind_one(address: SocketAddr, config: &Config) -> Result<TcpListener, Refusal
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
     let socket = socket.map_err(|error| {
-        let code = error.raw_os_error().unwrap_or_default();
-        Refusal { text: format!("unable to bind socket, errno: {code}"), code: Some(code) }
+        let code = Errno::from_io_error(&error);
+        let number = code.map_or(0, Errno::raw_os_error);
+        Refusal { text: format!("unable to bind socket, errno: {number}"), code }
     })?;
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(Refusal::of("setsockopt"))?;
@@ -300,7 +302,7 @@ fn unix_path(stream: &UnixStream) -> String {
 
 /// One failed accept concerns one client; only a lack of descriptors is worth a pause.
 pub async fn back_off(error: &io::Error) {
-    let is_exhausted = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    let is_exhausted = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
     tracing::warn!("Accepting client connection: {error}");
     if is_exhausted {
         tokio::time::sleep(Duration::from_millis(100)).await;
