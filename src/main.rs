@@ -48,7 +48,7 @@ fn complain(complaint: Complaint) -> ExitCode {
 
 fn check_aof(path: &Path, repair: Repair) -> ExitCode {
     let mut console = Console { input: &mut std::io::stdin().lock(), out: &mut std::io::stdout() };
-    match check::check_log(path, repair, &mut console) {
+    match check::check_aof(path, repair, &mut console) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

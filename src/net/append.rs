@@ -7,11 +7,11 @@ use crate::persist::load::LoadError;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// Loads the append-only log, while clients are answered that they have to
+/// Loads the append-only file, while clients are answered that they have to
 /// wait, and opens it.
 pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
     let mut end = Default::default();
-    let begun = net.engine.borrow_mut().find_log()?;
+    let begun = net.engine.borrow_mut().find_aof()?;
     if let Some(mut replay) = begun {
         loop {
             let step = {
@@ -35,13 +35,13 @@ pub async fn load(net: &Rc<Net>) -> Result<(), Unloadable> {
     }
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
-    engine.open_log(&end).map_err(|error| {
+    engine.open_aof(&end).map_err(|error| {
         tracing::warn!("Can't open the append-only file: {}", crate::config::os_reason(&error));
         Unloadable
     })
 }
 
-/// Loads the snapshot at the front of the log.
+/// Loads the snapshot at the front of the AOF.
 async fn load_snapshot(
     net: &Rc<Net>,
     replay: &mut Replay,
@@ -50,7 +50,7 @@ async fn load_snapshot(
     let name = path.file_name().unwrap_or_default().display().to_string();
     let source = {
         let engine = net.engine.borrow();
-        Source::open(&engine, engine.reading_of_log(), path).ok_or(Unloadable)?
+        Source::open(&engine, engine.reading_of_aof(), path).ok_or(Unloadable)?
     };
     match source.load(net).await {
         Ok(bytes) if net.engine.borrow_mut().finish_snapshot_of(replay, bytes) => Ok(()),

@@ -51,7 +51,7 @@ impl Driver for Hands<'_> {
                 io.out = ReplyBuf::with_bytes(self.0.buffers.output());
             }
             io.out.append_shared(&bytes);
-            io.out.settle();
+            io.out.set_aside_if_full();
             holds::mark(connection, io, told, release);
             if io.out.len() > output_limits::FREE_BYTES {
                 output_limits::check(engine, connection, io);

@@ -45,7 +45,7 @@ pub fn release_held(net: &Net, engine: &Engine) {
     });
 }
 
-/// Keeps in mind that a connection has output that waits for the log.
+/// Keeps in mind that a connection has output that waits for the AOF.
 pub fn hold(net: &Net, connection: &Rc<Connection>) {
     if !connection.is_held.replace(true) {
         net.held.borrow_mut().push(Rc::clone(connection));

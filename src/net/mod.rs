@@ -53,9 +53,9 @@ pub struct Net {
     tired_have_waited: Cell<bool>,
     /// Connections with output to write at the end of the turn.
     dirty: RefCell<Vec<Rc<Connection>>>,
-    /// Connections with output that waits for the log.
+    /// Connections with output that waits for the AOF.
     held: RefCell<Vec<Rc<Connection>>>,
-    /// What the log had released when they were last looked at.
+    /// What the AOF had released when they were last looked at.
     released: Cell<Option<Release>>,
     buffers: pool::BufferPool,
     executor: Notify,
@@ -147,7 +147,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         }
         net.service.tell(Standing::Ready);
         net.exit.notified().await;
-        let is_closed = net.engine.borrow_mut().close_log();
+        let is_closed = net.engine.borrow_mut().close_aof();
         turn::flush_everything(&net);
         let code = net.exit_code.get().unwrap_or(0);
         Ok(if is_closed { code } else { code.max(1) })
@@ -156,10 +156,10 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     code
 }
 
-/// Loads what the data directory holds: the log if it is on, else the snapshot.
+/// Loads what the data directory holds: the AOF if it is on, else the snapshot.
 async fn load(net: &Rc<Net>) -> bool {
-    let loads_log = net.engine.borrow().server.config.appendonly;
-    if loads_log {
+    let loads_aof = net.engine.borrow().server.config.appendonly;
+    if loads_aof {
         return append::load(net).await.is_ok();
     }
     let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();

@@ -226,7 +226,7 @@ fn run_until_effect(
         let hashed = prepared.hashed(&engine.server.table, &io.hashes);
         let request = io.reader.request(0);
         let verdict = engine.execute(connection.client, prepared, request, hashed, &mut io.out);
-        io.out.settle();
+        io.out.set_aside_if_full();
         if verdict != Verdict::Postponed {
             io.reader.pop_front();
             *at += 1;

@@ -95,7 +95,7 @@ impl Program for Queue {
     }
 
     fn step(&mut self, cx: &mut Cx<'_>) -> Step {
-        self.reply.settle();
+        self.reply.set_aside_if_full();
         cx.reply.buffer().take_from(&mut self.reply);
         if let Some(next) = self.queued.next() {
             self.running = next.request;

@@ -33,7 +33,7 @@ pub struct Notes {
     last_us: u64,
     second: u64,
     /// The file ends with a mark that says that all before it is durable.
-    is_settled: bool,
+    is_sealed: bool,
 }
 
 /// Where lines go, and what they are to say.
@@ -54,7 +54,7 @@ impl Notes {
             uncovered_since_us: 0,
             last_us: 0,
             second: 0,
-            is_settled: false,
+            is_sealed: false,
         }
     }
 
@@ -65,8 +65,8 @@ impl Notes {
 
     /// Those that go on where a file ends.
     pub fn behind(end: FileEnd) -> Notes {
-        let is_settled = end.is_settled;
-        Notes { sum: end.sum, is_settled, ..Notes::new(end.key, end.len) }
+        let is_sealed = end.is_sealed;
+        Notes { sum: end.sum, is_sealed, ..Notes::new(end.key, end.len) }
     }
 
     /// Where in the file the next byte goes.
@@ -74,8 +74,8 @@ impl Notes {
         self.place
     }
 
-    pub fn is_settled(&self) -> bool {
-        self.is_settled
+    pub fn is_sealed(&self) -> bool {
+        self.is_sealed
     }
 
     /// Whether nothing has come for a while.
@@ -115,8 +115,8 @@ impl Notes {
     }
 
     /// Says by a mark that all there is in the file is durable, unless the last mark has.
-    pub fn settle(&mut self, page: &mut Page<'_>) {
-        if !self.is_settled {
+    pub fn seal(&mut self, page: &mut Page<'_>) {
+        if !self.is_sealed {
             self.mark(None, page);
         }
     }
@@ -127,9 +127,9 @@ impl Notes {
         let durable = page.durable;
         let behind = self.sum.as_ref().map(Sum::value);
         let line = Mark { durable, behind, ahead }.print(key, self.place);
-        let is_settled = ahead.is_none() && durable == self.place;
+        let is_sealed = ahead.is_none() && durable == self.place;
         self.put(line.into(), page);
-        self.is_settled = is_settled;
+        self.is_sealed = is_sealed;
         self.sum = Some(Sum::default());
         self.uncovered = 0;
     }
@@ -137,7 +137,7 @@ impl Notes {
     /// Adds bytes to what is to be written.
     fn put(&mut self, bytes: Bytes, page: &mut Page<'_>) {
         self.place += bytes.len() as u64;
-        self.is_settled = false;
+        self.is_sealed = false;
         if !page.options.checksums {
             self.sum = None;
         } else if let Some(sum) = &mut self.sum {
@@ -155,18 +155,18 @@ pub struct FileEnd {
     pub key: Option<Key>,
     /// The checksum of what no mark vouches for.
     pub sum: Option<Sum>,
-    pub is_settled: bool,
+    pub is_sealed: bool,
 }
 
 impl FileEnd {
     /// That of a file of another server that is ours from now on.
     pub fn of_taken_over(len: u64, key: Key) -> FileEnd {
-        FileEnd { len, key: Some(key), sum: Some(Sum::default()), is_settled: false }
+        FileEnd { len, key: Some(key), sum: Some(Sum::default()), is_sealed: false }
     }
 
     /// That of a file that holds its key and nothing else, of which there is nothing to say.
     pub fn of_new(key: Key) -> FileEnd {
         let sum = Some(Sum::default());
-        FileEnd { len: KEY_LINE_BYTES, key: Some(key), sum, is_settled: true }
+        FileEnd { len: KEY_LINE_BYTES, key: Some(key), sum, is_sealed: true }
     }
 }

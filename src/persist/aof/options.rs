@@ -1,4 +1,4 @@
-//! What the append-only log is told: by the configuration, and by the clock.
+//! What the append-only file is told: by the configuration, and by the clock.
 
 use super::manifest::BaseForm;
 use crate::config::AppendFsync;
@@ -32,7 +32,7 @@ impl Default for Options {
     }
 }
 
-/// A moment as the log needs it.
+/// A moment as the AOF needs it.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Moment {
     pub mono_us: u64,

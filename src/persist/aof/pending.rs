@@ -1,4 +1,4 @@
-//! What is to be written to the log's file: shares of the write stream, and the lines between them.
+//! What is to be written to the AOF's file: shares of the write stream, and the lines between them.
 //!
 //! The shares are those of the stream's own buffer, so however many read it, what was written
 //! stands in memory once.

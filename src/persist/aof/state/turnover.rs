@@ -1,12 +1,12 @@
-//! The log turns over: a base of the dataset as it is now, and an increment behind it, replace the
+//! The AOF turns over: a base of the dataset as it is now, and an increment behind it, replace the
 //! files there are.
 //!
-//! Threads make the files; this says what they are to make, and when the log goes on in the next
+//! Threads make the files; this says what they are to make, and when the AOF goes on in the next
 //! increment: at the end of the turn at which the dataset is photographed, and not before the
 //! increment in front of it is durable. One that is of no use any more is void: its threads are
 //! waited for, since their files are in the way of the next one's, and what they say is dropped.
 
-use super::{AppendLog, Fault, Mode};
+use super::{Aof, Fault, Mode};
 use crate::persist::aof::mark::KEY_LINE_BYTES;
 use crate::persist::aof::notes::Notes;
 use crate::persist::aof::options::Moment;
@@ -44,8 +44,8 @@ impl Rewrite {
     }
 }
 
-impl AppendLog {
-    /// Whether only a rewrite makes the log whole.
+impl Aof {
+    /// Whether only a rewrite makes the AOF whole.
     pub fn wants_rewrite(&self) -> bool {
         let is_broken = matches!(self.fault, Some(Fault::Sync(_)));
         (is_broken || self.mode == Mode::Waiting) && matches!(self.rewrite, Rewrite::Idle)

@@ -1,4 +1,4 @@
-//! The append-only log as a state machine: what is appended, written, synced, and what failed.
+//! The append-only file as a state machine: what is appended, written, synced, and what failed.
 //!
 //! Three offsets into the stream of writes, `appended >= written >= synced`, say how far it has
 //! come, and everything else follows from them: which replies may leave, whether new writes are
@@ -8,7 +8,7 @@
 //! so that a test drives it through every order of events over a disk that fails.
 //!
 //! A sync that failed once is never asked for again: the kernel may have dropped the pages and
-//! call the next one a success. The log is then whole again only with a new base and increment.
+//! call the next one a success. The AOF is then whole again only with a new base and increment.
 //!
 //! Invariants: the file ends with a whole turn or `pending` begins in the middle of one; while a
 //! rewrite turns to the next increment nothing is written, so that no increment can be durable
@@ -39,7 +39,7 @@ const WAIT_AGE_US: u64 = 2_000_000;
 /// The same error is told at most so often.
 const ERROR_LOG_US: u64 = 30_000_000;
 
-/// A file to be synced on another thread; the outcome goes to [`AppendLog::finish_sync`].
+/// A file to be synced on another thread; the outcome goes to [`Aof::finish_sync`].
 pub struct SyncRequest {
     pub file: Arc<dyn DiskFile>,
     pub ticket: Ticket,
@@ -66,7 +66,7 @@ pub struct SyncOutcome {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     Off,
-    /// The log was switched on and waits for its first base: nothing is promised yet.
+    /// The AOF was switched on and waits for its first base: nothing is promised yet.
     Waiting,
     On,
 }
@@ -97,7 +97,7 @@ pub struct Progress {
     pub synced: u64,
 }
 
-/// A turn's place in the log, and in the write stream.
+/// A turn's place in the AOF, and in the write stream.
 struct Turn {
     end: u64,
     stream_end: u64,
@@ -109,7 +109,7 @@ struct InFlight {
     oldest_us: u64,
 }
 
-pub struct AppendLog {
+pub struct Aof {
     pub disk: Arc<dyn Disk>,
     pub place: Place,
     pub claim: Claim,
@@ -127,7 +127,7 @@ pub struct AppendLog {
     turns: VecDeque<Turn>,
     /// How far the file that is appended to has come.
     tail: Progress,
-    /// How far the log had come when it broke: what is in the new increment counts when its base
+    /// How far the AOF had come when it broke: what is in the new increment counts when its base
     /// does.
     frozen: Option<Progress>,
     in_flight: Option<InFlight>,
@@ -136,7 +136,7 @@ pub struct AppendLog {
     fault: Option<Fault>,
     error_told_us: Option<u64>,
     rewrite: Rewrite,
-    /// The running rewrite is of no use: its increment is broken, or the log was switched off.
+    /// The running rewrite is of no use: its increment is broken, or the AOF was switched off.
     is_rewrite_void: bool,
     /// A snapshot is being written, whoever wants it.
     pub is_saving: bool,
@@ -149,9 +149,9 @@ pub struct AppendLog {
     pub closed_bytes: u64,
 }
 
-impl AppendLog {
-    pub fn new(disk: Arc<dyn Disk>, place: Place) -> AppendLog {
-        AppendLog {
+impl Aof {
+    pub fn new(disk: Arc<dyn Disk>, place: Place) -> Aof {
+        Aof {
             disk,
             place,
             claim: Claim::default(),
@@ -200,14 +200,14 @@ impl AppendLog {
         self.enter(file, end.len);
         self.fault = None;
         self.notes = Notes::behind(end);
-        if !self.notes.is_settled() {
-            self.settle();
+        if !self.notes.is_sealed() {
+            self.seal();
             self.oldest_us = Some(now.mono_us);
             self.write(now);
         }
     }
 
-    /// The log is to be written; it waits for a rewrite.
+    /// The AOF is to be written; it waits for a rewrite.
     pub fn wait_for_base(&mut self) {
         self.mode = Mode::Waiting;
         self.fault = None;
@@ -245,7 +245,7 @@ impl AppendLog {
         let synced = self.sync_now();
         self.fault_error()?;
         synced?;
-        self.settle();
+        self.seal();
         self.write(now);
         self.fault_error()?;
         self.sync_now()
@@ -301,11 +301,11 @@ impl AppendLog {
     }
 
     /// Says by a mark that all there is in the file is durable, unless the last mark has.
-    fn settle(&mut self) {
-        self.write_notes(Notes::settle);
+    fn seal(&mut self) {
+        self.write_notes(Notes::seal);
     }
 
-    /// Remembers that the turn is in the log when the log has come to here, and forgets what has
+    /// Remembers that the turn is in the AOF when the AOF has come to here, and forgets what has
     /// been released but for the last of it.
     fn note_turn(&mut self, stream_end: u64) {
         let released = self.released_turns();
@@ -323,14 +323,14 @@ impl AppendLog {
         self.turns.partition_point(|turn| turn.end <= upto)
     }
 
-    /// Settles a log that nobody has written to for a while and all of which is durable, so that a
+    /// Seals an AOF that nobody has written to for a while and all of which is durable, so that a
     /// hole in it is known from one that a loss of power makes. The mark is synced as writes are.
-    pub fn settle_if_idle(&mut self, now: Moment) {
+    pub fn seal_if_idle(&mut self, now: Moment) {
         let is_idle = self.notes.are_idle(now);
         let is_whole = self.tail.synced == self.tail.appended && self.in_flight.is_none();
         let is_own = self.mode == Mode::On && !self.rewrite.is_turning();
-        if is_idle && is_whole && is_own && self.fault.is_none() && !self.notes.is_settled() {
-            self.settle();
+        if is_idle && is_whole && is_own && self.fault.is_none() && !self.notes.is_sealed() {
+            self.seal();
             self.oldest_us.get_or_insert(now.mono_us);
         }
     }
@@ -420,7 +420,7 @@ impl AppendLog {
         self.options.no_sync_during_saves && self.is_saving
     }
 
-    /// When [`AppendLog::due_sync`] will have something to say, on the monotonic clock.
+    /// When [`Aof::due_sync`] will have something to say, on the monotonic clock.
     pub fn next_sync_us(&self) -> Option<u64> {
         let waits = self.in_flight.is_none() && self.current.is_some() && self.fault.is_none();
         let is_timed = self.options.policy == AppendFsync::EverySecond && !self.rests();
@@ -458,7 +458,7 @@ impl AppendLog {
         }
     }
 
-    /// The log's error, if new writes are refused, in the system's words.
+    /// The AOF's error, if new writes are refused, in the system's words.
     pub fn refusal(&self) -> Option<String> {
         self.fault.as_ref().map(|fault| match fault {
             Fault::Write(error) | Fault::Sync(error) => crate::config::os_reason(error),
@@ -513,7 +513,7 @@ impl AppendLog {
         self.pending.len()
     }
 
-    /// Length of all files of the log.
+    /// Length of all files of the AOF.
     pub fn size_bytes(&self) -> u64 {
         self.closed_bytes + self.current.as_ref().map_or(0, |current| current.len)
     }
