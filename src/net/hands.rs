@@ -1,6 +1,7 @@
 //! The net as the engine's driver: output goes to sockets, long work to the plain threads.
 
-use super::{Net, holds, output_limits};
+use super::shared::Net;
+use super::{fatal, holds, logging, output_limits};
 use crate::engine::hold::Told;
 use crate::engine::{ClientId, Driver, Engine, Job, ListenChange, Now, SaveJob, Standing};
 use crate::keyspace::Garbage;
@@ -105,8 +106,8 @@ impl Driver for Hands<'_> {
     }
 
     fn follow_logging(&mut self, engine: &Engine) {
-        super::logging::reconfigure(&engine.server.config);
-        super::fatal::follow(&engine.server.config);
+        logging::reconfigure(&engine.server.config);
+        fatal::follow(&engine.server.config);
     }
 
     fn stand(&mut self, standing: Standing) {

@@ -4,8 +4,8 @@
 //! it tells of; the output leaves as far as its marks have been reached, and connections that have
 //! more are looked at again when the append-only file has come further.
 
-use super::Net;
 use super::connection::{Connection, Io};
+use super::shared::Net;
 use crate::engine::Engine;
 use crate::engine::hold::{Release, Told};
 use std::rc::Rc;

@@ -1,8 +1,10 @@
 //! Listening sockets, and whom they let in.
 
-use super::connection::{Connection, serve};
+use super::connection::Connection;
+use super::reading::serve;
+use super::shared::Net;
 use super::stream::Stream;
-use super::{Net, metrics};
+use super::{limits, metrics};
 use crate::config::{Config, os_reason};
 use crate::engine::Peer;
 use rustix::io::Errno;
@@ -253,7 +255,7 @@ async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {
                 admit(&net, Stream::Tcp(stream), peer);
                 let_others_in(&net, &mut accepted).await;
             }
-            Err(error) => back_off(&error).await,
+            Err(error) => limits::back_off(&error).await,
         }
     }
 }
@@ -289,7 +291,7 @@ async fn accept_unix(net: Rc<Net>, listener: UnixListener) {
                 admit(&net, Stream::Unix(stream), peer);
                 let_others_in(&net, &mut accepted).await;
             }
-            Err(error) => back_off(&error).await,
+            Err(error) => limits::back_off(&error).await,
         }
     }
 }
@@ -298,15 +300,6 @@ fn unix_path(stream: &UnixStream) -> String {
     let address = stream.local_addr().ok();
     let path = address.as_ref().and_then(|address| address.as_pathname());
     path.map_or_else(String::new, |path| path.display().to_string())
-}
-
-/// One failed accept concerns one client; only a lack of descriptors is worth a pause.
-pub async fn back_off(error: &io::Error) {
-    let is_exhausted = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
-    tracing::warn!("Accepting client connection: {error}");
-    if is_exhausted {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 fn prepare_tcp(stream: &TcpStream, config: &Config) {

@@ -1,7 +1,7 @@
 //! Clients that do not read what they asked for are closed (`client-output-buffer-limit`).
 
-use super::Net;
 use super::connection::{Connection, Io};
+use super::shared::Net;
 use crate::config::OutputLimit;
 use crate::engine::Engine;
 use crate::engine::session::ClientKind;

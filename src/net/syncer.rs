@@ -3,10 +3,8 @@
 //! It is one thread with a queue, and not one of those for jobs: a sync that replies wait for must
 //! not stand behind a snapshot that is being written.
 
-use super::{Net, hands};
 use crate::persist::aof::{SyncOutcome, SyncRequest};
 use std::io;
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use tokio::sync::mpsc as async_mpsc;
@@ -30,18 +28,5 @@ impl Syncer {
 
     pub fn sync(&self, request: SyncRequest) {
         self.0.send(request).expect("the syncing thread lives as long as the process");
-    }
-}
-
-/// Tells the engine which syncs have ended.
-pub async fn collect(net: Rc<Net>, mut outcomes: async_mpsc::UnboundedReceiver<SyncOutcome>) {
-    while let Some(outcome) = outcomes.recv().await {
-        {
-            let mut engine = net.engine.borrow_mut();
-            engine.tick(net.now());
-            engine.finish_sync(outcome);
-            hands::carry_out(&net, &mut engine);
-        }
-        net.executor.notify_one();
     }
 }

@@ -1,6 +1,7 @@
 //! The engine's sense of time: the cron ticks, and the moment the next key expires.
 
-use super::{Net, hands, holds, output_limits};
+use super::shared::Net;
+use super::{hands, holds, output_limits};
 use crate::engine::Engine;
 use std::rc::Rc;
 use std::time::Duration;

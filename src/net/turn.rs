@@ -8,8 +8,9 @@
 
 use super::connection::{Connection, Io};
 use super::hands::carry_out;
-use super::{Net, holds, output_limits};
-use crate::engine::{ClientId, Engine, Verdict};
+use super::shared::Net;
+use super::{holds, output_limits};
+use crate::engine::{Engine, Verdict};
 use crate::keyspace::KeyHash;
 use crate::resp::ReplyBuf;
 use std::io::{self, IoSlice};
@@ -274,19 +275,7 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
     } else if let Some(buffer) = io.reader.detach_buffer() {
         net.buffers.give_input(buffer);
     }
-    leave_figures(engine, connection.client, io);
-}
-
-/// Tells the engine what the connection holds, for CLIENT LIST and the limits.
-pub fn leave_figures(engine: &mut Engine, client: ClientId, io: &Io) {
-    let Some(session) = engine.clients.get_mut(client) else { return };
-    let query_bytes = io.reader.query_len();
-    session.io.query_bytes = query_bytes;
-    session.io.query_free_bytes = io.reader.buffer_memory().saturating_sub(query_bytes);
-    session.io.argv_bytes = if query_bytes == 0 { 0 } else { io.reader.argv_len() };
-    session.io.output_bytes = io.out.len();
-    session.io.output_own_bytes = io.out.own_memory();
-    engine.clients.recount(client);
+    io.leave_figures(engine, connection.client);
 }
 
 fn report_failure(
@@ -375,11 +364,11 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     let is_held = is_left && io.written_bytes - before == free as u64;
     connection.wants_write.set(is_left && !is_held);
     if is_held {
-        leave_figures(engine, connection.client, io);
+        io.leave_figures(engine, connection.client);
         return holds::hold(net, connection);
     }
     if is_left {
-        leave_figures(engine, connection.client, io);
+        io.leave_figures(engine, connection.client);
         // Always, not only the first time: the task asks for the next writability when it is
         // polled, and its last poll ended with this one.
         connection.wake();
@@ -394,5 +383,5 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     {
         net.buffers.give_input(buffer);
     }
-    leave_figures(engine, connection.client, io);
+    io.leave_figures(engine, connection.client);
 }
