@@ -4,6 +4,7 @@
 //! jemalloc's count), then lets criterion time the operations. `RUFOUS_BENCH_KEYS` sets the number
 //! of keys; `RUFOUS_BENCH_FIGURES=only` stops after the figures, `=none` leaves them out, `=sizes`
 //! prints only bytes a key, at several sizes.
+
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
@@ -309,9 +310,7 @@ fn remove(trie: &mut Trie<Entry>, key: &Key) {
 /// The time that this thread spends on something, system calls and page faults included.
 fn processor_time(act: impl FnOnce()) -> Duration {
     let now = || {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the call writes one timespec, to where there is one.
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     };
     let start = now();

@@ -7,13 +7,15 @@
 //! - [`types`]: the values a key can hold and their encodings;
 //! - [`keyspace`]: databases, entries, expiry;
 //! - [`command`]: what a command record is, the argument cursor, error texts, the table;
+//! - [`pubsub`]: who listens to which channel, and what messages look like;
+//! - [`persist`]: RDB files, the append-only file, and when a write is durable;
 //! - [`observe`]: what is counted and measured;
 //! - [`engine`]: the single-threaded executor, pure: requests and time in, replies and effects out;
-//! - [`persist`]: RDB files, the append-only file, and when a write is durable;
-//! - [`pubsub`]: who listens to which channel, and what messages look like;
 //! - [`report`]: INFO, metrics, and the commands that show what was counted;
-//! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio.
+//! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio;
+//! - [`cli`]: what the command line asks for.
 
+pub mod cli;
 pub mod command;
 pub mod config;
 pub mod engine;

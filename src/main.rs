@@ -1,5 +1,6 @@
 //! The server's process: command line, configuration, log, and then the engine in its net.
 
+use rufous::cli::{self, Complaint, Task};
 use rufous::command::table::RenameError;
 use rufous::config::{self, Config, LoadError};
 use rufous::engine::{Engine, Seed, ServerParts};
@@ -9,10 +10,9 @@ use rufous::observe::{memory, process};
 use rufous::persist::aof::check::{self, Console, Repair};
 use rufous::persist::disk::SystemDisk;
 use rufous::persist::rdb;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -21,73 +21,34 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
     memory::count_this_thread();
-    let args: Vec<Vec<u8>> =
-        std::env::args_os().skip(1).map(OsString::into_encoded_bytes).collect();
-    match args.first().map(Vec::as_slice) {
-        Some(b"-v" | b"--version") => {
-            println!("{}", version_line());
-            return ExitCode::SUCCESS;
-        }
-        Some(b"-h" | b"--help") => {
-            print!("{}", help());
-            return ExitCode::SUCCESS;
-        }
-        Some(b"--check-aof") => return check_log(&args[1..]),
-        _ if is_called("redis-check-aof") => return check_log(&args),
-        Some(b"--check-rdb") => return check_rdb(&args[1..]),
-        _ if is_called("redis-check-rdb") => return check_rdb(&args),
-        _ => {}
+    match cli::read(std::env::args_os().collect()) {
+        Task::TellVersion => println!("{}", version_line()),
+        Task::Help(text) => print!("{text}"),
+        Task::CheckAof { path, repair } => return check_aof(&path, repair),
+        Task::CheckRdb(path) => return check_rdb(&path),
+        Task::Complain(complaint) => return complain(complaint),
+        Task::CheckHealth(words) => return check_health(&words),
+        Task::Serve(words) => return serve(&words),
     }
-    if net::healthcheck::is_asked_for(&args) {
-        let password = std::env::var_os("REDISCLI_AUTH").map(OsString::into_encoded_bytes);
-        return match net::healthcheck::run(&args, password) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => {
-                eprintln!("{reason}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    match start(&args) {
-        Ok(code) => ExitCode::from(code),
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
-    }
+    ExitCode::SUCCESS
 }
 
-const CHECK_USAGE: &str = "Usage: rufous-server --check-aof \
-     [--fix|--truncate-to-timestamp $timestamp] <file.manifest|file.aof>";
-
-/// Checks an append-only file, or all files of a manifest.
-fn check_log(args: &[Vec<u8>]) -> ExitCode {
-    let mut path = None;
-    let mut repair = Repair::None;
-    let mut words = args.iter().map(|word| String::from_utf8_lossy(word).into_owned());
-    while let Some(word) = words.next() {
-        match &*word {
-            "--fix" if repair == Repair::None => repair = Repair::Fix,
-            "--truncate-to-timestamp" if repair == Repair::None => {
-                let Some(Ok(seconds)) = words.next().map(|text| text.parse()) else {
-                    println!("Invalid timestamp, aborting...");
-                    return ExitCode::FAILURE;
-                };
-                repair = Repair::TruncateTo(seconds);
-            }
-            _ if path.is_none() && !word.starts_with("--") => path = Some(word),
-            _ => {
-                println!("{CHECK_USAGE}");
-                return ExitCode::FAILURE;
-            }
-        }
+/// Complains where and as the checks of Redis do.
+fn complain(complaint: Complaint) -> ExitCode {
+    match complaint {
+        Complaint::AofUsage => println!(
+            "Usage: rufous-server --check-aof [--fix|--truncate-to-timestamp $timestamp] \
+             <file.manifest|file.aof>"
+        ),
+        Complaint::AofTimestamp => println!("Invalid timestamp, aborting..."),
+        Complaint::RdbUsage => eprintln!("Usage: rufous-server --check-rdb <rdb-file-name>"),
     }
-    let Some(path) = path else {
-        println!("{CHECK_USAGE}");
-        return ExitCode::FAILURE;
-    };
+    ExitCode::FAILURE
+}
+
+fn check_aof(path: &Path, repair: Repair) -> ExitCode {
     let mut console = Console { input: &mut std::io::stdin().lock(), out: &mut std::io::stdout() };
-    match check::check_log(path.as_ref(), repair, &mut console) {
+    match check::check_aof(path, repair, &mut console) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -97,21 +58,31 @@ fn check_log(args: &[Vec<u8>]) -> ExitCode {
     }
 }
 
-/// Whether the program was started under that name, by a link to it.
-fn is_called(name: &str) -> bool {
-    let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
-    program.file_name().is_some_and(|own| own == name)
-}
-
-fn check_rdb(args: &[Vec<u8>]) -> ExitCode {
-    let [path] = args else {
-        eprintln!("Usage: rufous-server --check-rdb <rdb-file-name>");
-        return ExitCode::FAILURE;
-    };
-    let path = Path::new(OsStr::from_bytes(path));
+fn check_rdb(path: &Path) -> ExitCode {
     match rdb::check_file(path, &mut std::io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn check_health(words: &[OsString]) -> ExitCode {
+    let password = std::env::var_os("REDISCLI_AUTH").map(OsString::into_encoded_bytes);
+    match net::healthcheck::run(words, password) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(words: &[Vec<u8>]) -> ExitCode {
+    match start(words) {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -121,30 +92,6 @@ fn version_line() -> String {
         config::REDIS_VERSION,
         env!("CARGO_PKG_VERSION")
     )
-}
-
-fn help() -> String {
-    let mut command = clap::Command::new("rufous-server")
-        .about("A Redis-compatible in-memory data structure server")
-        .disable_help_flag(true)
-        .override_usage("rufous-server [FILE] [--DIRECTIVE VALUE ...] [-]")
-        .arg(clap::Arg::new("FILE").help("A redis.conf file"))
-        .arg(
-            clap::Arg::new("DIRECTIVE")
-                .long("DIRECTIVE")
-                .help("Any directive of redis.conf, with its values; overrules the file"),
-        )
-        .arg(clap::Arg::new("healthcheck").long("healthcheck").help(
-            "Exits with 0 if a server answers PONG at --host, --port or --unixsocket (with --pass \
-             or REDISCLI_AUTH, or as the FILE says), with 1 if not",
-        ))
-        .arg(clap::Arg::new("version").short('v').long("version").help("Prints the version"))
-        .arg(clap::Arg::new("help").short('h').long("help").help("Prints this"))
-        .after_help(
-            "A lone - reads configuration lines from standard input.\n\
-             --check-rdb FILE checks a snapshot file and ends.",
-        );
-    command.render_help().to_string()
 }
 
 fn start(args: &[Vec<u8>]) -> Result<u8, String> {

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 static ROOMS: &[&[&Command]] = &[
     super::commands::COMMANDS,
     crate::config::commands::COMMANDS,
-    crate::engine::commands::append::COMMANDS,
+    crate::engine::commands::aof::COMMANDS,
     crate::engine::commands::client::COMMANDS,
     crate::engine::commands::connection::COMMANDS,
     crate::engine::commands::debug::COMMANDS,
@@ -182,9 +182,9 @@ impl Table {
         self.lookup_below(self.by_name(request.arg(0)), request)
     }
 
-    /// Which command a request of a log names. Logs hold true names; an old one may also hold
+    /// Which command a request of an AOF names. It holds true names; an old one may also hold
     /// those that its clients used.
-    pub fn lookup_logged(&self, request: &Request<'_>) -> Lookup {
+    pub fn lookup_in_aof(&self, request: &Request<'_>) -> Lookup {
         let name = request.arg(0);
         let true_names = self.true_names.as_ref();
         let found = true_names.and_then(|names| find_name(names, name));

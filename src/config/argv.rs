@@ -1,4 +1,4 @@
-//! The command line, turned into lines of a configuration file.
+//! The command line of a server, turned into lines of a configuration file.
 //!
 //! `rufous-server [file] [--directive value ...] [-]`. An argument that starts with two dashes
 //! opens a directive, unless the directive before it still has no value: then it is that value,
@@ -6,8 +6,8 @@
 //! come out of it as they went in. What opens a directive goes in unquoted, so `"--port 6380"`
 //! in one argument works. A dash alone, first or last, asks for standard input.
 //!
-//! There is no other grammar of the command line, hence no other place for its errors: they are
-//! the errors of the lines made here.
+//! Its errors are those of the lines made here. What asks for anything else than a server has been
+//! read before, in [`crate::cli`].
 
 use super::quote::quote;
 use crate::structs::words;
@@ -21,8 +21,7 @@ pub struct CommandLine {
     pub directives: Vec<u8>,
 }
 
-/// Reads the arguments after the program's name. Those that make the program do something else
-/// (`--version`, `--help`) have been dealt with before.
+/// Reads the arguments after the program's name.
 pub fn read(args: &[Vec<u8>]) -> CommandLine {
     let mut line = CommandLine::default();
     let first_option = match args.first() {

@@ -115,7 +115,7 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
     for directive in &directives {
         if let Err(reason) = try_out(cx, directive) {
             cx.server.config = previous;
-            cx.server.release_unused_log();
+            cx.server.release_unused_aof();
             return Err(wire(&SetError::not_applied(directive, reason)));
         }
     }
@@ -138,13 +138,13 @@ fn follow(cx: &mut Cx<'_>, act: Apply) {
     match act {
         // There is nothing to do, or it was done when it was tried, or the driver does it.
         Apply::Nothing | Apply::Clients | Apply::Listen => {}
-        Apply::Directory => cx.server.move_log(),
+        Apply::Directory => cx.server.move_aof(),
         Apply::Log => cx.effect(Effect::Log),
         Apply::MaxMemory => eviction::follow_limit(cx.keys.space(), cx.clients, cx.server),
-        Apply::AppendHistory => cx.server.drop_history(),
+        Apply::AofHistory => cx.server.drop_history(),
         Apply::AppendOnly => {
             let may_begin = !cx.caller.is_within_transaction();
-            cx.server.switch_log(cx.keys.space(), may_begin);
+            cx.server.switch_aof(cx.keys.space(), may_begin);
         }
     }
 }
@@ -152,7 +152,7 @@ fn follow(cx: &mut Cx<'_>, act: Apply) {
 /// Does what the system may refuse.
 fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
     let may_answer_late = cx.caller.may_answer_late();
-    if directive.apply == Apply::AppendOnly && cx.server.config.appendonly && !cx.server.claim_log()
+    if directive.apply == Apply::AppendOnly && cx.server.config.appendonly && !cx.server.claim_aof()
     {
         return Err("Unable to turn on AOF. Check server logs.".to_owned());
     }
@@ -179,7 +179,7 @@ fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
         | Apply::Listen
         | Apply::Log
         | Apply::MaxMemory
-        | Apply::AppendHistory
+        | Apply::AofHistory
         | Apply::AppendOnly => {}
     }
     Ok(())

@@ -25,7 +25,7 @@ pub enum Apply {
     /// Evict, or stop evicting.
     MaxMemory,
     /// Delete history files that had been kept.
-    AppendHistory,
+    AofHistory,
     /// Begin or end the append-only file.
     AppendOnly,
     /// Open the new TCP listeners, then close the old ones.

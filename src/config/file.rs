@@ -361,6 +361,7 @@ mod tests {
 
     use super::*;
     use crate::structs::glob::{self, Case};
+    use rustix::io::Errno;
 
     /// Files in memory; directories named `/gone...` do not exist.
     #[derive(Default)]
@@ -373,7 +374,7 @@ mod tests {
     impl Host for Fake {
         fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
             let path = self.directory.join(path);
-            let text = self.files.get(&path).ok_or(io::Error::from_raw_os_error(libc::ENOENT))?;
+            let text = self.files.get(&path).ok_or(io::Error::from(Errno::NOENT))?;
             Ok(text.clone().into_bytes())
         }
         fn read_stdin(&mut self) -> io::Result<Vec<u8>> {
@@ -392,14 +393,14 @@ mod tests {
         }
         fn change_directory(&mut self, path: &Path) -> io::Result<()> {
             if path.starts_with("/gone") {
-                return Err(io::Error::from_raw_os_error(libc::ENOENT));
+                return Err(io::Error::from(Errno::NOENT));
             }
             self.directory = self.directory.join(path).components().collect();
             Ok(())
         }
         fn try_log(&mut self, path: &Path) -> io::Result<()> {
             match path.starts_with("/gone") {
-                true => Err(io::Error::from_raw_os_error(libc::EACCES)),
+                true => Err(io::Error::from(Errno::ACCESS)),
                 false => Ok(()),
             }
         }

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_reason_of_a_failure_has_no_number() {
-        let error = io::Error::from_raw_os_error(libc::ENOENT);
+        let error = io::Error::from(rustix::io::Errno::NOENT);
         assert_eq!(os_reason(&error), "No such file or directory");
         assert_eq!(os_reason(&io::Error::other("odd")), "odd");
     }

@@ -242,7 +242,7 @@ section "Append-only file" {
     "aof-checksum" => aof_checksum: bool = true; YES_NO, LIVE, Nothing,
         "Writes checksums between the commands of the append-only file, and checks them.";
     "aof-disable-auto-gc" => aof_disable_auto_gc: bool = false;
-        YES_NO, LIVE.hidden(), AppendHistory,
+        YES_NO, LIVE.hidden(), AofHistory,
         "Keeps append-only files that are no longer needed.";
 }
 

@@ -56,9 +56,12 @@ impl Cx<'_> {
             return;
         }
         self.is_blocked = true;
+        // A second try leaves the wait as it is: with it go the place in line and the deadline.
         if self.caller == Caller::Retry {
             return;
         }
+        // A key that is named twice is one place in line. Few keys are named, so looking through
+        // them is cheaper than a set.
         let mut distinct: Vec<Box<[u8]>> = Vec::new();
         for key in keys {
             if !distinct.iter().any(|known| **known == *key.bytes) {
@@ -102,11 +105,13 @@ impl Engine {
     fn serve_line(&mut self, db: usize, key: &[u8]) {
         let key = self.keyspace.key(key);
         let mut place = 0;
+        // Each is tried once for one arrival: who finds nothing keeps its place and is passed by.
         for _ in 0..self.server.waiting.at_key().count_at(db, key.bytes) {
             let Some(client) = self.server.waiting.at_key().nth(db, key.bytes, place) else {
                 return;
             };
             let kind = self.keyspace.keys(db).peek(&key).map(|entry| entry.kind());
+            // The key is used up: nobody is left to serve but who waits to hear that it is gone.
             if kind.is_none() && self.server.waiting.keys_watched_for_absence() == 0 {
                 return;
             }
@@ -127,6 +132,8 @@ impl Engine {
         let mut reply = ReplyBuf::new();
         let mut cx = Cx::new(self, client, Caller::Retry, &mut reply);
         let command = cx.server.table.row(key.id).command;
+        // What the command brings about, as messages to trackers, stands behind its reply, which
+        // is not there yet: its place among the effects is kept.
         let place = cx.server.effects.reserve_answer(client);
         dispatch::call(&mut cx, key.id, command, key.request.as_request(), Hashed::default());
         if cx.is_blocked {

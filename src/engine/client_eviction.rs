@@ -36,6 +36,7 @@ impl Engine {
             .filter(|session| may_be_evicted(session))
             .map(|session| (std::cmp::Reverse(class_of(session)), session.id.number(), session.id))
             .collect();
+        // Sorted once: the others' memory does not change while some go.
         candidates.sort_unstable();
         for (_, _, client) in candidates {
             if !self.has_too_large_clients() {

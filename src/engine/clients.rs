@@ -62,6 +62,8 @@ impl Clients {
     /// Adds a session made for the id it gets.
     pub fn add(&mut self, make: impl FnOnce(ClientId) -> Session) -> ClientId {
         self.last_number += 1;
+        // The slot that was left last is taken first, so this table and those beside it grow no
+        // longer than the most clients that there were at once.
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 clients")
@@ -83,6 +85,7 @@ impl Clients {
         let slot = self.slots.get_mut(id.slot()).and_then(Option::as_mut);
         let Some(session) = slot.filter(|session| session.id == id) else { return };
         let before = session.counted;
+        // It was taken off the sums, and its last figures must not bring it back.
         if before.is_closing {
             return;
         }
@@ -127,6 +130,7 @@ impl Clients {
     }
 
     pub fn by_number(&self, number: u64) -> Option<&Session> {
+        // Only operators name clients by number, so no map is kept up to date for it.
         self.iter().find(|session| session.id.number() == number)
     }
 

@@ -15,7 +15,7 @@ impl Engine {
     /// Runs what is due now; the driver calls it `hz` times a second and when
     /// [`Engine::next_deadline_ms`] has come.
     pub fn cron(&mut self) {
-        self.log_cron();
+        self.aof_cron();
         if !self.server.may(Deed::Cron) {
             return;
         }

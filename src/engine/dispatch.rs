@@ -263,7 +263,7 @@ fn admit(
     system_has_memory(cx, flags)?;
     eviction::there_is_room(cx, flags, request)?;
     writes_are_saved(cx, flags)?;
-    log_takes_writes(cx, flags)?;
+    aof_takes_writes(cx, flags)?;
     command_fits_subscriber(cx, id, command)?;
     dataset_is_there(cx, flags)?;
     monitors_only_watch(cx, flags)?;
@@ -274,7 +274,7 @@ fn admit(
         return Ok(Admission::Queue);
     }
     let is_syncing = flags.has(Flags::WRITE) && cx.server.aof.is_syncing();
-    if is_syncing && cx.server.log_delays() {
+    if is_syncing && cx.server.aof_delays_writes() {
         return Ok(Admission::Postpone(Reason::Disk));
     }
     Ok(Admission::Run)
@@ -323,9 +323,9 @@ fn system_has_memory(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
 }
 
 /// What the append-only log cannot take must not happen.
-fn log_takes_writes(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
+fn aof_takes_writes(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
     if flags.has(Flags::WRITE) && cx.server.aof.has_fault() {
-        return cx.server.log_takes_writes();
+        return cx.server.aof_takes_writes();
     }
     Ok(())
 }

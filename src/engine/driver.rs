@@ -93,7 +93,7 @@ pub trait Driver {
             Effect::Run { client, job } => self.run(engine, client, job),
             Effect::Sync(request) => self.sync(engine, request),
             Effect::Save(job) => self.save(engine, job),
-            Effect::ReloadLog { client } => engine.reload_log(client),
+            Effect::ReloadAof { client } => engine.reload_aof(client),
             Effect::Free(garbage) => self.free(garbage),
             Effect::Sleep(duration) => {
                 let now = self.sleep(duration);
@@ -106,7 +106,7 @@ pub trait Driver {
         }
     }
 
-    /// Ends a turn: what is told once a turn is told, what was written goes to the log.
+    /// Ends a turn: what is told once a turn is told, what was written goes to the AOF.
     fn end_turn(&mut self, engine: &mut Engine) {
         engine.end_turn();
         self.carry_out(engine);

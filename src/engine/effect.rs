@@ -58,9 +58,9 @@ pub enum Effect {
     /// Run a job that writes files, when those before it have ended; its outcome is handed to
     /// `Engine::finish_save`.
     Save(SaveJob),
-    /// Load the append-only log anew, in place of the dataset (DEBUG LOADAOF), by
-    /// `Engine::reload_log`.
-    ReloadLog { client: ClientId },
+    /// Load the append-only file anew, in place of the dataset (DEBUG LOADAOF), by
+    /// `Engine::reload_aof`.
+    ReloadAof { client: ClientId },
     /// Free something big elsewhere.
     Free(Garbage),
     /// The executor itself is to stand still (DEBUG SLEEP).

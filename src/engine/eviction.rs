@@ -92,6 +92,8 @@ pub(super) fn there_is_room(
     if maxmemory == 0 {
         return Ok(());
     }
+    // The allocator's figure is never below what counts, so where it is within the limit nothing
+    // has to be summed up. After an excess the slow way notes that it is over.
     let has_room = (cx.server.parts.used_memory)() as u64 <= maxmemory;
     if has_room && cx.server.eviction.exceeded_since_us.is_none() {
         return Ok(());
@@ -224,6 +226,7 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server, own_b
     let samples = server.config.maxmemory_samples as usize;
     let limit_ns = time_limit_ns(server.config.maxmemory_eviction_tenacity);
     let started = (server.parts.ticks)();
+    // By the processor's counter, since the engine's clock stands still while a command runs.
     let elapsed_ns = |server: &Server| (server.parts.ticks)().saturating_sub(started);
     let mut room = Room::Enough;
     let mut keys = 0;

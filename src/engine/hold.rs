@@ -1,7 +1,7 @@
-//! Output that waits until the log holds what it tells of.
+//! Output that waits until the AOF holds what it tells of.
 //!
 //! Every output, be it a reply, a message or the answer of a timer, tells of the write stream up to
-//! some offset ([`Told`]); it may leave when the log has come there ([`Release`]). A connection
+//! some offset ([`Told`]); it may leave when the AOF has come there ([`Release`]). A connection
 //! remembers this by marks: up to this place of the output, that offset. One mark stands for all of
 //! a turn, so a client that pipelines has a few. Output that answers no write is held only under
 //! `always`, where it must not tell of a write that a loss of power would undo, and not while the
@@ -29,7 +29,7 @@ impl Told {
     }
 }
 
-/// What the log releases now.
+/// What the AOF releases now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Release {
     /// Up to this offset of the write stream.
@@ -68,7 +68,7 @@ impl Engine {
 /// A connection has at most so many marks; more are joined with the last.
 const MARKS_MAX: usize = 16;
 
-/// The output up to `end` may leave when the log has come to `offset`.
+/// The output up to `end` may leave when the AOF has come to `offset`.
 struct Mark {
     offset: u64,
     end: u64,
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn output_leaves_as_far_as_the_log_has_come() {
+    fn output_leaves_as_far_as_the_aof_has_come() {
         let mut holds = Holds::default();
         assert_eq!(holds.free(0, upto(0)), EVERYTHING);
         holds.tell(write_at(10), upto(0), 100, 150);

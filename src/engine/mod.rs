@@ -11,7 +11,7 @@
 //! [`transaction`], [`waiting`], [`blocking`],
 //! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
-pub mod append;
+pub mod aof;
 pub mod blocking;
 pub mod caller;
 mod client_eviction;
@@ -286,7 +286,7 @@ impl Engine {
     pub fn end_turn(&mut self) {
         self.server.tell_prefixes(&mut self.clients);
         self.limit_snapshots();
-        self.hand_over_log();
+        self.hand_over_to_aof();
     }
 
     /// The effects since the last call, in order.

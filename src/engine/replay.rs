@@ -14,10 +14,10 @@ use super::{Caller, ClientId, Cx, Engine, Peer, Session, dispatch};
 use crate::command::{CommandError, Lookup};
 use crate::config::os_reason;
 use crate::keyspace::{HashSecret, Keyspace};
-use crate::persist::aof::FileEnd as LogEnd;
+use crate::persist::aof::FileEnd as AofEnd;
 use crate::persist::aof::damage::{self, Verdict};
 use crate::persist::aof::manifest::{
-    LoadError, LogFile, Manifest, Role, holds_nothing, numbered_files, remove_unlisted_base,
+    AofFile, LoadError, Manifest, Role, holds_nothing, numbered_files, remove_unlisted_base,
     write_all,
 };
 use crate::persist::aof::reader::{CommandReader, Item, ReadError};
@@ -49,18 +49,18 @@ pub enum ReplayStep {
 #[derive(Clone, Default)]
 pub struct ReplayEnd {
     /// Of the last file.
-    pub file: LogEnd,
+    pub file: AofEnd,
     pub base_bytes: u64,
 }
 
 /// The loading of a log.
 pub struct Replay {
-    files: VecDeque<LogFile>,
+    files: VecDeque<AofFile>,
     /// The files from the first on, for another try.
-    all: Vec<LogFile>,
+    all: Vec<AofFile>,
     open: Option<OpenFile>,
     /// The file that is being read as a snapshot.
-    snapshot: Option<LogFile>,
+    snapshot: Option<AofFile>,
     client: ClientId,
     command: OwnedRequest,
     end: ReplayEnd,
@@ -69,7 +69,7 @@ pub struct Replay {
 
 /// A file that is being read.
 struct OpenFile {
-    file: LogFile,
+    file: AofFile,
     len: u64,
     reader: CommandReader<Box<dyn Read + Send>>,
     /// The commands of a transaction that has not ended, and where it began.
@@ -99,8 +99,8 @@ pub struct Unloadable;
 impl Engine {
     /// Finds the log: what its manifest names, or the single file of an older server. None if
     /// there is none yet.
-    pub fn find_log(&mut self) -> Result<Option<Replay>, Unloadable> {
-        if !self.server.claim_log() {
+    pub fn find_aof(&mut self) -> Result<Option<Replay>, Unloadable> {
+        if !self.server.claim_aof() {
             return Err(Unloadable);
         }
         if !self.read_manifest()? {
@@ -151,7 +151,7 @@ impl Engine {
         if !self.read_manifest()? {
             self.tell_of_lost_manifest();
         }
-        self.server.in_log_directory(remove_unlisted_base);
+        self.server.in_aof_directory(remove_unlisted_base);
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Engine {
     /// Begins to load the files of the log's manifest; none if one of them is missing.
     fn begin_replay(&mut self) -> Option<Replay> {
         let aof = &self.server.aof;
-        let all: Vec<LogFile> = aof.manifest.files().cloned().collect();
+        let all: Vec<AofFile> = aof.manifest.files().cloned().collect();
         let mut total = 0;
         for file in &all {
             match aof.disk.len(&aof.place.path(&file.name)) {
@@ -252,7 +252,7 @@ impl Engine {
         }
     }
 
-    fn begins_with_snapshot(&self, file: &LogFile) -> bool {
+    fn begins_with_snapshot(&self, file: &AofFile) -> bool {
         let aof = &self.server.aof;
         let mut magic = Vec::new();
         let source = aof.disk.read(&aof.place.path(&file.name));
@@ -261,7 +261,7 @@ impl Engine {
     }
 
     /// How the snapshot at the front of a log is read: nothing in it has expired yet.
-    pub fn reading_of_log(&self) -> Reading {
+    pub fn reading_of_aof(&self) -> Reading {
         let mut reading = self.reading();
         reading.options.drops_expired = false;
         reading
@@ -276,14 +276,14 @@ impl Engine {
     }
 
     /// Reads a snapshot and loads it, on this thread: how many bytes it has.
-    pub fn load_snapshot_of_log(
+    pub fn load_snapshot_of_aof(
         &mut self,
         path: &Path,
     ) -> Result<u64, crate::persist::load::LoadError> {
         let disk = Arc::clone(&self.server.aof.disk);
         let mut bytes = 0;
         let mut batches = Vec::new();
-        self.reading_of_log().read_file(&*disk, path, &mut |batch| {
+        self.reading_of_aof().read_file(&*disk, path, &mut |batch| {
             batches.push(batch);
             ControlFlow::Continue(())
         })?;
@@ -295,7 +295,7 @@ impl Engine {
     }
 
     /// Opens a file to read its commands from `offset` on.
-    fn open_replayed(&mut self, file: LogFile, offset: u64) -> Option<OpenFile> {
+    fn open_replayed(&mut self, file: AofFile, offset: u64) -> Option<OpenFile> {
         let aof = &self.server.aof;
         let path = aof.place.path(&file.name);
         let opened = aof.disk.len(&path).and_then(|len| {
@@ -393,7 +393,7 @@ impl Engine {
     fn replay_one(&mut self, open: &OpenFile, client: ClientId, command: &OwnedRequest) -> bool {
         let request = command.as_request();
         let table = &self.server.table;
-        let id = match table.lookup_logged(&request) {
+        let id = match table.lookup_in_aof(&request) {
             Lookup::Found(id) if table.row(id).command.arity.accepts(request.len()) => id,
             _ => {
                 tracing::warn!(
@@ -417,11 +417,11 @@ impl Engine {
         if let Some(loading) = &mut self.server.loading {
             loading.loaded_bytes += open.reader.offset().saturating_sub(open.told);
         }
-        replay.end.file = LogEnd {
+        replay.end.file = AofEnd {
             len: open.cut_at.unwrap_or(open.reader.offset()),
             key: open.reader.key().cloned(),
             sum: open.reader.unvouched_sum().filter(|_| open.cut_at.is_none()),
-            is_settled: open.reader.is_settled() && open.cut_at.is_none(),
+            is_sealed: open.reader.is_sealed() && open.cut_at.is_none(),
         };
         let elapsed_us = self.server.clock.now().mono_us - open.started_us;
         let kind = match open.file.role {
@@ -483,9 +483,9 @@ impl Engine {
 
     /// Whether the file being read is the last one that holds anything. A base is none that has
     /// increments behind it: it was durable before it was listed.
-    fn is_last(&self, replay: &Replay, file: &LogFile) -> bool {
+    fn is_last(&self, replay: &Replay, file: &AofFile) -> bool {
         let aof = &self.server.aof;
-        let is_empty = |file: &LogFile| holds_nothing(&*aof.disk, &aof.place.path(&file.name));
+        let is_empty = |file: &AofFile| holds_nothing(&*aof.disk, &aof.place.path(&file.name));
         let is_own_base = file.role == Role::Base && file.name != aof.place.prefix;
         replay.files.iter().all(|file| !is_own_base && is_empty(file))
     }
@@ -548,14 +548,14 @@ impl Engine {
     }
 
     /// Loads the log anew, in place of the dataset, while everybody waits: for tests.
-    pub fn reload_log(&mut self, client: ClientId) {
-        self.hand_over_log();
+    pub fn reload_aof(&mut self, client: ClientId) {
+        self.hand_over_to_aof();
         for index in 0..self.keyspace.db_count() {
             self.keyspace.take_db(index);
         }
         self.server.propagation.set_active(false);
         self.keyspace.changes.observers.propagation = false;
-        let loaded = self.load_log_here();
+        let loaded = self.load_aof_here();
         self.server.loading = None;
         self.server.follow_readers(&mut self.keyspace);
         self.finish_job(
@@ -574,15 +574,15 @@ impl Engine {
     }
 
     /// Loads the log on this thread, in one go.
-    pub fn load_log_here(&mut self) -> Result<ReplayEnd, Unloadable> {
-        let Some(mut replay) = self.find_log()? else { return Ok(ReplayEnd::default()) };
+    pub fn load_aof_here(&mut self) -> Result<ReplayEnd, Unloadable> {
+        let Some(mut replay) = self.find_aof()? else { return Ok(ReplayEnd::default()) };
         loop {
             match self.step_replay(&mut replay) {
                 ReplayStep::More => {}
                 ReplayStep::Failed => return Err(Unloadable),
                 ReplayStep::Done(end) => return Ok(end),
                 ReplayStep::Snapshot(path) => {
-                    let bytes = self.load_snapshot_of_log(&path).map_err(|error| {
+                    let bytes = self.load_snapshot_of_aof(&path).map_err(|error| {
                         tracing::warn!("{error}");
                         Unloadable
                     })?;
@@ -595,11 +595,11 @@ impl Engine {
     }
 
     /// Opens the log for appending, when the dataset is loaded; makes its files if there are none.
-    pub fn open_log(&mut self, end: &ReplayEnd) -> io::Result<()> {
+    pub fn open_aof(&mut self, end: &ReplayEnd) -> io::Result<()> {
         let server = &mut self.server;
         let disk = Arc::clone(&server.aof.disk);
         let place = server.aof.place.clone();
-        let options = super::append::options(&server.config);
+        let options = super::aof::options(&server.config);
         let mut manifest = server.aof.manifest.clone();
         let mut empty_base = Vec::new();
         server.aof.options = options;
@@ -615,7 +615,7 @@ impl Engine {
         let closed = manifest.files().map(|file| disk.len(&place.path(&file.name)).unwrap_or(0));
         server.aof.closed_bytes = closed.sum::<u64>().saturating_sub(opened.end.len);
         server.aof.manifest = manifest;
-        server.in_log_directory(remove_unlisted_base);
+        server.in_aof_directory(remove_unlisted_base);
         server.aof.options = options;
         let now = server.moment();
         server.aof.start(opened.file, opened.end, now);

@@ -30,10 +30,10 @@ pub type SaveJob = Box<dyn FnOnce() -> SaveOutcome + Send>;
 /// What such work came to.
 pub enum SaveOutcome {
     Snapshot(Result<(), SnapshotError>),
-    /// The append-only log's next increment.
-    LogOpened(io::Result<Opened>),
-    /// The append-only log's new base.
-    LogRewritten(io::Result<Rewritten>),
+    /// The append-only file's next increment.
+    AofOpened(io::Result<Opened>),
+    /// The append-only file's new base.
+    AofRewritten(io::Result<Rewritten>),
 }
 
 /// What SAVE answers then; the log says more.
@@ -242,7 +242,7 @@ impl super::Server {
         let directory = self.config.dir.0.as_path();
         let own = self.parts.process_id;
         snapshot::remove_leftovers(&*self.parts.disk, directory, own, is_running);
-        self.in_log_directory(|disk, place, _| {
+        self.in_aof_directory(|disk, place, _| {
             let is_over = |writer| writer == own || !is_running(writer);
             manifest::remove_temporaries(disk, place, is_over);
         });
@@ -322,7 +322,7 @@ impl Engine {
         }
     }
 
-    /// Ends a save, or a rewrite of the log, whose snapshot keeps more in memory than it may. Keys
+    /// Ends a save, or a rewrite of the AOF, whose snapshot keeps more in memory than it may. Keys
     /// are not touched for it: they did not cause it, and none of it would be free.
     pub(super) fn limit_snapshots(&mut self) {
         let server = &mut self.server;
@@ -359,8 +359,8 @@ impl Engine {
     pub fn finish_save(&mut self, outcome: SaveOutcome) {
         match outcome {
             SaveOutcome::Snapshot(result) => self.finish_snapshot(result),
-            SaveOutcome::LogOpened(result) => self.finish_opening_log(result),
-            SaveOutcome::LogRewritten(result) => self.finish_rewriting_log(result),
+            SaveOutcome::AofOpened(result) => self.finish_opening_aof(result),
+            SaveOutcome::AofRewritten(result) => self.finish_rewriting_aof(result),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The state that belongs to no client and no key: configuration, the command table, counters,
 //! pending effects.
 
-use super::append::{self, Rewrites};
+use super::aof::{self, Rewrites};
 use super::clock::{Clock, Ticks};
 use super::eviction::EvictionState;
 use super::hot_keys::Walk;
@@ -23,7 +23,7 @@ use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
-use crate::persist::aof::{AppendLog, Place};
+use crate::persist::aof::{Aof, Place};
 use crate::persist::disk::{Disk, MemoryDisk};
 use crate::pubsub::{Registry, notify};
 use crate::structs::prng::Prng;
@@ -96,7 +96,7 @@ pub struct Server {
     pub clock: Clock,
     pub propagation: Propagation,
     /// The append-only file.
-    pub aof: AppendLog,
+    pub aof: Aof,
     pub rewrites: Rewrites,
     pub watched: WatchTable,
     pub waiting: WaitingRoom,
@@ -153,7 +153,7 @@ impl Server {
             directory: config.appenddirname.as_path().to_owned(),
             prefix: config.appendfilename.to_string_lossy().into_owned(),
         };
-        let aof = AppendLog::new(Arc::clone(&parts.disk), place);
+        let aof = Aof::new(Arc::clone(&parts.disk), place);
         Server {
             stats: Stats::new(table.len()),
             table,
@@ -252,7 +252,7 @@ impl Server {
         access.lfu_log_factor = config.lfu_log_factor;
         access.lfu_decay_minutes = config.lfu_decay_time;
         space.changes.observers.events = notify::collected(config.notify_keyspace_events);
-        self.aof.options = append::options(config);
+        self.aof.options = aof::options(config);
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 

@@ -1,7 +1,7 @@
 //! What may happen by itself now: the one place that decides it.
 //!
 //! Keys expire and are evicted, saves begin, waiting clients are served: none of it at any moment.
-//! While a log is replayed its commands must find the data as it was when they were written; while
+//! While an AOF is replayed its commands must find the data as it was when they were written; while
 //! writes are paused the data is to stay as it is; a server that ends keeps what it has. Whoever is
 //! about to do something unasked asks here ([`Server::may`]) and knows nothing of the reasons, so
 //! that a new reason is one more line in [`Deed::hindrances`], and no place can forget it.
@@ -21,7 +21,7 @@ pub enum Deed {
     Evict,
     /// A snapshot is saved, for a save point or because it was scheduled.
     Save,
-    /// The log is rewritten, for its growth or because it was scheduled.
+    /// The AOF is rewritten, for its growth or because it was scheduled.
     Rewrite,
     /// Clients who wait for keys are served.
     Serve,
@@ -33,7 +33,7 @@ struct States(u8);
 
 impl States {
     const NONE: States = States(0);
-    /// The dataset is being read, from a snapshot or by running the commands of a log.
+    /// The dataset is being read, from a snapshot or by running the commands of an AOF.
     const LOADING: States = States(1);
     /// Clients that write wait (CLIENT PAUSE): nothing may change the data.
     const PAUSED: States = States(1 << 1);
@@ -112,11 +112,11 @@ mod tests {
         Config { appendonly: true, ..config }
     }
 
-    /// A log in which keys that were to expire soon are given more time much later.
-    fn write_log(disk: &Arc<MemoryDisk>) {
+    /// An AOF in which keys that were to expire soon are given more time much later.
+    fn write_aof(disk: &Arc<MemoryDisk>) {
         let mut bench = bench_on(disk, logging(Config::default()));
-        let end = bench.engine.load_log_here().expect("there is no log yet");
-        bench.engine.open_log(&end).expect("the disk is whole");
+        let end = bench.engine.load_aof_here().expect("there is no log yet");
+        bench.engine.open_aof(&end).expect("the disk is whole");
         for n in 0..100 {
             bench.ask(&format!("SET short:{n} v PX 1000"));
             bench.ask(&format!("HSET hash:{n} f v g w"));
@@ -135,15 +135,15 @@ mod tests {
         bench.engine.end_turn();
     }
 
-    /// Loads the log, with everything between two steps that a driver may do there.
+    /// Loads the AOF, with everything between two steps that a driver may do there.
     fn load_busily(bench: &mut Bench) {
-        let mut replay = bench.engine.find_log().expect("it loads").expect("there is one");
+        let mut replay = bench.engine.find_aof().expect("it loads").expect("there is one");
         for steps in 0.. {
             assert!(steps < 1_000_000, "the log does not come to an end");
             match bench.engine.step_replay(&mut replay) {
                 ReplayStep::More => {}
                 ReplayStep::Snapshot(path) => {
-                    let bytes = bench.engine.load_snapshot_of_log(&path).expect("it is whole");
+                    let bytes = bench.engine.load_snapshot_of_aof(&path).expect("it is whole");
                     assert!(bench.engine.finish_snapshot_of(&mut replay, bytes));
                 }
                 ReplayStep::Done(_) => return,
@@ -160,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_expires_while_a_log_is_replayed() {
+    fn nothing_expires_while_an_aof_is_replayed() {
         let disk = Arc::new(MemoryDisk::default());
-        write_log(&disk);
+        write_aof(&disk);
         let mut bench = bench_on(&disk, logging(Config::default()));
         bench.advance(100_000);
         load_busily(&mut bench);
@@ -180,7 +180,7 @@ mod tests {
 
     /// Servers before Redis 7 logged what clients sent.
     #[test]
-    fn relative_expiries_of_old_logs_begin_with_the_load() {
+    fn relative_expiries_of_old_aofs_begin_with_the_load() {
         let disk = Arc::new(MemoryDisk::default());
         let mut text = Vec::new();
         for line in ["SETEX a 100 v", "SET b v", "EXPIRE b 100", "SET c v PXAT 5", "PERSIST c"] {
@@ -200,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_evicted_while_a_log_is_replayed() {
+    fn nothing_is_evicted_while_an_aof_is_replayed() {
         let disk = Arc::new(MemoryDisk::default());
-        write_log(&disk);
+        write_aof(&disk);
         let config = Config {
             maxmemory: 100,
             maxmemory_policy: EvictionPolicy::AllkeysLru,

@@ -151,7 +151,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Takes the key away if its time has come, so that a writer meets only live entries.
-    pub fn settle(&mut self, key: &Key<'_>) {
+    pub fn remove_if_expired(&mut self, key: &Key<'_>) {
         self.space.remove_if_expired(self.db, key);
     }
 
@@ -168,7 +168,7 @@ impl<'a> Keys<'a> {
             Some(edit(entry))
         });
         if let Some(None) = edited {
-            self.settle(key);
+            self.remove_if_expired(key);
         }
         edited.flatten()
     }
@@ -249,7 +249,7 @@ impl<'a> Keys<'a> {
 
     /// Takes a live entry out.
     pub fn take(&mut self, key: &Key<'_>) -> Option<Entry> {
-        self.settle(key);
+        self.remove_if_expired(key);
         let Keyspace { dbs, changes, .. } = &mut *self.space;
         let entry = dbs[self.db].remove(key)?;
         changes.withdraw(self.db, &entry);
@@ -265,7 +265,7 @@ impl<'a> Keys<'a> {
 
     /// Sets or clears the expiry of a live entry; false if there is none.
     pub fn set_expiry(&mut self, key: &Key<'_>, at_ms: Option<u64>) -> bool {
-        self.settle(key);
+        self.remove_if_expired(key);
         let db = &mut self.space.dbs[self.db];
         db.edit(key, |entry| entry.set_expiry(at_ms)).is_some()
     }

@@ -1,5 +1,5 @@
-//! One client's connection: its task reads and parses, the executor runs what was parsed and
-//! writes the replies.
+//! One client's connection: its task reads and parses ([`super::reading`]), the executor runs what
+//! was parsed and writes the replies ([`super::turn`]).
 //!
 //! The two share the connection through cells, never at the same time: all run on one thread and
 //! nobody waits while holding a borrow. The task is polled once for each arrival of data in the
@@ -7,15 +7,12 @@
 //! that the socket would not take.
 
 use super::stream::Stream;
-use super::{Net, pool::BufferPool, turn};
 use crate::engine::hold::Holds;
-use crate::engine::{ClientId, Prepared};
+use crate::engine::{ClientId, Engine, Prepared};
 use crate::keyspace::KeyHash;
 use crate::resp::{ProtocolError, ReplyBuf, RequestReader};
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 pub struct Connection {
@@ -105,117 +102,10 @@ impl Connection {
         self.wake();
     }
 
-    fn remember_waker(&self, cx: &Context<'_>) {
+    pub fn remember_waker(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
-        }
-    }
-}
-
-/// The task of a connection.
-pub async fn serve(net: Rc<Net>, connection: Rc<Connection>) {
-    std::future::poll_fn(|cx| poll(&net, &connection, cx)).await;
-    net.forget(&connection);
-}
-
-fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Poll<()> {
-    connection.remember_waker(cx);
-    if connection.is_closed.get() {
-        return Poll::Ready(());
-    }
-    if connection.wants_write.get() {
-        match connection.io.borrow().stream.poll_write_ready(cx) {
-            Poll::Ready(Ok(())) => net.mark_dirty(connection),
-            Poll::Ready(Err(_)) => return Poll::Ready(()),
-            Poll::Pending => {}
-        }
-    }
-    let mut taken = 0;
-    loop {
-        if connection.is_closed.get() {
-            return Poll::Ready(());
-        }
-        if !may_read(connection) {
-            connection.has_paused_reading.set(true);
-            return Poll::Pending;
-        }
-        if taken >= TAKEN_MAX {
-            net.mark_heavy(connection);
-        }
-        if connection.is_heavy.get() {
-            return Poll::Pending;
-        }
-        match poll_read(connection, &net.buffers, cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::OutOfMemory => {
-                // It is told so before it is closed.
-                net.mark_ready(connection);
-            }
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-            Poll::Ready(Ok(read)) => {
-                taken += read;
-                parse(net, connection, read);
-            }
-        }
-    }
-}
-
-/// What a connection takes in before others have their turn.
-const TAKEN_MAX: usize = 64 * 1024;
-
-/// When the requests of so many connections wait, they are run before more is read: each of them
-/// holds a buffer, and thousands that wake up at once would hold thousands.
-const READY_MAX: usize = 256;
-
-/// Reading goes on while nothing is queued, and for a client that waits, so that its hanging up
-/// is seen.
-fn may_read(connection: &Connection) -> bool {
-    let io = connection.io.borrow();
-    let idle = io.reader.pending() == 0 && io.failure.is_none();
-    !io.is_closing && (idle || connection.is_suspended.get())
-}
-
-fn poll_read(
-    connection: &Connection,
-    buffers: &BufferPool,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let io = &mut *connection.io.borrow_mut();
-    if !io.reader.has_buffer() {
-        io.reader.attach_buffer(buffers.input());
-    }
-    let Ok(room) = io.reader.room() else {
-        io.failure = Some(ProtocolError::NoMemory);
-        return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
-    };
-    let polled = io.stream.poll_read(cx, room);
-    match &polled {
-        Poll::Ready(Ok(n)) => io.read_bytes += *n as u64,
-        _ => {
-            if let Some(buffer) = io.reader.detach_buffer() {
-                buffers.give_input(buffer);
-            }
-        }
-    }
-    polled
-}
-
-fn parse(net: &Rc<Net>, connection: &Rc<Connection>, read: usize) {
-    {
-        let engine = net.engine.borrow();
-        let io = &mut *connection.io.borrow_mut();
-        if let Err(failure) = io.reader.parse(&engine.request_limits(connection.client)) {
-            io.failure = Some(failure);
-        }
-    }
-    if net.count_input(connection, read) {
-        connection.close();
-    } else if connection.io.borrow().has_work() && !connection.is_suspended.get() {
-        // Who waits for a reply gets the next one after it: what was read meanwhile runs then.
-        net.mark_ready(connection);
-        if net.ready.borrow().len() >= READY_MAX {
-            turn::run_early(net);
         }
     }
 }
@@ -224,5 +114,17 @@ impl Io {
     /// Something for the executor: requests to run, or a failure to report.
     pub fn has_work(&self) -> bool {
         self.reader.pending() > 0 || self.failure.is_some()
+    }
+
+    /// Tells the engine what the connection holds, for CLIENT LIST and the limits.
+    pub fn leave_figures(&self, engine: &mut Engine, client: ClientId) {
+        let Some(session) = engine.clients.get_mut(client) else { return };
+        let query_bytes = self.reader.query_len();
+        session.io.query_bytes = query_bytes;
+        session.io.query_free_bytes = self.reader.buffer_memory().saturating_sub(query_bytes);
+        session.io.argv_bytes = if query_bytes == 0 { 0 } else { self.reader.argv_len() };
+        session.io.output_bytes = self.out.len();
+        session.io.output_own_bytes = self.out.own_memory();
+        engine.clients.recount(client);
     }
 }

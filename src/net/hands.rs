@@ -1,6 +1,7 @@
 //! The net as the engine's driver: output goes to sockets, long work to the plain threads.
 
-use super::{Net, append, listener};
+use super::shared::Net;
+use super::{fatal, holds, logging, output_limits};
 use crate::engine::hold::Told;
 use crate::engine::{ClientId, Driver, Engine, Job, ListenChange, Now, SaveJob, Standing};
 use crate::keyspace::Garbage;
@@ -23,7 +24,7 @@ impl Driver for Hands<'_> {
         let Some(connection) = self.0.connection(client) else { return };
         let io = &mut *connection.io.borrow_mut();
         io.out.append(bytes);
-        append::mark(&connection, io, told, engine.release());
+        holds::mark(&connection, io, told, engine.release());
         self.0.mark_dirty(&connection);
     }
 
@@ -51,10 +52,10 @@ impl Driver for Hands<'_> {
                 io.out = ReplyBuf::with_bytes(self.0.buffers.output());
             }
             io.out.append_shared(&bytes);
-            io.out.settle();
-            append::mark(connection, io, told, release);
-            if io.out.len() > listener::OUTPUT_FREE_BYTES {
-                listener::check_output_limit(engine, connection, io);
+            io.out.set_aside_if_full();
+            holds::mark(connection, io, told, release);
+            if io.out.len() > output_limits::FREE_BYTES {
+                output_limits::check(engine, connection, io);
             }
             self.0.mark_dirty(connection);
         }
@@ -105,8 +106,8 @@ impl Driver for Hands<'_> {
     }
 
     fn follow_logging(&mut self, engine: &Engine) {
-        super::logging::reconfigure(&engine.server.config);
-        super::fatal::follow(&engine.server.config);
+        logging::reconfigure(&engine.server.config);
+        fatal::follow(&engine.server.config);
     }
 
     fn stand(&mut self, standing: Standing) {

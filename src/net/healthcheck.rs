@@ -6,10 +6,16 @@
 //! blocking sockets do for one question, so no runtime is started.
 
 use crate::config::{self, Config};
+use clap::{Arg, ArgAction, Command, value_parser};
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+/// The word that asks for the check, at any place of the command line.
+pub const OPTION: &str = "--healthcheck";
 
 /// How long connecting may take, and how long answering.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -26,14 +32,9 @@ struct Target {
     password: Option<Vec<u8>>,
 }
 
-/// Whether a command line asks for the check.
-pub fn is_asked_for(args: &[Vec<u8>]) -> bool {
-    args.iter().any(|arg| arg == b"--healthcheck")
-}
-
 /// Runs the check that a command line asks for; the error is one line that says what is wrong.
-pub fn run(args: &[Vec<u8>], password_of_environment: Option<Vec<u8>>) -> Result<(), String> {
-    let target = target(args, password_of_environment)?;
+pub fn run(words: &[OsString], password_of_environment: Option<Vec<u8>>) -> Result<(), String> {
+    let target = target(words, password_of_environment)?;
     match &target.socket {
         Some(path) => {
             let stream = UnixStream::connect(path).map_err(|error| unreachable_by(path, &error))?;
@@ -54,43 +55,49 @@ pub fn run(args: &[Vec<u8>], password_of_environment: Option<Vec<u8>>) -> Result
     }
 }
 
-/// A file, if one is named first, then options that overrule it.
-fn target(args: &[Vec<u8>], password: Option<Vec<u8>>) -> Result<Target, String> {
-    let file: &[Vec<u8>] = match args.first() {
-        Some(first) if !first.starts_with(b"--") => &args[..1],
-        _ => &[],
-    };
+/// A file, if one is named, then options that overrule it.
+fn target(words: &[OsString], password: Option<Vec<u8>>) -> Result<Target, String> {
+    let found = command().try_get_matches_from(words).map_err(|error| one_line(&error))?;
+    let text = |name: &str| found.get_one::<String>(name).cloned();
+    let bytes = |name: &str| found.get_one::<OsString>(name).map(|word| word.as_bytes().to_vec());
+    let file: Vec<Vec<u8>> = bytes("FILE").into_iter().collect();
     let loaded =
-        config::load(file, &mut config::Disk::default()).map_err(|error| error.to_string())?;
+        config::load(&file, &mut config::Disk::default()).map_err(|error| error.to_string())?;
     let mut target = Target::of_config(&loaded.config);
-    target.password = password.or(target.password);
-    let mut words = args[file.len()..].iter();
-    while let Some(word) = words.next() {
-        let name = String::from_utf8_lossy(word);
-        if name == "--healthcheck" {
-            continue;
-        }
-        let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
-        let text = || String::from_utf8_lossy(value).into_owned();
-        match &*name {
-            "--port" => {
-                target.port = text().parse().map_err(|_| format!("{} is no port", text()))?;
-                target.socket = None;
-            }
-            "--host" => {
-                target.host = text();
-                target.socket = None;
-            }
-            "--unixsocket" => target.socket = Some(text()),
-            "--pass" => target.password = Some(value.clone()),
-            _ => {
-                return Err(format!(
-                    "{name} is unknown; --healthcheck knows --host, --port, --unixsocket, --pass"
-                ));
-            }
-        }
+    target.password = bytes("pass").or(password).or(target.password);
+    let port = found.get_one::<u16>("port").copied();
+    let host = text("host");
+    if port.is_some() || host.is_some() {
+        target.socket = None;
     }
+    target.port = port.unwrap_or(target.port);
+    target.host = host.unwrap_or(target.host);
+    target.socket = text("unixsocket").or(target.socket);
     Ok(target)
+}
+
+/// The last one of the options for a socket and for an address is the one that counts.
+fn command() -> Command {
+    let option = |name: &'static str| {
+        Arg::new(name).long(name).allow_hyphen_values(true).overrides_with(name)
+    };
+    Command::new("rufous-server --healthcheck")
+        .no_binary_name(true)
+        .disable_help_flag(true)
+        .arg(Arg::new("healthcheck").long("healthcheck").action(ArgAction::Count))
+        .arg(Arg::new("FILE").value_parser(value_parser!(OsString)))
+        .arg(option("host").overrides_with("unixsocket"))
+        .arg(option("port").overrides_with("unixsocket").value_parser(value_parser!(u16)))
+        .arg(option("unixsocket").overrides_with_all(["host", "port"]))
+        .arg(option("pass").value_parser(value_parser!(OsString)))
+}
+
+/// What is wrong with the command line, without the advice that follows.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let known = "--healthcheck knows --host, --port, --unixsocket, --pass";
+    format!("{}; {known}", line.trim_start_matches("error: "))
 }
 
 impl Target {
@@ -193,8 +200,8 @@ fn judge(answer: &[u8], wanted: usize) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<Vec<u8>> {
-        line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
     }
 
     #[test]
@@ -209,6 +216,12 @@ mod tests {
         let socket = socket.expect("it is complete");
         assert_eq!(socket.socket.as_deref(), Some("/s"));
         assert_eq!(socket.password, Some(b"env".to_vec()));
+        let last = |line| target(&words(line), None).expect("it is complete");
+        let address = last("--healthcheck --unixsocket /s --port 7 --port 8 --pass --x");
+        assert_eq!((address.socket, address.port), (None, 8));
+        assert_eq!(address.password, Some(b"--x".to_vec()));
+        let socket = last("--port 7 --unixsocket /s --healthcheck");
+        assert_eq!((socket.socket.as_deref(), socket.port), (Some("/s"), 6379));
         for bad in ["--healthcheck --port", "--healthcheck --port 70000", "--healthcheck --x 1"] {
             assert!(target(&words(bad), None).is_err(), "{bad}");
         }

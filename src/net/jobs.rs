@@ -4,12 +4,10 @@
 //! They share nothing with the engine. What a job answers comes back through a channel that a
 //! task of the executor's thread drains.
 
-use super::Net;
 use crate::engine::{ClientId, Job, JobReply, SaveJob, SaveOutcome};
 use crate::keyspace::Garbage;
 use crate::observe::memory;
 use std::io;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -98,17 +96,4 @@ const SAVER_NICENESS: i32 = 5;
 fn give_way() {
     // On Linux this concerns the calling thread alone. Where it is refused, saving is not nicer.
     let _ = rustix::process::setpriority_process(None, SAVER_NICENESS);
-}
-
-/// Tells the engine what the threads have done.
-pub async fn collect(net: Rc<Net>, mut answers: async_mpsc::UnboundedReceiver<Finished>) {
-    while let Some(finished) = answers.recv().await {
-        let mut engine = net.engine.borrow_mut();
-        engine.tick(net.now());
-        match finished {
-            Finished::Job { client, reply } => engine.finish_job(client, reply),
-            Finished::Save(outcome) => engine.finish_save(outcome),
-        }
-        net.executor.notify_one();
-    }
 }

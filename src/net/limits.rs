@@ -6,8 +6,10 @@
 //! clients see the outcome; but by halving, where a thousand million steps would take a minute.
 
 use crate::config::os_reason;
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit, test_kill_process};
 use std::io;
+use std::time::Duration;
 
 /// Files that are open besides those of clients.
 const RESERVED: u64 = 32;
@@ -81,6 +83,14 @@ fn raise(files: u64, limit: Rlimit) -> io::Result<()> {
 /// Whether there is a process of this number, be it ours to signal or not.
 pub fn is_running(process_id: u32) -> bool {
     let process = i32::try_from(process_id).ok().and_then(Pid::from_raw);
-    process
-        .is_some_and(|process| !matches!(test_kill_process(process), Err(rustix::io::Errno::SRCH)))
+    process.is_some_and(|process| !matches!(test_kill_process(process), Err(Errno::SRCH)))
+}
+
+/// One failed accept concerns one client; only a lack of descriptors is worth a pause.
+pub async fn back_off(error: &io::Error) {
+    let is_exhausted = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
+    tracing::warn!("Accepting client connection: {error}");
+    if is_exhausted {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -1,11 +1,13 @@
-//! Listening sockets, and what is decided about a connection before and after it lives.
+//! Listening sockets, and whom they let in.
 
-use super::connection::{Connection, Io, serve};
+use super::connection::Connection;
+use super::reading::serve;
+use super::shared::Net;
 use super::stream::Stream;
-use super::{Net, READ_OUTPUT_UNAUTHENTICATED_MAX, metrics};
-use crate::config::{Config, OutputLimit, os_reason};
-use crate::engine::session::ClientKind;
-use crate::engine::{Engine, Peer};
+use super::{limits, metrics};
+use crate::config::{Config, os_reason};
+use crate::engine::Peer;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::fmt;
 use std::io;
@@ -14,7 +16,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
@@ -89,7 +91,7 @@ impl Listeners {
 struct Refusal {
     text: String,
     /// The system's number for it, if the system refused.
-    code: Option<i32>,
+    code: Option<Errno>,
 }
 
 impl Refusal {
@@ -97,11 +99,11 @@ impl Refusal {
     fn of(call: &'static str) -> impl FnOnce(io::Error) -> Refusal {
         move |error| Refusal {
             text: format!("{call}: {}", os_reason(&error)),
-            code: error.raw_os_error(),
+            code: Errno::from_io_error(&error),
         }
     }
 
-    fn is_one_of(&self, codes: &[i32]) -> bool {
+    fn is_one_of(&self, codes: &[Errno]) -> bool {
         self.code.is_some_and(|code| codes.contains(&code))
     }
 }
@@ -142,12 +144,12 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
 /// Opens the TCP sockets of a configuration. An address with a dash may be missing here, and an
 /// address family may be missing anyway.
 pub fn bind_tcp(config: &Config, port: u16) -> Result<Vec<TcpListener>, Unopened> {
-    const NO_FAMILY: &[i32] = &[
-        libc::EAFNOSUPPORT,
-        libc::EPFNOSUPPORT,
-        libc::EPROTONOSUPPORT,
-        libc::ESOCKTNOSUPPORT,
-        libc::ENOPROTOOPT,
+    const NO_FAMILY: &[Errno] = &[
+        Errno::AFNOSUPPORT,
+        Errno::PFNOSUPPORT,
+        Errno::PROTONOSUPPORT,
+        Errno::SOCKTNOSUPPORT,
+        Errno::NOPROTOOPT,
     ];
     let mut opened = Vec::new();
     for text in &config.bind.0 {
@@ -163,7 +165,7 @@ pub fn bind_tcp(config: &Config, port: u16) -> Result<Vec<TcpListener>, Unopened
                     "Warning: Could not create server TCP listening socket {text}:{port}: \
                      {refusal}"
                 );
-                let is_missing = optional && refusal.is_one_of(&[libc::EADDRNOTAVAIL]);
+                let is_missing = optional && refusal.is_one_of(&[Errno::ADDRNOTAVAIL]);
                 if !is_missing && !refusal.is_one_of(NO_FAMILY) {
                     tracing::warn!("Failed listening on port {port} (tcp), aborting.");
                     return Err(Unopened);
@@ -197,8 +199,9 @@ fn bind_one(address: SocketAddr, config: &Config) -> Result<TcpListener, Refusal
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
     let socket = socket.map_err(|error| {
-        let code = error.raw_os_error().unwrap_or_default();
-        Refusal { text: format!("unable to bind socket, errno: {code}"), code: Some(code) }
+        let code = Errno::from_io_error(&error);
+        let number = code.map_or(0, Errno::raw_os_error);
+        Refusal { text: format!("unable to bind socket, errno: {number}"), code }
     })?;
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(Refusal::of("setsockopt"))?;
@@ -252,7 +255,7 @@ async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {
                 admit(&net, Stream::Tcp(stream), peer);
                 let_others_in(&net, &mut accepted).await;
             }
-            Err(error) => back_off(&error).await,
+            Err(error) => limits::back_off(&error).await,
         }
     }
 }
@@ -288,7 +291,7 @@ async fn accept_unix(net: Rc<Net>, listener: UnixListener) {
                 admit(&net, Stream::Unix(stream), peer);
                 let_others_in(&net, &mut accepted).await;
             }
-            Err(error) => back_off(&error).await,
+            Err(error) => limits::back_off(&error).await,
         }
     }
 }
@@ -297,15 +300,6 @@ fn unix_path(stream: &UnixStream) -> String {
     let address = stream.local_addr().ok();
     let path = address.as_ref().and_then(|address| address.as_pathname());
     path.map_or_else(String::new, |path| path.display().to_string())
-}
-
-/// One failed accept concerns one client; only a lack of descriptors is worth a pause.
-pub async fn back_off(error: &io::Error) {
-    let is_exhausted = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
-    tracing::warn!("Accepting client connection: {error}");
-    if is_exhausted {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 fn prepare_tcp(stream: &TcpStream, config: &Config) {
@@ -359,49 +353,4 @@ fn admit(net: &Rc<Net>, stream: Stream, peer: Peer) {
     let connection = Rc::new(Connection::new(client, stream));
     net.remember(&connection);
     tokio::task::spawn_local(serve(Rc::clone(net), connection));
-}
-
-/// This much output is nobody's business, however low the limits are.
-pub const OUTPUT_FREE_BYTES: usize = 16 * 1024;
-
-/// Closes the clients that have been over their soft limit for too long, though nothing was
-/// written to them since.
-pub fn check_output_limits(net: &Net, engine: &mut Engine) {
-    for connection in net.connections.borrow().iter().flatten() {
-        let mut io = connection.io.borrow_mut();
-        if io.over_soft_limit.is_some() && !connection.is_closed.get() {
-            check_output_limit(engine, connection, &mut io);
-        }
-    }
-}
-
-/// Closes a client whose unread output is over its limits.
-pub fn check_output_limit(engine: &mut Engine, connection: &Connection, io: &mut Io) {
-    let Some(session) = engine.clients.get(connection.client) else { return };
-    let waiting = io.out.len() as u64;
-    let limit = match session.kind {
-        ClientKind::Normal if engine.server.requires_auth(session) => {
-            let unread = READ_OUTPUT_UNAUTHENTICATED_MAX;
-            OutputLimit { hard_bytes: unread, ..OutputLimit::default() }
-        }
-        kind => kind.output_limit(&engine.server.config),
-    };
-    let over_hard = limit.hard_bytes > 0 && waiting >= limit.hard_bytes;
-    // What CLIENT LIST shows as omem is what users watch while time passes.
-    let shown = waiting.saturating_sub(OUTPUT_FREE_BYTES as u64);
-    let over_soft = limit.soft_bytes > 0 && shown >= limit.soft_bytes;
-    let mut too_long = false;
-    if over_soft {
-        let since = io.over_soft_limit.get_or_insert_with(Instant::now);
-        too_long = since.elapsed().as_secs() >= limit.soft_seconds.max(1);
-    } else {
-        io.over_soft_limit = None;
-    }
-    if over_hard || too_long {
-        engine.note_output_overrun(connection.client);
-        // What it would not read is freed now, before other clients' output grows.
-        io.out = crate::resp::ReplyBuf::new();
-        engine.clients.count_out(connection.client);
-        connection.close();
-    }
 }

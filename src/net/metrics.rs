@@ -12,7 +12,8 @@
 //! Invariant: a scraper holds at most [`HEAD_BYTES_MAX`] of memory before it is answered, at most
 //! [`CONNECTIONS_MAX`] are served at once, and each for at most [`WAIT_MAX`] in all.
 
-use super::Net;
+use super::limits;
+use super::shared::Net;
 use crate::report::info::View;
 use crate::report::metrics;
 use std::cell::{Cell, RefCell};
@@ -52,7 +53,7 @@ pub async fn serve(net: Rc<Net>, listener: TcpListener, open: Open) {
                 });
                 open.borrow_mut().push(Scrape { has_asked, task: task.abort_handle() });
             }
-            Err(error) => super::listener::back_off(&error).await,
+            Err(error) => limits::back_off(&error).await,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! SIGTERM and SIGINT: an orderly shutdown; a second SIGINT does not wait for it. Signals that say
 //! nothing to a server, such as the end of the terminal that it was started from, are passed over.
 
-use super::{Net, hands};
+use super::hands;
+use super::shared::Net;
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;

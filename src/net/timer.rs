@@ -1,6 +1,7 @@
 //! The engine's sense of time: the cron ticks, and the moment the next key expires.
 
-use super::{Net, append, hands, listener};
+use super::shared::Net;
+use super::{hands, holds, output_limits};
 use crate::engine::Engine;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ fn run_cron(net: &Rc<Net>) {
     engine.cron();
     engine.end_waits();
     end(net, &mut engine);
-    listener::check_output_limits(net, &mut engine);
+    output_limits::check_all(net, &mut engine);
     let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
     engine.server.stats.cron_us_total += elapsed_us;
 }
@@ -64,7 +65,7 @@ fn evict_some(net: &Rc<Net>) -> bool {
 fn end(net: &Rc<Net>, engine: &mut Engine) {
     engine.end_turn();
     hands::carry_out(net, engine);
-    append::release_held(net, engine);
+    holds::release_held(net, engine);
 }
 
 /// When a key expires, or a pause or a client's wait ends, if that is to come.

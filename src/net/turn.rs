@@ -8,8 +8,9 @@
 
 use super::connection::{Connection, Io};
 use super::hands::carry_out;
-use super::{Net, append};
-use crate::engine::{ClientId, Engine, Verdict};
+use super::shared::Net;
+use super::{holds, output_limits};
+use crate::engine::{Engine, Verdict};
 use crate::keyspace::KeyHash;
 use crate::resp::ReplyBuf;
 use std::io::{self, IoSlice};
@@ -74,8 +75,8 @@ fn turn(net: &Rc<Net>) -> bool {
     engine.end_turn();
     carry_out(net, &mut engine);
     let left = !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
-    append::mark_output(net, &mut engine);
-    append::release_held(net, &engine);
+    holds::mark_output(net, &mut engine);
+    holds::release_held(net, &engine);
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
@@ -226,7 +227,7 @@ fn run_until_effect(
         let hashed = prepared.hashed(&engine.server.table, &io.hashes);
         let request = io.reader.request(0);
         let verdict = engine.execute(connection.client, prepared, request, hashed, &mut io.out);
-        io.out.settle();
+        io.out.set_aside_if_full();
         if verdict != Verdict::Postponed {
             io.reader.pop_front();
             *at += 1;
@@ -274,19 +275,7 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
     } else if let Some(buffer) = io.reader.detach_buffer() {
         net.buffers.give_input(buffer);
     }
-    leave_figures(engine, connection.client, io);
-}
-
-/// Tells the engine what the connection holds, for CLIENT LIST and the limits.
-pub fn leave_figures(engine: &mut Engine, client: ClientId, io: &Io) {
-    let Some(session) = engine.clients.get_mut(client) else { return };
-    let query_bytes = io.reader.query_len();
-    session.io.query_bytes = query_bytes;
-    session.io.query_free_bytes = io.reader.buffer_memory().saturating_sub(query_bytes);
-    session.io.argv_bytes = if query_bytes == 0 { 0 } else { io.reader.argv_len() };
-    session.io.output_bytes = io.out.len();
-    session.io.output_own_bytes = io.out.own_memory();
-    engine.clients.recount(client);
+    io.leave_figures(engine, connection.client);
 }
 
 fn report_failure(
@@ -347,10 +336,10 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     }
     let mut io = connection.io.borrow_mut();
     let io = &mut *io;
-    if io.out.len() > super::listener::OUTPUT_FREE_BYTES {
-        super::listener::check_output_limit(engine, connection, io);
+    if io.out.len() > output_limits::FREE_BYTES {
+        output_limits::check(engine, connection, io);
     }
-    let free = append::free_output(engine, io);
+    let free = holds::free_output(engine, io);
     share = share.min(free);
     let before = io.written_bytes;
     while !io.out.is_empty() && share > 0 && !connection.is_closed.get() {
@@ -375,11 +364,11 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     let is_held = is_left && io.written_bytes - before == free as u64;
     connection.wants_write.set(is_left && !is_held);
     if is_held {
-        leave_figures(engine, connection.client, io);
-        return append::hold(net, connection);
+        io.leave_figures(engine, connection.client);
+        return holds::hold(net, connection);
     }
     if is_left {
-        leave_figures(engine, connection.client, io);
+        io.leave_figures(engine, connection.client);
         // Always, not only the first time: the task asks for the next writability when it is
         // polled, and its last poll ended with this one.
         connection.wake();
@@ -394,5 +383,5 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut sh
     {
         net.buffers.give_input(buffer);
     }
-    leave_figures(engine, connection.client, io);
+    io.leave_figures(engine, connection.client);
 }

@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 use crate::structs::memory;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
@@ -38,12 +39,10 @@ pub fn hold_reserve() -> bool {
     if !RESERVE.load(Ordering::Relaxed).is_null() {
         return true;
     }
-    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+    let (nowhere, access) = (std::ptr::null_mut(), ProtFlags::READ | ProtFlags::WRITE);
     // SAFETY: without an address nothing that is there is mapped anew.
-    let mapped = unsafe { libc::mmap(std::ptr::null_mut(), RESERVE_BYTES, access, kind, -1, 0) };
-    if mapped == libc::MAP_FAILED {
-        return false;
-    }
+    let mapped = unsafe { mmap_anonymous(nowhere, RESERVE_BYTES, access, MapFlags::PRIVATE) };
+    let Ok(mapped) = mapped else { return false };
     // Two threads at once would take two, of which one is given back.
     unmap(RESERVE.swap(mapped, Ordering::Relaxed));
     true
@@ -58,7 +57,7 @@ fn spend_reserve() -> bool {
 fn unmap(mapped: *mut c_void) -> bool {
     // SAFETY: the address came from `hold_reserve`, whoever swapped it out is alone with it, and
     // nothing is ever put there.
-    !mapped.is_null() && unsafe { libc::munmap(mapped, RESERVE_BYTES) == 0 }
+    !mapped.is_null() && unsafe { munmap(mapped, RESERVE_BYTES).is_ok() }
 }
 
 /// Whether the reserve is spent and there is no memory to make up for it.

@@ -239,7 +239,7 @@ impl ReplyBuf {
     /// Sets the bytes aside as pieces once there are many; to be called between replies, since it
     /// moves what marks and deferred aggregates point to.
     #[inline]
-    pub fn settle(&mut self) {
+    pub fn set_aside_if_full(&mut self) {
         if self.bytes.len() >= PIECE_LEN {
             self.set_aside();
         }
@@ -853,7 +853,7 @@ mod tests {
                     out.append_shared(&shared(9, SPLICE_LEN_MIN));
                     expected.extend_from_slice(&shared(9, SPLICE_LEN_MIN));
                 }
-                out.settle();
+                out.set_aside_if_full();
                 let count = taken.min(out.len());
                 received.extend_from_slice(&out.to_vec()[..count]);
                 out.advance(count);

@@ -68,19 +68,20 @@ enum Pages {
 /// the advice concerns nobody but the clock.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn advise(bytes: &Vec<u8>, pages: Pages) {
+    use rustix::mm::{Advice, madvise};
     if bytes.capacity() < LARGE_BYTES_MIN {
         return;
     }
     let advice = match pages {
-        Pages::Small => libc::MADV_NOHUGEPAGE,
-        Pages::Any => libc::MADV_HUGEPAGE,
+        Pages::Small => Advice::LinuxNoHugepage,
+        Pages::Any => Advice::LinuxHugepage,
     };
     let before_page = bytes.as_ptr().align_offset(PAGE_BYTES);
     let len = (bytes.capacity() - before_page) / PAGE_BYTES * PAGE_BYTES;
     let start = bytes.as_ptr().wrapping_add(before_page);
     // SAFETY: both kinds of advice leave the contents and the protection of memory as they are,
     // and only pages of this vector's own allocation are named.
-    unsafe { libc::madvise(start.cast_mut().cast(), len, advice) };
+    let _ = unsafe { madvise(start.cast_mut().cast(), len, advice) };
 }
 
 #[cfg(not(all(target_os = "linux", not(miri))))]

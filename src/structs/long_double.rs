@@ -4,7 +4,7 @@
 //! Redis computes these two in C's `long double`, and users rely on it: 0.1 + 0.2 is 0.3 there,
 //! where doubles give 0.30000000000000004. A decimal type was refused: it would give other digits
 //! for long fractions, and it has not the range. So this is a small soft float: a 64-bit mantissa
-//! times a power of two, each operation rounded to nearest, ties to even.
+//! times a power of two, each operation rounded to nearest, ties to even (`docs/adr/0018`).
 //!
 //! Numbers of ordinary size are converted with 128-bit integers. Long texts and large exponents go
 //! through a bignum; the text is at most 5 KB and the exponent is cut to the format's range first,

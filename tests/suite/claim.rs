@@ -1,4 +1,4 @@
-//! Two servers in one directory: each log belongs to one of them, as long as that one lives.
+//! Two servers in one directory: each AOF belongs to one of them, as long as that one lives.
 
 use crate::answer::Answer;
 use crate::client::Client;
@@ -24,7 +24,7 @@ fn wait_for_info(client: &mut Client, line: &str) {
 }
 
 #[test]
-fn a_second_server_does_not_start_on_a_log_in_use() {
+fn a_second_server_does_not_start_on_an_aof_in_use() {
     let server = Server::with_file(LOG_ON);
     let mut client = server.connect();
     assert_eq!(client.run("SET k v"), ok());
@@ -43,7 +43,7 @@ fn a_second_server_does_not_start_on_a_log_in_use() {
 }
 
 #[test]
-fn logs_with_names_of_their_own_may_share_a_directory() {
+fn aofs_with_names_of_their_own_may_share_a_directory() {
     let server = Server::with_file(LOG_ON);
     assert_eq!(server.connect().run("SET k first"), ok());
     let second = server.beside(&["--appendonly", "yes", "--appendfilename", "second.aof"]);
@@ -55,7 +55,7 @@ fn logs_with_names_of_their_own_may_share_a_directory() {
 }
 
 #[test]
-fn a_log_is_switched_on_or_rewritten_only_by_who_may_have_it() {
+fn an_aof_is_switched_on_or_rewritten_only_by_who_may_have_it() {
     let server = Server::with_file(LOG_ON);
     let mut client = server.connect();
     let second = server.beside(&[]);
@@ -91,7 +91,7 @@ fn a_log_is_switched_on_or_rewritten_only_by_who_may_have_it() {
 }
 
 #[test]
-fn a_start_beside_a_log_in_use_tidies_nothing_up_in_it() {
+fn a_start_beside_an_aof_in_use_tidies_nothing_up_in_it() {
     let server = Server::with_file(LOG_ON);
     server.connect();
     let unfinished = server.path("appendonlydir/temp-appendonly.aof.incr");

@@ -1,10 +1,10 @@
-//! What the append-only log promises, kept against every fault of the disk.
+//! What the append-only file promises, kept against every fault of the disk.
 //!
 //! An engine runs a scenario over a simulated disk: writes of several clients, transactions,
-//! values longer than a page and full of what a log is made of, rewrites, with syncs and jobs that
+//! values longer than a page and full of what an AOF is made of, rewrites, with syncs and jobs that
 //! end whenever the seed says. Each write adds its number to one list, so that the list says which
 //! writes there are; what else it does follows from its number. Every call to the disk is failed
-//! once, and the power is cut after every call, with checksums and without, while the log is busy
+//! once, and the power is cut after every call, with checksums and without, while the AOF is busy
 //! and while it rests. What is loaded then must be a prefix of what was written, and hold what the
 //! policy promises. What was durable and is damaged later must never be cut off.
 
@@ -16,7 +16,7 @@ use rufous::engine::{
     ClientId, Driver, Engine, Now, Peer, SaveJob, SaveOutcome, Seed, ServerParts,
 };
 use rufous::keyspace::digest;
-use rufous::persist::aof::check::{Console, Repair, check_log};
+use rufous::persist::aof::check::{Console, Repair, check_aof};
 use rufous::persist::aof::{SyncOutcome, SyncRequest};
 use rufous::persist::disk::Disk;
 use rufous::resp::{OwnedRequest, ReplyBuf};
@@ -33,7 +33,7 @@ const START_US: u64 = 1_700_000_000_000_000;
 struct Scenario {
     policy: AppendFsync,
     checksums: bool,
-    /// Writes come in bursts, with pauses in which the log comes to rest.
+    /// Writes come in bursts, with pauses in which the AOF comes to rest.
     rests: bool,
 }
 
@@ -141,9 +141,9 @@ fn engine_on(disk: &SimDisk, scenario: Scenario) -> Engine {
 fn start(disk: &SimDisk, scenario: Scenario, now_us: u64) -> Option<Engine> {
     let mut engine = engine_on(disk, scenario);
     engine.tick(Now { unix_us: START_US + now_us, mono_us: now_us });
-    let end = engine.load_log_here().ok()?;
+    let end = engine.load_aof_here().ok()?;
     engine.take_effects();
-    engine.open_log(&end).ok()?;
+    engine.open_aof(&end).ok()?;
     Some(engine)
 }
 
@@ -153,7 +153,7 @@ fn ask(engine: &mut Engine, client: ClientId, words: &[&[u8]]) -> Vec<u8> {
     out.to_vec()
 }
 
-/// Bytes in which nothing is what it looks like: commands, marks and keys of logs, empty pages.
+/// Bytes in which nothing is what it looks like: commands, marks and keys of AOFs, empty pages.
 fn hostile_value(prng: &mut Prng, len: usize) -> Vec<u8> {
     let mut value = Vec::new();
     while value.len() < len {
@@ -281,13 +281,13 @@ impl Sim {
                 self.ask(&[b"BGREWRITEAOF"]);
                 self.carry_out();
             }
-            // A pause lets the log be synced, settle, and be synced again.
+            // A pause lets the AOF be synced, settle, and be synced again.
             self.step(!self.rests || step % 75 < 8);
         }
     }
 
     /// Lets everything come to rest.
-    fn settle(&mut self) {
+    fn rest(&mut self) {
         for _ in 0..400 {
             self.step(false);
         }
@@ -399,26 +399,26 @@ fn cut_under_every_policy(checksums: bool, rests: bool) {
 }
 
 #[test]
-fn a_loss_of_power_after_any_call_loses_nothing_promised_of_a_busy_log() {
+fn a_loss_of_power_after_any_call_loses_nothing_promised_of_a_busy_aof() {
     cut_under_every_policy(true, false);
 }
 
 #[test]
-fn a_loss_of_power_after_any_call_loses_nothing_promised_of_a_log_that_rests() {
+fn a_loss_of_power_after_any_call_loses_nothing_promised_of_an_aof_that_rests() {
     cut_under_every_policy(true, true);
 }
 
 #[test]
-fn a_loss_of_power_loses_nothing_promised_of_a_busy_log_without_checksums() {
+fn a_loss_of_power_loses_nothing_promised_of_a_busy_aof_without_checksums() {
     cut_under_every_policy(false, false);
 }
 
 #[test]
-fn a_loss_of_power_loses_nothing_promised_of_a_resting_log_without_checksums() {
+fn a_loss_of_power_loses_nothing_promised_of_a_resting_aof_without_checksums() {
     cut_under_every_policy(false, true);
 }
 
-/// The last increment of a log: its path and content.
+/// The last increment of an AOF: its path and content.
 fn last_increment(disk: &SimDisk) -> (PathBuf, Vec<u8>) {
     let names = disk.names();
     let path = names.into_iter().rfind(|name| name.extension().is_some_and(|end| end == "aof"));
@@ -427,7 +427,7 @@ fn last_increment(disk: &SimDisk) -> (PathBuf, Vec<u8>) {
     (path, content)
 }
 
-/// Empties each page before that with the last mark: the log must not be loaded without it.
+/// Empties each page before that with the last mark: the AOF must not be loaded without it.
 fn check_every_hole(disk: &SimDisk, scenario: Scenario, what: &str) {
     let (path, whole) = last_increment(disk);
     let mark = whole.windows(6).rposition(|at| at == b"#MARK:").expect("there are marks");
@@ -463,9 +463,9 @@ fn a_hole_in_what_was_durable_is_never_cut_off() {
             for _ in 0..60 {
                 sim.step(true);
             }
-            sim.settle();
+            sim.rest();
             let calls = sim.disk.calls();
-            sim.settle();
+            sim.rest();
             assert_eq!(sim.disk.calls(), calls, "{what}: a log at rest is left alone");
             let back = sim.disk.after_power_cut(&mut Prng::seeded(seed));
             check_every_hole(&back, scenario, &what);
@@ -495,26 +495,26 @@ fn an_orderly_end_makes_all_durable_and_says_so() {
                 }
                 sim.step(true);
             }
-            assert!(sim.engine.close_log(), "{what}: it ends well");
+            assert!(sim.engine.close_aof(), "{what}: it ends well");
             let back = sim.disk.after_power_cut(&mut Prng::seeded(seed));
             check_every_hole(&back, scenario, &what);
             let mut engine = start(&back, scenario, 9_000_000).expect("it was whole");
             assert_eq!(loaded(&mut engine, &what), sim.writes.len() as u64);
             let (_, before) = last_increment(&back);
-            assert!(engine.close_log());
+            assert!(engine.close_aof());
             assert_eq!(last_increment(&back).1, before, "{what}: nothing was written to it");
         }
     }
 }
 
-/// A log of a few hundred writes that has come to rest, and where its last increment is.
-fn log_at_rest(checksums: bool) -> (SimDisk, PathBuf, Vec<u8>) {
+/// An AOF of a few hundred writes that has come to rest, and where its last increment is.
+fn aof_at_rest(checksums: bool) -> (SimDisk, PathBuf, Vec<u8>) {
     let scenario = Scenario { policy: AppendFsync::EverySecond, checksums, rests: false };
     let mut sim = Sim::start(SimDisk::new(), scenario, 3).expect("it starts");
     for _ in 0..60 {
         sim.step(true);
     }
-    sim.settle();
+    sim.rest();
     let back = sim.disk.after_power_cut(&mut Prng::seeded(3));
     let (path, whole) = last_increment(&back);
     (back, path, whole)
@@ -539,7 +539,7 @@ fn kept_by_the_check(path: &Path, bytes: &[u8]) -> (bool, usize) {
     let check = |repair| {
         let (mut input, mut out) = (&b"y\n"[..], Vec::new());
         let mut console = Console { input: &mut input, out: &mut out };
-        check_log(path, repair, &mut console).expect("the file can be read")
+        check_aof(path, repair, &mut console).expect("the file can be read")
     };
     let is_fine = check(Repair::None);
     check(Repair::Fix);
@@ -552,7 +552,7 @@ fn the_check_agrees_with_the_loader_about_any_damage() {
     std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
     let (mut refused, mut cut) = (0, 0);
     for checksums in [true, false] {
-        let (disk, path, whole) = log_at_rest(checksums);
+        let (disk, path, whole) = aof_at_rest(checksums);
         let mut prng = Prng::seeded(9);
         for case in 0..150 {
             let mut bytes = whole.clone();
@@ -590,8 +590,8 @@ fn the_check_agrees_with_the_loader_about_any_damage() {
     assert!(refused > 20 && cut > 20, "{refused} refused and {cut} cut: too few to say anything");
 }
 
-/// A log as Redis writes it, without marks.
-fn put_foreign_log(disk: &SimDisk, commands: &[u8]) -> PathBuf {
+/// An AOF as Redis writes it, without marks.
+fn put_foreign_aof(disk: &SimDisk, commands: &[u8]) -> PathBuf {
     let directory = Path::new("appendonlydir");
     let manifest = b"file appendonly.aof.1.incr.aof seq 1 type i\n";
     disk.put(&directory.join("appendonly.aof.manifest"), manifest);
@@ -618,7 +618,7 @@ fn what_a_client_has_written_never_decides_about_the_start() {
         bytes.extend(&torn[..len]);
         own.put(&path, &bytes);
         let foreign = SimDisk::new();
-        put_foreign_log(&foreign, &[&before[..], &torn[..len]].concat());
+        put_foreign_aof(&foreign, &[&before[..], &torn[..len]].concat());
         for disk in [&own, &foreign] {
             let mut engine = start(disk, scenario, 9_000_000).expect("it starts");
             let client = engine.connect(Peer::internal());
@@ -629,7 +629,7 @@ fn what_a_client_has_written_never_decides_about_the_start() {
 
 #[test]
 fn a_wrong_length_that_swallows_marks_is_no_torn_end() {
-    let (disk, path, whole) = log_at_rest(true);
+    let (disk, path, whole) = aof_at_rest(true);
     let place = whole.windows(3).position(|at| at == b"$3\r").expect("there is a SET or EXEC");
     let mut bytes = whole;
     bytes.splice(place + 1..place + 2, *b"90000000");
@@ -637,8 +637,8 @@ fn a_wrong_length_that_swallows_marks_is_no_torn_end() {
 }
 
 #[test]
-fn a_log_that_was_edited_is_loaded_by_those_who_say_so() {
-    let (disk, path, whole) = log_at_rest(true);
+fn an_aof_that_was_edited_is_loaded_by_those_who_say_so() {
+    let (disk, path, whole) = aof_at_rest(true);
     let key_end = whole.iter().position(|byte| *byte == b'\n').expect("it has a key") + 1;
     let mut bytes = whole;
     bytes.splice(key_end..key_end, encode(&[b"PING"]));
@@ -649,14 +649,14 @@ fn a_log_that_was_edited_is_loaded_by_those_who_say_so() {
 }
 
 #[test]
-fn a_log_that_another_server_began_is_taken_over() {
+fn an_aof_that_another_server_began_is_taken_over() {
     let scenario = Scenario::of(AppendFsync::EverySecond);
     let disk = SimDisk::new();
-    let path = put_foreign_log(&disk, &encode(&[&b"SET"[..], b"zeros", &vec![0; 20_000]]));
+    let path = put_foreign_aof(&disk, &encode(&[&b"SET"[..], b"zeros", &vec![0; 20_000]]));
     let foreign = disk.content(&path);
     let mut sim = Sim::start(disk.clone(), scenario, 1).expect("it starts");
     ask(&mut sim.engine, sim.client, &[b"SET", b"k", b"v"]);
-    assert!(sim.engine.close_log());
+    assert!(sim.engine.close_aof());
     drop(sim);
     let ours = disk.content(&path);
     assert!(ours.starts_with(&foreign) && ours.len() > foreign.len());
@@ -690,7 +690,7 @@ fn an_end_while_the_disk_is_full_keeps_what_was_acknowledged_and_is_a_failure() 
         for _ in 0..5 {
             sim.step(true);
         }
-        assert!(!sim.engine.close_log(), "{policy:?}: it did not end well");
+        assert!(!sim.engine.close_aof(), "{policy:?}: it did not end well");
         let acked = sim.writes.iter().filter(|write| write.acked_us.is_some()).count() as u64;
         let back = sim.disk.after_power_cut(&mut Prng::seeded(5));
         let mut engine = start(&back, scenario, 9_000_000).expect("it loads");
@@ -714,7 +714,7 @@ fn nothing_promised_is_lost_when_any_call_fails_and_the_server_recovers() {
                 let what = format!("{policy:?}, {mishap:?} at call {call}");
                 let Some(mut sim) = Sim::start(disk, scenario, 11) else { continue };
                 sim.run(60);
-                sim.settle();
+                sim.rest();
                 assert!(sim.engine.server.aof.refusal().is_none(), "{what}: it does not recover");
                 assert!(
                     policy == AppendFsync::No
@@ -742,7 +742,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         assert!(unwritten > 0, "{policy:?}: whoever met the full disk has no reply");
         assert_eq!(ask(&mut sim.engine, sim.client, &[b"PING"]), b"+PONG\r\n");
         disk.set_full(false);
-        sim.settle();
+        sim.rest();
         let all = sim.writes.iter().all(|write| write.acked_us.is_some());
         assert!(all, "{policy:?}: the replies leave when there is space again");
         let refused = sim.refused;

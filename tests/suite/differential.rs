@@ -437,7 +437,7 @@ impl Generator {
 }
 
 /// Sorts what is unordered.
-fn settled(words: &[String], answer: Option<Answer>) -> String {
+fn sorted(words: &[String], answer: Option<Answer>) -> String {
     let is_unordered = UNORDERED.contains(&words[0].as_str())
         || words.iter().any(|word| word == "nosort") && words[1].starts_with(|home| home != 'y')
         || words[0] == "SORT" && answer.as_ref().is_some_and(has_zero_byte);
@@ -559,7 +559,7 @@ fn compare(other: &str, protocol: &str, newer: &[&'static str], leaves_out: fn(&
         send_in_pieces(&mut clients[0], &bytes, &mut cuts);
         clients[1].send(&bytes);
         for (index, words) in requests.iter().enumerate() {
-            let [ours, theirs] = clients.each_mut().map(|client| settled(words, client.receive()));
+            let [ours, theirs] = clients.each_mut().map(|client| sorted(words, client.receive()));
             let at = batch * BATCH + index;
             assert_eq!(
                 ours, theirs,

@@ -12,7 +12,7 @@
 //! of the disk (`sim_disk`) breaks what the append-only log and the snapshot file promise.
 
 mod answer;
-mod append;
+mod aof;
 mod claim;
 mod client;
 mod compatibility;

@@ -157,7 +157,7 @@ fn check_snapshot(place: &Place) {
     assert_valid(RUFOUS, &["--check-rdb", &path], "\\o/ RDB looks OK! \\o/");
 }
 
-fn check_log(place: &Place) {
+fn check_aof(place: &Place) {
     let path = place.path(MANIFEST);
     assert_valid("redis-check-aof", &[&path], "All AOF files and manifest are valid");
     assert_valid(RUFOUS, &["--check-aof", &path], "All AOF files and manifest are valid");
@@ -196,7 +196,7 @@ fn a_dataset_moves_by_snapshot_and_back() {
 }
 
 #[test]
-fn a_dataset_moves_by_log_and_back() {
+fn a_dataset_moves_by_aof_and_back() {
     if !are_installed() {
         return;
     }
@@ -219,7 +219,7 @@ fn a_dataset_moves_by_log_and_back() {
             change(&mut client, mark);
             expected = facts(&mut client);
             drop(server);
-            check_log(&place);
+            check_aof(&place);
         }
         let server = place.start(RUFOUS, &directives);
         assert_eq!(facts(&mut server.connect()), expected, "preamble {preamble}");

@@ -242,7 +242,7 @@ fn flushall_calls_a_save_off() {
 }
 
 #[test]
-fn the_end_waits_for_the_first_base_of_a_log_unless_by_force() {
+fn the_end_waits_for_the_first_base_of_an_aof_unless_by_force() {
     let mut server = Server::with_file(&format!("{NEVER_BY_ITSELF}rdb-key-save-delay 1000000\n"));
     let mut client = server.connect();
     client.call(&["DEBUG", "POPULATE", "1000"]);

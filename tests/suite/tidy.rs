@@ -346,6 +346,31 @@ fn rooms_name_only_the_rooms_below_them() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// The files beside it that a file of a room names, as `super::name` or in a list behind it.
+fn files_named(source: &Source, stems: &BTreeSet<String>) -> BTreeSet<String> {
+    let lines = source.code_without_tests().into_iter();
+    let behind = lines.filter_map(|(_, line)| line.split_once("super::").map(|(_, rest)| rest));
+    let words = behind.flat_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.filter(|word| stems.contains(*word)).map(str::to_owned).collect()
+}
+
+#[test]
+fn files_of_the_net_name_each_other_in_no_circle() {
+    let stem = |path: &str| Some(path.strip_prefix("src/net/")?.strip_suffix(".rs")?.to_owned());
+    let stems: BTreeSet<String> = sources().iter().filter_map(|s| stem(&s.path)).collect();
+    let mut named: BTreeMap<String, BTreeSet<String>> = sources()
+        .iter()
+        .filter_map(|source| Some((stem(&source.path)?, files_named(source, &stems))))
+        .collect();
+    assert!(named["turn"].contains("connection"), "they are seen at all");
+    // What stands only on what was taken away is taken away, until nothing is left.
+    while let Some(free) = named.iter().find(|(_, on)| on.is_empty()).map(|(own, _)| own.clone()) {
+        named.remove(&free);
+        named.values_mut().for_each(|on| _ = on.remove(&free));
+    }
+    assert!(named.is_empty(), "a circle: {named:?}");
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let markers = [

@@ -130,6 +130,8 @@ fn hello(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             return Err(CommandError::err(format_args!("Syntax error in HELLO option '{option}'")));
         }
     }
+    // Nothing is changed before all options were read, so an error in the last one leaves the
+    // connection as it was.
     if let Some((user, password)) = credentials {
         authenticate(cx, user, password)?;
     }
@@ -191,6 +193,7 @@ fn ping(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(CommandError::WrongArity("ping"));
     }
     let message = args.peek();
+    // A subscriber of RESP2 knows replies from messages by their shape alone, so this is a message.
     let in_subscription =
         cx.session().kind == ClientKind::Pubsub && cx.reply.protocol() == Protocol::Resp2;
     if in_subscription {
@@ -272,6 +275,7 @@ fn reset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let session = cx.clients.get_mut(cx.client).expect("the running client is connected");
     delivery::end_interests(session, cx.server);
     cx.select(0);
+    // As for a new connection: whoever had to give a password has to give it again.
     let authenticated = !cx.server.has_password();
     let session = cx.session_mut();
     session.protocol = Protocol::Resp2;

@@ -433,7 +433,7 @@ fn loadaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let client = cx.client;
     cx.wait_for_answer();
-    cx.effect(Effect::ReloadLog { client });
+    cx.effect(Effect::ReloadAof { client });
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The commands of the engine itself: connections, clients, transactions, the server.
 
-pub mod append;
+pub mod aof;
 pub mod client;
 pub mod connection;
 pub mod debug;

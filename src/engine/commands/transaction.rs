@@ -62,6 +62,7 @@ fn exec(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     };
     let spoilt = pending.is_spoilt();
     let broken = cx.session().watch_broken || transaction::has_expired_watch(cx);
+    // However it ends, the client is out of the transaction, and its watches are gone.
     let pending = transaction::leave(cx).expect("checked above");
     if spoilt {
         return Err(CommandError::ExecAbort);
@@ -95,7 +96,7 @@ impl Program for Queue {
     }
 
     fn step(&mut self, cx: &mut Cx<'_>) -> Step {
-        self.reply.settle();
+        self.reply.set_aside_if_full();
         cx.reply.buffer().take_from(&mut self.reply);
         if let Some(next) = self.queued.next() {
             self.running = next.request;

@@ -24,8 +24,8 @@ fn start_with(config: Config) -> Bench {
     bench
 }
 
-/// With the append-only log switched on, without a turn in between.
-fn start_with_log(directives: &[(&str, &str)]) -> Bench {
+/// With the append-only file switched on, without a turn in between.
+fn start_with_aof(directives: &[(&str, &str)]) -> Bench {
     let mut bench = start(directives);
     bench.expect("CONFIG SET appendonly yes", "+OK|");
     run_jobs(&mut bench);
@@ -86,7 +86,7 @@ fn a_save_can_begin_while_a_cancelled_one_ends() {
 
 #[test]
 fn a_rewrite_can_begin_while_a_stopped_one_ends() {
-    let mut bench = start_with_log(&[("save", "")]);
+    let mut bench = start_with_aof(&[("save", "")]);
     let started = "+Background append only file rewriting started|";
     assert_eq!(bench.ask("BGREWRITEAOF"), started);
     let refused = "-ERR Background append only file rewriting already in progress|";
@@ -193,7 +193,7 @@ fn values_that_come_and_go_during_a_save_are_not_pinned() {
 
 #[test]
 fn a_database_that_is_flushed_during_a_save_is_pinned() {
-    let mut bench = start_with_log(&[("save", "")]);
+    let mut bench = start_with_aof(&[("save", "")]);
     for n in 0..1000 {
         bench.ask(&format!("SET key:{n} v"));
     }
@@ -234,7 +234,7 @@ fn a_snapshot_that_keeps_too_much_is_given_up() {
 fn a_rewrite_whose_snapshot_keeps_too_much_is_given_up() {
     let value = "v".repeat(500);
     let limit = [("save", ""), ("snapshot-memory-limit", "100kb")];
-    let mut bench = start_with_log(&limit);
+    let mut bench = start_with_aof(&limit);
     let write_all = |bench: &mut Bench| {
         for n in 0..1000 {
             bench.ask(&format!("SET key:{n} {value}"));
@@ -256,7 +256,7 @@ fn a_rewrite_whose_snapshot_keeps_too_much_is_given_up() {
 
 #[test]
 fn what_a_timer_causes_tells_of_its_write() {
-    let mut bench = start_with_log(&[("save", "")]);
+    let mut bench = start_with_aof(&[("save", "")]);
     let waiter = bench.engine.connect(Peer::internal());
     let words: [&[u8]; 3] = [b"BLPOP", b"list", b"0"];
     let mut out = ReplyBuf::new();

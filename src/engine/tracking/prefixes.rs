@@ -64,6 +64,7 @@ impl Prefixes {
                 if prefix.changed.is_empty() {
                     self.pending.insert(text.into());
                 }
+                // A key that changes often in a turn is told once, of the client that did it last.
                 prefix.changed.insert(key.into(), by);
             }
         }

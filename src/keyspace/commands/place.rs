@@ -75,7 +75,7 @@ fn rename_unless(
     if from.bytes == to.bytes {
         return Ok(false);
     }
-    cx.keys.settle(&to);
+    cx.keys.remove_if_expired(&to);
     if forbids(cx.keys.exists(&to)) {
         return Ok(false);
     }
@@ -115,7 +115,7 @@ fn move_(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let may_move = cx.keys.exists(&key) && {
         let mut target = cx.keys.other(db);
-        target.settle(&key);
+        target.remove_if_expired(&key);
         !target.exists(&key)
     };
     if may_move {
@@ -191,7 +191,7 @@ fn copy(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let entry = cx.keys.read(&from).cloned();
     let mut target = cx.keys.other(db);
     let copied = entry.is_some_and(|entry| {
-        target.settle(&to);
+        target.remove_if_expired(&to);
         let may_copy = replaces || !target.exists(&to);
         if may_copy {
             target.put_as(&to, &entry);

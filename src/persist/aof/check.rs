@@ -1,4 +1,4 @@
-//! The check of a log from the command line, in the words of redis-check-aof: scripts look for its
+//! The check of an AOF from the command line, in the words of redis-check-aof: scripts look for its
 //! lines and its exit code.
 //!
 //! A file is read as its grammar says, command by command, and nothing is run. What is wrong is
@@ -54,8 +54,8 @@ pub struct Console<'a> {
     pub out: &'a mut dyn Write,
 }
 
-/// Checks a log, given its manifest or a single file; whether it is fine now.
-pub fn check_log(path: &Path, repair: Repair, console: &mut Console<'_>) -> io::Result<bool> {
+/// Checks an AOF, given its manifest or a single file; whether it is fine now.
+pub fn check_aof(path: &Path, repair: Repair, console: &mut Console<'_>) -> io::Result<bool> {
     let checked = match read_start(path) {
         Ok(start) if is_manifest(&start) => check_parts(path, repair, console),
         Ok(start) => check_single(path, repair, &start, console),
@@ -165,7 +165,7 @@ fn tell(
     Ok(())
 }
 
-/// A file of the log.
+/// A file of the AOF.
 struct Part<'a> {
     name: &'a str,
     path: &'a Path,

@@ -1,25 +1,25 @@
-//! The claim on the files of a log: two servers that append to one file, or replace the manifest
+//! The claim on the files of an AOF: two servers that append to one file, or replace the manifest
 //! under each other, ruin it.
 //!
-//! It is a lock on a file beside the log's, which the system lets go when the process ends, however
-//! it does: so no crash leaves one behind, though the file stays. The file has the log's name and
-//! not the directory's, because servers whose logs have different names may share a directory.
+//! It is a lock on a file beside the AOF's, which the system lets go when the process ends, however
+//! it does: so no crash leaves one behind, though the file stays. The file has the AOF's name and
+//! not the directory's, because servers whose AOFs have different names may share a directory.
 
 use super::manifest::Place;
 use crate::config::os_reason;
 use crate::persist::disk::{Disk, FileLock};
 use std::io;
 
-/// Another process has the log.
+/// Another process has the AOF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InUse;
 
-/// What keeps others from the log; nothing if it is not used.
+/// What keeps others from the AOF; nothing if it is not used.
 #[derive(Default)]
 pub struct Claim(Option<FileLock>);
 
 impl Claim {
-    /// Takes the log for this process, unless it has it. Where files cannot be locked, which some
+    /// Takes the AOF for this process, unless it has it. Where files cannot be locked, which some
     /// file systems cannot, it goes without.
     pub fn take(&mut self, disk: &dyn Disk, place: &Place) -> Result<(), InUse> {
         // A directory that cannot be made is told of by whoever makes a file in it.

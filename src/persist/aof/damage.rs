@@ -1,4 +1,4 @@
-//! Judges a damaged place of a log: what a crash or a loss of power leaves at its end is cut off,
+//! Judges a damaged place of an AOF: what a crash or a loss of power leaves at its end is cut off,
 //! anything else is refused, since cutting it would throw away what was durable.
 //!
 //! Evidence is what no client can write: the end of the file, a page of zeros where the grammar

@@ -1,9 +1,9 @@
-//! The manifest: which files make up the append-only log, and in which order they are read.
+//! The manifest: which files make up the append-only file, and in which order they are read.
 //!
 //! A line a file: `file <name> seq <n> type <b|h|i>`. The base is a snapshot, the increments are
 //! the writes since, and history files are neither: they wait for their deletion. The file is
 //! replaced as a whole (a temporary one, synced, then renamed, then the directory synced), so a
-//! crash leaves the old one or the new one. Editing it in place would need a log for the log.
+//! crash leaves the old one or the new one. Editing it in place would need an AOF for the AOF.
 //!
 //! Invariant: the numbers of the increments grow.
 
@@ -15,7 +15,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// What a file of the log is.
+/// What a file of the AOF is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     Base,
@@ -24,7 +24,7 @@ pub enum Role {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LogFile {
+pub struct AofFile {
     pub name: String,
     pub seq: u64,
     pub role: Role,
@@ -32,9 +32,9 @@ pub struct LogFile {
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Manifest {
-    pub base: Option<LogFile>,
-    pub history: Vec<LogFile>,
-    pub increments: Vec<LogFile>,
+    pub base: Option<AofFile>,
+    pub history: Vec<AofFile>,
+    pub increments: Vec<AofFile>,
     /// The increment of another server that we append to.
     pub taken_over: Option<TakenOver>,
     /// Numbers that are left out, since files of that name may be there; no part of the text.
@@ -93,7 +93,7 @@ impl fmt::Display for ManifestError {
 
 impl std::error::Error for ManifestError {}
 
-/// Where the log lies and what its files are called.
+/// Where the AOF lies and what its files are called.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
     pub directory: PathBuf,
@@ -102,7 +102,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The directory that holds the log's directory.
+    /// The directory that holds the AOF's directory.
     pub fn parent(&self) -> &Path {
         match self.directory.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -140,7 +140,7 @@ impl Place {
         format!("temp-rewriteaof-bg-{process_id}.aof")
     }
 
-    /// The file whose lock is the claim on the log.
+    /// The file whose lock is the claim on the AOF.
     pub fn lock_name(&self) -> String {
         format!("{}.lock", self.prefix)
     }
@@ -216,12 +216,12 @@ impl Manifest {
         let (Some(name), 1.., Some(kind)) = (name, seq, kind) else { return Err(MALFORMED) };
         match kind {
             b'b' if self.base.is_some() => return Err("Found duplicate base file information"),
-            b'b' => self.base = Some(LogFile { name, seq, role: Role::Base }),
-            b'h' => self.history.push(LogFile { name, seq, role: Role::History }),
+            b'b' => self.base = Some(AofFile { name, seq, role: Role::Base }),
+            b'h' => self.history.push(AofFile { name, seq, role: Role::History }),
             b'i' if self.increments.last().is_some_and(|last| seq <= last.seq) => {
                 return Err("Found a non-monotonic sequence number");
             }
-            b'i' => self.increments.push(LogFile { name, seq, role: Role::Increment }),
+            b'i' => self.increments.push(AofFile { name, seq, role: Role::Increment }),
             _ => return Err("Unknown AOF file type"),
         }
         Ok(())
@@ -279,14 +279,14 @@ impl Manifest {
     }
 
     /// From where on a file is ours, if another server began it, and its key.
-    pub fn taken_over(&self, file: &LogFile) -> Option<(u64, Key)> {
+    pub fn taken_over(&self, file: &AofFile) -> Option<(u64, Key)> {
         let taken = self.taken_over.as_ref();
         let taken = taken.filter(|own| file.role == Role::Increment && own.seq == file.seq)?;
         Some((taken.from, taken.key.clone()))
     }
 
     /// The base and the increments in the order in which they are read.
-    pub fn files(&self) -> impl Iterator<Item = &LogFile> {
+    pub fn files(&self) -> impl Iterator<Item = &AofFile> {
         self.base.iter().chain(&self.increments)
     }
 
@@ -300,33 +300,33 @@ impl Manifest {
     }
 
     /// Adds an increment after the last one.
-    pub fn add_increment(&mut self, place: &Place) -> &LogFile {
+    pub fn add_increment(&mut self, place: &Place) -> &AofFile {
         let last = self.increments.iter().chain(&self.history).chain(&self.base);
         let last = last.filter(|file| file.role == Role::Increment || is_increment(&file.name));
         let seq = last.map(|file| file.seq).max().unwrap_or(0).saturating_add(1 + self.skipped);
         let name = place.increment_name(seq);
-        self.increments.push(LogFile { name, seq, role: Role::Increment });
+        self.increments.push(AofFile { name, seq, role: Role::Increment });
         self.increments.last().expect("one was just added")
     }
 
     fn next_base_seq(&self) -> u64 {
-        let is_base = |file: &&LogFile| !is_increment(&file.name);
+        let is_base = |file: &&AofFile| !is_increment(&file.name);
         let bases = self.base.iter().chain(self.history.iter().filter(is_base));
         bases.map(|file| file.seq).max().unwrap_or(0).saturating_add(1 + self.skipped)
     }
 
     /// Puts a new base in the place of the old one and of all increments but the last `kept`.
-    pub fn replace_base(&mut self, place: &Place, form: BaseForm, kept: usize) -> &LogFile {
+    pub fn replace_base(&mut self, place: &Place, form: BaseForm, kept: usize) -> &AofFile {
         let seq = self.next_base_seq();
         let old = self.base.take();
         let stale = self.increments.len() - kept;
         let stale = old.into_iter().chain(self.increments.drain(..stale));
         for file in stale.collect::<Vec<_>>() {
             // The newest comes first, as Redis lists them.
-            self.history.insert(0, LogFile { role: Role::History, ..file });
+            self.history.insert(0, AofFile { role: Role::History, ..file });
         }
         let name = place.base_name(seq, form);
-        self.base.insert(LogFile { name, seq, role: Role::Base })
+        self.base.insert(AofFile { name, seq, role: Role::Base })
     }
 }
 
@@ -354,7 +354,7 @@ pub enum LoadError {
     Malformed(ManifestError),
 }
 
-/// The files that have names of the log's; only a manifest says which of them are part of it.
+/// The files that have names of the AOF's; only a manifest says which of them are part of it.
 pub fn numbered_files(disk: &dyn Disk, place: &Place) -> Vec<(u64, String)> {
     let number = |name: &String| {
         let rest = name.strip_prefix(&place.prefix)?.strip_prefix('.')?;
@@ -377,7 +377,7 @@ pub fn holds_nothing(disk: &dyn Disk, path: &Path) -> bool {
     read.is_ok_and(|len| len == 0 || (len as u64 == KEY_LINE_BYTES && is_key()))
 }
 
-/// Deletes what writers of the log that are gone left behind; failing to costs only space.
+/// Deletes what writers of the AOF that are gone left behind; failing to costs only space.
 pub fn remove_temporaries(disk: &dyn Disk, place: &Place, is_over: impl Fn(u32) -> bool) {
     for name in disk.list(&place.directory).unwrap_or_default() {
         if place.is_temporary(&name, &is_over) {
@@ -389,7 +389,7 @@ pub fn remove_temporaries(disk: &dyn Disk, place: &Place, is_over: impl Fn(u32) 
 /// Deletes the base that had its name already when its writer ended, before a manifest listed it.
 /// The next rewrite would put its own in that place, but perhaps under the name of the other form.
 /// Nothing is deleted where an increment lies that the manifest does not know and that holds
-/// something: somebody has put an older manifest there, or the writer's log was broken, and then
+/// something: somebody has put an older manifest there, or the writer's AOF was broken, and then
 /// it belongs to that base. (One without content is written over by the next rewrite.)
 pub fn remove_unlisted_base(disk: &dyn Disk, place: &Place, manifest: &Manifest) {
     let files = numbered_files(disk, place);

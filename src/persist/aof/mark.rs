@@ -1,4 +1,4 @@
-//! Marks: the lines between commands by which a log tells what was written and what was durable.
+//! Marks: the lines between commands by which an AOF tells what was written and what was durable.
 //!
 //! A file that we begin starts with a line that holds a random key, durable before the file is
 //! listed. Each mark carries a tag under that key over its place in the file and all it says, so
@@ -234,7 +234,7 @@ pub struct Vouched {
     sum: Sum,
     turn: Option<Announced>,
     /// Where a mark ends that says that all before it was durable.
-    settled: u64,
+    sealed: u64,
 }
 
 /// A turn that a mark has announced and that has not ended.
@@ -259,7 +259,7 @@ pub enum Mismatch {
 impl Vouched {
     pub fn new(offset: u64, checks: bool) -> Vouched {
         let sum = Sum::default();
-        Vouched { key: None, checks, good: offset, sum, turn: None, settled: u64::MAX }
+        Vouched { key: None, checks, good: offset, sum, turn: None, sealed: u64::MAX }
     }
 
     pub fn key(&self) -> Option<&Key> {
@@ -272,8 +272,8 @@ impl Vouched {
     }
 
     /// Whether the last mark ends here and says that all before it was durable.
-    pub fn is_settled(&self, offset: u64) -> bool {
-        self.settled == offset
+    pub fn is_sealed(&self, offset: u64) -> bool {
+        self.sealed == offset
     }
 
     /// The sum of what no mark vouches for yet.
@@ -311,7 +311,7 @@ impl Vouched {
             return Err(Mismatch::Sum { start: self.good, end: at });
         }
         self.vouch(end);
-        self.settled = if mark.durable >= at { end } else { u64::MAX };
+        self.sealed = if mark.durable >= at { end } else { u64::MAX };
         self.turn = mark.ahead.map(|ahead| Announced {
             mark: at,
             end: end.saturating_add(ahead.len),

@@ -1,7 +1,8 @@
-//! The append-only log: every write in the order in which it happened, in files that Redis reads.
+//! The append-only file: every write in the order in which it happened, in files that Redis reads.
 //!
-//! [`log`] is the heart, a state machine that appends, writes and says what is to be synced;
-//! [`manifest`] names the files that make up the log; [`rewrite`] replaces them by a new base;
+//! [`state`] is the heart, a state machine that appends, writes and says what is to be synced, and
+//! turns over to a new base; `notes` writes what stands between commands;
+//! [`manifest`] names the files that make up the AOF; [`rewrite`] replaces them by a new base;
 //! [`commands`] turns a dataset into commands for a base in that form; [`reader`] reads commands
 //! back; [`mark`] is how a file tells what was written and what was durable, and [`damage`] judges
 //! by it. Threads, turns and replies are the engine's and net's.
@@ -10,13 +11,17 @@ pub mod check;
 pub mod claim;
 pub mod commands;
 pub mod damage;
-pub mod log;
 pub mod manifest;
 pub mod mark;
+mod notes;
+mod options;
 mod pending;
 pub mod reader;
 pub mod rewrite;
 pub mod start;
+pub mod state;
 
-pub use log::{AppendLog, FileEnd, Mode, Moment, Options, SyncOutcome, SyncRequest};
 pub use manifest::{BaseForm, Manifest, Place};
+pub use notes::FileEnd;
+pub use options::{Moment, Options};
+pub use state::{Aof, Mode, SyncOutcome, SyncRequest};

@@ -1,10 +1,11 @@
-//! What is to be written to the log's file: shares of the write stream, and the lines between them.
+//! What is to be written to the AOF's file: shares of the write stream, and the lines between them.
 //!
 //! The shares are those of the stream's own buffer, so however many read it, what was written
 //! stands in memory once.
 
 use crate::persist::disk::DiskFile;
 use bytes::{Buf, Bytes};
+use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
@@ -79,7 +80,7 @@ fn write_slices(
     let count = file.append_pieces(slices).map_err(|error| (error, *written))?;
     *written += count;
     if count < len {
-        return Err((io::Error::from_raw_os_error(libc::ENOSPC), *written));
+        return Err((io::Error::from(Errno::NOSPC), *written));
     }
     Ok(())
 }

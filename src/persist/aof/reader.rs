@@ -1,4 +1,4 @@
-//! Reads the commands of a log back, and tells where a damaged one breaks off.
+//! Reads the commands of an AOF back, and tells where a damaged one breaks off.
 //!
 //! The grammar is strict: arrays of bulk strings with their line ends, and between commands lines
 //! that begin with `#`. Some of those mean something here: `#TS:<seconds>` says when what follows
@@ -161,8 +161,8 @@ impl<R: Read> CommandReader<R> {
     }
 
     /// Whether the file so far ends with a mark that says that all of it was durable.
-    pub fn is_settled(&self) -> bool {
-        self.vouched.is_settled(self.offset())
+    pub fn is_sealed(&self) -> bool {
+        self.vouched.is_sealed(self.offset())
     }
 
     /// The checksum of what no mark vouches for yet.

@@ -3,7 +3,7 @@
 //!
 //! Each step leaves a set of files that loads: a file is complete and synced before a manifest
 //! names it, and is deleted only when no manifest does. The steps are functions over a [`Disk`]
-//! and a manifest of their own; the log goes by the new manifest when it is told of the outcome.
+//! and a manifest of their own; the AOF goes by the new manifest when it is told of the outcome.
 
 use super::manifest::{BaseForm, Manifest, Place, write_all};
 use super::mark::Key;
@@ -21,14 +21,14 @@ pub enum Kind {
     Following,
     /// The increment is listed together with its base: what lies before it is of no use.
     Fresh,
-    /// The log is off: there is a base and no increment.
+    /// The AOF is off: there is a base and no increment.
     Detached,
 }
 
 /// The increment that is to be appended to next.
 pub struct Opened {
     pub kind: Kind,
-    /// The file, which begins with the key; none if the log is off.
+    /// The file, which begins with the key; none if the AOF is off.
     pub file: Option<(Arc<dyn DiskFile>, Key)>,
     pub manifest: Manifest,
 }
@@ -190,7 +190,7 @@ impl BaseJob {
     }
 }
 
-/// Deletes what is no part of the log any more. What cannot be deleted stays listed, and a
+/// Deletes what is no part of the AOF any more. What cannot be deleted stays listed, and a
 /// manifest that cannot be stored lists what is gone: neither does harm.
 pub fn delete_history(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) {
     if manifest.history.is_empty() {

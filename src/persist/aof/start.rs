@@ -1,22 +1,22 @@
-//! Before the first command: finding the log of an older server, and opening the last increment.
+//! Before the first command: finding the AOF of an older server, and opening the last increment.
 
-use super::log::{FileEnd, Options};
-use super::manifest::{LogFile, Manifest, Place, Role, TakenOver, write_all};
+use super::manifest::{AofFile, Manifest, Place, Role, TakenOver, write_all};
 use super::mark::Key;
 use super::rewrite::begin_increment;
+use super::{FileEnd, Options};
 use crate::config::os_reason;
 use crate::persist::disk::{Disk, DiskFile};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The increment that the log goes on in.
+/// The increment that the AOF goes on in.
 pub struct LastIncrement {
     pub file: Arc<dyn DiskFile>,
     pub end: FileEnd,
 }
 
-/// Takes over the single file of an older server, if there is one and no log yet.
+/// Takes over the single file of an older server, if there is one and no AOF yet.
 pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::Result<()> {
     let old = place.parent().join(&place.prefix);
     let is_there = |path: &Path| disk.len(path).is_ok();
@@ -30,8 +30,8 @@ pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::R
         let directory = place.directory.display();
         tracing::warn!("Can't open or create append-only dir {directory}: {}", os_reason(error));
     })?;
-    manifest.base = Some(LogFile { name: place.prefix.clone(), seq: 1, role: Role::Base });
-    // ORDER: listed first, since a file that is moved and not listed would be an empty log.
+    manifest.base = Some(AofFile { name: place.prefix.clone(), seq: 1, role: Role::Base });
+    // ORDER: listed first, since a file that is moved and not listed would be an empty AOF.
     manifest.store(disk, place)?;
     disk.sync_directory(place.parent())?;
     disk.rename(&old, &place.path(&place.prefix)).inspect_err(|error| {
@@ -51,7 +51,7 @@ pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::R
     Ok(())
 }
 
-/// How far the log was read, and what is needed to go on.
+/// How far the AOF was read, and what is needed to go on.
 pub struct GoOn<'a> {
     pub options: &'a Options,
     /// The end of the last file, if there are files.
@@ -62,7 +62,7 @@ pub struct GoOn<'a> {
     pub key: Key,
 }
 
-/// Opens the last increment to append to it, and makes what is missing of the log. What was loaded
+/// Opens the last increment to append to it, and makes what is missing of the AOF. What was loaded
 /// is durable when this returns. One that another server began is taken over: the manifest holds
 /// the key of our marks in it, which tell that what lies before them was durable.
 pub fn open(

@@ -185,7 +185,7 @@ fn restore(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
     })?;
     let is_replacing = options.replaces && cx.keys.delete(&key);
-    cx.keys.settle(&key);
+    cx.keys.remove_if_expired(&key);
     if expiry_ms.is_some_and(|at_ms| at_ms <= cx.keys.horizon_ms()) {
         if is_replacing {
             delete_at_once(cx, &key);

@@ -123,7 +123,7 @@ impl<T: Item> Sweep<'_, T> {
         }
         for cell in sparse {
             inner.collapse(cell, self.shape);
-            inner.settle(cell, level, self.shape);
+            inner.compact(cell, level, self.shape);
         }
         inner.least_bound()
     }

@@ -348,7 +348,7 @@ impl<T: Item> Inner<T> {
 
     /// After removals from the segment that covers a cell: joins it with its neighbour as long as
     /// the two are sparse, or else gives back slots it no longer needs.
-    pub(super) fn settle(&mut self, cell: usize, level: usize, shape: &mut Shape) {
+    pub(super) fn compact(&mut self, cell: usize, level: usize, shape: &mut Shape) {
         while self.join_sparse(cell, level, shape) {}
         let at = self.rank(cell);
         if let Node::Leaf(leaf) = &mut self.kids[at] {

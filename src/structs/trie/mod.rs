@@ -326,7 +326,7 @@ fn remove_below<T: Item>(
         Node::Inner(child) => {
             let item = remove_below(child, shape, hash, place, level + 1);
             if child.kids.len() == 1 && inner.collapse(cell, shape) {
-                inner.settle(cell, level, shape);
+                inner.compact(cell, level, shape);
             }
             item
         }
@@ -336,7 +336,7 @@ fn remove_below<T: Item>(
             let len = view.as_view().len();
             // Looking at the neighbour costs a cache miss, so not every removal does it.
             if len < CAPACITY && len.is_multiple_of(4) {
-                inner.settle(cell, level, shape);
+                inner.compact(cell, level, shape);
             }
             item
         }

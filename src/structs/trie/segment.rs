@@ -214,7 +214,7 @@ impl<T: Item> Leaf<T> {
                 to.clone_from(from);
             }
         }
-        new.settle_in_last_line(capacity);
+        new.fill_last_line(capacity);
         *self = fresh;
     }
 
@@ -432,7 +432,7 @@ impl<'a, T: Item> ViewMut<'a, T> {
     }
 
     /// After growth from `capacity`: moves the items there that prefer the new line.
-    fn settle_in_last_line(&mut self, capacity: usize) {
+    fn fill_last_line(&mut self, capacity: usize) {
         let lines = self.slots.len() / LINE;
         let mut to = capacity;
         for from in 0..capacity {

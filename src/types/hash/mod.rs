@@ -301,7 +301,7 @@ impl<'a> HashMut<'a> {
         let is_timed = fits && expiry_ms.is_some();
         let encoding = if is_timed { Encoding::Listpackex } else { Encoding::Hashtable };
         self.leave_listpack(limits, encoding);
-        self.settle(name);
+        self.take_if_expired(name);
         let table = self.table_mut();
         let is_new = table.set(name, value, expiry_ms);
         if !fits || table.len() > limits.max_listpack_entries {
@@ -326,7 +326,7 @@ impl<'a> HashMut<'a> {
             listpack::delete_range(bytes, position, 2);
             return true;
         }
-        self.settle(name);
+        self.take_if_expired(name);
         self.table_mut().remove(name)
     }
 
@@ -342,7 +342,7 @@ impl<'a> HashMut<'a> {
     }
 
     /// Takes a field of a table out if its time has come.
-    fn settle(&mut self, name: &[u8]) {
+    fn take_if_expired(&mut self, name: &[u8]) {
         let now_ms = self.now_ms;
         if now_ms != 0 {
             let expired = self.table_mut().take_if_expired(name, now_ms);

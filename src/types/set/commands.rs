@@ -69,7 +69,7 @@ fn new_value(value: &SetValue) -> NewValue<'_> {
 
 /// Puts a set in place of whatever the key held; without an expiry.
 fn put(cx: &mut Cx<'_>, key: &Key<'_>, value: &SetValue) {
-    cx.keys.settle(key);
+    cx.keys.remove_if_expired(key);
     let entry = Entry::new(key.bytes, new_value(value), value.encoding(), None);
     entry.set_clock(cx.keys.access().fresh());
     cx.keys.put(key.hash(), entry);

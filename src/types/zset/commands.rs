@@ -153,7 +153,7 @@ pub(crate) fn store<'m>(
 ) {
     let count = members.len();
     cx.reply.integer(count as i64);
-    cx.keys.settle(key);
+    cx.keys.remove_if_expired(key);
     if count > 0 {
         let limits = limits(cx);
         let longest = members.clone().map(|(member, _)| member.len()).max().unwrap_or(0);

@@ -115,6 +115,7 @@ fn mode(options: &Options<'_>, known: Option<Mode>) -> Result<Mode, CommandError
     if !options.broadcast && !options.prefixes.is_empty() {
         return refuse("ERR PREFIX option requires BCAST mode to be enabled");
     }
+    // What is remembered for the client differs by mode: keys that it has read, or prefixes.
     if known.is_some_and(|mode| (mode == Mode::Broadcast) != options.broadcast) {
         return refuse(
             "ERR You can't switch BCAST mode on/off before disabling tracking for this client, \
@@ -157,6 +158,7 @@ fn check_overlaps(given: &[&[u8]], known: Option<&BTreeSet<Box<[u8]>>>) -> Comma
         ];
         Err(CommandError::Bytes(text.concat().into_boxed_slice()))
     };
+    // Else one change would be told twice to the same client.
     let overlaps = |a: &[u8], b: &[u8]| a.starts_with(b) || b.starts_with(a);
     for (place, prefix) in given.iter().enumerate() {
         if let Some(other) = known.into_iter().flatten().find(|other| overlaps(prefix, other)) {

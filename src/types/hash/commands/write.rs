@@ -78,6 +78,8 @@ fn set_fields(
     let count = args.remaining() / 2;
     let limits = limits(cx);
     let created = edit_or_make(cx, &key, |hash| {
+        // So many fields most likely outgrow the packed form, in which each would be searched for
+        // from the front.
         hash.prepare_for(count, &limits);
         let mut fields = args.clone();
         let mut created = 0;
@@ -152,6 +154,7 @@ fn hdel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let edited = edit_hash(cx, &key, |hash| {
         let mut deleted = 0;
+        // What is left to remove cannot be in an empty hash.
         while !args.is_empty() && !hash.is_empty() {
             deleted += usize::from(hash.remove(args.bytes()));
         }

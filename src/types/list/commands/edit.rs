@@ -170,6 +170,7 @@ fn lrem(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             },
             |list| list.remove(text, max, from),
         );
+        // A list that is used up goes as a whole: to pack it first would be in vain.
         if removed > 0 && removed < len {
             shrink(entry, limit);
         }

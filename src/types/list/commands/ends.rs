@@ -77,6 +77,7 @@ pub(super) static RPUSHX: Command = Command {
 
 fn push(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End, must_exist: bool) -> CommandResult {
     let key = args.key();
+    // All at once: whether they fit the packed form is decided once, by all of them.
     let mut values = SmallVec::<[ValueArg<'_>; 4]>::new();
     while !args.is_empty() {
         values.push(args.value());
@@ -131,6 +132,7 @@ fn pop(cx: &mut Cx<'_>, args: &mut Args<'_>, end: End) -> CommandResult {
             Some(_) => write_range(reply, list, range.clone(), !is_left),
             None => write_value(reply, list.get(range.start).expect("a list is never empty")),
         }
+        // A list that is used up goes as a whole, below.
         if taken < len {
             delete_range(entry, range);
             shrink(entry, limit);

@@ -106,6 +106,7 @@ pub(super) fn move_element(
     let Some(entry) = keys.peek(source) else { return Ok(false) };
     let list = list_of(entry)?;
     let len = list.len();
+    // Both keys are looked at before anything is taken out, so that an error changes nothing.
     if let Some(other) = keys.peek(destination) {
         list_of(other)?;
     }
@@ -117,6 +118,7 @@ pub(super) fn move_element(
 
     let is_rotation = source.bytes == destination.bytes;
     let mut is_gone = false;
+    // In place: a list of one element must not be gone in between, and its expiry with it.
     if is_rotation {
         let limit = limit_of(cx);
         cx.keys.edit(source, |entry| {
@@ -126,6 +128,7 @@ pub(super) fn move_element(
     } else {
         push_to(cx, destination, to, value)?;
     }
+    // ORDER: the push is told before the pop, as Redis tells them.
     cx.keys.touch(destination);
     cx.keys.event(destination, EventClasses::LIST, to.pushed());
     if !is_rotation {
@@ -189,6 +192,8 @@ pub(super) fn pop_many(cx: &mut Cx<'_>, pop: &ManyPop<'_, End>) -> Result<bool, 
         write_range(reply, list, range.clone(), !is_left);
         let is_gone = delete_ranges(cx, key, len, &[range]);
         changed(cx, key, pop.end.popped(), taken, is_gone);
+        // Told as what it came to, with one key: where it is replayed nobody looks for the
+        // first list that has any, and nobody waits.
         if cx.is_propagating() {
             let taken = taken.to_string();
             cx.propagate_as(&[pop.end.popped().as_bytes(), key.bytes, taken.as_bytes()]);

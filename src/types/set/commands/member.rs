@@ -81,6 +81,7 @@ fn srem(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let edited = cx.keys.edit(&key, |entry| {
         set_of(entry)?;
         let (mut removed, mut is_emptied) = (0, false);
+        // What is left to remove cannot be in an empty set.
         while !args.is_empty() && !is_emptied {
             if remove_from_entry(entry, args.bytes()) {
                 removed += 1;
@@ -124,8 +125,10 @@ fn smove(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Ok(());
     };
     let is_member = set_of(entry)?.contains(member);
+    // The other key's kind is judged before anything moves, so that an error changes nothing.
     cx.keys.peek(&destination).map(set_of).transpose()?;
     cx.reply.integer(i64::from(is_member));
+    // From a set into itself: the answer is that of a move, and nothing happens that could be told.
     if !is_member || source.bytes == destination.bytes {
         return Ok(());
     }

@@ -99,6 +99,7 @@ fn range(cx: &mut Cx<'_>, args: &mut Args<'_>, backwards: bool) -> CommandResult
         return Ok(());
     }
     let max = max.unwrap_or(usize::MAX);
+    // A long answer is written from a snapshot on another thread, and others need not wait.
     if is_long(entries, start, end, max) {
         let entries = entries.clone();
         return cx.answer_by(move |reply| {

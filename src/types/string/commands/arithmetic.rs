@@ -163,6 +163,7 @@ fn incrbyfloat(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
     };
     cx.keys.changed(&key, EventClasses::STRING, "incrbyfloat");
+    // As its outcome: another machine's `long double` may be of another size and round otherwise.
     cx.propagate_as(&[b"SET", key.bytes, &text, b"KEEPTTL"]);
     cx.reply.bulk(&text);
     Ok(())

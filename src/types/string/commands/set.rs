@@ -124,6 +124,7 @@ impl<'a> SetOptions<'a> {
 fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let key = args.key();
     let value = args.value();
+    // The plain SET, which most are, does not look for options.
     if args.is_empty() {
         args.check()?;
         store(cx, &key, value, Expiry::Never);
@@ -163,6 +164,7 @@ fn set_with_options(
         if let (Expiry::AtMs(at_ms), Lifetime::Until(expiration)) = (expiry, options.lifetime) {
             tell_expiry(cx, key, value.0, expiration.form, at_ms);
         } else if options.answers_old && cx.is_propagating() {
+            // Without GET: nobody hears the old value where it is replayed.
             let words: Vec<&[u8]> = (request.iter().enumerate())
                 .filter(|(at, word)| *at < 3 || !is_get(word))
                 .map(|(_, word)| word)
@@ -181,6 +183,7 @@ fn set_with_options(
 /// The rest of a SET with a time to live: its event, and the words it is replayed by.
 fn tell_expiry(cx: &mut Cx<'_>, key: &Key<'_>, value: &[u8], form: TimeForm, at_ms: u64) {
     cx.keys.event(key, EventClasses::GENERIC, "expire");
+    // As a moment: where it is replayed later, a time to live would begin anew.
     if form != TimeForm::UnixMilliseconds && cx.is_propagating() {
         let mut buffer = I64Buf::new();
         let at_ms = i64::try_from(at_ms).expect("expiries are checked to be within i64");
@@ -329,6 +332,7 @@ fn msetnx(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if !args.remaining().is_multiple_of(2) {
         return Err(CommandError::WrongArity("msetnx"));
     }
+    // All keys are asked for before the first is set: it is all of them or none.
     let mut ahead = args.clone();
     let mut any_exists = false;
     while !ahead.is_empty() && !any_exists {

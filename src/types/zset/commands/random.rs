@@ -65,6 +65,7 @@ fn zrandmember(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if !draw.is_long(zset) {
         return write_drawn(&mut cx.reply, draw, zset, with_scores, &mut prng);
     }
+    // A long answer is drawn from a snapshot on another thread, with random numbers of its own.
     let entry = entry.clone();
     cx.answer_by(move |reply| write_drawn(reply, draw, zset_of(&entry)?, with_scores, &mut prng))
 }

@@ -159,6 +159,7 @@ impl Options {
             return;
         }
         outcome.score = Some(score);
+        // The same score again is no change: nothing is moved, told or counted.
         if score != old {
             zset.set(member, score, limits);
             outcome.updated += 1;
@@ -180,6 +181,7 @@ fn zincrby(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 fn add(cx: &mut Cx<'_>, key: &Key<'_>, options: Options, args: &mut Args<'_>) -> CommandResult {
     options.check(args.remaining())?;
     let (count, mut longest) = (args.remaining() / 2, 0);
+    // All scores are read before the first is set: a bad one among many changes nothing.
     let mut pairs: smallvec::SmallVec<[(f64, &[u8]); 4]> = smallvec::SmallVec::new();
     while !args.is_empty() {
         let (score, member) = (args.double(), args.bytes());
@@ -189,6 +191,8 @@ fn add(cx: &mut Cx<'_>, key: &Key<'_>, options: Options, args: &mut Args<'_>) ->
     args.done()?;
     let limits = limits(cx);
     let edit = |zset: &mut ZSetMut<'_>| {
+        // So many members most likely outgrow the packed form, in which each would be searched
+        // for from the front.
         zset.prepare_for(count, longest, &limits);
         let mut outcome = Outcome::default();
         for (score, member) in &pairs {
@@ -196,6 +200,7 @@ fn add(cx: &mut Cx<'_>, key: &Key<'_>, options: Options, args: &mut Args<'_>) ->
         }
         outcome
     };
+    // With XX a missing key stays missing; an empty sorted set is never made.
     let outcome = if options.only_old {
         edit_zset(cx, key, edit)?.unwrap_or_default()
     } else {

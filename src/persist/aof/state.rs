@@ -1,4 +1,4 @@
-//! The append-only log as a state machine: what is appended, written, synced, and what failed.
+//! The append-only file as a state machine: what is appended, written, synced, and what failed.
 //!
 //! Three offsets into the stream of writes, `appended >= written >= synced`, say how far it has
 //! come, and everything else follows from them: which replies may leave, whether new writes are
@@ -8,77 +8,38 @@
 //! so that a test drives it through every order of events over a disk that fails.
 //!
 //! A sync that failed once is never asked for again: the kernel may have dropped the pages and
-//! call the next one a success. The log is then whole again only with a new base and increment.
+//! call the next one a success. The AOF is then whole again only with a new base and increment.
 //!
 //! Invariants: the file ends with a whole turn or `pending` begins in the middle of one; while a
 //! rewrite turns to the next increment nothing is written, so that no increment can be durable
 //! before the one in front of it.
 
+mod turnover;
+
 use super::claim::Claim;
-use super::manifest::{BaseForm, Manifest, Place};
-use super::mark::{Ahead, KEY_LINE_BYTES, Key, KeySource, Mark, PAGE_BYTES};
+use super::manifest::{Manifest, Place};
+use super::mark::KeySource;
+use super::notes::{FileEnd, Notes, Page};
+use super::options::{Moment, Options};
 use super::pending::Pending;
-use super::rewrite::{Kind, Opened, Rewritten};
 use crate::config::AppendFsync;
-use crate::persist::crc64::Sum;
 use crate::persist::disk::{Disk, DiskFile};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use turnover::Rewrite;
 
 /// The age at which the oldest unsynced write has a sync requested: early enough that it is
 /// durable within a second if a sync takes up to half a second.
 const SYNC_AGE_US: u64 = 500_000;
 /// New writes wait while the oldest unsynced one is older.
 const WAIT_AGE_US: u64 = 2_000_000;
-/// A mark is written behind so many bytes, or so much time. A turn of so many bytes is announced by
-/// one in front: a page that a loss of power left empty is found by the commands that it tears,
-/// unless it lies within one long word.
-const MARKED_BYTES: u64 = PAGE_BYTES;
-const MARK_AGE_US: u64 = 1_000_000;
-/// When nothing has come for so long and all is durable, a mark says so.
-const IDLE_US: u64 = 500_000;
 /// The same error is told at most so often.
 const ERROR_LOG_US: u64 = 30_000_000;
-/// What the configuration says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
-    pub policy: AppendFsync,
-    pub timestamps: bool,
-    pub checksums: bool,
-    /// Files that are not needed any more stay (a directive for tests).
-    pub keeps_history: bool,
-    pub base_form: BaseForm,
-    /// A rewrite syncs its file while it grows.
-    pub syncs_in_steps: bool,
-    /// No syncs while a snapshot is written, unless every write is synced.
-    pub no_sync_during_saves: bool,
-}
 
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            policy: AppendFsync::EverySecond,
-            timestamps: false,
-            checksums: true,
-            keeps_history: false,
-            base_form: BaseForm::Rdb,
-            syncs_in_steps: true,
-            no_sync_during_saves: false,
-        }
-    }
-}
-
-/// A moment as the log needs it.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Moment {
-    pub mono_us: u64,
-    pub unix_seconds: u64,
-}
-
-/// A file to be synced on another thread; the outcome goes to [`AppendLog::finish_sync`].
+/// A file to be synced on another thread; the outcome goes to [`Aof::finish_sync`].
 pub struct SyncRequest {
     pub file: Arc<dyn DiskFile>,
     pub ticket: Ticket,
@@ -105,7 +66,7 @@ pub struct SyncOutcome {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     Off,
-    /// The log was switched on and waits for its first base: nothing is promised yet.
+    /// The AOF was switched on and waits for its first base: nothing is promised yet.
     Waiting,
     On,
 }
@@ -128,62 +89,6 @@ struct Current {
     origin: i128,
 }
 
-/// What the lines between commands need: they belong to the file that `pending` goes to.
-struct Notes {
-    /// None while there is no file.
-    key: Option<Key>,
-    /// Where in the file the next byte goes.
-    place: u64,
-    /// The checksum of what no mark vouches for yet, if it is known.
-    sum: Option<Sum>,
-    /// Bytes that no mark vouches for, and when the first of them came.
-    uncovered: u64,
-    uncovered_since_us: u64,
-    last_us: u64,
-    second: u64,
-    /// The file ends with a mark that says that all before it is durable.
-    is_settled: bool,
-}
-
-impl Notes {
-    fn new(key: Option<Key>, place: u64) -> Notes {
-        Notes {
-            key,
-            place,
-            sum: Some(Sum::default()),
-            uncovered: 0,
-            uncovered_since_us: 0,
-            last_us: 0,
-            second: 0,
-            is_settled: false,
-        }
-    }
-}
-
-/// The end of a file that is to be appended to.
-#[derive(Clone, Default)]
-pub struct FileEnd {
-    pub len: u64,
-    /// None if the file is not one of ours.
-    pub key: Option<Key>,
-    /// The checksum of what no mark vouches for.
-    pub sum: Option<Sum>,
-    pub is_settled: bool,
-}
-
-impl FileEnd {
-    /// That of a file of another server that is ours from now on.
-    pub fn of_taken_over(len: u64, key: Key) -> FileEnd {
-        FileEnd { len, key: Some(key), sum: Some(Sum::default()), is_settled: false }
-    }
-
-    /// That of a file that holds its key and nothing else, of which there is nothing to say.
-    pub fn of_new(key: Key) -> FileEnd {
-        let sum = Some(Sum::default());
-        FileEnd { len: KEY_LINE_BYTES, key: Some(key), sum, is_settled: true }
-    }
-}
-
 /// How far the stream has come.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Progress {
@@ -192,7 +97,7 @@ pub struct Progress {
     pub synced: u64,
 }
 
-/// A turn's place in the log, and in the write stream.
+/// A turn's place in the AOF, and in the write stream.
 struct Turn {
     end: u64,
     stream_end: u64,
@@ -204,23 +109,7 @@ struct InFlight {
     oldest_us: u64,
 }
 
-/// What a rewrite is at.
-enum Rewrite {
-    Idle,
-    /// A thread makes the next increment.
-    Opening,
-    /// The next increment is there; the old one is written out at the next turn's end.
-    Opened(Opened),
-    /// The old increment is being synced up to here; then the next one is appended to.
-    Turning {
-        opened: Opened,
-        upto: u64,
-    },
-    /// A thread writes the base.
-    Writing(Kind),
-}
-
-pub struct AppendLog {
+pub struct Aof {
     pub disk: Arc<dyn Disk>,
     pub place: Place,
     pub claim: Claim,
@@ -238,7 +127,7 @@ pub struct AppendLog {
     turns: VecDeque<Turn>,
     /// How far the file that is appended to has come.
     tail: Progress,
-    /// How far the log had come when it broke: what is in the new increment counts when its base
+    /// How far the AOF had come when it broke: what is in the new increment counts when its base
     /// does.
     frozen: Option<Progress>,
     in_flight: Option<InFlight>,
@@ -247,7 +136,7 @@ pub struct AppendLog {
     fault: Option<Fault>,
     error_told_us: Option<u64>,
     rewrite: Rewrite,
-    /// The running rewrite is of no use: its increment is broken, or the log was switched off.
+    /// The running rewrite is of no use: its increment is broken, or the AOF was switched off.
     is_rewrite_void: bool,
     /// A snapshot is being written, whoever wants it.
     pub is_saving: bool,
@@ -260,9 +149,9 @@ pub struct AppendLog {
     pub closed_bytes: u64,
 }
 
-impl AppendLog {
-    pub fn new(disk: Arc<dyn Disk>, place: Place) -> AppendLog {
-        AppendLog {
+impl Aof {
+    pub fn new(disk: Arc<dyn Disk>, place: Place) -> Aof {
+        Aof {
             disk,
             place,
             claim: Claim::default(),
@@ -282,7 +171,7 @@ impl AppendLog {
             oldest_us: None,
             fault: None,
             error_told_us: None,
-            rewrite: Rewrite::Idle,
+            rewrite: Rewrite::default(),
             is_rewrite_void: false,
             is_saving: false,
             has_told_of_delay: false,
@@ -308,18 +197,17 @@ impl AppendLog {
     /// Begins to append to a file, all of which is durable.
     pub fn start(&mut self, file: Arc<dyn DiskFile>, end: FileEnd, now: Moment) {
         self.mode = Mode::On;
-        self.notes = Notes { sum: end.sum, ..Notes::new(end.key, end.len) };
         self.enter(file, end.len);
         self.fault = None;
-        self.notes.is_settled = end.is_settled;
-        if !end.is_settled {
-            self.mark(None);
+        self.notes = Notes::behind(end);
+        if !self.notes.is_sealed() {
+            self.seal();
             self.oldest_us = Some(now.mono_us);
             self.write(now);
         }
     }
 
-    /// The log is to be written; it waits for a rewrite.
+    /// The AOF is to be written; it waits for a rewrite.
     pub fn wait_for_base(&mut self) {
         self.mode = Mode::Waiting;
         self.fault = None;
@@ -350,14 +238,14 @@ impl AppendLog {
     /// acknowledged is synced even if what came behind it cannot be written.
     pub fn close(&mut self, now: Moment) -> io::Result<()> {
         self.sync_now()?;
-        if matches!(self.rewrite, Rewrite::Turning { .. }) {
+        if self.rewrite.is_turning() {
             self.turn(now);
         }
         self.write(now);
         let synced = self.sync_now();
         self.fault_error()?;
         synced?;
-        self.settle();
+        self.seal();
         self.write(now);
         self.fault_error()?;
         self.sync_now()
@@ -391,32 +279,33 @@ impl AppendLog {
         if self.mode == Mode::Off || turn.is_empty() {
             return;
         }
-        self.append_turn(turn, now);
+        self.oldest_us.get_or_insert(now.mono_us);
+        self.write_notes(|notes, page| notes.add_turn(turn, page, now));
         self.note_turn(stream_end);
     }
 
-    fn append_turn(&mut self, turn: Bytes, now: Moment) {
-        self.oldest_us.get_or_insert(now.mono_us);
-        self.notes.last_us = now.mono_us;
-        if self.options.timestamps && self.notes.second != now.unix_seconds {
-            self.notes.second = now.unix_seconds;
-            self.put(format!("#TS:{}\r\n", now.unix_seconds).into());
-        }
-        if turn.len() as u64 >= MARKED_BYTES {
-            return self.append_announced(turn);
-        }
-        if self.notes.uncovered == 0 {
-            self.notes.uncovered_since_us = now.mono_us;
-        }
-        self.notes.uncovered += turn.len() as u64;
-        self.put(turn);
-        let age_us = now.mono_us.saturating_sub(self.notes.uncovered_since_us);
-        if self.notes.uncovered >= MARKED_BYTES || age_us >= MARK_AGE_US {
-            self.mark(None);
-        }
+    /// Has lines added to the file that what is pending goes to.
+    fn write_notes(&mut self, add: impl FnOnce(&mut Notes, &mut Page<'_>)) {
+        let durable = self.durable();
+        let place = self.notes.place();
+        let mut page = Page { pending: &mut self.pending, options: &self.options, durable };
+        add(&mut self.notes, &mut page);
+        self.tail.appended += self.notes.place() - place;
     }
 
-    /// Remembers that the turn is in the log when the log has come to here, and forgets what has
+    /// How much of the file that what is pending goes to is known to be durable.
+    fn durable(&self) -> u64 {
+        let current = self.current.as_ref().filter(|_| !self.rewrite.is_turning());
+        let durable = current.map_or(0, |own| i128::from(self.tail.synced) - own.origin);
+        u64::try_from(durable).unwrap_or(0)
+    }
+
+    /// Says by a mark that all there is in the file is durable, unless the last mark has.
+    fn seal(&mut self) {
+        self.write_notes(Notes::seal);
+    }
+
+    /// Remembers that the turn is in the AOF when the AOF has come to here, and forgets what has
     /// been released but for the last of it.
     fn note_turn(&mut self, stream_end: u64) {
         let released = self.released_turns();
@@ -434,69 +323,21 @@ impl AppendLog {
         self.turns.partition_point(|turn| turn.end <= upto)
     }
 
-    /// Appends a long turn behind a mark that announces it.
-    fn append_announced(&mut self, turn: Bytes) {
-        let ahead = Ahead::of(&turn, self.notes.place, self.options.checksums);
-        self.mark(Some(ahead));
-        // It has its own sum.
-        self.notes.sum = None;
-        self.put(turn);
-        self.notes.sum = Some(Sum::default());
-    }
-
-    /// Appends a mark: what is behind it, and how much of the file is known to be durable.
-    fn mark(&mut self, ahead: Option<Ahead>) {
-        let Some(key) = &self.notes.key else { return };
-        let is_own = !matches!(self.rewrite, Rewrite::Turning { .. });
-        let current = self.current.as_ref().filter(|_| is_own);
-        let durable = current.map_or(0, |own| i128::from(self.tail.synced) - own.origin);
-        let durable = u64::try_from(durable).unwrap_or(0);
-        let behind = self.notes.sum.as_ref().map(Sum::value);
-        let line = Mark { durable, behind, ahead }.print(key, self.notes.place);
-        self.notes.is_settled = ahead.is_none() && durable == self.notes.place;
-        let is_settled = self.notes.is_settled;
-        self.put(line.into());
-        self.notes.is_settled = is_settled;
-        self.notes.sum = Some(Sum::default());
-        self.notes.uncovered = 0;
-    }
-
-    /// Says by a mark that all there is in the file is durable, unless the last mark has.
-    fn settle(&mut self) {
-        if !self.notes.is_settled {
-            self.mark(None);
-        }
-    }
-
-    /// Settles a log that nobody has written to for a while and all of which is durable, so that a
+    /// Seals an AOF that nobody has written to for a while and all of which is durable, so that a
     /// hole in it is known from one that a loss of power makes. The mark is synced as writes are.
-    pub fn settle_if_idle(&mut self, now: Moment) {
-        let is_idle = now.mono_us.saturating_sub(self.notes.last_us) >= IDLE_US;
+    pub fn seal_if_idle(&mut self, now: Moment) {
+        let is_idle = self.notes.are_idle(now);
         let is_whole = self.tail.synced == self.tail.appended && self.in_flight.is_none();
-        let is_own = self.mode == Mode::On && !matches!(self.rewrite, Rewrite::Turning { .. });
-        if is_idle && is_whole && is_own && self.fault.is_none() && !self.notes.is_settled {
-            self.settle();
+        let is_own = self.mode == Mode::On && !self.rewrite.is_turning();
+        if is_idle && is_whole && is_own && self.fault.is_none() && !self.notes.is_sealed() {
+            self.seal();
             self.oldest_us.get_or_insert(now.mono_us);
         }
     }
 
-    /// Appends bytes to what is to be written.
-    fn put(&mut self, bytes: Bytes) {
-        let len = bytes.len() as u64;
-        self.tail.appended += len;
-        self.notes.place += len;
-        self.notes.is_settled = false;
-        if !self.options.checksums {
-            self.notes.sum = None;
-        } else if let Some(sum) = &mut self.notes.sum {
-            sum.add(&bytes);
-        }
-        self.pending.push(bytes);
-    }
-
     /// Writes what is pending, all of it or nothing.
     pub fn write(&mut self, now: Moment) {
-        if self.pending.is_empty() || matches!(self.rewrite, Rewrite::Turning { .. }) {
+        if self.pending.is_empty() || self.rewrite.is_turning() {
             return;
         }
         if !self.write_delay.is_zero() {
@@ -546,16 +387,14 @@ impl AppendLog {
 
     /// The sync that is due now, if one is.
     pub fn due_sync(&mut self, now: Moment) -> Option<SyncRequest> {
-        let is_fresh = matches!(self.rewrite, Rewrite::Writing(Kind::Fresh));
-        let is_broken = matches!(self.fault, Some(Fault::Sync(_))) && !is_fresh;
+        let is_broken = matches!(self.fault, Some(Fault::Sync(_))) && !self.rewrite.is_fresh();
         if self.in_flight.is_some() || is_broken {
             return None;
         }
         let current = self.current.as_ref()?;
-        let is_turning = matches!(self.rewrite, Rewrite::Turning { .. });
         let oldest_us = self.oldest_us.filter(|_| self.tail.written > self.tail.synced);
         let is_due = match self.options.policy {
-            _ if is_turning => true,
+            _ if self.rewrite.is_turning() => true,
             AppendFsync::Always => oldest_us.is_some(),
             AppendFsync::EverySecond => {
                 let is_old = |at: u64| now.mono_us.saturating_sub(at) >= SYNC_AGE_US;
@@ -581,7 +420,7 @@ impl AppendLog {
         self.options.no_sync_during_saves && self.is_saving
     }
 
-    /// When [`AppendLog::due_sync`] will have something to say, on the monotonic clock.
+    /// When [`Aof::due_sync`] will have something to say, on the monotonic clock.
     pub fn next_sync_us(&self) -> Option<u64> {
         let waits = self.in_flight.is_none() && self.current.is_some() && self.fault.is_none();
         let is_timed = self.options.policy == AppendFsync::EverySecond && !self.rests();
@@ -601,9 +440,7 @@ impl AppendLog {
                 return self.break_down(error);
             }
         }
-        if let Rewrite::Turning { upto, .. } = self.rewrite
-            && self.tail.synced >= upto
-        {
+        if self.rewrite.waits_for(self.tail.synced) {
             self.turn(now);
         }
     }
@@ -621,37 +458,7 @@ impl AppendLog {
         }
     }
 
-    /// The running rewrite is of no use any more. A next increment that is listed already stays
-    /// listed, empty, until a later rewrite makes it history.
-    fn give_up_rewrite(&mut self) {
-        match std::mem::replace(&mut self.rewrite, Rewrite::Idle) {
-            Rewrite::Idle => {}
-            Rewrite::Opened(opened) | Rewrite::Turning { opened, .. } => {
-                self.manifest = opened.manifest;
-            }
-            running => {
-                self.rewrite = running;
-                self.is_rewrite_void = true;
-            }
-        }
-    }
-
-    /// The old increment is durable: the next one is appended to.
-    fn turn(&mut self, now: Moment) {
-        let Rewrite::Turning { opened, .. } = std::mem::replace(&mut self.rewrite, Rewrite::Idle)
-        else {
-            return;
-        };
-        self.closed_bytes += self.current.as_ref().map_or(0, |current| current.len);
-        if let Some((file, _)) = opened.file {
-            self.enter(file, KEY_LINE_BYTES);
-        }
-        self.manifest = opened.manifest;
-        self.rewrite = Rewrite::Writing(Kind::Following);
-        self.write(now);
-    }
-
-    /// The log's error, if new writes are refused, in the system's words.
+    /// The AOF's error, if new writes are refused, in the system's words.
     pub fn refusal(&self) -> Option<String> {
         self.fault.as_ref().map(|fault| match fault {
             Fault::Write(error) | Fault::Sync(error) => crate::config::os_reason(error),
@@ -660,12 +467,6 @@ impl AppendLog {
 
     pub fn has_fault(&self) -> bool {
         self.fault.is_some()
-    }
-
-    /// Whether only a rewrite makes the log whole.
-    pub fn wants_rewrite(&self) -> bool {
-        let is_broken = matches!(self.fault, Some(Fault::Sync(_)));
-        (is_broken || self.mode == Mode::Waiting) && matches!(self.rewrite, Rewrite::Idle)
     }
 
     /// Whether new writes must wait for a slow disk.
@@ -712,126 +513,9 @@ impl AppendLog {
         self.pending.len()
     }
 
-    /// Length of all files of the log.
+    /// Length of all files of the AOF.
     pub fn size_bytes(&self) -> u64 {
         self.closed_bytes + self.current.as_ref().map_or(0, |current| current.len)
-    }
-
-    /// Whether the files of a rewrite are being made, be it for nothing.
-    pub fn is_rewriting(&self) -> bool {
-        !matches!(self.rewrite, Rewrite::Idle)
-    }
-
-    /// Whether a rewrite is under way that will be of use.
-    pub fn is_rewriting_on(&self) -> bool {
-        self.is_rewriting() && !self.is_rewrite_void
-    }
-
-    /// Begins a rewrite: the increment that is to be opened on another thread. Refused while
-    /// another one runs, and while the disk takes no writes.
-    pub fn begin_rewrite(&mut self) -> Option<Kind> {
-        let kind = match (self.mode, &self.fault) {
-            _ if self.is_rewriting() => return None,
-            (Mode::On, None) => Kind::Following,
-            (Mode::On, Some(Fault::Write(_))) => return None,
-            (Mode::Off, _) => Kind::Detached,
-            _ => Kind::Fresh,
-        };
-        self.rewrite = Rewrite::Opening;
-        self.is_rewrite_void = false;
-        Some(kind)
-    }
-
-    /// The next increment was opened, or not; false if the rewrite has ended with that.
-    pub fn finish_opening(&mut self, opened: Opened) -> bool {
-        if std::mem::take(&mut self.is_rewrite_void) {
-            self.manifest = opened.manifest;
-            self.rewrite = Rewrite::Idle;
-            return false;
-        }
-        self.rewrite = Rewrite::Opened(opened);
-        true
-    }
-
-    /// A rewrite could not open its files or write its base.
-    pub fn fail_rewrite(&mut self) {
-        self.rewrite = Rewrite::Idle;
-        // The disk may know the names by now that the next try would use.
-        self.manifest.skipped += 1;
-        self.is_rewrite_void = false;
-        if self.mode == Mode::Waiting {
-            self.current = None;
-            self.in_flight = None;
-        }
-    }
-
-    /// At the end of a turn, with all its bytes appended: whether the dataset is to be
-    /// photographed now for the base. What is appended from here on goes to the next increment.
-    pub fn reaches_snapshot(&mut self, now: Moment) -> bool {
-        let Rewrite::Opened(opened) = &self.rewrite else { return false };
-        let kind = opened.kind;
-        if kind == Kind::Following {
-            self.write(now);
-            if !self.pending.is_empty() {
-                return false;
-            }
-        }
-        let Rewrite::Opened(opened) = std::mem::replace(&mut self.rewrite, Rewrite::Idle) else {
-            return false;
-        };
-        match kind {
-            Kind::Following => {
-                let upto = self.tail.written;
-                let key = opened.file.as_ref().map(|(_, key)| key.clone());
-                self.notes = Notes::new(key, KEY_LINE_BYTES);
-                let is_synced = self.tail.synced >= upto && self.in_flight.is_none();
-                self.rewrite = Rewrite::Turning { opened, upto };
-                if is_synced {
-                    self.turn(now);
-                }
-            }
-            Kind::Detached => self.rewrite = Rewrite::Writing(Kind::Detached),
-            Kind::Fresh => {
-                // Bytes that the old file would not take are part of the base.
-                self.pass_over();
-                self.in_flight = None;
-                self.oldest_us = None;
-                self.closed_bytes = 0;
-                if let Some((file, key)) = opened.file {
-                    self.notes = Notes::new(Some(key), KEY_LINE_BYTES);
-                    self.enter(file, KEY_LINE_BYTES);
-                }
-                self.tail.synced = self.tail.appended;
-                self.rewrite = Rewrite::Writing(Kind::Fresh);
-            }
-        }
-        true
-    }
-
-    /// Whether the base may be written: not before the old increment is durable.
-    pub fn may_write_base(&self) -> Option<Kind> {
-        match self.rewrite {
-            Rewrite::Writing(kind) => Some(kind),
-            _ => None,
-        }
-    }
-
-    /// A base was written and listed.
-    pub fn finish_rewrite(&mut self, rewritten: Rewritten) -> bool {
-        let state = std::mem::replace(&mut self.rewrite, Rewrite::Idle);
-        let is_void = std::mem::take(&mut self.is_rewrite_void);
-        self.manifest = rewritten.manifest;
-        let Rewrite::Writing(kind) = state else { return false };
-        self.closed_bytes = rewritten.base_bytes;
-        if is_void {
-            return false;
-        }
-        if kind == Kind::Fresh {
-            self.mode = Mode::On;
-            self.fault = None;
-            self.frozen = None;
-        }
-        true
     }
 }
 

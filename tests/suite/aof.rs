@@ -1,4 +1,4 @@
-//! The append-only log of real processes: what survives being killed, what a real Redis reads of
+//! The append-only file of real processes: what survives being killed, what a real Redis reads of
 //! ours and we of its, and what the check says.
 
 use crate::answer::{self, Answer};
@@ -18,7 +18,7 @@ fn number(client: &mut Client, line: &str) -> i64 {
 
 /// The digest of the dataset when all of it is loaded; Redis answers before, too.
 fn digest(client: &mut Client) -> Answer {
-    // DEBUG answers while a log is being loaded, too.
+    // DEBUG answers while an AOF is being loaded, too.
     number(client, "DBSIZE");
     client.run("DEBUG DIGEST")
 }
@@ -103,7 +103,7 @@ fn check(tool: &str, args: &[&str]) -> (bool, String) {
 const MANIFEST: &str = "appendonlydir/appendonly.aof.manifest";
 
 #[test]
-fn a_log_moves_to_a_real_redis_and_back() {
+fn an_aof_moves_to_a_real_redis_and_back() {
     if !is_there("redis-server") || !is_there("redis-check-aof") {
         return;
     }
@@ -169,7 +169,7 @@ fn a_lost_manifest_ends_the_start_and_the_files_are_named_and_kept() {
 }
 
 #[test]
-fn files_without_a_manifest_are_not_written_over_by_a_server_without_a_log() {
+fn files_without_a_manifest_are_not_written_over_by_a_server_without_an_aof() {
     let mut server = Server::with_file("save \"\"\nappendonly yes");
     server.connect().run("SET k v");
     let path = server.path("appendonlydir/appendonly.aof.1.incr.aof");
@@ -222,7 +222,7 @@ fn zeros_are_data_after_an_orderly_end_whoever_wrote_them() {
 
 /// What an earlier build has accepted and written is bounded, and no field lives for ever by it.
 #[test]
-fn a_time_of_a_field_that_is_refused_today_is_bounded_in_a_log() {
+fn a_time_of_a_field_that_is_refused_today_is_bounded_in_an_aof() {
     let mut server = Server::with_file("save \"\"\nappendonly yes");
     let mut client = server.connect();
     client.run("HSET h f v");
@@ -283,7 +283,7 @@ fn a_reply_that_waited_for_the_disk_comes_without_another_request() {
 
 #[cfg(unix)]
 #[test]
-fn files_of_the_log_are_for_their_owner_to_write_and_as_narrow_as_the_umask() {
+fn files_of_the_aof_are_for_their_owner_to_write_and_as_narrow_as_the_umask() {
     use std::os::unix::fs::PermissionsExt;
     for (umask, directory, file) in [("000", 0o755, 0o644), ("027", 0o750, 0o640)] {
         let server = Server::with_file("save \"\"");
@@ -332,13 +332,13 @@ fn what_interrupted_saves_left_is_removed_at_the_start_and_nothing_else() {
     }
     let server = server.restart();
     let is_there = |name: &String| std::path::Path::new(&server.path(name)).exists();
-    // The last ones go when the log is loaded.
+    // The last ones go when the AOF is loaded.
     wait_for("nothing is left", || (!leftovers.iter().any(is_there)).then_some(()));
     assert!(others.iter().all(is_there), "{others:?}");
 }
 
 #[test]
-fn the_log_of_renamed_commands_is_loaded() {
+fn the_aof_of_renamed_commands_is_loaded() {
     let renamed = "rename-command DEL \"\"\nrename-command SET GET\nrename-command SELECT \"\"\n\
                    rename-command PEXPIREAT later\nrename-command SREM \"\"";
     let text = format!("save \"\"\nappendonly yes\nrename-command GET read\n{renamed}");
@@ -361,10 +361,10 @@ fn the_log_of_renamed_commands_is_loaded() {
     assert_eq!(client.run("read k"), Answer::Bulk(b"v".to_vec()));
     assert_eq!(number(&mut client, "TTL k"), 1000);
     assert_eq!(number(&mut client, "EXISTS gone"), 0);
-    let log = std::fs::read(server.path("appendonlydir/appendonly.aof.1.incr.aof"));
-    let log = log.expect("it was written").to_ascii_lowercase();
+    let aof = std::fs::read(server.path("appendonlydir/appendonly.aof.1.incr.aof"));
+    let aof = aof.expect("it was written").to_ascii_lowercase();
     for word in ["\r\nset\r\n", "\r\nselect\r\n", "\r\nsrem\r\n", "\r\npexpireat\r\n"] {
-        assert!(log.windows(word.len()).any(|at| at == word.as_bytes()), "{word:?} by its name");
+        assert!(aof.windows(word.len()).any(|at| at == word.as_bytes()), "{word:?} by its name");
     }
 }
 
@@ -410,12 +410,12 @@ fn damage_is_cut_off_or_refused_and_the_check_says_so() {
 }
 
 #[test]
-fn a_save_that_ends_after_the_log_was_loaded_anew_says_how_much_has_changed_since() {
+fn a_save_that_ends_after_the_aof_was_loaded_anew_says_how_much_has_changed_since() {
     let text = "save \"\"\nappendonly yes\nenable-debug-command yes\nrdb-key-save-delay 20000";
     let server = Server::with_file(text);
     let mut client = server.connect();
     client.run("MSET a 1 b 2 c 3 d 4 e 5 f 6 g 7 h 8 i 9");
-    // Changes that the log does not hold one by one: more than its commands count for.
+    // Changes that the AOF does not hold one by one: more than its commands count for.
     client.run("BGREWRITEAOF");
     wait_for_rewrite(&mut client);
     client.run("BGSAVE");

@@ -1,6 +1,6 @@
-//! The append-only log as part of the engine: what a turn hands over, rewrites, the gates.
+//! The append-only file as part of the engine: what a turn hands over, rewrites, the gates.
 //!
-//! The log itself is a state machine of the room for persistence; here it meets the write stream,
+//! The AOF itself is a state machine of the room for persistence; here it meets the write stream,
 //! the configuration and the keyspace. A turn's bytes are appended and written when the turn
 //! ends; the dataset is photographed between turns, so that a base and the increment behind it
 //! meet at a command's end. What takes long leaves as effects: syncs, and the two jobs of a
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::persist::aof::rewrite::{self, BaseJob, Opened, Rewritten, WriteBase};
 use crate::persist::aof::{
-    AppendLog, BaseForm, Manifest, Mode, Moment, Options, Place, SyncOutcome, commands,
+    Aof, BaseForm, Manifest, Mode, Moment, Options, Place, SyncOutcome, commands,
 };
 use crate::persist::disk::Disk;
 use crate::persist::rdb::{self, SaveError, SaveOptions};
@@ -32,7 +32,7 @@ const DELAY_MINUTES_MAX: u64 = 60;
 /// A rewrite without which no write is taken is tried again after this.
 const URGENT_DELAY_US: u64 = 1_000_000;
 
-/// Rewrites of the log: what is planned, what runs, how the last ones went.
+/// Rewrites of the AOF: what is planned, what runs, how the last ones went.
 pub struct Rewrites {
     pub is_scheduled: bool,
     started_us: Option<u64>,
@@ -42,7 +42,7 @@ pub struct Rewrites {
     pub consecutive_failures: u64,
     delay_minutes: u64,
     next_try_us: Option<u64>,
-    /// The log's size after the last rewrite, or at the start.
+    /// The AOF's size after the last rewrite, or at the start.
     pub base_size_bytes: u64,
     is_cancelled: Arc<AtomicBool>,
     /// The form of the running rewrite's base.
@@ -99,7 +99,7 @@ impl Rewrites {
     }
 }
 
-/// What the directives ask of the log.
+/// What the directives ask of the AOF.
 pub fn options(config: &Config) -> Options {
     Options {
         policy: config.appendfsync,
@@ -132,9 +132,9 @@ impl Server {
         }
     }
 
-    /// Switches the log on or off, as the configuration says now. Switched on, it begins with a
+    /// Switches the AOF on or off, as the configuration says now. Switched on, it begins with a
     /// rewrite; `may_begin` says whether that may be at once.
-    pub fn switch_log(&mut self, space: &mut Keyspace, may_begin: bool) {
+    pub fn switch_aof(&mut self, space: &mut Keyspace, may_begin: bool) {
         if self.config.appendonly == self.aof.is_on() {
             return;
         }
@@ -171,12 +171,12 @@ impl Server {
             }
         }
         self.follow_readers(space);
-        self.release_unused_log();
+        self.release_unused_aof();
     }
 
-    /// Takes the log's files for this server; false, as is then logged, if another one has them.
-    pub fn claim_log(&mut self) -> bool {
-        let AppendLog { claim, disk, place, .. } = &mut self.aof;
+    /// Takes the AOF's files for this server; false, as is then logged, if another one has them.
+    pub fn claim_aof(&mut self) -> bool {
+        let Aof { claim, disk, place, .. } = &mut self.aof;
         let is_taken = claim.take(&**disk, place).is_ok();
         if !is_taken {
             let (directory, name) =
@@ -190,8 +190,8 @@ impl Server {
         is_taken
     }
 
-    /// Lets others have the log's files if nothing here writes to them.
-    pub fn release_unused_log(&mut self) {
+    /// Lets others have the AOF's files if nothing here writes to them.
+    pub fn release_unused_aof(&mut self) {
         let is_used = self.config.appendonly || self.aof.is_on();
         if !is_used && self.rewrites.started_us.is_none() {
             self.aof.claim.release();
@@ -199,21 +199,21 @@ impl Server {
     }
 
     /// The files are in another directory from now on.
-    pub fn move_log(&mut self) {
+    pub fn move_aof(&mut self) {
         self.aof.claim.release();
         if self.config.appendonly || self.rewrites.started_us.is_some() {
-            self.claim_log();
+            self.claim_aof();
         }
     }
 
-    /// Tidies up in the log's directory, if it is there and no other server uses the log.
-    pub fn in_log_directory(&mut self, act: impl FnOnce(&dyn Disk, &Place, &Manifest)) {
-        let AppendLog { claim, disk, place, manifest, .. } = &mut self.aof;
+    /// Tidies up in the AOF's directory, if it is there and no other server uses the AOF.
+    pub fn in_aof_directory(&mut self, act: impl FnOnce(&dyn Disk, &Place, &Manifest)) {
+        let Aof { claim, disk, place, manifest, .. } = &mut self.aof;
         let is_there = disk.list(&place.directory).is_ok_and(|names| !names.is_empty());
         if is_there && claim.take(&**disk, place).is_ok() {
             act(&**disk, place, manifest);
         }
-        self.release_unused_log();
+        self.release_unused_aof();
     }
 
     /// Deletes the history that had been kept, when it is not to be kept any more.
@@ -230,14 +230,14 @@ impl Server {
         self.rewrites.restarts || (self.rewrites.started_us.is_some() && self.aof.is_rewriting_on())
     }
 
-    /// Starts a rewrite of the log, behind one that was cancelled if need be; false if it cannot be
+    /// Starts a rewrite of the AOF, behind one that was cancelled if need be; false if it cannot be
     /// now.
     pub fn begin_rewrite(&mut self) -> bool {
         self.rewrites.restarts = self.rewrites.started_us.is_some();
         if self.rewrites.restarts {
             return true;
         }
-        if !self.claim_log() {
+        if !self.claim_aof() {
             self.rewrites.is_scheduled = false;
             return false;
         }
@@ -254,7 +254,7 @@ impl Server {
         let manifest = self.aof.manifest.clone();
         let key = self.aof.keys.draw(self.clock.now().unix_us);
         let job =
-            move || SaveOutcome::LogOpened(rewrite::open(&*disk, &place, manifest, kind, key));
+            move || SaveOutcome::AofOpened(rewrite::open(&*disk, &place, manifest, kind, key));
         self.effects.push(Effect::Save(Box::new(job)));
         tracing::info!(
             "Background append only file rewriting started by pid {}",
@@ -318,7 +318,7 @@ impl Server {
             write,
             is_cancelled: Arc::clone(&self.rewrites.is_cancelled),
         };
-        self.effects.push(Effect::Save(Box::new(move || SaveOutcome::LogRewritten(job.run()))));
+        self.effects.push(Effect::Save(Box::new(move || SaveOutcome::AofRewritten(job.run()))));
     }
 
     /// Whether something is being written for which automatic saves and rewrites wait.
@@ -345,7 +345,7 @@ impl Server {
         let rewrites = &mut self.rewrites;
         let is_stopped = std::mem::take(&mut rewrites.is_stopped) && failed;
         let started_us = rewrites.started_us.take().unwrap_or(now.mono_us);
-        self.release_unused_log();
+        self.release_unused_aof();
         let rewrites = &mut self.rewrites;
         rewrites.base = None;
         rewrites.last_pinned_bytes = rewrites.pinned_peak_bytes.max(pins::bytes());
@@ -399,8 +399,8 @@ impl Server {
         }
     }
 
-    /// Growth in percent since the last rewrite, if the log is so big that it matters.
-    fn log_growth(&self) -> Option<u64> {
+    /// Growth in percent since the last rewrite, if the AOF is so big that it matters.
+    fn aof_growth(&self) -> Option<u64> {
         let size = self.aof.size_bytes();
         let percentage = u64::from(self.config.auto_aof_rewrite_percentage);
         if percentage == 0 || size <= self.config.auto_aof_rewrite_min_size {
@@ -414,7 +414,7 @@ impl Server {
     /// Starts the rewrite that is due.
     fn begin_due_rewrite(&mut self) {
         if self.rewrites.started_us.is_some() && !self.aof.is_rewriting() {
-            // The log gave it up between two jobs.
+            // The AOF gave it up between two jobs.
             self.end_rewrite(true);
         }
         if self.is_writing_files() || self.aof.is_rewriting() || !self.may(Deed::Rewrite) {
@@ -434,7 +434,7 @@ impl Server {
                 self.begin_rewrite();
             }
         } else if self.aof.mode() == Mode::On
-            && let Some(growth) = self.log_growth()
+            && let Some(growth) = self.aof_growth()
             && !self.is_rewrite_limited()
         {
             tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
@@ -442,8 +442,8 @@ impl Server {
         }
     }
 
-    /// The gate for writes: refused while the log cannot take them.
-    pub fn log_takes_writes(&self) -> Result<(), CommandError> {
+    /// The gate for writes: refused while the AOF cannot take them.
+    pub fn aof_takes_writes(&self) -> Result<(), CommandError> {
         match self.aof.refusal() {
             None => Ok(()),
             Some(reason) => {
@@ -454,15 +454,15 @@ impl Server {
     }
 
     /// The gate for writes: they wait while the disk is two seconds behind.
-    pub fn log_delays(&mut self) -> bool {
+    pub fn aof_delays_writes(&mut self) -> bool {
         let now = self.moment();
         self.aof.delays_writes(now)
     }
 }
 
 impl Engine {
-    /// A turn ends: its writes go to the log.
-    pub fn hand_over_log(&mut self) {
+    /// A turn ends: its writes go to the AOF.
+    pub fn hand_over_to_aof(&mut self) {
         if self.server.aof.is_on() {
             let now = self.server.moment();
             let server = &mut self.server;
@@ -476,18 +476,18 @@ impl Engine {
             if !had_deadline && server.aof.next_sync_us().is_some() {
                 server.effects.push(Effect::WakeTimer);
             }
-            self.advance_log();
+            self.advance_aof();
         } else if self.server.rewrites.started_us.is_some() {
-            self.advance_log();
+            self.advance_aof();
         }
     }
 
-    /// Does what the state of the log allows now.
-    fn advance_log(&mut self) {
+    /// Does what the state of the AOF allows now.
+    fn advance_aof(&mut self) {
         let now = self.server.moment();
         let server = &mut self.server;
         server.aof.is_saving = server.is_writing_files();
-        server.aof.settle_if_idle(now);
+        server.aof.seal_if_idle(now);
         server.aof.write(now);
         if server.aof.reaches_snapshot(now) {
             server.propagation.forget_db();
@@ -501,14 +501,14 @@ impl Engine {
         }
     }
 
-    /// A sync of the log ended.
+    /// A sync of the AOF ended.
     pub fn finish_sync(&mut self, outcome: SyncOutcome) {
         let now = self.server.moment();
         self.server.aof.finish_sync(outcome, now);
         self.server.begin_due_rewrite();
         // The next group is larger if it begins with the end of the turn that comes now.
         if !self.server.aof.syncs_always() {
-            self.advance_log();
+            self.advance_aof();
         }
         self.wake_delayed();
     }
@@ -523,7 +523,7 @@ impl Engine {
     }
 
     /// The next increment was opened, or not.
-    pub(super) fn finish_opening_log(&mut self, result: io::Result<Opened>) {
+    pub(super) fn finish_opening_aof(&mut self, result: io::Result<Opened>) {
         match result {
             Ok(opened) => {
                 if !self.server.aof.finish_opening(opened) {
@@ -533,17 +533,17 @@ impl Engine {
             Err(error) => self.fail_rewrite(&error),
         }
         self.server.begin_due_rewrite();
-        self.advance_log();
+        self.advance_aof();
     }
 
     /// The new base is on disk, or not.
-    pub(super) fn finish_rewriting_log(&mut self, result: io::Result<Rewritten>) {
+    pub(super) fn finish_rewriting_aof(&mut self, result: io::Result<Rewritten>) {
         match result {
             Ok(rewritten) => self.adopt_base(rewritten),
             Err(error) => self.fail_rewrite(&error),
         }
         self.server.begin_due_rewrite();
-        self.advance_log();
+        self.advance_aof();
     }
 
     fn adopt_base(&mut self, rewritten: Rewritten) {
@@ -567,9 +567,9 @@ impl Engine {
         self.server.end_rewrite(true);
     }
 
-    /// What the log needs without a request: the next try of a write, a sync that is due, a
+    /// What the AOF needs without a request: the next try of a write, a sync that is due, a
     /// rewrite.
-    pub(super) fn log_cron(&mut self) {
+    pub(super) fn aof_cron(&mut self) {
         let is_rewriting = self.server.rewrites.started_us.is_some();
         let is_on = self.server.aof.is_on() && self.server.loading.is_none();
         let is_wanted = self.server.rewrites.is_scheduled || self.server.rewrites.restarts;
@@ -577,18 +577,18 @@ impl Engine {
             self.server.begin_due_rewrite();
         }
         if is_on || is_rewriting {
-            self.advance_log();
+            self.advance_aof();
             self.wake_delayed();
         }
     }
 
     /// The process ends: all that was recorded is written and synced. False if not all of it
     /// could be.
-    pub fn close_log(&mut self) -> bool {
+    pub fn close_aof(&mut self) -> bool {
         if !self.server.aof.is_on() {
             return true;
         }
-        self.hand_over_log();
+        self.hand_over_to_aof();
         tracing::info!("Calling fsync() on the AOF file.");
         let now = self.server.moment();
         let closed = self.server.aof.close(now);
@@ -600,7 +600,7 @@ impl Engine {
         closed.is_ok()
     }
 
-    /// When the log has something to do, on the monotonic clock.
+    /// When the AOF has something to do, on the monotonic clock.
     pub fn next_sync_us(&self) -> Option<u64> {
         self.server.aof.next_sync_us()
     }

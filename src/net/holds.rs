@@ -1,0 +1,68 @@
+//! Output that waits until what it tells of is on disk.
+//!
+//! Each turn marks what it added to a connection's output with the place in the write stream that
+//! it tells of; the output leaves as far as its marks have been reached, and connections that have
+//! more are looked at again when the append-only file has come further.
+
+use super::connection::{Connection, Io};
+use super::shared::Net;
+use crate::engine::Engine;
+use crate::engine::hold::{Release, Told};
+use std::rc::Rc;
+
+/// The turn's output tells of what was written so far: the replies of its commands, that is; what
+/// came by effects has been marked already.
+pub fn mark_output(net: &Net, engine: &mut Engine) {
+    let (told, release) = (engine.told(), engine.release());
+    let told = Told { of_writes: false, ..told };
+    for connection in net.dirty.borrow().iter() {
+        mark(connection, &mut connection.io.borrow_mut(), told, release);
+        connection.has_written.set(false);
+    }
+}
+
+/// What has been added to a connection's output tells of this.
+pub fn mark(connection: &Connection, io: &mut Io, told: Told, release: Release) {
+    let told = told.of_writes_if(connection.has_written.get());
+    let end = io.written_bytes + io.out.len() as u64;
+    io.holds.tell(told, release, io.written_bytes, end);
+}
+
+/// Has the output written of the connections whose first mark has been reached.
+pub fn release_held(net: &Net, engine: &Engine) {
+    let release = engine.release();
+    if net.released.replace(Some(release)) == Some(release) || net.held.borrow().is_empty() {
+        return;
+    }
+    let mut held = net.held.borrow_mut();
+    held.retain(|connection| {
+        if !connection.io.borrow().holds.may_go_on(release) {
+            return true;
+        }
+        connection.is_held.set(false);
+        net.mark_dirty(connection);
+        false
+    });
+}
+
+/// Keeps in mind that a connection has output that waits for the AOF.
+pub fn hold(net: &Net, connection: &Rc<Connection>) {
+    if !connection.is_held.replace(true) {
+        net.held.borrow_mut().push(Rc::clone(connection));
+    }
+}
+
+/// Drops what a closed connection waited with.
+pub fn let_go(net: &Net, connection: &Rc<Connection>) {
+    if connection.is_held.take() {
+        net.held.borrow_mut().retain(|held| !Rc::ptr_eq(held, connection));
+    }
+}
+
+/// How much of a connection's output may leave now.
+pub fn free_output(engine: &Engine, io: &mut Io) -> usize {
+    if io.holds.is_empty() {
+        return usize::MAX;
+    }
+    io.holds.free(io.written_bytes, engine.release())
+}

@@ -1,0 +1,167 @@
+//! What the tasks of the executor's thread share, and the lists of connections they wait in.
+
+use super::connection::Connection;
+use super::service::Service;
+use super::{jobs, pool, syncer};
+use crate::engine::hold::Release;
+use crate::engine::{ClientId, Engine, ListenChange, Now};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+/// So many of those who send much read on between two turns.
+const HEAVY_MAX: usize = 8;
+
+/// What all tasks of the executor's thread share.
+pub struct Net {
+    pub engine: RefCell<Engine>,
+    pub connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    /// Connections with parsed requests, in the order in which they came.
+    pub ready: RefCell<VecDeque<Rc<Connection>>>,
+    /// Connections that have used up a turn and have more to run.
+    pub tired: RefCell<VecDeque<Rc<Connection>>>,
+    /// Connections that have used up a turn and may read on when new input has been looked for.
+    pub resting: RefCell<Vec<Rc<Connection>>>,
+    /// Connections that have taken in much and may go on, a few at a time, when those who sent
+    /// little were served.
+    pub heavy: RefCell<VecDeque<Rc<Connection>>>,
+    /// A turn has passed in which the tired were not served.
+    pub tired_have_waited: Cell<bool>,
+    /// Connections with output to write at the end of the turn.
+    pub dirty: RefCell<Vec<Rc<Connection>>>,
+    /// Connections with output that waits for the AOF.
+    pub held: RefCell<Vec<Rc<Connection>>>,
+    /// What the AOF had released when they were last looked at.
+    pub released: Cell<Option<Release>>,
+    pub buffers: pool::BufferPool,
+    pub executor: Notify,
+    pub listeners_changed: Notify,
+    pub listen_changes: RefCell<VecDeque<ListenChange>>,
+    /// The timer's next moment may have come closer.
+    pub deadline_moved: Notify,
+    pub jobs: jobs::Threads,
+    pub syncer: syncer::Syncer,
+    pub started: Instant,
+    pub exit_code: Cell<Option<i32>>,
+    pub exit: Notify,
+    pub service: Service,
+}
+
+impl Net {
+    pub fn new(
+        engine: Engine,
+        jobs: jobs::Threads,
+        syncer: syncer::Syncer,
+        service: Service,
+    ) -> Net {
+        Net {
+            engine: RefCell::new(engine),
+            connections: RefCell::default(),
+            ready: RefCell::default(),
+            tired: RefCell::default(),
+            resting: RefCell::default(),
+            heavy: RefCell::default(),
+            tired_have_waited: Cell::new(false),
+            dirty: RefCell::default(),
+            held: RefCell::default(),
+            released: Cell::new(None),
+            buffers: pool::BufferPool::default(),
+            executor: Notify::new(),
+            listeners_changed: Notify::new(),
+            listen_changes: RefCell::default(),
+            deadline_moved: Notify::new(),
+            jobs,
+            syncer,
+            started: Instant::now(),
+            exit_code: Cell::new(None),
+            exit: Notify::new(),
+            service,
+        }
+    }
+
+    pub fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            unix_us: u64::try_from(unix.as_micros()).unwrap_or(u64::MAX),
+            // Never zero, which means "not yet" in a few places.
+            mono_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX) + 1_000,
+        }
+    }
+
+    pub fn connection(&self, client: ClientId) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        let found = connections.get(client.slot())?.as_ref()?;
+        (found.client == client).then(|| Rc::clone(found))
+    }
+}
+
+impl Net {
+    /// Gives the connection's requests their turn.
+    pub fn mark_ready(&self, connection: &Rc<Connection>) {
+        if !connection.is_ready.replace(true) {
+            self.ready.borrow_mut().push_back(Rc::clone(connection));
+            self.executor.notify_one();
+        }
+    }
+
+    /// The same for one that has used up a turn: those who have come meanwhile go first.
+    pub fn mark_tired(&self, connection: &Rc<Connection>) {
+        if !connection.is_ready.replace(true) {
+            self.tired.borrow_mut().push_back(Rc::clone(connection));
+        }
+    }
+
+    /// Has the connection read on when others have had their turn.
+    pub fn mark_heavy(&self, connection: &Rc<Connection>) {
+        if !connection.is_heavy.replace(true) {
+            self.heavy.borrow_mut().push_back(Rc::clone(connection));
+            self.executor.notify_one();
+        }
+    }
+
+    /// Lets a few of those read on.
+    pub fn let_heavy_read(&self) {
+        let mut heavy = self.heavy.borrow_mut();
+        let count = heavy.len().min(HEAVY_MAX);
+        for connection in heavy.drain(..count) {
+            connection.is_heavy.set(false);
+            connection.wake();
+        }
+    }
+
+    /// Lets those in again who have used up a turn, unless others are there and were not served
+    /// before them: these are answered at once, and not behind the next long command.
+    pub fn let_tired_in(&self) {
+        let mut ready = self.ready.borrow_mut();
+        let mut tired = self.tired.borrow_mut();
+        let must_wait = !ready.is_empty() && !self.tired_have_waited.get();
+        self.tired_have_waited.set(must_wait && !tired.is_empty());
+        if !must_wait {
+            ready.append(&mut tired);
+        }
+    }
+
+    /// Has the connection's output written at the end of the turn.
+    pub fn mark_dirty(&self, connection: &Rc<Connection>) {
+        if !connection.is_dirty.replace(true) {
+            self.dirty.borrow_mut().push(Rc::clone(connection));
+            self.executor.notify_one();
+        }
+    }
+
+    pub fn remember(&self, connection: &Rc<Connection>) {
+        let mut connections = self.connections.borrow_mut();
+        let slot = connection.client.slot();
+        if connections.len() <= slot {
+            connections.resize(slot + 1, None);
+        }
+        connections[slot] = Some(Rc::clone(connection));
+    }
+
+    /// The connection has ended.
+    pub fn forget(&self, connection: &Rc<Connection>) {
+        self.connections.borrow_mut()[connection.client.slot()] = None;
+    }
+}
