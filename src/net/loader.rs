@@ -1,8 +1,9 @@
 //! Loading at the start: a thread reads and decodes, the executor's thread puts in and goes on
 //! answering its clients.
 
-use super::Net;
-use crate::engine::Engine;
+use super::{Net, hands};
+use crate::config::os_reason;
+use crate::engine::{Engine, Replay, ReplayStep, Unloadable};
 use crate::observe::memory;
 use crate::persist::load::{Batch, LoadError, Reading};
 use std::ops::ControlFlow;
@@ -21,7 +22,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub struct NotLoaded;
 
 /// Loads what the data directory holds, if it holds anything.
-pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
+pub async fn load_snapshot(net: &Rc<Net>) -> Result<(), NotLoaded> {
     let started = Instant::now();
     let Some(source) = begin(&mut net.engine.borrow_mut()) else { return Ok(()) };
     let outcome = source.load(net).await;
@@ -45,14 +46,14 @@ pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
 }
 
 /// A file that is being read.
-pub struct Source {
+struct Source {
     batches: mpsc::Receiver<Batch>,
     reader: thread::JoinHandle<Result<(), LoadError>>,
 }
 
 impl Source {
     /// Starts reading a file on a thread of its own.
-    pub fn open(engine: &Engine, reading: Reading, path: PathBuf) -> Option<Source> {
+    fn open(engine: &Engine, reading: Reading, path: PathBuf) -> Option<Source> {
         let disk = Arc::clone(&engine.server.parts.disk);
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let reader = thread::Builder::new().name("loader".into()).spawn(move || {
@@ -66,7 +67,7 @@ impl Source {
     }
 
     /// Puts in what is read; how many bytes it was.
-    pub async fn load(mut self, net: &Rc<Net>) -> Result<u64, LoadError> {
+    async fn load(mut self, net: &Rc<Net>) -> Result<u64, LoadError> {
         let mut progress = ProgressLine { told: Instant::now() };
         let mut outcome = Ok(());
         let mut bytes = 0;
@@ -96,6 +97,58 @@ fn begin(engine: &mut Engine) -> Option<Source> {
     let len = disk.len(&path).ok()?;
     engine.begin_loading(len);
     Source::open(engine, engine.reading(), path)
+}
+
+/// Loads the append-only log, while clients are answered that they have to
+/// wait, and opens it.
+pub async fn load_log(net: &Rc<Net>) -> Result<(), Unloadable> {
+    let mut end = Default::default();
+    let begun = net.engine.borrow_mut().find_log()?;
+    if let Some(mut replay) = begun {
+        loop {
+            let step = {
+                let mut engine = net.engine.borrow_mut();
+                engine.tick(net.now());
+                let step = engine.step_replay(&mut replay);
+                hands::carry_out(net, &mut engine);
+                step
+            };
+            match step {
+                _ if net.exit_code.get().is_some() => return Err(Unloadable),
+                ReplayStep::More => tokio::task::yield_now().await,
+                ReplayStep::Snapshot(path) => load_base(net, &mut replay, path).await?,
+                ReplayStep::Failed => return Err(Unloadable),
+                ReplayStep::Done(done) => {
+                    end = done;
+                    break;
+                }
+            }
+        }
+    }
+    let mut engine = net.engine.borrow_mut();
+    engine.tick(net.now());
+    engine.open_log(&end).map_err(|error| {
+        tracing::warn!("Can't open the append-only file: {}", os_reason(&error));
+        Unloadable
+    })
+}
+
+/// Loads the snapshot at the front of the log.
+async fn load_base(net: &Rc<Net>, replay: &mut Replay, path: PathBuf) -> Result<(), Unloadable> {
+    let name = path.file_name().unwrap_or_default().display().to_string();
+    let source = {
+        let engine = net.engine.borrow();
+        Source::open(&engine, engine.reading_of_log(), path).ok_or(Unloadable)?
+    };
+    match source.load(net).await {
+        Ok(bytes) if net.engine.borrow_mut().finish_snapshot_of(replay, bytes) => Ok(()),
+        Ok(_) | Err(LoadError::CalledOff) => Err(Unloadable),
+        Err(error) => {
+            tracing::warn!("{error}");
+            tracing::warn!("Error reading the RDB base file {name}, AOF loading aborted");
+            Err(Unloadable)
+        }
+    }
 }
 
 /// The line that says how far loading has come.

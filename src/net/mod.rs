@@ -160,10 +160,10 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
 async fn load(net: &Rc<Net>) -> bool {
     let loads_log = net.engine.borrow().server.config.appendonly;
     if loads_log {
-        return append::load(net).await.is_ok();
+        return loader::load_log(net).await.is_ok();
     }
     let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();
-    has_manifest && loader::load(net).await.is_ok()
+    has_manifest && loader::load_snapshot(net).await.is_ok()
 }
 
 impl Net {
