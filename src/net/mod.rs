@@ -139,7 +139,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tracing::info!("Server initialized");
         net.service.tell(Standing::Loading);
         net.engine.borrow_mut().server.remove_leftovers(&limits::is_running);
-        if !load(&net).await {
+        if loader::load(&net).await.is_err() {
             return Ok(net.exit_code.get().unwrap_or(1));
         }
         for kind in listening {
@@ -154,16 +154,6 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     });
     ended.service.end();
     code
-}
-
-/// Loads what the data directory holds: the log if it is on, else the snapshot.
-async fn load(net: &Rc<Net>) -> bool {
-    let loads_log = net.engine.borrow().server.config.appendonly;
-    if loads_log {
-        return loader::load_log(net).await.is_ok();
-    }
-    let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();
-    has_manifest && loader::load_snapshot(net).await.is_ok()
 }
 
 impl Net {
