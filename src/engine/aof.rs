@@ -16,13 +16,15 @@ use crate::config::Config;
 use crate::keyspace::Keyspace;
 use crate::persist::aof::rewrite::{self, BaseJob, Opened, Rewritten, WriteBase};
 use crate::persist::aof::{
-    Aof, BaseForm, Manifest, Mode, Moment, Options, Place, SyncOutcome, commands,
+    Aof, AofEnd, BaseForm, Manifest, Mode, Moment, Options, Place, SyncOutcome, commands,
 };
 use crate::persist::disk::Disk;
 use crate::persist::rdb::{self, SaveError, SaveOptions};
 use crate::persist::snapshot::KeyDelay;
 use crate::structs::pins;
+use crate::structs::prng::Prng;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -461,6 +463,21 @@ impl Server {
 }
 
 impl Engine {
+    /// Opens the log for appending, when the dataset is loaded; makes its files if there are none.
+    pub fn open_aof(&mut self, end: &AofEnd) -> io::Result<()> {
+        let server = &mut self.server;
+        server.aof.options = options(&server.config);
+        let nothing = Keyspace::new(0, self.keyspace.secret(), Prng::seeded(0));
+        let write = server.base_of(&nothing, server.aof.options.base_form);
+        let mut empty_base = Vec::new();
+        write(&mut empty_base, &mut |_| ControlFlow::Continue(()))?;
+        let (unix_us, now) = (server.clock.now().unix_us, server.moment());
+        server.aof.open(&end.file, &empty_base, unix_us, now)?;
+        server.rewrites.base_size_bytes = end.base_bytes;
+        server.follow_readers(&mut self.keyspace);
+        Ok(())
+    }
+
     /// A turn ends: its writes go to the AOF.
     pub fn hand_over_to_aof(&mut self) {
         if self.server.aof.is_on() {

@@ -10,9 +10,9 @@
 
 use super::standstill::Deed;
 use super::waiting::{Awaited, KeyWait, Reason, Wait};
-use super::{Caller, ClientId, Cx, Engine, dispatch};
+use super::{Caller, ClientId, Cx, Engine, Server, dispatch};
 use crate::command::{Args, CommandError, Hashed};
-use crate::keyspace::Key;
+use crate::keyspace::{Key, Keyspace};
 use crate::resp::{OwnedRequest, ReplyBuf};
 use crate::structs::long_double::LongDouble;
 use crate::types::Kind;
@@ -80,10 +80,17 @@ impl Cx<'_> {
         self.keys.space().changes.observers.awaited_keys = true;
     }
 
-    /// Marks the keys somebody waits for in a database whose content has been exchanged.
+    /// The same as [`Server::offer_awaited_keys`].
     pub fn offer_awaited_keys(&mut self, db: usize) {
-        for key in self.server.waiting.at_key().keys_in(db) {
-            self.keys.space().changes.offer(db, &key);
+        self.server.offer_awaited_keys(self.keys.space(), db);
+    }
+}
+
+impl Server {
+    /// Marks the keys somebody waits for in a database whose content has been exchanged.
+    pub(super) fn offer_awaited_keys(&self, space: &mut Keyspace, db: usize) {
+        for key in self.waiting.at_key().keys_in(db) {
+            space.changes.offer(db, &key);
         }
     }
 }

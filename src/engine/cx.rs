@@ -35,7 +35,7 @@ impl<'a> Cx<'a> {
         Cx::of(&mut engine.keyspace, &mut engine.clients, &mut engine.server, client, caller, out)
     }
 
-    fn of(
+    pub(super) fn of(
         space: &'a mut Keyspace,
         clients: &'a mut Clients,
         server: &'a mut Server,

@@ -6,6 +6,7 @@
 //! thread, as if another one had been very fast.
 
 use super::hold::Told;
+use super::loading::reload::Reload;
 use super::saving::SaveJob;
 use super::{ClientId, Effect, Engine, Job, ListenChange, Now, Standing};
 use crate::keyspace::Garbage;
@@ -57,6 +58,11 @@ pub trait Driver {
         engine.finish_save(job());
     }
 
+    fn reload(&mut self, engine: &mut Engine, client: ClientId, reload: Reload) {
+        let outcome = reload.run(engine);
+        engine.finish_reload(client, outcome);
+    }
+
     fn free(&mut self, garbage: Garbage) {
         drop(garbage);
     }
@@ -93,7 +99,7 @@ pub trait Driver {
             Effect::Run { client, job } => self.run(engine, client, job),
             Effect::Sync(request) => self.sync(engine, request),
             Effect::Save(job) => self.save(engine, job),
-            Effect::ReloadAof { client } => engine.reload_aof(client),
+            Effect::Reload { client, reload } => self.reload(engine, client, reload),
             Effect::Free(garbage) => self.free(garbage),
             Effect::Sleep(duration) => {
                 let now = self.sleep(duration);

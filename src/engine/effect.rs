@@ -4,6 +4,7 @@
 //! driver carries them out in order, after the command that left them and before the next one.
 
 use super::ClientId;
+use super::loading::reload::Reload;
 use super::saving::SaveJob;
 use crate::command::CommandError;
 use crate::config::{Config, Directive};
@@ -58,9 +59,9 @@ pub enum Effect {
     /// Run a job that writes files, when those before it have ended; its outcome is handed to
     /// `Engine::finish_save`.
     Save(SaveJob),
-    /// Load the append-only file anew, in place of the dataset (DEBUG LOADAOF), by
-    /// `Engine::reload_aof`.
-    ReloadAof { client: ClientId },
+    /// Load the dataset anew, for which everybody waits (DEBUG RELOAD, DEBUG LOADAOF); the outcome
+    /// goes to `Engine::finish_reload`.
+    Reload { client: ClientId, reload: Reload },
     /// Free something big elsewhere.
     Free(Garbage),
     /// The executor itself is to stand still (DEBUG SLEEP).

@@ -182,6 +182,13 @@ pub fn counted_bytes(space: &Keyspace, clients: &Clients, server: &Server) -> u6
     counted_with(space, clients, server, 0)
 }
 
+/// What a key takes on the average, over those that are there and so many that are out already.
+pub fn bytes_a_key(space: &Keyspace, clients: &Clients, server: &Server, removed: u64) -> usize {
+    let keys = removed + space.dbs().iter().map(|db| db.len() as u64).sum::<u64>();
+    let bytes = counted_bytes(space, clients, server) / keys.max(1);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 fn counted_with(space: &Keyspace, clients: &Clients, server: &Server, own_bytes: u64) -> u64 {
     let used = (server.parts.used_memory)() as u64;
     used.saturating_sub(not_counted_without(space, clients, server, own_bytes))

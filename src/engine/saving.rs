@@ -347,7 +347,7 @@ impl Engine {
         server.saving.fail(reason);
     }
 
-    fn ok_for(&self, client: ClientId) -> ReplyBuf {
+    pub(super) fn ok_for(&self, client: ClientId) -> ReplyBuf {
         let mut reply = ReplyBuf::new();
         if let Some(session) = self.clients.get(client) {
             reply.writer(session.protocol).ok();

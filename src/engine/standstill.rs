@@ -95,7 +95,8 @@ impl Server {
 mod tests {
     use super::*;
     use crate::config::{Config, EvictionPolicy};
-    use crate::engine::{ReplayStep, ServerParts, testing::Bench};
+    use crate::engine::loading::Step;
+    use crate::engine::{ServerParts, testing::Bench};
     use crate::persist::disk::{Disk, MemoryDisk};
     use std::sync::Arc;
 
@@ -115,7 +116,7 @@ mod tests {
     /// An AOF in which keys that were to expire soon are given more time much later.
     fn write_aof(disk: &Arc<MemoryDisk>) {
         let mut bench = bench_on(disk, logging(Config::default()));
-        let end = bench.engine.load_aof_here().expect("there is no log yet");
+        let end = bench.engine.load_here().expect("there is no log yet");
         bench.engine.open_aof(&end).expect("the disk is whole");
         for n in 0..100 {
             bench.ask(&format!("SET short:{n} v PX 1000"));
@@ -137,17 +138,18 @@ mod tests {
 
     /// Loads the AOF, with everything between two steps that a driver may do there.
     fn load_busily(bench: &mut Bench) {
-        let mut replay = bench.engine.find_aof().expect("it loads").expect("there is one");
+        let mut load = bench.engine.first_load().expect("it loads").expect("there is one");
         for steps in 0.. {
             assert!(steps < 1_000_000, "the log does not come to an end");
-            match bench.engine.step_replay(&mut replay) {
-                ReplayStep::More => {}
-                ReplayStep::Snapshot(path) => {
-                    let bytes = bench.engine.load_snapshot_of_aof(&path).expect("it is whole");
-                    assert!(bench.engine.finish_snapshot_of(&mut replay, bytes));
+            match load.step(&mut bench.engine.core()) {
+                Step::More => {}
+                Step::NeedFile(source) => {
+                    let core = &mut bench.engine.core();
+                    let read = source.read(&mut |batch| load.take_in(core, batch));
+                    load.finish_file(read);
                 }
-                ReplayStep::Done(_) => return,
-                ReplayStep::Failed => panic!("the log is whole"),
+                Step::Done(_) => return,
+                Step::Failed => panic!("the log is whole"),
             }
             bench.advance(10);
             bench.engine.cron();
@@ -226,9 +228,9 @@ mod tests {
         let deeds = [Expire, Reap, Evict, Serve, Save, Rewrite, Cron];
         let allowed = |bench: &Bench| deeds.map(|deed| bench.engine.server.may(deed));
         assert_eq!(allowed(&bench), [true; 7]);
-        bench.engine.begin_loading(10);
+        bench.engine.core().begin_loading(10);
         assert_eq!(allowed(&bench), [false, false, false, false, false, false, true]);
-        bench.engine.end_loading();
+        bench.engine.core().end_loading();
         bench.ask("CLIENT PAUSE 100 WRITE");
         assert_eq!(allowed(&bench), [false, false, false, false, true, true, true]);
         bench.advance(200);

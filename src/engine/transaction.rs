@@ -7,7 +7,7 @@
 use super::clients_by_key::ClientsByKey;
 use super::{ClientId, Clients, Cx};
 use crate::command::{CommandId, Flags};
-use crate::keyspace::{Keyspace, TouchedKey};
+use crate::keyspace::{Db, Keyspace, TouchedKey};
 use crate::resp::OwnedRequest;
 
 /// Commands queued by one client since MULTI.
@@ -140,17 +140,24 @@ pub fn unwatch(clients: &mut Clients, table: &mut WatchTable, client: ClientId) 
 /// Breaks the watches of a database that is about to be emptied, or replaced by another one:
 /// those whose key is there, or will be. Whether a key whose time has come stays or goes makes no
 /// difference to anybody.
-pub fn touch_watched_keys(cx: &mut Cx<'_>, db: usize, replacement: Option<usize>) {
-    let space = cx.keys.space();
-    for key in cx.server.watched.watchers.keys_in(db) {
+pub fn touch_watched_keys(
+    space: &Keyspace,
+    clients: &mut Clients,
+    table: &WatchTable,
+    db: usize,
+    replacement: Option<&Db>,
+) {
+    for key in table.watchers.keys_in(db) {
+        let looked_up = space.key(&key);
+        let found = replacement.and_then(|other| other.get(&looked_up));
         let is_there = space.db(db).contains(&key);
-        let will_be = replacement.is_some_and(|other| space.db(other).contains(&key));
-        let will_be_expired = replacement.is_some_and(|other| space.is_expired_in(other, &key));
+        let will_be = found.is_some();
+        let will_be_expired = found.is_some_and(|entry| entry.is_expired(space.horizon_ms()));
         if !is_there && !will_be {
             continue;
         }
-        for client in cx.server.watched.watchers.at(db, &key) {
-            let Some(session) = cx.clients.get_mut(client) else { continue };
+        for client in table.watchers.at(db, &key) {
+            let Some(session) = clients.get_mut(client) else { continue };
             let Some(watched) = session.watched.iter_mut().find(|w| w.db == db && w.key == key)
             else {
                 continue;

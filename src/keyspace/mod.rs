@@ -138,6 +138,46 @@ impl Keyspace {
         self.dbs.swap(a, b);
     }
 
+    /// An empty keyspace beside this one, for a dataset that is to take its place or to be added to
+    /// it: keys have the same hashes in both.
+    pub fn aside(&self) -> Keyspace {
+        let mut aside = Keyspace::new(self.dbs.len(), self.secret, self.prng.clone());
+        aside.follow(self);
+        aside
+    }
+
+    /// Sets the clocks by those of another one.
+    pub fn follow(&mut self, other: &Keyspace) {
+        self.now_ms = other.now_ms;
+        self.access = other.access.clone();
+    }
+
+    /// Exchanges a database for that of a keyspace that was made [`Keyspace::aside`].
+    pub fn exchange_db(&mut self, index: usize, other: &mut Keyspace) {
+        std::mem::swap(&mut self.dbs[index], &mut other.dbs[index]);
+    }
+
+    /// Moves all entries of another keyspace here, in place of those with the same keys.
+    pub fn join(&mut self, mut other: Keyspace) {
+        for index in 0..self.dbs.len() {
+            let keys: Vec<Box<[u8]>> = other.dbs[index].iter().map(|e| e.key().into()).collect();
+            for key in keys {
+                let key = self.key(&key);
+                let Some(entry) = other.dbs[index].remove(&key) else { continue };
+                if let Some(replaced) = self.insert_loaded(index, key.hash(), entry) {
+                    self.changes.withdraw(index, &replaced);
+                    self.changes.discard(replaced);
+                }
+                self.changes.touch(index, key.bytes);
+                self.changes.offer(index, key.bytes);
+            }
+        }
+    }
+
+    pub fn into_dbs(self) -> Vec<Db> {
+        self.dbs
+    }
+
     /// Replaces a database by an empty one and yields what was in it.
     pub fn take_db(&mut self, index: usize) -> Db {
         std::mem::replace(&mut self.dbs[index], Db::new(self.secret))

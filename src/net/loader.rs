@@ -1,14 +1,15 @@
 //! Loading at the start: a thread reads and decodes, the executor's thread puts in and goes on
 //! answering its clients.
 
-use super::Net;
+use super::{Net, hands};
+use crate::config::os_reason;
 use crate::engine::Engine;
+use crate::engine::loading::{Load, Step};
 use crate::observe::memory;
-use crate::persist::load::{Batch, LoadError, Reading};
+use crate::persist::aof::{AofEnd, Unloadable};
+use crate::persist::load::{LoadError, SnapshotSource};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -20,82 +21,85 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Loading failed; the log has been told why.
 pub struct NotLoaded;
 
-/// Loads what the data directory holds, if it holds anything.
+/// Loads what the data directory holds, if it holds anything, while clients are answered that they
+/// have to wait; a log is then open for appending.
 pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
-    let started = Instant::now();
-    let Some(source) = begin(&mut net.engine.borrow_mut()) else { return Ok(()) };
-    let outcome = source.load(net).await;
+    let begun = {
+        let mut engine = net.engine.borrow_mut();
+        engine.tick(net.now());
+        engine.first_load()
+    };
+    let end = match begun.map_err(|Unloadable| NotLoaded)? {
+        Some(load) => drive(net, load).await?,
+        None => AofEnd::default(),
+    };
     let mut engine = net.engine.borrow_mut();
-    match outcome {
-        Ok(_) => {
+    if !engine.server.config.appendonly {
+        return Ok(());
+    }
+    engine.tick(net.now());
+    engine.open_aof(&end).map_err(|error| {
+        tracing::warn!("Can't open the append-only file: {}", os_reason(&error));
+        NotLoaded
+    })
+}
+
+/// Drives a load to its end, and lets others run between its steps.
+async fn drive(net: &Rc<Net>, mut load: Load) -> Result<AofEnd, NotLoaded> {
+    loop {
+        let step = {
+            let mut engine = net.engine.borrow_mut();
             engine.tick(net.now());
-            engine.end_loading();
-            let seconds = started.elapsed().as_secs_f64();
-            tracing::info!("DB loaded from disk: {seconds:.3} seconds");
-            Ok(())
-        }
-        // The process ends; what is left of the dataset does not matter.
-        Err(LoadError::CalledOff) => Err(NotLoaded),
-        Err(error) => {
-            error.tell();
-            tracing::warn!("Fatal error loading the DB, check server logs. Exiting.");
-            Err(NotLoaded)
-        }
-    }
-}
-
-/// A file that is being read.
-pub struct Source {
-    batches: mpsc::Receiver<Batch>,
-    reader: thread::JoinHandle<Result<(), LoadError>>,
-}
-
-impl Source {
-    /// Starts reading a file on a thread of its own.
-    pub fn open(engine: &Engine, reading: Reading, path: PathBuf) -> Option<Source> {
-        let disk = Arc::clone(&engine.server.parts.disk);
-        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
-        let reader = thread::Builder::new().name("loader".into()).spawn(move || {
-            memory::count_this_thread();
-            reading.read_file(&*disk, &path, &mut |batch| match sender.blocking_send(batch) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            })
-        });
-        Some(Source { batches, reader: reader.ok()? })
-    }
-
-    /// Puts in what is read; how many bytes it was.
-    pub async fn load(mut self, net: &Rc<Net>) -> Result<u64, LoadError> {
-        let mut progress = ProgressLine { told: Instant::now() };
-        let mut outcome = Ok(());
-        let mut bytes = 0;
-        while let Some(batch) = self.batches.recv().await {
-            bytes = batch.bytes_read;
-            {
-                let mut engine = net.engine.borrow_mut();
-                engine.tick(net.now());
-                outcome = engine.load(batch);
-                progress.tell(&engine);
+            let step = load.step(&mut engine.core());
+            hands::carry_out(net, &mut engine);
+            step
+        };
+        match step {
+            _ if net.exit_code.get().is_some() => return Err(NotLoaded),
+            Step::More => tokio::task::yield_now().await,
+            Step::NeedFile(source) => read(net, &mut load, source).await,
+            Step::Done(end) => return Ok(end),
+            Step::Failed => {
+                if !net.engine.borrow().server.config.appendonly {
+                    tracing::warn!("Fatal error loading the DB, check server logs. Exiting.");
+                }
+                return Err(NotLoaded);
             }
-            if outcome.is_err() || net.exit_code.get().is_some() {
-                break;
-            }
-            tokio::task::yield_now().await;
         }
-        drop(self.batches);
-        let read = self.reader.join().unwrap_or(Err(LoadError::CalledOff));
-        outcome.and(read).map(|()| bytes)
     }
 }
 
-/// Starts reading the snapshot file, unless there is none.
-fn begin(engine: &mut Engine) -> Option<Source> {
-    let path = engine.server.snapshot_path();
-    let disk = Arc::clone(&engine.server.parts.disk);
-    let len = disk.len(&path).ok()?;
-    engine.begin_loading(len);
-    Source::open(engine, engine.reading(), path)
+/// Has a snapshot read on a thread of its own, and puts in what it reads.
+async fn read(net: &Rc<Net>, load: &mut Load, source: Box<SnapshotSource>) {
+    let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
+    let path = source.path.clone();
+    let reader = thread::Builder::new().name("loader".into()).spawn(move || {
+        memory::count_this_thread();
+        source.read(&mut |batch| match sender.blocking_send(batch) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        })
+    });
+    let reader = match reader {
+        Ok(reader) => reader,
+        Err(error) => return load.finish_file(Err(SnapshotSource::failure(&path, error))),
+    };
+    let mut progress = ProgressLine { told: Instant::now() };
+    while let Some(batch) = batches.recv().await {
+        let taken = {
+            let mut engine = net.engine.borrow_mut();
+            engine.tick(net.now());
+            let taken = load.take_in(&mut engine.core(), batch);
+            progress.tell(&engine);
+            taken
+        };
+        if taken.is_break() || net.exit_code.get().is_some() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    drop(batches);
+    load.finish_file(reader.join().unwrap_or(Err(LoadError::CalledOff)));
 }
 
 /// The line that says how far loading has come.

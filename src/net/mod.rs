@@ -5,7 +5,6 @@
 //! parses; the executor task runs after all connections that were ready, so that one turn's
 //! requests are prefetched and executed as a batch ([`turn`]).
 
-mod append;
 mod connection;
 pub mod fatal;
 mod hands;
@@ -60,7 +59,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tracing::info!("Server initialized");
         net.service.tell(Standing::Loading);
         net.engine.borrow_mut().server.remove_leftovers(&limits::is_running);
-        if !load(&net).await {
+        if loader::load(&net).await.is_err() {
             return Ok(net.exit_code.get().unwrap_or(1));
         }
         for kind in listening {
@@ -75,14 +74,4 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     });
     ended.service.end();
     code
-}
-
-/// Loads what the data directory holds: the AOF if it is on, else the snapshot.
-async fn load(net: &Rc<Net>) -> bool {
-    let loads_aof = net.engine.borrow().server.config.appendonly;
-    if loads_aof {
-        return append::load(net).await.is_ok();
-    }
-    let has_manifest = net.engine.borrow_mut().find_manifest().is_ok();
-    has_manifest && loader::load(net).await.is_ok()
 }

@@ -12,7 +12,8 @@ use crate::keyspace::{Entry, KeyHash};
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Entries of a batch: enough that handing one over costs nothing, few enough that putting them in
 /// is a short turn.
@@ -95,6 +96,31 @@ impl LoadError {
     }
 }
 
+/// A snapshot file that is to be read, on any thread.
+pub struct SnapshotSource {
+    pub disk: Arc<dyn Disk>,
+    pub path: PathBuf,
+    pub reading: Reading,
+}
+
+impl SnapshotSource {
+    /// The file's length; none if there is no file.
+    pub fn file_len(&self) -> Option<u64> {
+        self.disk.len(&self.path).ok()
+    }
+
+    /// Reads it to its end, or until `take` wants no more of it.
+    pub fn read(self, take: &mut dyn FnMut(Batch) -> ControlFlow<()>) -> Result<(), LoadError> {
+        self.reading.read_file(&*self.disk, &self.path, take)
+    }
+
+    /// It cannot be read for a reason that is not its own.
+    pub fn failure(path: &Path, error: io::Error) -> LoadError {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        LoadError::Open { name, error }
+    }
+}
+
 /// How a file is read.
 pub struct Reading {
     pub options: LoadOptions,
@@ -109,10 +135,7 @@ impl Reading {
         path: &Path,
         take: &mut dyn FnMut(Batch) -> ControlFlow<()>,
     ) -> Result<(), LoadError> {
-        let file = disk.read(path).map_err(|error| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            LoadError::Open { name, error }
-        })?;
+        let file = disk.read(path).map_err(|error| SnapshotSource::failure(path, error))?;
         self.options.total_bytes = disk.len(path).ok();
         self.read(file, take)
     }

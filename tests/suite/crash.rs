@@ -141,7 +141,7 @@ fn engine_on(disk: &SimDisk, scenario: Scenario) -> Engine {
 fn start(disk: &SimDisk, scenario: Scenario, now_us: u64) -> Option<Engine> {
     let mut engine = engine_on(disk, scenario);
     engine.tick(Now { unix_us: START_US + now_us, mono_us: now_us });
-    let end = engine.load_aof_here().ok()?;
+    let end = engine.load_here().ok()?;
     engine.take_effects();
     engine.open_aof(&end).ok()?;
     Some(engine)

@@ -7,11 +7,12 @@
 use crate::sim_disk::{Mishap, SimDisk, libc_error};
 use rufous::config::Config;
 use rufous::engine::hold::Told;
+use rufous::engine::loading::Load;
+use rufous::engine::loading::target::Target;
 use rufous::engine::{ClientId, Driver, Engine, Now, Peer, Seed, ServerParts};
 use rufous::keyspace::digest;
 use rufous::resp::{OwnedRequest, ReplyBuf};
 use rufous::structs::prng::Prng;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,13 +86,8 @@ fn digest_of(engine: &Engine) -> String {
 /// The dataset of the file on a disk.
 fn saved(disk: &SimDisk, what: &str) -> String {
     let (mut engine, _) = engine_on(disk);
-    let path = engine.server.snapshot_path();
-    let reading = engine.reading();
-    let read = reading.read_file(disk, &path, &mut |batch| {
-        engine.load(batch).expect("no key comes twice");
-        ControlFlow::Continue(())
-    });
-    read.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let load = Load::of_snapshot(&mut engine.core(), Target::live());
+    assert!(load.run(&mut engine.core()).is_ok(), "{what}: the file cannot be loaded");
     digest_of(&engine)
 }
 

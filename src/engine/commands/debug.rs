@@ -3,11 +3,10 @@
 //! Its subcommands are not commands of their own, as in Redis: COMMAND does not list them. Each
 //! is one row here.
 
-mod reload;
-
 use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
 use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
+use crate::engine::loading::reload::{Reload, ReloadSnapshot};
 use crate::engine::{Cx, Effect};
 use crate::keyspace::digest::{self, Digest};
 use crate::keyspace::{Entry, Expiry, NewValue};
@@ -147,7 +146,7 @@ static ROWS: &[Row] = &[
         syntax: " [MERGE] [NOFLUSH] [NOSAVE]",
         doc: "Saves the dataset and loads it again.",
         args: 0..=ANY,
-        run: reload::reload,
+        run: reload,
     },
     Row {
         name: "replybuffer",
@@ -431,10 +430,39 @@ fn loadaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if !cx.caller.may_answer_late() {
         return Err(CommandError::Fixed("ERR DEBUG LOADAOF is not for transactions"));
     }
+    reload_later(cx, Reload::Log);
+    Ok(())
+}
+
+fn reload(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let mut how = ReloadSnapshot { saves: true, empties: true, merges: false };
+    while !args.is_empty() {
+        if args.option("merge") {
+            how.merges = true;
+        } else if args.option("noflush") {
+            how.empties = false;
+        } else if args.option("nosave") {
+            how.saves = false;
+        } else {
+            return Err(CommandError::Fixed(
+                "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+            ));
+        }
+    }
+    if cx.caller.may_answer_late() {
+        reload_later(cx, Reload::Snapshot(how));
+    } else {
+        how.run(&mut cx.core())?;
+        cx.reply.ok();
+    }
+    Ok(())
+}
+
+/// Has the driver load the dataset anew, for which the client waits.
+fn reload_later(cx: &mut Cx<'_>, reload: Reload) {
     let client = cx.client;
     cx.wait_for_answer();
-    cx.effect(Effect::ReloadAof { client });
-    Ok(())
+    cx.effect(Effect::Reload { client, reload });
 }
 
 /// More than a day of standing still is a slip of the pen.

@@ -5,7 +5,7 @@ use crate::command::{
 };
 use crate::config::ShutdownOptions;
 use crate::engine::waiting::{Reason, Wait};
-use crate::engine::{Cx, eviction, transaction};
+use crate::engine::{Core, Cx, eviction, transaction};
 use crate::keyspace::Db;
 use std::ops::Range;
 
@@ -112,7 +112,7 @@ const FREE_INLINE_KEYS_MAX: u64 = 10_000;
 fn empty(cx: &mut Cx<'_>, dbs: Range<usize>) -> Vec<Db> {
     let mut removed = Vec::new();
     for db in dbs {
-        transaction::touch_watched_keys(cx, db, None);
+        touch_watched_keys(cx, db, None);
         removed.push(cx.keys.space().take_db(db));
         cx.offer_awaited_keys(db);
     }
@@ -120,6 +120,13 @@ fn empty(cx: &mut Cx<'_>, dbs: Range<usize>) -> Vec<Db> {
     removed.retain(|db| !db.is_empty());
     cx.keys.space().changes.dirty += key_count(&removed).max(1);
     removed
+}
+
+/// Breaks the watches of a database that is to be empty, or what another one is.
+fn touch_watched_keys(cx: &mut Cx<'_>, db: usize, replacement: Option<usize>) {
+    let Core { space, clients, server } = cx.core();
+    let replacement = replacement.map(|other| space.db(other));
+    transaction::touch_watched_keys(space, clients, &server.watched, db, replacement);
 }
 
 fn key_count(dbs: &[Db]) -> u64 {
@@ -142,19 +149,12 @@ fn free(cx: &mut Cx<'_>, removed: Vec<Db>, lazily: bool) -> CommandResult {
 }
 
 fn free_elsewhere(cx: &mut Cx<'_>, removed: Vec<Db>) {
-    let bytes_a_key = bytes_a_key(cx, key_count(&removed));
+    let keys = key_count(&removed);
+    let bytes_a_key = eviction::bytes_a_key(cx.keys.space(), cx.clients, cx.server, keys);
     for db in removed {
         let bytes = db.len() * bytes_a_key;
         cx.keys.space().changes.discard_db(db, bytes);
     }
-}
-
-/// What a key takes on the average, over those that are there and so many that are out already.
-fn bytes_a_key(cx: &mut Cx<'_>, removed: u64) -> usize {
-    let space = cx.keys.space();
-    let keys = removed + space.dbs().iter().map(|db| db.len() as u64).sum::<u64>();
-    let bytes = eviction::counted_bytes(space, cx.clients, cx.server) / keys.max(1);
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 static SWAPDB: Command = Command {
@@ -191,8 +191,8 @@ fn swapdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let first = in_range(first).ok_or(CommandError::DbIndexOutOfRange)?;
     let second = in_range(second).ok_or(CommandError::DbIndexOutOfRange)?;
     if first != second {
-        transaction::touch_watched_keys(cx, first, Some(second));
-        transaction::touch_watched_keys(cx, second, Some(first));
+        touch_watched_keys(cx, first, Some(second));
+        touch_watched_keys(cx, second, Some(first));
         cx.keys.space().swap_dbs(first, second);
         cx.offer_awaited_keys(first);
         cx.offer_awaited_keys(second);

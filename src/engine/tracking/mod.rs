@@ -171,19 +171,24 @@ impl Cx<'_> {
         }
     }
 
-    /// Tells all who track that no key is as they know it, since a database has been emptied.
+    /// The same as [`Server::invalidate_everything`].
     pub fn invalidate_everything(&mut self) {
-        if self.server.tracking.clients == 0 {
-            return;
-        }
-        self.server.tracking.readers.clear();
-        let all: Vec<ClientId> =
-            self.clients.iter().filter(|s| s.tracking.is_some()).map(|s| s.id).collect();
-        self.server.tell(self.clients, &all, &Stale::Everything);
+        self.server.invalidate_everything(self.clients);
     }
 }
 
 impl Server {
+    /// Tells all who track that no key is as they know it, since a database has been emptied.
+    pub(super) fn invalidate_everything(&mut self, clients: &mut Clients) {
+        if self.tracking.clients == 0 {
+            return;
+        }
+        self.tracking.readers.clear();
+        let all: Vec<ClientId> =
+            clients.iter().filter(|s| s.tracking.is_some()).map(|s| s.id).collect();
+        self.tell(clients, &all, &Stale::Everything);
+    }
+
     /// Tells of changed keys: those who have read them now, those who track by prefix later.
     pub(super) fn invalidate(
         &mut self,

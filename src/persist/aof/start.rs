@@ -1,19 +1,19 @@
 //! Before the first command: finding the AOF of an older server, and opening the last increment.
 
-use super::manifest::{AofFile, Manifest, Place, Role, TakenOver, write_all};
+use super::manifest::{AofFile, Manifest, Place, Role, TakenOver, remove_unlisted_base, write_all};
 use super::mark::Key;
-use super::rewrite::begin_increment;
-use super::{FileEnd, Options};
+use super::rewrite::{begin_increment, delete_history};
+use super::{Aof, FileEnd, Moment, Options};
 use crate::config::os_reason;
 use crate::persist::disk::{Disk, DiskFile};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The increment that the AOF goes on in.
-pub struct LastIncrement {
-    pub file: Arc<dyn DiskFile>,
-    pub end: FileEnd,
+/// The increment that the log goes on in.
+struct LastIncrement {
+    file: Arc<dyn DiskFile>,
+    end: FileEnd,
 }
 
 /// Takes over the single file of an older server, if there is one and no AOF yet.
@@ -51,21 +51,48 @@ pub fn upgrade(disk: &dyn Disk, place: &Place, manifest: &mut Manifest) -> io::R
     Ok(())
 }
 
-/// How far the AOF was read, and what is needed to go on.
-pub struct GoOn<'a> {
-    pub options: &'a Options,
+impl Aof {
+    /// Opens the log for appending, when the dataset is loaded up to this end of its last file;
+    /// makes its files if there are none, with a base of these bytes.
+    pub fn open(
+        &mut self,
+        end: &FileEnd,
+        empty_base: &[u8],
+        unix_us: u64,
+        now: Moment,
+    ) -> io::Result<()> {
+        let (disk, place, options) = (Arc::clone(&self.disk), self.place.clone(), self.options);
+        let mut manifest = self.manifest.clone();
+        let key = self.keys.draw(unix_us);
+        let go_on = GoOn { options: &options, end, empty_base, key };
+        let opened = open(&*disk, &place, &mut manifest, go_on)?;
+        if !options.keeps_history {
+            delete_history(&*disk, &place, &mut manifest);
+        }
+        let closed = manifest.files().map(|file| disk.len(&place.path(&file.name)).unwrap_or(0));
+        self.closed_bytes = closed.sum::<u64>().saturating_sub(opened.end.len);
+        remove_unlisted_base(&*disk, &place, &manifest);
+        self.manifest = manifest;
+        self.start(opened.file, opened.end, now);
+        Ok(())
+    }
+}
+
+/// How far the log was read, and what is needed to go on.
+struct GoOn<'a> {
+    options: &'a Options,
     /// The end of the last file, if there are files.
-    pub end: &'a FileEnd,
+    end: &'a FileEnd,
     /// The bytes of a base without keys.
-    pub empty_base: &'a [u8],
+    empty_base: &'a [u8],
     /// The key of an increment that begins.
-    pub key: Key,
+    key: Key,
 }
 
 /// Opens the last increment to append to it, and makes what is missing of the AOF. What was loaded
 /// is durable when this returns. One that another server began is taken over: the manifest holds
 /// the key of our marks in it, which tell that what lies before them was durable.
-pub fn open(
+fn open(
     disk: &dyn Disk,
     place: &Place,
     manifest: &mut Manifest,
