@@ -7,9 +7,9 @@
 //! without a port or a sleep, and a cluster of engines can be simulated from one seed.
 //!
 //! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
-//! [`dispatch`] (the gates, and what surrounds a handler), [`program`] (commands that run others),
-//! [`transaction`], [`waiting`], [`blocking`],
-//! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
+//! [`gates`] (what a request must pass), [`dispatch`] (what surrounds a handler), [`program`]
+//! (commands that run others), [`transaction`], [`waiting`], [`blocking`], [`eviction`], [`saving`],
+//! [`loading`], [`shutdown`], [`cron`].
 
 pub mod append;
 pub mod blocking;
@@ -27,6 +27,7 @@ mod dispatch;
 pub mod driver;
 mod effect;
 pub mod eviction;
+mod gates;
 pub mod hold;
 pub mod hot_keys;
 pub mod loading;
