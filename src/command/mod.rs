@@ -21,7 +21,7 @@ mod time;
 pub use args::{Args, Hashed};
 pub use error::{CommandError, CommandResult};
 pub use flags::{Categories, Flags, Traits};
-pub use keys::{Begin, Find, FoundKey, KeyFlags, KeySpec, are_at_most, find_keys};
+pub use keys::{Begin, Find, FoundKey, FoundKeys, KeyFlags, KeySpec, are_at_most, find_keys};
 pub use many_pop::ManyPop;
 pub use spec::{Arg, ArgKind, Arity, Command, Deprecated, Group, Handler, KeyFinder, Shape};
 pub use table::{CommandId, Lookup, Table};

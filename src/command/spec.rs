@@ -3,7 +3,7 @@
 //! Records are plain `static` data built by `const fn`s: no macro and no registration at link
 //! time, so that rustfmt and grep work on them and a record nobody lists is an unused item.
 
-use super::{Args, Categories, CommandResult, Flags, FoundKey, KeySpec, Traits};
+use super::{Args, Categories, CommandResult, Flags, FoundKeys, KeySpec, Traits};
 use crate::engine::Cx;
 use crate::resp::Request;
 
@@ -11,7 +11,7 @@ use crate::resp::Request;
 pub type Handler = fn(&mut Cx<'_>, &mut Args<'_>) -> CommandResult;
 
 /// Finds the keys of a request where the specs alone cannot tell them, or not how they are used.
-pub type KeyFinder = fn(&Request<'_>) -> Option<Vec<FoundKey>>;
+pub type KeyFinder = fn(&Request<'_>) -> Option<FoundKeys>;
 
 /// Whether a word of a request, by its place, is a secret that no log may show.
 pub type SecretFinder = fn(&Request<'_>, usize) -> bool;
