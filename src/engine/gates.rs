@@ -128,12 +128,18 @@ fn effective_flags(cx: &Cx<'_>, asked: &Asked<'_>) -> Flags {
 }
 
 fn protected_commands_are_enabled(cx: &mut Cx<'_>, asked: &Asked<'_>, _: Flags) -> Passed {
-    if !asked.command.flags.has(Flags::PROTECTED) {
+    let Some(guard) = &asked.command.guard else { return Ok(()) };
+    if (guard.action)(&cx.server.config).allows(cx.session().peer.is_local) {
         return Ok(());
     }
     let row = cx.server.table.row(asked.id);
-    let name = row.parent.map_or(row.full_name, |parent| cx.server.table.row(parent).full_name);
-    cx.server.allows_protected(name, cx.session().peer.is_local)
+    let container = row.parent.map_or(row, |parent| cx.server.table.row(parent));
+    let (name, option) = (container.full_name.to_ascii_uppercase(), guard.option);
+    Err(CommandError::err(format_args!(
+        "{name} command not allowed. If the {option} option is set to \"local\", you can run it \
+         from a local connection, otherwise you need to set this option in the configuration \
+         file, and then restart the server."
+    )))
 }
 
 /// A client that waits may have come when no password was needed.
