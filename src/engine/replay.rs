@@ -184,10 +184,7 @@ impl Engine {
             }
         }
         let mono_ms = self.server.clock.mono_ms();
-        let client = self.clients.add(|id| Session {
-            authenticated: true,
-            ..Session::new(id, Peer::internal(), mono_ms)
-        });
+        let client = self.clients.add(|id| Session::new(id, Peer::internal(), mono_ms));
         self.server.loading = Some(super::loading::Loading {
             started: self.server.clock.now(),
             total_bytes: total,
