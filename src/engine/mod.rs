@@ -6,10 +6,10 @@
 //! [`Engine::execute`], and carries out the [`Effect`]s it leaves behind. So it runs in a test
 //! without a port or a sleep, and a cluster of engines can be simulated from one seed.
 //!
-//! Reading order: [`session`], [`clients`] and [`users`] (who asks), [`cx`] (what a handler may touch),
-//! [`gates`] (what a request must pass), [`dispatch`] (what surrounds a handler), [`program`]
-//! (commands that run others), [`transaction`], [`waiting`], [`blocking`], [`eviction`], [`saving`],
-//! [`loading`], [`shutdown`], [`cron`].
+//! Reading order: [`session`], [`clients`] and [`users`] (who asks), [`cx`] (what a handler may
+//! touch), [`gates`] (what a request must pass), [`dispatch`] (what surrounds a handler),
+//! [`program`] (commands that run others), [`transaction`], [`waiting`], [`blocking`],
+//! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
 pub mod append;
 pub mod blocking;
