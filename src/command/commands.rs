@@ -471,16 +471,16 @@ fn put_keys(cx: &mut Cx<'_>, args: &mut Args<'_>, with_flags: bool) -> CommandRe
     if !command.arity.accepts(request.len()) {
         return Err(CommandError::Fixed("ERR Invalid number of arguments specified for command"));
     }
-    let keys = find_keys(command, &request).filter(|keys| !keys.is_empty());
-    let Some(keys) = keys else {
+    let found = find_keys(command, &request).filter(|found| !found.is_empty());
+    let Some(found) = found else {
         if row.flags.has(Flags::NO_MANDATORY_KEYS) {
             cx.reply.array(0);
             return Ok(());
         }
         return Err(CommandError::Fixed("ERR Invalid arguments specified for command"));
     };
-    cx.reply.array(keys.len());
-    for key in keys {
+    cx.reply.array(found.len());
+    for key in found.keys() {
         if with_flags {
             cx.reply.array(2);
         }

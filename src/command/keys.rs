@@ -1,9 +1,13 @@
 //! Where a command's keys stand in its request, and how they are found.
 //!
 //! A key spec says where to begin (at a position, or after a keyword) and how to go on (a range
-//! with a step, or a counted list). Routing, ACL, COMMAND GETKEYS and prefetching all find keys
-//! through [`find_keys`], so there is one answer to "which keys does this request touch". A spec
-//! that cannot describe all keys of its command is marked INCOMPLETE.
+//! with a step, or a counted list). Routing, ACL, COMMAND GETKEYS, tracking and the record of hot
+//! keys all find keys through [`find_keys`], so there is one answer to "which keys does this
+//! request touch". A spec that cannot describe all keys of its command is marked INCOMPLETE, and
+//! its record has a function that can.
+//!
+//! What is found is not a list of positions but the few rows in which they stand, however many they
+//! are: so finding allocates nothing, and a gate can afford it for each request.
 
 use super::{Command, flags::bit_set};
 use crate::resp::Request;
@@ -126,8 +130,8 @@ impl KeySpec {
         }
     }
 
-    /// The positions this spec finds, or `None` if the request does not fit it.
-    fn positions(&self, request: &Request<'_>) -> Option<(usize, usize, usize)> {
+    /// What this spec finds, or `None` if the request does not fit it.
+    fn row(&self, request: &Request<'_>) -> Option<KeyRow> {
         let count = request.len();
         let begin = self.first(request)?;
         let (first, last, step) = match self.find {
@@ -155,7 +159,8 @@ impl KeySpec {
             }
             Find::Unknown => return None,
         };
-        (first <= last && last < count && step > 0).then_some((first, last, step))
+        let fits = first <= last && last < count && step > 0;
+        fits.then_some(KeyRow { first, last, step, flags: self.flags })
     }
 }
 
@@ -166,17 +171,94 @@ pub struct FoundKey {
     pub flags: KeyFlags,
 }
 
-/// All keys of a request whose arity has been checked, in the order of the specs; `None` when a
-/// spec does not fit the arguments.
-pub fn find_keys(command: &Command, request: &Request<'_>) -> Option<Vec<FoundKey>> {
+/// Keys at equal distances, which the command treats alike.
+#[derive(Clone, Copy)]
+struct KeyRow {
+    first: usize,
+    last: usize,
+    step: usize,
+    flags: KeyFlags,
+}
+
+impl KeyRow {
+    const EMPTY: KeyRow = KeyRow { first: 1, last: 0, step: 1, flags: KeyFlags::NONE };
+
+    fn is_of_keys(&self) -> bool {
+        !self.flags.has(KeyFlags::NOT_KEY)
+    }
+
+    fn len(&self) -> usize {
+        (self.last + 1 - self.first).div_ceil(self.step)
+    }
+
+    fn iter(self) -> impl Iterator<Item = FoundKey> {
+        let positions = (self.first..=self.last).step_by(self.step);
+        positions.map(move |index| FoundKey { index, flags: self.flags })
+    }
+}
+
+/// No command has keys in more rows than this.
+const ROWS_MAX: usize = 4;
+
+/// Where the keys of a request stand, in the order of the command's specs.
+#[derive(Clone, Copy)]
+pub struct FoundKeys {
+    rows: [KeyRow; ROWS_MAX],
+    count: usize,
+}
+
+impl FoundKeys {
+    pub const NONE: FoundKeys = FoundKeys { rows: [KeyRow::EMPTY; ROWS_MAX], count: 0 };
+
+    /// This key alone.
+    pub fn one(index: usize, flags: KeyFlags) -> FoundKeys {
+        FoundKeys::NONE.and(index, flags)
+    }
+
+    /// These and one more.
+    pub fn and(mut self, index: usize, flags: KeyFlags) -> FoundKeys {
+        self.add(KeyRow { first: index, last: index, step: 1, flags });
+        self
+    }
+
+    fn add(&mut self, row: KeyRow) {
+        self.rows[self.count] = row;
+        self.count += 1;
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &KeyRow> {
+        self.rows[..self.count].iter()
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> impl Iterator<Item = FoundKey> {
+        self.rows().filter(|row| row.is_of_keys()).flat_map(|row| row.iter())
+    }
+
+    /// The keys, and what is routed as a key is without being one: the channels of shards, which
+    /// are marked [`KeyFlags::NOT_KEY`].
+    pub fn keys_and_channels(&self) -> impl Iterator<Item = FoundKey> {
+        self.rows().flat_map(|row| row.iter())
+    }
+
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.rows().filter(|row| row.is_of_keys()).map(KeyRow::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// All keys of a request whose arity has been checked; `None` when a spec does not fit the
+/// arguments.
+pub fn find_keys(command: &Command, request: &Request<'_>) -> Option<FoundKeys> {
     if let Some(finder) = command.key_finder {
         return finder(request);
     }
-    let mut found = Vec::new();
+    let mut found = FoundKeys::NONE;
     for spec in command.keys {
-        if spec.flags.has(KeyFlags::NOT_KEY) {
-            continue;
-        }
         // A keyword that is absent, or ends the request after other keys, only means that the
         // request has no such keys.
         if matches!(spec.begin, Begin::Keyword { .. }) {
@@ -189,10 +271,12 @@ pub fn find_keys(command: &Command, request: &Request<'_>) -> Option<Vec<FoundKe
         if !found.is_empty() && spec.is_rest() && spec.first(request) == Some(request.len()) {
             continue;
         }
-        let (first, last, step) = spec.positions(request)?;
-        found.extend(
-            (first..=last).step_by(step).map(|index| FoundKey { index, flags: spec.flags }),
-        );
+        match spec.row(request) {
+            Some(row) => found.add(row),
+            // Channels may be left out.
+            None if spec.flags.has(KeyFlags::NOT_KEY) => {}
+            None => return None,
+        }
     }
     Some(found)
 }
@@ -203,7 +287,7 @@ pub fn find_keys(command: &Command, request: &Request<'_>) -> Option<Vec<FoundKe
 pub fn are_at_most(command: &Command, request: &Request<'_>, max: usize) -> bool {
     !request.has_longer_than(max)
         || find_keys(command, request)
-            .is_some_and(|keys| keys.iter().all(|key| request.arg(key.index).len() <= max))
+            .is_some_and(|found| found.keys().all(|key| request.arg(key.index).len() <= max))
 }
 
 /// First, last and step of the first spec, as COMMAND INFO prints them (zeros when it has none).
@@ -240,9 +324,153 @@ pub fn are_movable(command: &Command) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Table;
+    use crate::command::{Table, table::Row};
     use crate::resp::OwnedRequest;
     use crate::structs::SharedBytes;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    /// The same by way of a list, word by word: what [`find_keys`] must agree with.
+    fn list_keys(command: &Command, request: &Request<'_>) -> Option<Vec<FoundKey>> {
+        let mut found = Vec::new();
+        for spec in command.keys.iter().filter(|spec| !spec.flags.has(KeyFlags::NOT_KEY)) {
+            let first = spec.first(request);
+            let is_optional = matches!(spec.begin, Begin::Keyword { .. });
+            let is_at_end = first == Some(request.len()) && !found.is_empty();
+            if (is_optional && first.is_none()) || (is_at_end && (is_optional || spec.is_rest())) {
+                continue;
+            }
+            let row = spec.row(request)?;
+            let mut index = row.first;
+            while index <= row.last {
+                found.push(FoundKey { index, flags: spec.flags });
+                index += row.step;
+            }
+        }
+        Some(found)
+    }
+
+    /// Where SORT finds its keys: the sorted one, and the last that STORE names.
+    fn list_sort_keys(command: &Command, request: &Request<'_>) -> Vec<FoundKey> {
+        let (reads, stores) = (command.keys[0].flags, command.keys[command.keys.len() - 1].flags);
+        let mut found = vec![FoundKey { index: 1, flags: reads }];
+        let mut at = 2;
+        while at < request.len() {
+            let word = request.arg(at).to_ascii_lowercase();
+            if word == b"store" && at + 1 < request.len() {
+                found.truncate(1);
+                found.push(FoundKey { index: at + 1, flags: stores });
+            }
+            at += match &word[..] {
+                b"limit" => 3,
+                b"get" | b"by" => 2,
+                b"store" if at + 1 < request.len() => 2,
+                _ => 1,
+            };
+        }
+        found
+    }
+
+    fn check_against_list(row: &Row, request: &Request<'_>) {
+        if !row.command.arity.accepts(request.len()) {
+            return;
+        }
+        let found = find_keys(row.command, request);
+        let keys = found.map(|found| found.keys().collect::<Vec<_>>());
+        assert_eq!(found.map(|found| found.len()), keys.as_ref().map(Vec::len));
+        if row.command.key_finder.is_none() {
+            assert_eq!(keys, list_keys(row.command, request), "{}", row.full_name);
+        } else if row.full_name == "sort" {
+            assert_eq!(keys, Some(list_sort_keys(row.command, request)));
+        }
+        let all = found.into_iter().flat_map(|found| found.keys_and_channels().collect::<Vec<_>>());
+        assert!(all.into_iter().all(|word| word.index < request.len()), "{}", row.full_name);
+    }
+
+    /// The request that a line of an example sends.
+    fn sent(line: &str) -> Option<OwnedRequest> {
+        let words: Vec<&str> = line.strip_prefix("> ")?.split(' ').collect();
+        Some(OwnedRequest::from_args(&words))
+    }
+
+    #[test]
+    fn every_example_has_its_keys_where_a_list_has_them() {
+        let table = Table::new();
+        let examples = table.rows().iter().flat_map(|row| row.command.example.lines());
+        let mut checked = 0;
+        for request in examples.filter_map(sent) {
+            let request = request.as_request();
+            if let crate::command::Lookup::Found(id) = table.lookup(&request) {
+                check_against_list(table.row(id), &request);
+                checked += 1;
+            }
+        }
+        assert!(checked > 300, "{checked}");
+    }
+
+    static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
+
+    const WORDS: &[&str] = &[
+        "k",
+        "l",
+        "0",
+        "1",
+        "2",
+        "3",
+        "-1",
+        "99",
+        "x",
+        "store",
+        "STOREDIST",
+        "limit",
+        "get",
+        "by",
+        "streams",
+        "keys",
+        "count",
+        "left",
+        "u8",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_request_has_its_keys_where_a_list_has_them(
+            words in proptest::collection::vec(proptest::sample::select(WORDS), 0..12),
+        ) {
+            for row in TABLE.rows() {
+                let name = row.full_name.split('|');
+                let line: Vec<&str> = name.chain(words.iter().copied()).collect();
+                check_against_list(row, &OwnedRequest::from_args(&line).as_request());
+            }
+        }
+    }
+
+    #[test]
+    fn no_command_has_keys_in_too_many_rows() {
+        for row in Table::new().rows() {
+            assert!(row.command.keys.len() <= ROWS_MAX, "{}", row.full_name);
+        }
+    }
+
+    #[test]
+    fn channels_of_shards_are_found_and_are_no_keys() {
+        let table = Table::new();
+        for (line, channels) in
+            [("> SPUBLISH c m", 1), ("> SSUBSCRIBE c d", 2), ("> SUNSUBSCRIBE", 0)]
+        {
+            let request = sent(line).expect("it sends");
+            let request = request.as_request();
+            let id = table.by_name(request.arg(0)).expect("it is a command");
+            let found = find_keys(table.row(id).command, &request).expect("it fits");
+            let places: Vec<usize> = found.keys_and_channels().map(|word| word.index).collect();
+            assert_eq!(places, (1..=channels).collect::<Vec<_>>(), "{line}");
+            let is_channel = |word: FoundKey| word.flags.has(KeyFlags::NOT_KEY);
+            assert!(found.keys_and_channels().all(is_channel) && found.is_empty(), "{line}");
+            assert_eq!(found.keys().count(), 0, "{line}");
+        }
+    }
 
     #[test]
     fn keys_are_found_too_long_wherever_they_stand() {

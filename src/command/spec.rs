@@ -3,7 +3,8 @@
 //! Records are plain `static` data built by `const fn`s: no macro and no registration at link
 //! time, so that rustfmt and grep work on them and a record nobody lists is an unused item.
 
-use super::{Args, Categories, CommandResult, Flags, FoundKey, KeySpec, Traits};
+use super::{Args, Categories, CommandResult, Flags, FoundKeys, KeySpec, Traits};
+use crate::config::{Config, ProtectedAction};
 use crate::engine::Cx;
 use crate::resp::Request;
 
@@ -11,10 +12,18 @@ use crate::resp::Request;
 pub type Handler = fn(&mut Cx<'_>, &mut Args<'_>) -> CommandResult;
 
 /// Finds the keys of a request where the specs alone cannot tell them, or not how they are used.
-pub type KeyFinder = fn(&Request<'_>) -> Option<Vec<FoundKey>>;
+pub type KeyFinder = fn(&Request<'_>) -> Option<FoundKeys>;
 
 /// Whether a word of a request, by its place, is a secret that no log may show.
 pub type SecretFinder = fn(&Request<'_>, usize) -> bool;
+
+/// A directive says who may run a command, since it could harm.
+#[derive(Clone, Copy)]
+pub struct Guard {
+    /// The directive's name.
+    pub option: &'static str,
+    pub action: fn(&Config) -> ProtectedAction,
+}
 
 /// Everything that is known about a command without running it.
 pub struct Command {
@@ -41,6 +50,8 @@ pub struct Command {
     /// if there is none. Only the prefetch relies on it, so options may push it further.
     pub member_at: u8,
     pub secrets: SecretFinder,
+    /// Who may run it, if not everybody; it has the flag `PROTECTED` then.
+    pub guard: Option<Guard>,
     pub args: &'static [Arg],
     pub subcommands: &'static [&'static Command],
     pub reply: Shape,
@@ -70,6 +81,7 @@ impl Command {
         key_finder: None,
         member_at: 0,
         secrets: |_, _| false,
+        guard: None,
         args: &[],
         subcommands: &[],
         reply: Shape::Any,

@@ -8,6 +8,7 @@
 //! would then exist twice. Served first is who came first at the key; a client whose second try
 //! finds nothing keeps its place.
 
+use super::gates::Asked;
 use super::standstill::Deed;
 use super::waiting::{Awaited, KeyWait, Reason, Wait};
 use super::{Caller, ClientId, Cx, Engine, Server, dispatch};
@@ -130,7 +131,8 @@ impl Engine {
         }
     }
 
-    /// Runs a waiting client's request again; false if it still finds nothing.
+    /// Runs a waiting client's request again; false if it still finds nothing. One that the gates
+    /// refuse now has ended by that.
     fn retry(&mut self, client: ClientId) -> bool {
         let Some(session) = self.clients.get_mut(client) else { return false };
         // It stays on the room's lists until it is known that it waits no more.
@@ -139,13 +141,18 @@ impl Engine {
         let mut reply = ReplyBuf::new();
         let mut cx = Cx::new(self, client, Caller::Retry, &mut reply);
         let command = cx.server.table.row(key.id).command;
+        let (request, hashed) = (key.request.as_request(), Hashed::default());
         // What the command brings about, as messages to trackers, stands behind its reply, which
         // is not there yet: its place among the effects is kept.
         let place = cx.server.effects.reserve_answer(client);
-        dispatch::call(&mut cx, key.id, command, key.request.as_request(), Hashed::default());
+        dispatch::pass_gates(&mut cx, &Asked { id: key.id, command, request, hashed });
         if cx.is_blocked {
-            cx.server.effects.give_up(place);
             cx.session_mut().wait = Some(wait);
+            // Keys may have gone to make room, of which the client was to be told.
+            match reply.is_empty() {
+                true => self.server.effects.give_up(place),
+                false => self.server.effects.fill_in(place, reply),
+            }
             return false;
         }
         self.server.waiting.strike_off(client, &wait);

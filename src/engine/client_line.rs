@@ -50,7 +50,7 @@ pub fn describe(server: &Server, session: &Session) -> String {
         usize::from(beyond > 0),
         beyond,
         session.memory_bytes(),
-        session.user,
+        server.user_of(session).name,
         session.redirect_number(),
         session.library_name,
         session.library_version,

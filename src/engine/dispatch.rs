@@ -1,15 +1,16 @@
-//! From a parsed request to its reply: the gates in their order, and what surrounds a handler.
+//! From a parsed request to its reply: through the gates, and what surrounds a handler.
 //!
 //! Handlers do one job. Counting, timing, error replies, queueing in a transaction, expired keys,
 //! watches, events and propagation happen here, once, for every command and for every way of
 //! calling one (directly, by EXEC, later by scripts).
 
+use super::gates::{self, Admission, Asked};
 use super::program::{Program, Step};
-use super::session::{ClientKind, ReplyMode};
+use super::session::ReplyMode;
 use super::standstill::Deed;
-use super::waiting::{Reason, Wait};
+use super::waiting::Wait;
 use super::{Caller, ClientId, Clients, Cx, Effect, Engine, Server};
-use super::{eviction, hot_keys, transaction};
+use super::{hot_keys, transaction};
 use crate::command::table::{Row, Table};
 use crate::command::{
     self, Args, Command, CommandError, CommandId, Flags, Group, Hashed, Lookup, Traits,
@@ -17,7 +18,7 @@ use crate::command::{
 use crate::keyspace::entry::KEY_MAX;
 use crate::keyspace::{KeyHash, KeyHasher, Keyspace};
 use crate::observe::slow_log::{self, SlowEntry};
-use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request, looks_like_http};
+use crate::resp::{OwnedRequest, ReplyBuf, Request, looks_like_http};
 use std::ops::Range;
 
 /// A request whose command has been looked up and whose leading keys have been hashed.
@@ -105,7 +106,7 @@ pub(super) fn execute(
             reject(&mut cx, id, &error, &request);
             Verdict::Done
         }
-        Ok((id, command)) => run_gates(&mut cx, id, command, request, hashed),
+        Ok((id, command)) => pass_gates(&mut cx, &Asked { id, command, request, hashed }),
     };
     if verdict == Verdict::Postponed {
         return verdict;
@@ -209,23 +210,13 @@ fn refuse_http(cx: &mut Cx<'_>) -> Verdict {
     Verdict::Dropped
 }
 
-/// What is to happen with an admitted request.
-enum Admission {
-    Run,
-    Queue,
-    Postpone(Reason),
-}
-
-fn run_gates(
-    cx: &mut Cx<'_>,
-    id: CommandId,
-    command: &'static Command,
-    request: Request<'_>,
-    hashed: Hashed<'_>,
-) -> Verdict {
-    match admit(cx, id, command, &request) {
+/// Runs a request if the gates let its caller through. Whoever has a command run comes this way:
+/// a client, the waiting room, a program. What is refused is answered with the error; nothing else
+/// becomes of it.
+pub(super) fn pass_gates(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Verdict {
+    match gates::admit(cx, asked) {
         Err(error) => {
-            reject(cx, Some(id), &error, &request);
+            reject(cx, Some(asked.id), &error, &asked.request);
             Verdict::Done
         }
         Ok(Admission::Postpone(reason)) => {
@@ -233,159 +224,24 @@ fn run_gates(
             Verdict::Postponed
         }
         Ok(Admission::Queue) => {
-            let flags = cx.server.table.row(id).flags;
-            let queued = OwnedRequest::new(&request);
-            let session = cx.session_mut();
-            let transaction = session.transaction.as_mut().expect("only queued inside MULTI");
-            transaction.queue(id, flags, queued);
-            cx.reply.simple(b"QUEUED");
+            queue(cx, asked);
             Verdict::Done
         }
         Ok(Admission::Run) => {
-            call(cx, id, command, request, hashed);
+            call(cx, asked);
             let waits = cx.session().wait.is_some();
             if waits { Verdict::Suspended } else { Verdict::Done }
         }
     }
 }
 
-/// The gates, in Redis's order. Each is one named rule; the first that refuses decides.
-fn admit(
-    cx: &mut Cx<'_>,
-    id: CommandId,
-    command: &'static Command,
-    request: &Request<'_>,
-) -> Result<Admission, CommandError> {
-    let flags = effective_flags(cx, id, command);
-    protected_commands_are_enabled(cx, id, command)?;
-    client_is_authenticated(cx, command)?;
-    command_fits_transaction(cx, command)?;
-    system_has_memory(cx, flags)?;
-    eviction::there_is_room(cx, flags, request)?;
-    writes_are_saved(cx, flags)?;
-    aof_takes_writes(cx, flags)?;
-    command_fits_subscriber(cx, id, command)?;
-    dataset_is_there(cx, flags)?;
-    monitors_only_watch(cx, flags)?;
-    if is_paused_for(cx, flags) {
-        return Ok(Admission::Postpone(Reason::Unpause));
-    }
-    if cx.session().transaction.is_some() && !command.traits.has(Traits::RUNS_IN_MULTI) {
-        return Ok(Admission::Queue);
-    }
-    let is_syncing = flags.has(Flags::WRITE) && cx.server.aof.is_syncing();
-    if is_syncing && cx.server.aof_delays_writes() {
-        return Ok(Admission::Postpone(Reason::Disk));
-    }
-    Ok(Admission::Run)
-}
-
-/// A command's flags; EXEC counts as all that it would run.
-fn effective_flags(cx: &Cx<'_>, id: CommandId, command: &'static Command) -> Flags {
-    let own = cx.server.table.row(id).flags;
-    match &cx.session().transaction {
-        Some(transaction) if command.traits.has(Traits::RUNS_THE_QUEUE) => {
-            own.or(transaction.flags())
-        }
-        _ => own,
-    }
-}
-
-fn protected_commands_are_enabled(
-    cx: &Cx<'_>,
-    id: CommandId,
-    command: &'static Command,
-) -> Result<(), CommandError> {
-    if !command.flags.has(Flags::PROTECTED) {
-        return Ok(());
-    }
-    let row = cx.server.table.row(id);
-    let name = row.parent.map_or(row.full_name, |parent| cx.server.table.row(parent).full_name);
-    cx.server.allows_protected(name, cx.session().peer.is_local)
-}
-
-fn client_is_authenticated(cx: &Cx<'_>, command: &'static Command) -> Result<(), CommandError> {
-    let may = command.flags.has(Flags::NO_AUTH) || !cx.server.requires_auth(cx.session());
-    if may { Ok(()) } else { Err(CommandError::NoAuth) }
-}
-
-fn command_fits_transaction(cx: &Cx<'_>, command: &'static Command) -> Result<(), CommandError> {
-    if cx.session().transaction.is_some() && command.flags.has(Flags::NO_MULTI) {
-        return Err(CommandError::Fixed("ERR Command not allowed inside a transaction"));
-    }
-    Ok(())
-}
-
-/// When only the reserve was left, the data may not grow until there is more.
-fn system_has_memory(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
-    let is_refused = flags.has(Flags::DENYOOM) && (cx.server.parts.is_memory_short)();
-    if is_refused { Err(CommandError::NoMemory) } else { Ok(()) }
-}
-
-/// What the append-only log cannot take must not happen.
-fn aof_takes_writes(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
-    if flags.has(Flags::WRITE) && cx.server.aof.has_fault() {
-        return cx.server.aof_takes_writes();
-    }
-    Ok(())
-}
-
-const SNAPSHOTS_FAIL: CommandError = CommandError::Fixed(
-    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
-     disk. Commands that may modify the data set are disabled, because this instance is \
-     configured to report errors during writes if RDB snapshotting fails \
-     (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
-     error.",
-);
-
-/// While snapshots cannot be written, nothing may change that would only be lost.
-fn writes_are_saved(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
-    let server = &cx.server;
-    let is_refused = !server.saving.last_succeeded
-        && flags.has(Flags::WRITE)
-        && server.config.stop_writes_on_bgsave_error
-        && !server.config.save.0.is_empty();
-    if is_refused { Err(SNAPSHOTS_FAIL) } else { Ok(()) }
-}
-
-/// While the dataset is being read, only commands run that can do without it.
-fn dataset_is_there(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
-    let is_refused = cx.server.loading.is_some() && !flags.has(Flags::LOADING);
-    if is_refused { Err(CommandError::Loading) } else { Ok(()) }
-}
-
-/// What a client is shown in the order in which it happened leaves no room for replies that tell of
-/// keys.
-fn monitors_only_watch(cx: &Cx<'_>, flags: Flags) -> Result<(), CommandError> {
-    const TOUCHES: Flags = Flags::READONLY.or(Flags::WRITE).or(Flags::MAY_REPLICATE);
-    if cx.session().is_monitor && flags.intersects(TOUCHES) {
-        return Err(CommandError::Fixed("ERR Replica can't interact with the keyspace"));
-    }
-    Ok(())
-}
-
-/// A RESP2 client that listens could not tell replies from messages.
-fn command_fits_subscriber(
-    cx: &Cx<'_>,
-    id: CommandId,
-    command: &'static Command,
-) -> Result<(), CommandError> {
-    let session = cx.session();
-    let is_listening = session.kind == ClientKind::Pubsub && session.protocol == Protocol::Resp2;
-    if !is_listening || command.traits.has(Traits::FITS_SUBSCRIBER) {
-        return Ok(());
-    }
-    Err(CommandError::err(format_args!(
-        "Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
-         allowed in this context",
-        cx.server.table.row(id).full_name
-    )))
-}
-
-fn is_paused_for(cx: &mut Cx<'_>, flags: Flags) -> bool {
-    let mono_ms = cx.server.clock.mono_ms();
-    let writes = flags.intersects(Flags::WRITE.or(Flags::MAY_REPLICATE));
-    cx.server.pause.is_active(mono_ms, writes)
+fn queue(cx: &mut Cx<'_>, asked: &Asked<'_>) {
+    let flags = cx.server.table.row(asked.id).flags;
+    let queued = OwnedRequest::new(&asked.request);
+    let session = cx.session_mut();
+    let transaction = session.transaction.as_mut().expect("only queued inside MULTI");
+    transaction.queue(asked.id, flags, queued);
+    cx.reply.simple(b"QUEUED");
 }
 
 /// A request that no handler saw: the error is the reply, and a transaction is spoilt by it.
@@ -421,13 +277,8 @@ pub(super) fn write_error(cx: &mut Cx<'_>, error: &CommandError) {
 }
 
 /// Runs a command that the gates have let through, and all that belongs to running one.
-pub(super) fn call(
-    cx: &mut Cx<'_>,
-    id: CommandId,
-    command: &'static Command,
-    request: Request<'_>,
-    hashed: Hashed<'_>,
-) {
+fn call(cx: &mut Cx<'_>, asked: &Asked<'_>) {
+    let &Asked { id, command, request, hashed } = asked;
     let name_words = if cx.server.table.row(id).parent.is_some() { 2 } else { 1 };
     let hasher = cx.keys.space().hasher();
     let mut args = Args::new(request, name_words, hasher, hashed);
@@ -489,7 +340,8 @@ fn drive(cx: &mut Cx<'_>, mut program: Box<dyn Program>) {
         let command = cx.server.table.row(id).command;
         let caller = program.caller();
         let (request, reply) = program.call();
-        call(&mut cx.within(caller, reply), id, command, request, Hashed::default());
+        let asked = Asked { id, command, request, hashed: Hashed::default() };
+        pass_gates(&mut cx.within(caller, reply), &asked);
     }
     // What was run may have selected a database, or another protocol.
     cx.keys.db = cx.session().db;

@@ -15,11 +15,11 @@
 //!
 //! Invariant: deciding that there is room reads the allocator's counters and nothing else.
 
+use super::gates::Asked;
 use super::standstill::Deed;
 use super::{Clients, Cx, Effect, Engine, Server, dispatch};
 use crate::command::{CommandError, Flags};
 use crate::keyspace::{Eviction, Keyspace};
-use crate::resp::Request;
 use crate::structs::pins;
 
 /// Buffers up to this, or to a twentieth of `maxmemory`, count with the data: the memory in use is
@@ -85,8 +85,8 @@ impl EvictionState {
 #[inline]
 pub(super) fn there_is_room(
     cx: &mut Cx<'_>,
+    asked: &Asked<'_>,
     flags: Flags,
-    request: &Request<'_>,
 ) -> Result<(), CommandError> {
     let maxmemory = cx.server.config.maxmemory;
     if maxmemory == 0 {
@@ -98,8 +98,9 @@ pub(super) fn there_is_room(
     if has_room && cx.server.eviction.exceeded_since_us.is_none() {
         return Ok(());
     }
-    let own_bytes = match flags.has(Flags::DENYOOM) {
-        true => request.payload_len() as u64,
+    // The request of a client that has waited is in no buffer, so it counts with the data anyway.
+    let own_bytes = match flags.has(Flags::DENYOOM) && cx.caller.is_first_try() {
+        true => asked.request.payload_len() as u64,
         false => 0,
     };
     make_room_for(cx, flags, own_bytes)
@@ -112,10 +113,12 @@ fn make_room_for(cx: &mut Cx<'_>, flags: Flags, own_bytes: u64) -> Result<(), Co
         // Nothing that could go would help.
         return Err(CommandError::OutOfMemory);
     }
-    // The reply under way is a buffer too, of which the figures do not know yet.
-    let written = cx.reply.buffer().own_memory();
-    cx.session_mut().io.output_own_bytes = written;
-    cx.clients.recount(cx.client);
+    if cx.caller.is_first_try() {
+        // The reply under way is a buffer too, of which the figures do not know yet.
+        let written = cx.reply.buffer().own_memory();
+        cx.session_mut().io.output_own_bytes = written;
+        cx.clients.recount(cx.client);
+    }
     cx.server.effects.open_front(cx.client);
     let room = make_room(cx.keys.space(), cx.clients, cx.server, own_bytes);
     cx.server.effects.close_front(cx.reply.buffer());

@@ -8,7 +8,6 @@ use crate::observe::hot_keys::{Cost, Ended, PlacedKey, Sample, Session, Totals, 
 use crate::observe::process::ProcessFigures;
 use crate::resp::Request;
 use crate::types::{Kind, Object};
-use smallvec::SmallVec;
 
 /// Of a command with more keys only the first ones are recorded; its cost is divided by all.
 const KEYS_MAX: usize = 16;
@@ -38,23 +37,17 @@ pub(super) fn record(
     sample: Sample,
 ) {
     let row = cx.server.table.row(id);
-    if row.command.keys.is_empty() && row.command.key_finder.is_none() {
+    let Some(found) = find_keys(row.command, request).filter(|found| !found.is_empty()) else {
         return;
-    }
-    let positions: SmallVec<[usize; KEYS_MAX]> = if row.prefetch.step > 0 {
-        row.prefetch.positions(request).collect()
-    } else {
-        let found = find_keys(row.command, request).unwrap_or_default();
-        found.iter().map(|key| key.index).collect()
     };
-    let share = 1.0 / positions.len().max(1) as f64;
+    let share = 1.0 / found.len() as f64;
     let cost = Cost {
         calls: 1.0,
         ns: elapsed_ns as f64 * share,
         bytes: (wire_bytes(request) + reply_bytes) as f64 * share,
     };
-    for at in positions.iter().take(KEYS_MAX) {
-        let key = request.arg(*at);
+    for found in found.keys().take(KEYS_MAX) {
+        let key = request.arg(found.index);
         if key.len() > NAME_BYTES_MAX {
             continue;
         }

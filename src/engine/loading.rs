@@ -139,10 +139,7 @@ impl Load {
         let options = ReadOptions { checks: config.aof_checksum, cuts: config.aof_load_truncated };
         let Some(source) = core.server.aof.find(options)? else { return Ok(None) };
         let mono_ms = core.server.clock.mono_ms();
-        let client = core.clients.add(|id| Session {
-            authenticated: true,
-            ..Session::new(id, Peer::internal(), mono_ms)
-        });
+        let client = core.clients.add(|id| Session::new(id, Peer::internal(), mono_ms));
         let total_bytes = source.total_bytes();
         let origin = Origin::Log(Box::new(Log { source, client, file_started_us: 0 }));
         Ok(Some(Load::begin(core, origin, target, total_bytes)))

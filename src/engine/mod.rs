@@ -6,9 +6,9 @@
 //! [`Engine::execute`], and carries out the [`Effect`]s it leaves behind. So it runs in a test
 //! without a port or a sleep, and a cluster of engines can be simulated from one seed.
 //!
-//! Reading order: [`session`] and [`clients`] (who asks), [`cx`] (what a handler may touch),
-//! [`dispatch`] (the gates, and what surrounds a handler), [`program`] (commands that run others),
-//! [`transaction`], [`waiting`], [`blocking`],
+//! Reading order: [`session`], [`clients`] and [`users`] (who asks), [`cx`] (what a handler may
+//! touch), [`gates`] (what a request must pass), [`dispatch`] (what surrounds a handler),
+//! [`program`] (commands that run others), [`transaction`], [`waiting`], [`blocking`],
 //! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
 pub mod aof;
@@ -28,6 +28,7 @@ mod dispatch;
 pub mod driver;
 mod effect;
 pub mod eviction;
+mod gates;
 pub mod hold;
 pub mod hot_keys;
 pub mod loading;
@@ -43,6 +44,7 @@ pub mod standstill;
 pub mod testing;
 pub mod tracking;
 pub mod transaction;
+pub mod users;
 pub mod waiting;
 
 pub use self::core::Core;
@@ -199,8 +201,8 @@ impl Engine {
     pub fn connect(&mut self, peer: Peer) -> ClientId {
         let mono_ms = self.server.clock.mono_ms();
         self.server.stats.connections_total += 1;
-        let authenticated = !self.server.has_password();
-        self.clients.add(|id| Session { authenticated, ..Session::new(id, peer, mono_ms) })
+        let user = self.server.first_user();
+        self.clients.add(|id| Session { user, ..Session::new(id, peer, mono_ms) })
     }
 
     /// A client's connection ended.

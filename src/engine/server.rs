@@ -12,9 +12,10 @@ use super::saving::Saving;
 use super::shutdown::Shutdown;
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
+use super::users::Users;
 use super::waiting::WaitingRoom;
-use super::{ClientId, Effects, Session};
-use crate::command::{CommandError, Table};
+use super::{ClientId, Effects};
+use crate::command::Table;
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
 use crate::observe::hot_keys::HotKeys;
@@ -91,6 +92,7 @@ impl Default for ServerParts {
 pub struct Server {
     pub config: Config,
     pub table: Table,
+    pub users: Users,
     pub stats: Stats,
     pub effects: Effects,
     pub clock: Clock,
@@ -157,6 +159,7 @@ impl Server {
         Server {
             stats: Stats::new(table.len()),
             table,
+            users: Users::default(),
             config,
             effects: Effects::default(),
             clock: Clock::new(parts.ticks),
@@ -195,44 +198,6 @@ impl Server {
             last_http_warning_ms: None,
             collected_events: None,
         }
-    }
-
-    /// True if this client must authenticate before it may go on.
-    pub fn requires_auth(&self, session: &Session) -> bool {
-        !session.authenticated && self.has_password()
-    }
-
-    /// True if the default user has a password.
-    pub fn has_password(&self) -> bool {
-        self.config.requirepass.as_ref().is_some_and(|password| !password.is_empty())
-    }
-
-    /// Compares in a time that does not tell how much of the password was right.
-    pub fn accepts_password(&self, given: &[u8]) -> bool {
-        let Some(password) = self.config.requirepass.as_ref().filter(|p| !p.is_empty()) else {
-            return true;
-        };
-        let password = password.as_bytes();
-        let padded = given.iter().copied().chain(std::iter::repeat(0));
-        let differing = password.iter().zip(padded).fold(0, |acc, (a, b)| acc | (a ^ b));
-        differing == 0 && password.len() == given.len()
-    }
-
-    /// DEBUG and MODULE are refused unless the configuration allows them to this client.
-    pub fn allows_protected(&self, command: &str, is_local: bool) -> Result<(), CommandError> {
-        let (action, option) = match command {
-            "debug" => (self.config.enable_debug_command, "enable-debug-command"),
-            _ => (self.config.enable_module_command, "enable-module-command"),
-        };
-        if action.allows(is_local) {
-            return Ok(());
-        }
-        let name = command.to_ascii_uppercase();
-        Err(CommandError::err(format_args!(
-            "{name} command not allowed. If the {option} option is set to \"local\", you can run \
-             it from a local connection, otherwise you need to set this option in the \
-             configuration file, and then restart the server."
-        )))
     }
 
     /// Sets the counters of INFO back (CONFIG RESETSTAT).

@@ -6,11 +6,13 @@
 use super::clients::{ClientId, Counted};
 use super::tracking::{Interest, Mode};
 use super::transaction::{Transaction, WatchedKey};
+use super::users::User;
 use super::waiting::{Reason, Wait};
 use crate::command::CommandId;
 use crate::config::{Config, OutputLimit};
 use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
+use std::rc::Rc;
 
 /// Where a client comes from.
 #[derive(Clone, Debug)]
@@ -101,8 +103,8 @@ pub struct Session {
     pub kind: ClientKind,
     pub db: usize,
     pub protocol: Protocol,
-    pub authenticated: bool,
-    pub user: Box<str>,
+    /// Whom it acts as, once it has logged in or need not.
+    pub user: Option<Rc<User>>,
     pub name: Box<str>,
     pub library_name: Box<str>,
     pub library_version: Box<str>,
@@ -147,8 +149,7 @@ impl Session {
             kind: ClientKind::Normal,
             db: 0,
             protocol: Protocol::Resp2,
-            authenticated: false,
-            user: "default".into(),
+            user: None,
             name: "".into(),
             library_name: "".into(),
             library_version: "".into(),

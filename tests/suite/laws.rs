@@ -160,6 +160,15 @@ fn nothing_both_writes_and_only_reads() {
 }
 
 #[test]
+fn who_may_run_what_is_protected_is_said() {
+    faults_of(|_, row| {
+        let is_protected = row.command.flags.has(Flags::PROTECTED);
+        let differs = is_protected != row.command.guard.is_some();
+        differs.then(|| "PROTECTED, and no guard; or the other way round".to_owned())
+    });
+}
+
+#[test]
 fn every_container_has_a_help_that_works() {
     let mut local = Local::start(&[]);
     let client = local.connect();

@@ -39,6 +39,7 @@ const CRATE_USERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("crc16", &["src/cluster/"]),
+    ("subtle", &["src/engine/users.rs"]),
     ("redis_protocol", &["src/resp/frame.rs", "tests/"]),
 ];
 

@@ -8,7 +8,7 @@ use crate::engine::client_line::describe;
 use crate::engine::pause::PauseMode;
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::waiting::{Line, Release};
-use crate::engine::{ClientId, Cx, Effect, Session, delivery};
+use crate::engine::{ClientId, Cx, Effect, Server, Session, delivery};
 
 mod tracking;
 
@@ -238,12 +238,14 @@ struct KillFilter<'a> {
 }
 
 impl KillFilter<'_> {
-    fn matches(&self, session: &Session, me: ClientId, mono_ms: u64) -> bool {
+    fn matches(&self, session: &Session, server: &Server, me: ClientId) -> bool {
+        let mono_ms = server.clock.mono_ms();
+        let user = server.user_of(session).name.as_bytes();
         let age_seconds = mono_ms.saturating_sub(session.created_ms) / 1000;
         !(self.skips_me && session.id == me)
             && self.id.is_none_or(|id| id == session.id.number())
             && self.kind.is_none_or(|kind| kind == session.kind)
-            && self.user.is_none_or(|user| user == session.user.as_bytes())
+            && self.user.is_none_or(|wanted| wanted == user)
             && self.address.is_none_or(|address| address == session.peer.address.as_bytes())
             && self.local_address.is_none_or(|a| a == session.peer.local_address.as_bytes())
             && self.age_seconds_min.is_none_or(|min| age_seconds >= min)
@@ -255,12 +257,11 @@ fn kill(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let filter = if is_old_form {
         KillFilter { address: Some(args.bytes()), ..KillFilter::default() }
     } else {
-        kill_filter(args)?
+        kill_filter(cx, args)?
     };
     let me = cx.client;
-    let mono_ms = cx.server.clock.mono_ms();
     let doomed: Vec<ClientId> = (cx.clients.iter_by_age().into_iter())
-        .filter(|session| filter.matches(session, me, mono_ms))
+        .filter(|session| filter.matches(session, cx.server, me))
         .map(|session| session.id)
         .collect();
     for client in &doomed {
@@ -279,7 +280,7 @@ fn kill(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn kill_filter<'a>(args: &mut Args<'a>) -> Result<KillFilter<'a>, CommandError> {
+fn kill_filter<'a>(cx: &Cx<'_>, args: &mut Args<'a>) -> Result<KillFilter<'a>, CommandError> {
     let mut filter = KillFilter { skips_me: true, ..KillFilter::default() };
     while !args.is_empty() {
         if args.option_with_value("id") {
@@ -302,7 +303,7 @@ fn kill_filter<'a>(args: &mut Args<'a>) -> Result<KillFilter<'a>, CommandError> 
             filter.local_address = Some(args.bytes());
         } else if args.option_with_value("user") {
             let user = args.bytes();
-            if user != b"default" {
+            if cx.server.users.find(user).is_none() {
                 let name = String::from_utf8_lossy(user);
                 return Err(CommandError::err(format_args!("No such user '{name}'")));
             }

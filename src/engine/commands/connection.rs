@@ -59,11 +59,11 @@ fn auth(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 /// Makes the connection the user's if the password fits.
 fn authenticate(cx: &mut Cx<'_>, user: &[u8], password: &[u8]) -> CommandResult {
-    if user != b"default" || !cx.server.accepts_password(password) {
+    let Some(user) = cx.server.log_in(user, password) else {
         cx.server.stats.access_denied_auth += 1;
         return Err(CommandError::WrongPass);
-    }
-    cx.session_mut().authenticated = true;
+    };
+    cx.session_mut().user = Some(user);
     Ok(())
 }
 
@@ -276,10 +276,10 @@ fn reset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     delivery::end_interests(session, cx.server);
     cx.select(0);
     // As for a new connection: whoever had to give a password has to give it again.
-    let authenticated = !cx.server.has_password();
+    let user = cx.server.first_user();
     let session = cx.session_mut();
     session.protocol = Protocol::Resp2;
-    session.authenticated = authenticated;
+    session.user = user;
     session.name = "".into();
     session.reads_from_replica = false;
     session.reply_mode = ReplyMode::On;

@@ -3,7 +3,9 @@
 //! Its subcommands are not commands of their own, as in Redis: COMMAND does not list them. Each
 //! is one row here.
 
-use crate::command::{Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape};
+use crate::command::{
+    Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Guard, Shape,
+};
 use crate::config::parse_size;
 use crate::config::{EventClasses, Extent};
 use crate::engine::loading::reload::{Reload, ReloadSnapshot};
@@ -31,6 +33,10 @@ static DEBUG: Command = Command {
         .or(Flags::STALE)
         .or(Flags::PROTECTED),
     args: &[Arg::string("subcommand"), Arg::string("arg").optional().multiple()],
+    guard: Some(Guard {
+        option: "enable-debug-command",
+        action: |config| config.enable_debug_command,
+    }),
     reply: Shape::Any,
     run: debug,
     ..Command::BASE

@@ -165,7 +165,8 @@ impl Cx<'_> {
             return;
         }
         let client = self.client;
-        for found in find_keys(command, request).unwrap_or_default() {
+        let Some(found) = find_keys(command, request) else { return };
+        for found in found.keys() {
             let key = self.keys.key(request.arg(found.index));
             self.server.tracking.readers.add(&key, client);
         }

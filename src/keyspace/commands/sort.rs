@@ -6,7 +6,7 @@
 //! of the database; one that stores runs here, since the next command must see its result.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, FoundKey, Group,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, FoundKeys, Group,
     KeyFlags, KeySpec, Shape,
 };
 use crate::config::EventClasses;
@@ -96,7 +96,7 @@ fn sort_ro(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 /// The sorted key and, if the request stores, the last key it names for that.
-fn sort_keys(request: &Request<'_>) -> Option<Vec<FoundKey>> {
+fn sort_keys(request: &Request<'_>) -> Option<FoundKeys> {
     let mut found = sort_ro_keys(request)?;
     let mut at = 2;
     while at < request.len() {
@@ -105,8 +105,7 @@ fn sort_keys(request: &Request<'_>) -> Option<Vec<FoundKey>> {
             () if is_word(b"limit") => 3,
             () if is_word(b"get") || is_word(b"by") => 2,
             () if is_word(b"store") && at + 1 < request.len() => {
-                found.truncate(1);
-                found.push(FoundKey { index: at + 1, flags: STORES });
+                found = sort_ro_keys(request)?.and(at + 1, STORES);
                 2
             }
             () => 1,
@@ -115,8 +114,8 @@ fn sort_keys(request: &Request<'_>) -> Option<Vec<FoundKey>> {
     Some(found)
 }
 
-fn sort_ro_keys(_: &Request<'_>) -> Option<Vec<FoundKey>> {
-    Some(vec![FoundKey { index: 1, flags: READS }])
+fn sort_ro_keys(_: &Request<'_>) -> Option<FoundKeys> {
+    Some(FoundKeys::one(1, READS))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

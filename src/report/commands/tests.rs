@@ -171,6 +171,19 @@ fn keys_with_long_names_are_not_recorded() {
 }
 
 #[test]
+fn all_keys_of_a_command_are_recorded_and_channels_are_none() {
+    let mut bench = bench(&[]);
+    bench.ask("SET source v");
+    bench.ask("HOTKEYS START METRICS 1 CPU SAMPLE 1");
+    bench.expect("RENAME source target", "+OK|");
+    bench.expect("SPUBLISH channel message", ":0|");
+    let answer = bench.ask("HOTKEYS GET");
+    for (name, is_there) in [("source", true), ("target", true), ("channel", false)] {
+        assert_eq!(answer.contains(&format!("|{name}|")), is_there, "{name}: {answer}");
+    }
+}
+
+#[test]
 fn a_big_database_is_flushed_by_another_thread() {
     const KEYS: usize = 10_001;
     let fill = |bench: &mut Bench| {

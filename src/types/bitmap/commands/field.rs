@@ -5,7 +5,7 @@
 
 use super::{OffsetLimit, READS, UPDATES, edit_grown};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, FoundKey, Group,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, FoundKeys, Group,
     KeyFlags, KeySpec, Shape,
 };
 use crate::config::EventClasses;
@@ -66,7 +66,7 @@ pub(super) static BITFIELD: Command = Command {
 };
 
 /// A request that only gets reads its key.
-fn bitfield_keys(request: &Request<'_>) -> Option<Vec<FoundKey>> {
+fn bitfield_keys(request: &Request<'_>) -> Option<FoundKeys> {
     let mut at = 2;
     let mut reads = true;
     while at < request.len() {
@@ -81,7 +81,7 @@ fn bitfield_keys(request: &Request<'_>) -> Option<Vec<FoundKey>> {
             }
         };
     }
-    Some(vec![FoundKey { index: 1, flags: if reads { READS } else { UPDATES } }])
+    Some(FoundKeys::one(1, if reads { READS } else { UPDATES }))
 }
 
 fn bitfield(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {

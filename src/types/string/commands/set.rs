@@ -8,7 +8,7 @@
 use super::{INSERTS, OVERWRITES, UPDATES, ValueArg, store, write_value};
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Expiration,
-    Flags, FoundKey, Group, KeyFlags, KeySpec, Shape, TimeForm,
+    Flags, FoundKeys, Group, KeyFlags, KeySpec, Shape, TimeForm,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
@@ -60,9 +60,9 @@ pub(super) static SET: Command = Command {
 };
 
 /// With GET the key's value is read, without it is only overwritten.
-fn set_keys(request: &Request<'_>) -> Option<Vec<FoundKey>> {
+fn set_keys(request: &Request<'_>) -> Option<FoundKeys> {
     let reads = request.iter().skip(3).any(is_get);
-    Some(vec![FoundKey { index: 1, flags: if reads { UPDATES } else { OVERWRITES } }])
+    Some(FoundKeys::one(1, if reads { UPDATES } else { OVERWRITES }))
 }
 
 fn is_get(word: &[u8]) -> bool {
