@@ -2,11 +2,11 @@
 //!
 //! [`state`] is the heart, a state machine that appends, writes and says what is to be synced, and
 //! turns over to a new base; `notes` writes what stands between commands; [`manifest`] names the
-//! files that make up the AOF; [`rewrite`] replaces them by a new base; [`commands`] turns a dataset
-//! into commands for a base in that form. What loads an AOF finds it by [`find`], reads it through
-//! [`source`], which has its commands from a [`reader`], and appends to it from [`start`] on.
-//! [`mark`] is how a file tells what was written and what was durable; [`damage`] judges by it, and
-//! `mend` acts. Threads, turns and replies are the engine's and net's.
+//! files that make up the AOF; [`rewrite`] replaces them by a new base; [`commands`] turns a
+//! dataset into commands for a base in that form. What loads an AOF finds it by [`find`], reads it
+//! through [`source`], which has its commands from a [`reader`], and appends to it from [`start`]
+//! on. [`mark`] is how a file tells what was written and what was durable; [`damage`] judges by it,
+//! and `mend` acts. Threads, turns and replies are the engine's and net's.
 
 pub mod check;
 pub mod claim;
