@@ -115,6 +115,11 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
     for directive in &directives {
         if let Err(reason) = try_out(cx, directive) {
             cx.server.config = previous;
+            if directives.iter().any(|directive| directive.apply == Apply::Directory) {
+                // It was left already if the other one was refused; it was there just now.
+                let Server { config, parts, .. } = &mut *cx.server;
+                let _ = (parts.change_directory)(config.dir.0.as_path());
+            }
             cx.server.release_unused_aof();
             return Err(wire(&SetError::not_applied(directive, reason)));
         }
@@ -137,8 +142,7 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
 fn follow(cx: &mut Cx<'_>, act: Apply) {
     match act {
         // There is nothing to do, or it was done when it was tried, or the driver does it.
-        Apply::Nothing | Apply::Clients | Apply::Listen => {}
-        Apply::Directory => cx.server.move_aof(),
+        Apply::Nothing | Apply::Directory | Apply::Clients | Apply::Listen => {}
         Apply::Log => cx.effect(Effect::Log),
         Apply::MaxMemory => eviction::follow_limit(cx.keys.space(), cx.clients, cx.server),
         Apply::AofHistory => cx.server.drop_history(),
@@ -155,6 +159,9 @@ fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
     if directive.apply == Apply::AppendOnly && cx.server.config.appendonly && !cx.server.claim_aof()
     {
         return Err("Unable to turn on AOF. Check server logs.".to_owned());
+    }
+    if directive.apply == Apply::Directory && !cx.server.may_leave_directory() {
+        return Err("The append only file is in use: switch it off first".to_owned());
     }
     let Server { config, parts, .. } = &mut *cx.server;
     match directive.apply {

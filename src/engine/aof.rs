@@ -200,12 +200,10 @@ impl Server {
         }
     }
 
-    /// The files are in another directory from now on.
-    pub fn move_aof(&mut self) {
-        self.aof.claim.release();
-        if self.config.appendonly || self.rewrites.started_us.is_some() {
-            self.claim_aof();
-        }
+    /// Whether the directory may change: the files of an AOF, and the manifest that lists them, are
+    /// found by it, and what was acknowledged is not to be spread over two.
+    pub fn may_leave_directory(&self) -> bool {
+        !self.aof.is_on() && self.rewrites.started_us.is_none()
     }
 
     /// Tidies up in the AOF's directory, if it is there and no other server uses the AOF.

@@ -101,3 +101,32 @@ fn a_start_beside_an_aof_in_use_tidies_nothing_up_in_it() {
     drop(server.restart().connect());
     assert!(!Path::new(&unfinished).exists());
 }
+
+#[test]
+fn the_directory_does_not_change_under_an_aof() {
+    let server = Server::with_file("save \"\"\nenable-protected-configs yes");
+    let mut client = server.connect();
+    let elsewhere = server.path("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("there is room");
+    let (go, back) =
+        (format!("CONFIG SET dir {elsewhere}"), format!("CONFIG SET dir {}", server.path("")));
+    assert_eq!(client.run("CONFIG SET appendonly yes"), ok());
+    let refusal = error(
+        "ERR CONFIG SET failed (possibly related to argument 'dir') - The append only file is in \
+         use: switch it off first",
+    );
+    // While its first base is written, and when it is there.
+    assert_eq!(client.run(&go), refusal);
+    wait_for_info(&mut client, "aof_rewrite_in_progress:0");
+    assert_eq!(client.run(&go), refusal);
+    assert_eq!(client.run("SET k v"), ok());
+    assert_eq!(client.run("CONFIG SET appendonly no"), ok());
+    assert_eq!(client.run(&go), ok());
+    assert_eq!(client.run("SAVE"), ok());
+    assert!(Path::new(&elsewhere).join("dump.rdb").exists());
+    // What is refused beside it leaves the directory as it was.
+    let both = format!("{back} appendfsync sometimes");
+    assert!(matches!(client.run(&both), Answer::Error(_)));
+    assert_eq!(client.run("SAVE"), ok());
+    assert!(!Path::new(&server.path("dump.rdb")).exists());
+}

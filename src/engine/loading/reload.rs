@@ -75,7 +75,7 @@ fn save(core: &mut Core<'_>) -> CommandResult {
     })
 }
 
-/// Loads the log in place of the dataset; where there is none, there is no dataset.
+/// Loads the log in place of the dataset. That there is none is no reason to have no dataset.
 fn load_log(core: &mut Core<'_>) -> Result<(), Unloadable> {
     core.server.propagation.set_active(false);
     core.space.changes.observers.propagation = false;
@@ -83,8 +83,8 @@ fn load_log(core: &mut Core<'_>) -> Result<(), Unloadable> {
     let outcome = match Load::of_log(core, target) {
         Ok(Some(load)) => load.run(core).map(|_| ()),
         Ok(None) => {
-            core.replace_dataset(core.space.aside(), Vec::new());
-            Ok(())
+            tracing::warn!("There are no append only files to load.");
+            Err(Unloadable)
         }
         Err(Unloadable) => Err(Unloadable),
     };

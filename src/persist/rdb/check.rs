@@ -8,6 +8,7 @@ use super::error::RdbError;
 use super::form;
 use super::load::{Doing, LoadOptions, Loader, Record};
 use crate::config::Config;
+use crate::config::os_reason;
 use crate::structs::trie::HashSecret;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -37,7 +38,7 @@ pub fn check_file(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
     match opened {
         Ok((len, file)) => Ok(check(file, Some(len), out)?.is_some()),
         Err(error) => {
-            writeln!(out, "Cannot open file {}: {error}", path.display())?;
+            writeln!(out, "Cannot open file {}: {}", path.display(), os_reason(&error))?;
             Ok(false)
         }
     }
