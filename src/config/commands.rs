@@ -4,6 +4,7 @@ use super::{Apply, Changed, Config, Directive, Extent, SetBy, SetError, os_reaso
 use crate::command::{
     Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Shape, help,
 };
+use crate::engine::Core;
 use crate::engine::{Cx, Effect, Server, eviction};
 use crate::resp::Request;
 use std::fs::{self, File, OpenOptions};
@@ -112,43 +113,49 @@ fn wire(error: &SetError) -> CommandError {
 /// Follows a change. What can fail is done first; if it does, everything goes back.
 fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
     let Changed { directives, previous } = changed;
+    let mut acts: Vec<Apply> = directives.iter().map(|directive| directive.apply).collect();
+    acts.sort_unstable();
+    acts.dedup();
     for directive in &directives {
         if let Err(reason) = try_out(cx, directive) {
-            cx.server.config = previous;
-            if directives.iter().any(|directive| directive.apply == Apply::Directory) {
-                // It was left already if the other one was refused; it was there just now.
-                let Server { config, parts, .. } = &mut *cx.server;
-                let _ = (parts.change_directory)(config.dir.0.as_path());
-            }
-            cx.server.release_unused_aof();
+            take_back(&mut cx.core(), previous, &acts);
             return Err(wire(&SetError::not_applied(directive, reason)));
         }
     }
     cx.server.follow_config(cx.keys.space());
-    let mut acts: Vec<Apply> = directives.iter().map(|directive| directive.apply).collect();
-    acts.sort_unstable();
-    acts.dedup();
-    acts.into_iter().for_each(|act| follow(cx, act));
-    let listen = directives.iter().find(|directive| directive.apply == Apply::Listen);
-    match listen {
-        // The sockets belong to the driver, which answers when they are open.
-        Some(directive) => cx.answer_by_listening(directive, previous),
-        None => cx.reply.ok(),
+    if let Some(directive) = directives.iter().find(|directive| directive.apply == Apply::Listen) {
+        // The sockets belong to the driver, which may fail: the other acts wait for it.
+        cx.answer_by_listening(directive, previous, acts);
+        return Ok(());
     }
+    let may_begin = !cx.caller.is_within_transaction();
+    follow(&mut cx.core(), &acts, may_begin);
+    cx.reply.ok();
     Ok(())
 }
 
-/// Does what follows from a change that holds.
-fn follow(cx: &mut Cx<'_>, act: Apply) {
-    match act {
-        // There is nothing to do, or it was done when it was tried, or the driver does it.
-        Apply::Nothing | Apply::Directory | Apply::Clients | Apply::Listen => {}
-        Apply::Log => cx.effect(Effect::Log),
-        Apply::MaxMemory => eviction::follow_limit(cx.keys.space(), cx.clients, cx.server),
-        Apply::AofHistory => cx.server.drop_history(),
-        Apply::AppendOnly => {
-            let may_begin = !cx.caller.is_within_transaction();
-            cx.server.switch_aof(cx.keys.space(), may_begin);
+/// Goes back to what there was before a change of which some part is not possible.
+pub fn take_back(core: &mut Core<'_>, previous: Config, acts: &[Apply]) {
+    core.server.config = previous;
+    if acts.contains(&Apply::Directory) {
+        // If this fails the directory that was left is gone, with all there was to go back to.
+        let _ = (core.server.parts.change_directory)(core.server.config.dir.0.as_path());
+    }
+    core.server.release_unused_aof();
+    core.server.follow_config(core.space);
+}
+
+/// Does what follows from a change that holds; `may_begin` says whether the dataset may be
+/// photographed at once.
+pub fn follow(core: &mut Core<'_>, acts: &[Apply], may_begin: bool) {
+    for act in acts {
+        match act {
+            // There is nothing to do, or it was done when it was tried, or the driver does it.
+            Apply::Nothing | Apply::Directory | Apply::Clients | Apply::Listen => {}
+            Apply::Log => core.server.effects.push(Effect::Log),
+            Apply::MaxMemory => eviction::follow_limit(core.space, core.clients, core.server),
+            Apply::AofHistory => core.server.drop_history(),
+            Apply::AppendOnly => core.server.switch_aof(core.space, may_begin),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who has a command run, and what follows from it.
 //!
 //! A command runs because a client asked for it, as a part of a transaction, again because what its
-//! client waits for has come, or because a log holds it. Handlers are the same for all of them;
+//! client waits for has come, or because an AOF holds it. Handlers are the same for all of them;
 //! what differs is a question asked here, so that a new kind of caller (a script, a primary) is one
 //! more row of answers and no handler has to be looked through for it.
 
@@ -31,13 +31,13 @@ impl Caller {
     }
 
     /// Whether the command is a part of something that is to be seen as a whole: by replicas and
-    /// the log, by a snapshot, and by the client, who must get nothing between the parts.
+    /// the AOF, by a snapshot, and by the client, who must get nothing between the parts.
     pub fn is_within_transaction(self) -> bool {
         matches!(self, Caller::Exec | Caller::Aof)
     }
 
     /// What becomes of keys whose time has come. What is replayed does as it did when it was
-    /// written: expired keys are there until the log says that they are not.
+    /// written: expired keys are there until the AOF says that they are not.
     pub fn expiry_rule(self) -> ExpiryRule {
         match self {
             Caller::Client | Caller::Exec | Caller::Retry => ExpiryRule::Delete,

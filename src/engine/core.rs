@@ -18,7 +18,7 @@ impl Engine {
 }
 
 impl Cx<'_> {
-    pub(super) fn core(&mut self) -> Core<'_> {
+    pub fn core(&mut self) -> Core<'_> {
         Core { space: self.keys.space(), clients: self.clients, server: self.server }
     }
 }

@@ -7,7 +7,7 @@ use super::ClientId;
 use super::program::Program;
 use super::{Caller, Clients, Effect, Engine, Job, ListenChange, Server, Session};
 use crate::command::{CommandError, CommandResult};
-use crate::config::{Config, Directive};
+use crate::config::{Apply, Config, Directive};
 use crate::keyspace::{Keys, Keyspace};
 use crate::resp::{Reply, ReplyBuf};
 
@@ -126,11 +126,17 @@ impl<'a> Cx<'a> {
     }
 
     /// Has the driver open the changed listening addresses and answer the client by the outcome.
-    pub fn answer_by_listening(&mut self, directive: &'static Directive, previous: Config) {
+    /// What else follows from the change follows when they are open.
+    pub fn answer_by_listening(
+        &mut self,
+        directive: &'static Directive,
+        previous: Config,
+        acts: Vec<Apply>,
+    ) {
         let (client, protocol) = (self.client, self.reply.protocol());
         self.wait_for_answer();
         let previous = Box::new(previous);
-        let change = ListenChange { client, directive, previous, protocol };
+        let change = ListenChange { client, directive, previous, acts, protocol };
         self.effect(Effect::Listen(Box::new(change)));
     }
 

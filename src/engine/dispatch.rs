@@ -377,14 +377,14 @@ fn remember_slow(cx: &mut Cx<'_>, command: &Command, elapsed_ns: u64, request: &
     cx.server.slow_log.add(entry, cx.server.config.slowlog_max_len);
 }
 
-/// Runs a command of a log: no gate, no count, no reply that anybody reads, nothing recorded.
+/// Runs a command of an AOF: no gate, no count, no reply that anybody reads, nothing recorded.
 pub(super) fn replay(cx: &mut Cx<'_>, id: CommandId, request: Request<'_>) {
     let row = cx.server.table.row(id);
     let name_words = if row.parent.is_some() { 2 } else { 1 };
     let run = row.command.run;
     let hasher = cx.keys.space().hasher();
     let mut args = Args::new(request, name_words, hasher, Hashed::default());
-    // A log may hold commands that failed, and still do.
+    // An AOF may hold commands that failed, and still do.
     let _ = run(cx, &mut args);
     settle(cx.keys.space(), cx.clients, cx.server, None);
 }

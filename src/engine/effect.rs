@@ -7,7 +7,7 @@ use super::ClientId;
 use super::loading::reload::Reload;
 use super::saving::SaveJob;
 use crate::command::CommandError;
-use crate::config::{Config, Directive};
+use crate::config::{Apply, Config, Directive};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
 use crate::resp::{Protocol, ReplyBuf};
@@ -27,6 +27,8 @@ pub struct ListenChange {
     pub directive: &'static Directive,
     /// What to go back to.
     pub previous: Box<Config>,
+    /// What follows from the directives that were set with the addresses.
+    pub acts: Vec<Apply>,
     pub protocol: Protocol,
 }
 

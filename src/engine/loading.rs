@@ -1,14 +1,14 @@
-//! Taking in a dataset: from a snapshot file, or by running the commands of a log.
+//! Taking in a dataset: from a snapshot file, or by running the commands of a replay.
 //!
 //! A [`Load`] is a machine that is driven from outside, a step at a time, so that whoever drives it
 //! can serve clients in between, and may read a snapshot on a thread of its own: the net at the
-//! start, and [`Load::run`] where everybody waits. It reads nothing itself: the parts of a log come
-//! from a source of the room for persistence, and a snapshot comes ready made, in batches, from
-//! whoever was asked to read it.
+//! start, and [`Load::run`] where everybody waits. It reads nothing itself: the parts of an AOF
+//! come from a source of the room for persistence, and a snapshot comes ready made, in batches,
+//! from whoever was asked to read it.
 //!
-//! Commands of a log run without a gate, without being recorded, and as inside a transaction, so
+//! Commands of an AOF run without a gate, without being recorded, and as inside a transaction, so
 //! that none waits or leaves its work to another thread. Nothing expires meanwhile: a deletion that
-//! mattered is in the log.
+//! mattered is in the AOF.
 //!
 //! Where the dataset goes is the [`target`]'s to know: at the start into the keyspace itself, else
 //! aside, so that a load that fails has changed nothing.
@@ -24,7 +24,7 @@ use super::{Caller, ClientId, Cx, Engine, Peer, Session, dispatch};
 use crate::command::Lookup;
 use crate::keyspace::Keyspace;
 use crate::persist::aof::manifest::{AofFile, Role, remove_unlisted_base};
-use crate::persist::aof::source::{LogSource, Part, ReadOptions};
+use crate::persist::aof::source::{AofSource, Part, ReadOptions};
 use crate::persist::aof::{AofEnd, Unloadable};
 use crate::persist::load::{Batch, LoadError, Reading, SnapshotSource};
 use crate::persist::rdb::LoadOptions;
@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use target::Target;
 
-/// Parts of a log that one step takes at most.
+/// Parts of an AOF that one step takes at most.
 const STEP_PARTS: usize = 1024;
 
 /// How far a load has come.
@@ -85,7 +85,7 @@ pub enum Step {
     /// This snapshot is to be read. Its batches go to [`Load::take_in`]; then
     /// [`Load::finish_file`] is told how it went, and the next step goes on.
     NeedFile(Box<SnapshotSource>),
-    /// The dataset is there. This is where its log goes on, if it has one.
+    /// The dataset is there. This is where its AOF goes on, if it has one.
     Done(AofEnd),
     /// There will be no dataset; the reason has been logged.
     Failed,
@@ -111,11 +111,11 @@ pub struct Load {
 enum Origin {
     /// A snapshot file, until it is asked for.
     Snapshot(Option<Box<SnapshotSource>>),
-    Log(Box<Log>),
+    Aof(Box<Replay>),
 }
 
-struct Log {
-    source: LogSource,
+struct Replay {
+    source: AofSource,
     /// On whose behalf its commands run.
     client: ClientId,
     /// When the first command of the file was read.
@@ -130,8 +130,8 @@ impl Load {
         Load::begin(core, Origin::Snapshot(Some(source)), target, total_bytes)
     }
 
-    /// That of the log; none if there is no log yet.
-    pub fn of_log(core: &mut Core<'_>, target: Target) -> Result<Option<Load>, Unloadable> {
+    /// That of the AOF; none if there is none yet.
+    pub fn of_aof(core: &mut Core<'_>, target: Target) -> Result<Option<Load>, Unloadable> {
         if !core.server.claim_aof() {
             return Err(Unloadable);
         }
@@ -141,14 +141,14 @@ impl Load {
         let mono_ms = core.server.clock.mono_ms();
         let client = core.clients.add(|id| Session::new(id, Peer::internal(), mono_ms));
         let total_bytes = source.total_bytes();
-        let origin = Origin::Log(Box::new(Log { source, client, file_started_us: 0 }));
+        let origin = Origin::Aof(Box::new(Replay { source, client, file_started_us: 0 }));
         Ok(Some(Load::begin(core, origin, target, total_bytes)))
     }
 
     fn begin(core: &mut Core<'_>, origin: Origin, target: Target, total_bytes: u64) -> Load {
-        // A log runs commands, for which nothing may be saved or served, wherever they run.
+        // An AOF runs commands, for which nothing may be saved or served, wherever they run.
         let is_live = target.is_live();
-        let is_shown = is_live || matches!(origin, Origin::Log(_));
+        let is_shown = is_live || matches!(origin, Origin::Aof(_));
         if is_shown {
             core.begin_loading(total_bytes);
         }
@@ -173,7 +173,7 @@ impl Load {
         }
         self.target.follow(core.space);
         match &mut self.origin {
-            Origin::Log(_) => self.step_log(core),
+            Origin::Aof(_) => self.step_aof(core),
             Origin::Snapshot(source) => match source.take() {
                 Some(source) => Step::NeedFile(source),
                 None => self.finish(core, AofEnd::default()),
@@ -181,17 +181,17 @@ impl Load {
         }
     }
 
-    fn step_log(&mut self, core: &mut Core<'_>) -> Step {
+    fn step_aof(&mut self, core: &mut Core<'_>) -> Step {
         for _ in 0..STEP_PARTS {
-            let Origin::Log(log) = &mut self.origin else { return Step::Failed };
-            match log.source.next(core.server.clock.unix_ms()) {
+            let Origin::Aof(replay) = &mut self.origin else { return Step::Failed };
+            match replay.source.next(core.server.clock.unix_ms()) {
                 Part::More => {}
                 Part::Commands => {
-                    if !log.run_commands(core, &mut self.target) {
+                    if !replay.run_commands(core, &mut self.target) {
                         return self.give_up(core);
                     }
                 }
-                Part::Begun => log.begin_file(core),
+                Part::Begun => replay.begin_file(core),
                 Part::Snapshot(path) => {
                     let mut source = core.server.snapshot_source(core.space, path);
                     // Nothing in it has expired yet.
@@ -199,7 +199,7 @@ impl Load {
                     return Step::NeedFile(source);
                 }
                 Part::Ended(file) => {
-                    log.tell_of_file(core, &file);
+                    replay.tell_of_file(core, &file);
                     break;
                 }
                 Part::Anew => {
@@ -209,11 +209,11 @@ impl Load {
                     break;
                 }
                 Part::Failed => return self.give_up(core),
-                Part::Done(end) => return self.finish(core, end),
+                Part::Done(end) => return self.finish(core, *end),
             }
         }
-        if let (Origin::Log(log), Some(loading)) = (&self.origin, &mut core.server.loading) {
-            loading.loaded_bytes = log.source.bytes_read();
+        if let (Origin::Aof(replay), Some(loading)) = (&self.origin, &mut core.server.loading) {
+            loading.loaded_bytes = replay.source.bytes_read();
         }
         Step::More
     }
@@ -244,7 +244,7 @@ impl Load {
             // What was wrong with what it was read for is what is to be told.
             _ if self.fault.is_some() => {}
             (Err(error), _) => self.fault = Some(error),
-            (Ok(()), Origin::Log(log)) => log.source.pass_snapshot(self.snapshot_bytes),
+            (Ok(()), Origin::Aof(replay)) => replay.source.pass_snapshot(self.snapshot_bytes),
             (Ok(()), Origin::Snapshot(_)) => {}
         }
     }
@@ -276,7 +276,7 @@ impl Load {
         }
         let seconds = (core.server.clock.now().mono_us - self.started_us) as f64 / 1e6;
         match &self.origin {
-            Origin::Log(_) => {
+            Origin::Aof(_) => {
                 tracing::info!("DB loaded from append only file: {seconds:.3} seconds");
             }
             Origin::Snapshot(_) if self.is_shown => {
@@ -298,8 +298,8 @@ impl Load {
     }
 
     fn leave(&self, core: &mut Core<'_>) {
-        if let Origin::Log(log) = &self.origin {
-            core.clients.remove(log.client);
+        if let Origin::Aof(replay) = &self.origin {
+            core.clients.remove(replay.client);
         }
     }
 
@@ -308,14 +308,14 @@ impl Load {
             return;
         }
         error.tell();
-        if let Origin::Log(log) = &self.origin {
-            let name = log.source.file_name();
+        if let Origin::Aof(replay) = &self.origin {
+            let name = replay.source.file_name();
             tracing::warn!("Error reading the RDB base file {name}, AOF loading aborted");
         }
     }
 }
 
-impl Log {
+impl Replay {
     fn begin_file(&mut self, core: &mut Core<'_>) {
         self.file_started_us = core.server.clock.now().mono_us;
         if let Some(session) = core.clients.get_mut(self.client) {
@@ -390,7 +390,7 @@ impl super::Server {
         Box::new(SnapshotSource { disk: Arc::clone(&self.parts.disk), path, reading })
     }
 
-    /// Whoever switches the log on in the configuration file expects to see the old data.
+    /// Whoever switches the AOF on in the configuration file expects to see the old data.
     fn tell_of_ignored_snapshot(&self, snapshot: &SnapshotSource) {
         if snapshot.file_len().is_some() {
             tracing::warn!(
@@ -403,12 +403,12 @@ impl super::Server {
 }
 
 impl Engine {
-    /// Begins to load what there is at the start: the log if it is on, else the snapshot. None if
+    /// Begins to load what there is at the start: the AOF if it is on, else the snapshot. None if
     /// there is nothing.
     pub fn first_load(&mut self) -> Result<Option<Load>, Unloadable> {
         let snapshot = self.server.snapshot_source(&self.keyspace, self.server.snapshot_path());
         if self.server.config.appendonly {
-            let load = Load::of_log(&mut self.core(), Target::live())?;
+            let load = Load::of_aof(&mut self.core(), Target::live())?;
             if load.is_none() {
                 self.server.tell_of_ignored_snapshot(&snapshot);
             }

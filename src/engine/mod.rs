@@ -264,13 +264,13 @@ impl Engine {
 
     /// The driver opened the new listening addresses, or went back to the old ones.
     pub fn finish_listening(&mut self, change: ListenChange, opened: bool) {
-        let ListenChange { client, directive, previous, protocol } = change;
+        let ListenChange { client, directive, previous, acts, protocol } = change;
         let mut answer = ReplyBuf::new();
         if opened {
+            crate::config::commands::follow(&mut self.core(), &acts, true);
             answer.writer(protocol).ok();
         } else {
-            self.server.config = *previous;
-            self.server.follow_config(&mut self.keyspace);
+            crate::config::commands::take_back(&mut self.core(), *previous, &acts);
             answer = self.refusal(client, &crate::config::commands::listen_failure(directive));
         }
         let place = self.server.effects.reserve_answer(client);

@@ -22,7 +22,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub struct NotLoaded;
 
 /// Loads what the data directory holds, if it holds anything, while clients are answered that they
-/// have to wait; a log is then open for appending.
+/// have to wait; an AOF is then open for appending.
 pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
     let begun = {
         let mut engine = net.engine.borrow_mut();

@@ -124,9 +124,19 @@ fn the_directory_does_not_change_under_an_aof() {
     assert_eq!(client.run(&go), ok());
     assert_eq!(client.run("SAVE"), ok());
     assert!(Path::new(&elsewhere).join("dump.rdb").exists());
-    // What is refused beside it leaves the directory as it was.
-    let both = format!("{back} appendfsync sometimes");
-    assert!(matches!(client.run(&both), Answer::Error(_)));
-    assert_eq!(client.run("SAVE"), ok());
-    assert!(!Path::new(&server.path("dump.rdb")).exists());
+    // What is refused beside it, or cannot be done by the driver, leaves all as it was.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there are ports");
+    let port = taken.local_addr().expect("it is bound").port();
+    for other in [format!("port {port}"), "maxclients 4294967295".to_owned()] {
+        let all = format!("{back} appendonly yes {other}");
+        assert!(matches!(client.run(&all), Answer::Error(_)), "{other}");
+        assert_eq!(client.run("SAVE"), ok());
+        assert!(!Path::new(&server.path("dump.rdb")).exists(), "{other}");
+        assert!(!Path::new(&server.path("appendonlydir/appendonly.aof.2.base.rdb")).exists());
+        wait_for_info(&mut client, "aof_enabled:0");
+    }
+    drop(taken);
+    let all = format!("{back} appendonly yes port {port}");
+    assert_eq!(client.run(&all), ok());
+    wait_for_info(&mut client, "aof_enabled:1");
 }

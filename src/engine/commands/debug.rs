@@ -436,7 +436,7 @@ fn loadaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if !cx.caller.may_answer_late() {
         return Err(CommandError::Fixed("ERR DEBUG LOADAOF is not for transactions"));
     }
-    reload_later(cx, Reload::Log);
+    reload_later(cx, Reload::Aof);
     Ok(())
 }
 

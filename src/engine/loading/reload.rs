@@ -16,13 +16,13 @@ use std::sync::Arc;
 const NOT_SAVED: CommandError = CommandError::Fixed("ERR");
 const NOT_LOADED: CommandError =
     CommandError::Fixed("ERR Error trying to load the RDB dump, check server logs.");
-const LOG_NOT_LOADED: CommandError =
+const AOF_NOT_LOADED: CommandError =
     CommandError::Fixed("ERR Error trying to load the AOF files, check server logs.");
 
 /// What is loaded.
 pub enum Reload {
     Snapshot(ReloadSnapshot),
-    Log,
+    Aof,
 }
 
 /// How the snapshot file is loaded.
@@ -40,9 +40,9 @@ impl Reload {
     pub fn run(self, engine: &mut Engine) -> CommandResult {
         match self {
             Reload::Snapshot(reload) => reload.run(&mut engine.core()),
-            Reload::Log => {
+            Reload::Aof => {
                 engine.hand_over_to_aof();
-                load_log(&mut engine.core()).map_err(|Unloadable| LOG_NOT_LOADED)
+                load_aof(&mut engine.core()).map_err(|Unloadable| AOF_NOT_LOADED)
             }
         }
     }
@@ -75,12 +75,12 @@ fn save(core: &mut Core<'_>) -> CommandResult {
     })
 }
 
-/// Loads the log in place of the dataset. That there is none is no reason to have no dataset.
-fn load_log(core: &mut Core<'_>) -> Result<(), Unloadable> {
+/// Loads the AOF in place of the dataset. That there is none is no reason to have no dataset.
+fn load_aof(core: &mut Core<'_>) -> Result<(), Unloadable> {
     core.server.propagation.set_active(false);
     core.space.changes.observers.propagation = false;
     let target = Target::aside(core.space);
-    let outcome = match Load::of_log(core, target) {
+    let outcome = match Load::of_aof(core, target) {
         Ok(Some(load)) => load.run(core).map(|_| ()),
         Ok(None) => {
             tracing::warn!("There are no append only files to load.");

@@ -179,7 +179,7 @@ fn a_reload_within_a_transaction_is_made_in_its_place() {
     bench.expect("EXEC", &format!("*5|$3|old|+OK|$3|new|{refusal}:5002|"));
 }
 
-/// A server whose log has a base with function libraries, and commands behind it.
+/// A server whose AOF has a base with function libraries, and commands behind it.
 fn bench_with_log(disk: &Arc<MemoryDisk>) -> Bench {
     let config = Config { appendonly: true, ..Config::default() };
     let mut bench = bench_on(disk, config);
@@ -241,7 +241,7 @@ fn a_log_that_cannot_be_loaded_anew_leaves_the_dataset_as_it_was() {
 fn where_there_is_no_log_to_load_the_dataset_stays() {
     let mut bench = bench_with_old(&Arc::default());
     let before = bench.ask("DBSIZE");
-    assert!(Reload::Log.run(&mut bench.engine).is_err());
+    assert!(Reload::Aof.run(&mut bench.engine).is_err());
     bench.expect("DBSIZE", &before);
 }
 
@@ -251,7 +251,7 @@ fn a_load_of_a_log_beside_ends_in_one_step() {
     let mut bench = bench_with_log(&disk);
     bench.engine.hand_over_to_aof();
     let target = Target::aside(&bench.engine.keyspace);
-    let begun = Load::of_log(&mut bench.engine.core(), target);
+    let begun = Load::of_aof(&mut bench.engine.core(), target);
     let mut load = begun.expect("it is whole").expect("it is there");
     let mut keys = Vec::new();
     loop {

@@ -1,20 +1,16 @@
-//! Before anything is loaded: which files the log consists of, and what the server's log is told
+//! Before anything is loaded: which files the AOF consists of, and what the log is told
 //! where they are not to be had.
 
 use super::Aof;
 use super::manifest::{LoadError, Manifest, numbered_files};
-use super::source::{LogSource, ReadOptions};
+use super::source::{AofSource, ReadOptions, Unloadable};
 use super::start;
 use crate::config::os_reason;
 
-/// The log cannot be loaded; the reason has been logged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unloadable;
-
 impl Aof {
-    /// Finds the log: what its manifest names, or the single file of an older server. None if
+    /// Finds the AOF: what its manifest names, or the single file of an older server. None if
     /// there is none yet.
-    pub fn find(&mut self, options: ReadOptions) -> Result<Option<LogSource>, Unloadable> {
+    pub fn find(&mut self, options: ReadOptions) -> Result<Option<AofSource>, Unloadable> {
         if !self.read_manifest()? {
             self.tell_of_lost_manifest();
             tracing::warn!(
@@ -32,10 +28,10 @@ impl Aof {
         if self.manifest.is_empty() {
             return Ok(None);
         }
-        LogSource::open(self, options).map(Some)
+        AofSource::open(self, options).map(Some)
     }
 
-    /// Reads the manifest of a log that is not to be loaded.
+    /// Reads the manifest of an AOF that is not to be loaded.
     pub fn find_manifest(&mut self) -> Result<(), Unloadable> {
         if !self.read_manifest()? {
             self.tell_of_lost_manifest();

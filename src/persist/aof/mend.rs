@@ -1,4 +1,4 @@
-//! What is done about a file of the log that cannot be read on.
+//! What is done about a file of the AOF that cannot be read on.
 //!
 //! [`damage`] judges by what the file itself tells. What a crash can have left at the end of the
 //! last file is cut off, and kept in a file of its own; anything else is left as it is, and the
@@ -17,7 +17,7 @@ pub(super) struct Damage<'a> {
     pub disk: &'a dyn Disk,
     pub place: &'a Place,
     pub file: &'a AofFile,
-    /// The files of the log that follow it.
+    /// The files of the AOF that follow it.
     pub later: &'a [AofFile],
     pub error: &'a ReadError,
     /// Where the transaction began that it is in.

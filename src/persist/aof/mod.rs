@@ -25,9 +25,8 @@ pub mod source;
 pub mod start;
 pub mod state;
 
-pub use find::Unloadable;
 pub use manifest::{BaseForm, Manifest, Place};
 pub use notes::FileEnd;
 pub use options::{Moment, Options};
-pub use source::AofEnd;
+pub use source::{AofEnd, Unloadable};
 pub use state::{Aof, Mode, SyncOutcome, SyncRequest};

@@ -1,4 +1,4 @@
-//! Reads a log for whoever loads it: its files in their order, and the commands of each.
+//! Reads an AOF for whoever loads it: its files in their order, and the commands of each.
 //!
 //! A source is asked for one part after the other and does a bounded piece of work for each. It
 //! knows nobody who runs commands. Those of a transaction are told of together, when its EXEC was
@@ -7,7 +7,6 @@
 //! Where a file cannot be read on, [`mend`] decides. What a crash can have left at the end of the
 //! last file is cut off; if it has been told of in part, the source begins anew.
 
-use super::find::Unloadable;
 use super::manifest::{AofFile, Manifest, Place, Role};
 use super::mend::Damage;
 use super::reader::{CommandReader, Item, ReadError};
@@ -19,6 +18,10 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// The AOF cannot be loaded; the reason has been logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unloadable;
+
 /// What the directives say of reading.
 #[derive(Clone, Copy)]
 pub struct ReadOptions {
@@ -28,28 +31,29 @@ pub struct ReadOptions {
     pub cuts: bool,
 }
 
-/// What comes next in a log.
+/// What comes next in an AOF. It is handed out for each command, so what is large and rare is
+/// boxed.
 pub enum Part {
     /// Nothing is to be done yet.
     More,
     /// The next file is a snapshot, or begins with one: whoever asks reads it and says so by
-    /// [`LogSource::pass_snapshot`].
+    /// [`AofSource::pass_snapshot`].
     Snapshot(PathBuf),
     /// The commands of a file follow, which begin in the first database.
     Begun,
-    /// A command is to be run, or all those of a transaction: [`LogSource::commands`].
+    /// A command is to be run, or all those of a transaction: [`AofSource::commands`].
     Commands,
     /// A file was read to its end.
-    Ended(AofFile),
+    Ended(Box<AofFile>),
     /// What was told so far is to be forgotten and comes again, but for the end of it.
     Anew,
     /// All files were read.
-    Done(AofEnd),
-    /// The log cannot be read on; the reason has been logged.
+    Done(Box<AofEnd>),
+    /// It cannot be read on; the reason has been logged.
     Failed,
 }
 
-/// Where the log goes on.
+/// Where the AOF goes on.
 #[derive(Clone, Default)]
 pub struct AofEnd {
     /// Of the last file.
@@ -57,7 +61,7 @@ pub struct AofEnd {
     pub base_bytes: u64,
 }
 
-pub struct LogSource {
+pub struct AofSource {
     disk: Arc<dyn Disk>,
     place: Place,
     manifest: Manifest,
@@ -90,14 +94,14 @@ struct OpenFile {
     cut_at: Option<u64>,
 }
 
-impl LogSource {
-    /// The files of a log's manifest, all of which must be there.
-    pub(super) fn open(log: &Aof, options: ReadOptions) -> Result<LogSource, Unloadable> {
-        let mut source = LogSource {
-            disk: Arc::clone(&log.disk),
-            place: log.place.clone(),
-            files: log.manifest.files().cloned().collect(),
-            manifest: log.manifest.clone(),
+impl AofSource {
+    /// The files of an AOF's manifest, all of which must be there.
+    pub(super) fn open(aof: &Aof, options: ReadOptions) -> Result<AofSource, Unloadable> {
+        let mut source = AofSource {
+            disk: Arc::clone(&aof.disk),
+            place: aof.place.clone(),
+            files: aof.manifest.files().cloned().collect(),
+            manifest: aof.manifest.clone(),
             options,
             begun: 0,
             total_bytes: 0,
@@ -172,7 +176,9 @@ impl LogSource {
 
     /// Goes on with the next file.
     fn turn_over(&mut self) -> Part {
-        let Some(file) = self.files.get(self.begun) else { return Part::Done(self.end.clone()) };
+        let Some(file) = self.files.get(self.begun) else {
+            return Part::Done(Box::new(self.end.clone()));
+        };
         let path = self.place.path(&file.name);
         let is_old = file.name == self.place.prefix;
         self.begun += 1;
@@ -283,10 +289,10 @@ impl LogSource {
         if file.role == Role::Base {
             self.end.base_bytes = open.len;
         }
-        Part::Ended(file)
+        Part::Ended(Box::new(file))
     }
 
-    /// The open file cannot be read on: it ends before the damage, or the log cannot be loaded.
+    /// The open file cannot be read on: it ends before the damage, or the AOF cannot be loaded.
     fn mend(&mut self, error: &ReadError, unix_ms: u64) -> Part {
         let (Some(open), Some(file)) = (&self.open, self.current()) else { return Part::Failed };
         let damage = Damage {
