@@ -1,4 +1,4 @@
-//! Taking in a dataset: from a snapshot file, or by running the commands of a replay.
+//! Taking in a dataset: from a snapshot file, or by running the commands of an AOF.
 //!
 //! A [`Load`] is a machine that is driven from outside, a step at a time, so that whoever drives it
 //! can serve clients in between, and may read a snapshot on a thread of its own: the net at the
