@@ -21,6 +21,7 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
     memory::count_this_thread();
+    abort_on_panic();
     match cli::read(std::env::args_os().collect()) {
         Task::TellVersion => println!("{}", version_line()),
         Task::Help(text) => print!("{text}"),
@@ -225,9 +226,20 @@ fn logo(port: u16) -> String {
     )
 }
 
-/// A panic is a bug, and a keyspace it left half changed must not live on: the release profile
-/// aborts after this has told the log what was running.
+/// Until there is a log.
+fn abort_on_panic() {
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default_hook(info);
+        std::process::abort();
+    }));
+}
+
+/// A panic is a bug, and a keyspace it left half changed must not live on: the process ends after
+/// this has told the log what was running. The hook does that and not the profile, since without
+/// unwinding errors of Lua would end the process where they pass through functions of ours.
 fn install_panic_hook() {
+    _ = std::panic::take_hook();
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let running = rufous::engine::running_command();
@@ -235,6 +247,7 @@ fn install_panic_hook() {
         net::logging::write_line(tracing::Level::ERROR, &message);
         net::fatal::note_report();
         default_hook(info);
+        std::process::abort();
     }));
 }
 
