@@ -3,6 +3,7 @@
 pub mod blob;
 pub mod counted_tree;
 pub mod filling;
+pub mod general;
 pub mod glob;
 pub mod intset;
 pub mod listpack;

@@ -134,6 +134,54 @@ pub fn parse_f64_bound(text: &[u8]) -> Option<f64> {
     (!value.is_nan()).then_some(value)
 }
 
+/// Parses the double that a text begins with, by `strtod`'s grammar but for leading white space,
+/// and says how long it is. What overflows is infinite, what underflows is zero.
+pub fn parse_f64_prefix(text: &[u8]) -> Option<(f64, usize)> {
+    let (negative, rest) = split_sign(text);
+    if let Some(len) = hex_len(rest) {
+        let len = text.len() - rest.len() + len;
+        return Some((parse_hex(&text[..len])?.to_f64_or_limit(), len));
+    }
+    if rest.len() >= 3 && rest[..3].eq_ignore_ascii_case(b"nan") {
+        let len = text.len() - rest.len() + 3;
+        return Some((
+            f64::NAN.copysign(if negative { -1.0 } else { 1.0 }),
+            len + payload_len(&text[len..]),
+        ));
+    }
+    fast_float2::parse_partial(text).ok()
+}
+
+/// The length of the hexadecimal float that an unsigned text begins with.
+fn hex_len(text: &[u8]) -> Option<usize> {
+    let [b'0', b'x' | b'X', rest @ ..] = text else { return None };
+    let count = |text: &[u8]| text.iter().take_while(|byte| hex_digit(**byte).is_some()).count();
+    let whole = count(rest);
+    let (mut len, mut digits) = (whole, whole);
+    if rest.get(len) == Some(&b'.') {
+        digits += count(&rest[len + 1..]);
+        len = digits + 1;
+    }
+    if digits == 0 {
+        return None;
+    }
+    if let [b'p' | b'P', power @ ..] = &rest[len..] {
+        let exponent = split_sign(power).1;
+        let digits = exponent.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits > 0 {
+            len += 1 + power.len() - exponent.len() + digits;
+        }
+    }
+    Some(2 + len)
+}
+
+/// The length of what may follow `nan`: letters, digits and underscores in parentheses.
+fn payload_len(text: &[u8]) -> usize {
+    let [b'(', rest @ ..] = text else { return 0 };
+    let len = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+    if rest.get(len) == Some(&b')') { len + 2 } else { 0 }
+}
+
 /// Whether a text that parsed to an infinity says so, rather than overflowing.
 fn names_infinity(text: &[u8]) -> bool {
     matches!(split_sign(text).1.first(), Some(b'i' | b'I'))
@@ -219,6 +267,13 @@ pub(super) fn parse_exponent(text: &[u8]) -> Option<i64> {
 }
 
 impl HexFloat {
+    /// The nearest double; infinity on overflow, zero on underflow.
+    fn to_f64_or_limit(&self) -> f64 {
+        let is_large = self.exponent > 0;
+        let limit = if self.mantissa != 0 && is_large { f64::INFINITY } else { 0.0 };
+        self.to_f64().unwrap_or(if self.negative { -limit } else { limit })
+    }
+
     /// The nearest double, ties to even; `None` on overflow and on underflow to zero.
     fn to_f64(&self) -> Option<f64> {
         let sign = u64::from(self.negative) << 63;
@@ -329,15 +384,15 @@ pub fn format_f64_shortest(value: f64, buffer: &mut F64Buf) -> &[u8] {
 }
 
 /// A positive number as decimal digits without zeros at either end, times a power of ten.
-struct Digits {
+pub(super) struct Digits {
     digits: [u8; 20],
     len: usize,
-    exponent: i32,
+    pub(super) exponent: i32,
 }
 
 impl Digits {
     /// Takes apart what zmij wrote: digits, at most one point, at most one exponent.
-    fn of(text: &[u8]) -> Digits {
+    pub(super) fn of(text: &[u8]) -> Digits {
         let mut number = Digits { digits: [0; 20], len: 0, exponent: 0 };
         let mut point_seen = false;
         let mut zeros = 0;
@@ -367,6 +422,10 @@ impl Digits {
         }
         number.exponent += i32::try_from(zeros).expect("a double's text is short");
         number
+    }
+
+    pub(super) fn digits(&self) -> &[u8] {
+        &self.digits[..self.len]
     }
 
     fn lay_out(&self, out: &mut TextWriter) {
@@ -574,6 +633,38 @@ mod tests {
             (0.000_031_415_926_535_89, "3.141592653589e-5"),
         ] {
             assert_eq!(f64_text(value), expected);
+        }
+    }
+
+    #[test]
+    fn the_double_that_a_text_begins_with() {
+        let table: [(&[u8], f64, usize); 16] = [
+            (b"12,", 12.0, 2),
+            (b"-1.5e3x", -1500.0, 6),
+            (b"1e+", 1.0, 1),
+            (b"1.", 1.0, 2),
+            (b"-.5.", -0.5, 3),
+            (b"1e999", f64::INFINITY, 5),
+            (b"1e-999", 0.0, 6),
+            (b"0x10p1p", 32.0, 6),
+            (b"0x.8", 0.5, 4),
+            (b"0x1p+", 1.0, 3),
+            (b"0x", 0.0, 1),
+            (b"-0xg", 0.0, 2),
+            (b"0x1p9999", f64::INFINITY, 8),
+            (b"0x1p-9999", 0.0, 9),
+            (b"infinit", f64::INFINITY, 3),
+            (b"-INFINITY", f64::NEG_INFINITY, 9),
+        ];
+        for (text, value, len) in table {
+            assert_eq!(parse_f64_prefix(text), Some((value, len)), "{}", text.escape_ascii());
+        }
+        for (text, len) in [(&b"nan"[..], 3), (b"-nan(1_a)b", 9), (b"NaN(a b)", 3), (b"nan(", 3)] {
+            let parsed = parse_f64_prefix(text).expect("it is no number");
+            assert!(parsed.0.is_nan() && parsed.1 == len, "{}", text.escape_ascii());
+        }
+        for text in [&b""[..], b"-", b"+-1", b" 1", b"x", b".", b"na", b"e1"] {
+            assert_eq!(parse_f64_prefix(text), None, "{}", text.escape_ascii());
         }
     }
 
