@@ -26,5 +26,6 @@ pub mod persist;
 pub mod pubsub;
 pub mod report;
 pub mod resp;
+pub mod script;
 pub mod structs;
 pub mod types;

@@ -13,6 +13,7 @@
 //! Invariants: `head` never passes the first splice's position; splices are in order of position; a
 //! simple string or an error never holds CR, LF or NUL, whatever text it is given.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{IoSlice, Write};
@@ -79,7 +80,7 @@ pub struct ReplyBuf {
 }
 
 /// A place in the output to return to; it dies with the next `advance`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Mark {
     bytes: usize,
     splices: usize,
@@ -164,6 +165,21 @@ impl ReplyBuf {
             self.spliced_len -= splice.payload.len();
             self.own_spliced_len -= splice.own_len();
         }
+    }
+
+    /// Takes out all that came after `mark`.
+    pub fn split_off(&mut self, mark: Mark) -> ReplyBuf {
+        let mut tail = ReplyBuf::with_bytes(Vec::new());
+        tail.bytes = self.bytes.split_off(mark.bytes);
+        tail.is_refused = std::mem::take(&mut self.is_refused);
+        for splice in self.splices.split_off(mark.splices) {
+            self.spliced_len -= splice.payload.len();
+            self.own_spliced_len -= splice.own_len();
+            tail.spliced_len += splice.payload.len();
+            tail.own_spliced_len += splice.own_len();
+            tail.splices.push_back(Splice { at: splice.at - mark.bytes, ..splice });
+        }
+        tail
     }
 
     /// Appends bytes that are protocol already.
@@ -300,6 +316,14 @@ impl ReplyBuf {
             all.extend_from_slice(piece);
         }
         all
+    }
+
+    /// All that is still to be written, copied only if it is not in one place.
+    pub fn whole(&self) -> Cow<'_, [u8]> {
+        if self.splices.is_empty() {
+            return Cow::Borrowed(&self.bytes[self.head..]);
+        }
+        Cow::Owned(self.to_vec())
     }
 
     /// The unwritten pieces, none of them empty.

@@ -260,6 +260,54 @@ fn a_real_redis_restores_our_payloads() {
     }
 }
 
+/// Libraries with a long one among them, which is compressed.
+fn libraries() -> [String; 3] {
+    let code = |name: &str, line: &str| {
+        let register = format!("redis.register_function('{name}', function() return 1 end)");
+        format!("#!lua name={name}\n{line}{register}")
+    };
+    [code("a", ""), code("b", &"-- a long comment\n".repeat(500)), code("c_3", "\n")]
+}
+
+/// What FUNCTION DUMP of a server holds.
+fn dumped(answer: Option<Answer>) -> Vec<String> {
+    let payload = bytes_of(answer.expect("it is connected"));
+    let verified = rdb::verify(&payload, false).expect("a real Redis has written it");
+    let codes = rdb::functions_of(verified).map(|code| code.expect("a real Redis has written it"));
+    let mut codes: Vec<_> = codes.map(|code| String::from_utf8(code).expect("it is")).collect();
+    codes.sort();
+    codes
+}
+
+/// Has a server dump libraries that it was sent, and restore them as we dump them.
+fn trade_functions(binary: &str) {
+    let server = Server::start(binary, &[]);
+    let mut redis = server.connect();
+    for code in libraries() {
+        let answer = redis.call(&["FUNCTION", "LOAD", &code]);
+        assert!(matches!(answer, Some(Answer::Bulk(_))), "{answer:?}");
+    }
+    assert_eq!(dumped(redis.call(&["FUNCTION", "DUMP"])), libraries());
+    for compresses in [true, false] {
+        let codes = libraries();
+        let codes = codes.iter().map(|code| code.as_bytes());
+        let payload = rdb::dump_functions(codes, SaveVersion::V10, compresses);
+        let words: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &payload, b"FLUSH"];
+        assert_eq!(redis.call(&words), Some(Answer::Simple(b"OK".to_vec())));
+        assert_eq!(dumped(redis.call(&["FUNCTION", "DUMP"])), libraries());
+    }
+}
+
+#[test]
+fn functions_are_traded_with_a_real_redis() {
+    if crate::play::redis_is_there() {
+        trade_functions("redis-server");
+    }
+    if crate::play::redis8_is_there() {
+        trade_functions(&crate::play::redis8().expect("it was just looked for"));
+    }
+}
+
 #[test]
 fn a_damaged_file_fails_the_check() {
     let mut bytes = std::fs::read(fixture("every-type.rdb")).expect("it is there");

@@ -18,6 +18,8 @@ const UNSAFE_FILES: &[&str] = &[
     "src/keyspace/entry.rs",
     "src/net/fatal.rs",
     "src/observe/memory.rs",
+    "src/script/lua.rs",
+    "src/script/run.rs",
     "src/structs/blob.rs",
     "src/structs/filling.rs",
     "src/structs/prefetch.rs",
@@ -36,11 +38,14 @@ const CRATE_USERS: &[(&str, &[&str])] = &[
             "src/engine/",
             "src/command/table.rs",
             "src/observe/stats.rs",
+            "src/script/",
         ],
     ),
     ("crc16", &["src/cluster/"]),
     ("subtle", &["src/engine/users.rs"]),
     ("redis_protocol", &["src/resp/frame.rs", "tests/"]),
+    ("mlua_sys", &["src/script/lua.rs"]),
+    ("corosensei", &["src/script/run.rs"]),
 ];
 
 /// Which rooms stand on which: a room names rooms of lower levels, and itself. Its tests may name

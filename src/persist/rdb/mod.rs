@@ -1,8 +1,9 @@
 //! The RDB format: snapshots of the dataset, and the payloads of DUMP and RESTORE.
 //!
 //! [`write`] writes a [`Dataset`] of keyspace snapshots, [`Loader`] reads a file record by record,
-//! [`dump`] and [`restore`] do it with one value. Writing goes through a [`Sink`], reading through
-//! an [`Input`]: both keep the checksum and move bytes in large pieces.
+//! [`dump`] and [`restore`] do it with one value, [`dump_functions`] and [`functions_of`] with the
+//! libraries of functions. Writing goes through a [`Sink`], reading through an [`Input`]: both keep
+//! the checksum and move bytes in large pieces.
 //!
 //! A loader believes nothing. Each value is checked completely by the code that reads it, so that
 //! there is no second opinion that a crafted payload could slip through, and no length reserves
@@ -15,6 +16,7 @@ pub mod check;
 mod decode;
 mod encode;
 mod error;
+mod functions;
 mod input;
 mod load;
 mod payload;
@@ -28,6 +30,7 @@ pub use check::check_file;
 pub use decode::Limits;
 use decode::form;
 pub use error::RdbError;
+pub use functions::{Functions, FunctionsError, dump_functions, functions_of};
 pub use input::Input;
 pub use load::{Counts, LoadOptions, Loader, Record};
 pub use payload::{Verified, dump, restore, value_len, verify};

@@ -23,6 +23,11 @@ pub fn dump(entry: &Entry, version: SaveVersion, compresses: bool) -> Vec<u8> {
     let Form { number, .. } = encode::form_of(entry, version);
     sink.byte(number);
     encode::write_value(entry, number, &mut sink);
+    seal(sink, version)
+}
+
+/// What a sink was given, with the version and the checksum behind it.
+pub(super) fn seal(mut sink: Sink<'_>, version: SaveVersion) -> Vec<u8> {
     sink.bytes(&version.number().to_le_bytes());
     let mut payload = sink.into_bytes();
     let sum = crc64::of(&payload);
@@ -42,7 +47,7 @@ pub fn value_len(entry: &Entry, version: SaveVersion, compresses: bool) -> u64 {
 /// Form and value of a payload whose version is known and whose checksum is right.
 #[derive(Clone, Copy)]
 pub struct Verified<'p> {
-    body: &'p [u8],
+    pub(super) body: &'p [u8],
     dialect: Dialect,
 }
 

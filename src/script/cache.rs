@@ -1,0 +1,199 @@
+//! Scripts by their SHA1 digest.
+//!
+//! A script that came by EVAL is kept for EVALSHA as long as it is among the last ones to run;
+//! what was loaded on purpose stays. A body is looked up by itself, too, so that EVAL computes the
+//! digest of a body once.
+
+use hashbrown::HashMap;
+use std::hash::RandomState;
+use std::rc::Rc;
+
+/// So many scripts that came by EVAL are kept.
+const EVAL_SCRIPTS_MAX: usize = 500;
+
+/// A digest as 20 bytes.
+pub type Digest = [u8; 20];
+
+pub struct Script<F> {
+    pub digest: Digest,
+    pub body: Box<[u8]>,
+    /// What it was compiled to.
+    pub compiled: F,
+}
+
+struct Kept<F> {
+    script: Rc<Script<F>>,
+    /// When it last ran, if it may be dropped.
+    ran_at: Option<u64>,
+}
+
+pub struct Cache<F> {
+    by_digest: HashMap<Digest, Kept<F>, RandomState>,
+    by_body: HashMap<Box<[u8]>, Digest, RandomState>,
+    runs: u64,
+    droppable: usize,
+    bytes: usize,
+    pub evicted_total: u64,
+}
+
+impl<F> Default for Cache<F> {
+    fn default() -> Self {
+        Cache {
+            by_digest: HashMap::default(),
+            by_body: HashMap::default(),
+            runs: 0,
+            droppable: 0,
+            bytes: 0,
+            evicted_total: 0,
+        }
+    }
+}
+
+/// The digest of a body.
+pub fn digest_of(body: &[u8]) -> Digest {
+    sha1_smol::Sha1::from(body).digest().bytes()
+}
+
+/// A digest in hexadecimal digits of either case.
+pub fn parse_digest(text: &[u8]) -> Option<Digest> {
+    let mut digest = [0; 20];
+    if text.len() != 2 * digest.len() {
+        return None;
+    }
+    let nibble = |byte: u8| (byte as char).to_digit(16);
+    for (byte, pair) in digest.iter_mut().zip(text.chunks(2)) {
+        *byte = (nibble(pair[0])? << 4 | nibble(pair[1])?) as u8;
+    }
+    Some(digest)
+}
+
+/// Forty digits in lower case.
+pub fn print_digest(digest: &Digest) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl<F> Cache<F> {
+    pub fn len(&self) -> usize {
+        self.by_digest.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_digest.is_empty()
+    }
+
+    /// The memory of all bodies and of what stands beside each.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes + self.len() * (size_of::<Script<F>>() + 2 * size_of::<Kept<F>>())
+    }
+
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.by_digest.contains_key(digest)
+    }
+
+    pub fn get(&self, digest: &Digest) -> Option<&Script<F>> {
+        self.by_digest.get(digest).map(|kept| &*kept.script)
+    }
+
+    /// The script of a digest, which is about to run.
+    pub fn run(&mut self, digest: &Digest) -> Option<Rc<Script<F>>> {
+        self.runs += 1;
+        let runs = self.runs;
+        let kept = self.by_digest.get_mut(digest)?;
+        kept.ran_at = kept.ran_at.map(|_| runs);
+        Some(Rc::clone(&kept.script))
+    }
+
+    /// The script of a body that is known.
+    pub fn run_body(&mut self, body: &[u8]) -> Option<Rc<Script<F>>> {
+        let digest = *self.by_body.get(body)?;
+        self.run(&digest)
+    }
+
+    /// Keeps a script: for good, or as long as it is among those that run.
+    pub fn add(&mut self, script: Script<F>, for_good: bool) -> Rc<Script<F>> {
+        self.runs += 1;
+        let digest = script.digest;
+        let script = Rc::new(script);
+        let ran_at = (!for_good).then_some(self.runs);
+        self.bytes += 2 * script.body.len();
+        self.by_body.insert(script.body.clone(), digest);
+        self.by_digest.insert(digest, Kept { script: Rc::clone(&script), ran_at });
+        if !for_good {
+            self.droppable += 1;
+            self.drop_oldest();
+        }
+        script
+    }
+
+    /// Keeps a script for good that is there already; false if it is not.
+    pub fn keep(&mut self, digest: &Digest) -> bool {
+        let Some(kept) = self.by_digest.get_mut(digest) else { return false };
+        if kept.ran_at.take().is_some() {
+            self.droppable -= 1;
+        }
+        true
+    }
+
+    /// Takes all scripts out, for somebody to free.
+    pub fn clear(&mut self) {
+        let evicted_total = self.evicted_total;
+        *self = Cache { evicted_total, ..Cache::default() };
+    }
+
+    fn drop_oldest(&mut self) {
+        if self.droppable <= EVAL_SCRIPTS_MAX {
+            return;
+        }
+        let oldest =
+            self.by_digest.iter().filter_map(|(digest, kept)| Some((kept.ran_at?, *digest)));
+        let Some((_, digest)) = oldest.min() else { return };
+        if let Some(kept) = self.by_digest.remove(&digest) {
+            self.by_body.remove(&kept.script.body);
+            self.bytes -= 2 * kept.script.body.len();
+            self.droppable -= 1;
+            self.evicted_total += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(n: usize) -> Script<usize> {
+        let body = format!("return {n}").into_bytes().into_boxed_slice();
+        Script { digest: digest_of(&body), body, compiled: n }
+    }
+
+    #[test]
+    fn the_one_that_has_not_run_for_longest_goes() {
+        let mut cache = Cache::default();
+        let loaded = cache.add(script(1000), true).digest;
+        for n in 0..EVAL_SCRIPTS_MAX {
+            cache.add(script(n), false);
+        }
+        assert!(cache.run(&script(0).digest).is_some());
+        assert!(cache.keep(&script(2).digest));
+        cache.add(script(600), false);
+        assert_eq!((cache.len(), cache.evicted_total), (EVAL_SCRIPTS_MAX + 2, 0));
+        cache.add(script(601), false);
+        assert_eq!((cache.len(), cache.evicted_total), (EVAL_SCRIPTS_MAX + 2, 1));
+        let has = |n| cache.contains(&script(n).digest);
+        assert!(has(0) && !has(1) && has(2) && has(600) && cache.contains(&loaded));
+        assert!(cache.run_body(b"return 1").is_none());
+        assert_eq!(cache.run_body(b"return 3").map(|script| script.compiled), Some(3));
+        cache.clear();
+        assert_eq!((cache.len(), cache.bytes, cache.evicted_total), (0, 0, 1));
+    }
+
+    #[test]
+    fn digests_are_read_in_either_case() {
+        let digest = digest_of(b"return 1");
+        let text = print_digest(&digest);
+        assert_eq!(text, "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+        assert_eq!(parse_digest(text.to_ascii_uppercase().as_bytes()), Some(digest));
+        for wrong in ["", "e0", &text[1..], &format!("{text}0"), &text.replace('e', "g")] {
+            assert_eq!(parse_digest(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Makes of a script what means to LuaJIT what the script means to Lua 5.1.
+//!
+//! Escapes that Lua 5.1 does not know (`\x`, `\z`, `\u` in a string) stand there for the letter
+//! behind them, so their backslash goes. And the line of an error is kept in a script that ends by
+//! `return redis.call(...)`.
+//!
+//! A call that is returned as it is takes the place of its caller: when it ends in an error,
+//! nothing tells any more which line of the script it stood in. The reference implementation keeps
+//! the caller where a function of the host is called, which LuaJIT does not, and in scripts this is
+//! the way that most end. In parentheses it is no such call, and a function that answers one
+//! value answers the same:
+//!
+//!     return redis.call('GET', KEYS[1])      return (redis.call('GET', KEYS[1]))
+//!
+//! This is done where the name is one of ours that answers one value, or a local one that stands
+//! for it (`local call = redis.call`) and for nothing else in the whole text. No line moves. The
+//! text is read a few times from its start to its end, token by token, and nothing is made of it
+//! but edits.
+
+use std::borrow::Cow;
+
+/// The functions by their full names that may be put into parentheses; all of a table by its name.
+const TABLES: [&[u8]; 3] = [b"redis", b"server", b"cjson"];
+const FUNCTIONS: [&[u8]; 1] = [b"error"];
+
+/// Longer texts are left as they are: nobody writes them by hand.
+const LEN_MAX: usize = 1 << 20;
+
+/// What is done at a place of a text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Edit {
+    Insert(u8),
+    /// The byte there goes.
+    Drop,
+}
+
+/// A script's text for LuaJIT.
+pub(super) fn translate(text: &[u8]) -> Cow<'_, [u8]> {
+    if text.len() > LEN_MAX {
+        return Cow::Borrowed(text);
+    }
+    let mut edits = Vec::new();
+    if memchr::memmem::find(text, b"return").is_some() {
+        let marks = find_marks(text, &Names::of(text));
+        edits.extend(marks.into_iter().map(|(at, parenthesis)| (at, Edit::Insert(parenthesis))));
+    }
+    if memchr::memchr(b'\\', text).is_some() {
+        edits.extend(find_escapes(text).map(|at| (at, Edit::Drop)));
+    }
+    if edits.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    edits.sort_unstable();
+    let mut translated = Vec::with_capacity(text.len() + edits.len());
+    let mut at = 0;
+    for (place, edit) in edits {
+        translated.extend_from_slice(&text[at..place]);
+        at = match edit {
+            Edit::Insert(byte) => {
+                translated.push(byte);
+                place
+            }
+            Edit::Drop => place + 1,
+        };
+    }
+    translated.extend_from_slice(&text[at..]);
+    Cow::Owned(translated)
+}
+
+/// Where a backslash stands before a letter that it changes only for LuaJIT.
+fn find_escapes(text: &[u8]) -> impl Iterator<Item = usize> {
+    let strings = Tokens { text, at: 0 }.filter(|(start, token, _)| {
+        *token == Token::Literal && matches!(text[*start], b'\'' | b'"')
+    });
+    strings.flat_map(move |(start, _, end)| {
+        let mut at = start;
+        std::iter::from_fn(move || {
+            while at + 1 < end {
+                let place = at;
+                at += if text[at] == b'\\' { 2 } else { 1 };
+                if text[place] == b'\\' && matches!(text[place + 1], b'x' | b'z' | b'u') {
+                    return Some(place);
+                }
+            }
+            None
+        })
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Token<'a> {
+    Name(&'a [u8]),
+    /// A byte that is none of the others.
+    Mark(u8),
+    /// A string or a number.
+    Literal,
+}
+
+/// The tokens of a text with where they start and end, as far as it has any.
+struct Tokens<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = (usize, Token<'a>, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.skip_blanks()?;
+        let start = self.at;
+        let first = self.text[start];
+        let token = match first {
+            b'\'' | b'"' => {
+                self.skip_string(first);
+                Token::Literal
+            }
+            b'[' if self.long_bracket(start).is_some() => {
+                self.skip_long(start);
+                Token::Literal
+            }
+            _ if is_name(first) => {
+                let rest = &self.text[start..];
+                let len = rest.iter().position(|byte| !is_name(*byte)).unwrap_or(rest.len());
+                self.at = start + len;
+                match first.is_ascii_digit() {
+                    true => Token::Literal,
+                    false => Token::Name(&rest[..len]),
+                }
+            }
+            _ => {
+                self.at += 1;
+                Token::Mark(first)
+            }
+        };
+        Some((start, token, self.at))
+    }
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+impl Tokens<'_> {
+    /// To the next token; none at the end.
+    fn skip_blanks(&mut self) -> Option<()> {
+        loop {
+            let byte = *self.text.get(self.at)?;
+            if self.text[self.at..].starts_with(b"--") {
+                let bracket = self.at + 2;
+                if self.long_bracket(bracket).is_some() {
+                    self.skip_long(bracket);
+                } else {
+                    let rest = &self.text[self.at..];
+                    self.at += memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+                }
+            } else if byte.is_ascii_whitespace() || byte == 0x0b {
+                self.at += 1;
+            } else {
+                return Some(());
+            }
+        }
+    }
+
+    fn skip_string(&mut self, quote: u8) {
+        self.at += 1;
+        while let Some(byte) = self.text.get(self.at) {
+            self.at += if *byte == b'\\' { 2 } else { 1 };
+            if *byte == quote || *byte == b'\n' {
+                break;
+            }
+        }
+        self.at = self.at.min(self.text.len());
+    }
+
+    /// The level of the long bracket that opens at a place.
+    fn long_bracket(&self, at: usize) -> Option<usize> {
+        let rest = self.text.get(at..)?.strip_prefix(b"[")?;
+        let level = rest.iter().take_while(|byte| **byte == b'=').count();
+        (rest.get(level) == Some(&b'[')).then_some(level)
+    }
+
+    fn skip_long(&mut self, at: usize) {
+        let Some(level) = self.long_bracket(at) else { return };
+        let end = [b"]".as_slice(), &vec![b'='; level], b"]"].concat();
+        let body = at + level + 2;
+        let found = memchr::memmem::find(&self.text[body..], &end);
+        self.at = found.map_or(self.text.len(), |len| body + len + end.len());
+    }
+}
+
+/// Which names stand for functions that may be put into parentheses.
+struct Names<'a> {
+    /// Those of tables and functions that the text gives no other meaning.
+    tables: Vec<&'a [u8]>,
+    functions: Vec<&'a [u8]>,
+}
+
+impl<'a> Names<'a> {
+    fn of(text: &'a [u8]) -> Names<'a> {
+        let mut seen = Seen::default();
+        let tokens = Tokens { text, at: 0 };
+        tokens.for_each(|(_, token, _)| seen.take(token));
+        let is_free = |name: &&[u8]| !seen.bound.contains(name);
+        let once = |name: &[u8]| seen.bound.iter().filter(|bound| **bound == name).count() == 1;
+        let tables: Vec<&[u8]> = TABLES.iter().copied().filter(is_free).collect();
+        let aliases = seen.aliases.iter();
+        let aliases = aliases.filter(|(name, table)| once(name) && tables.contains(table));
+        let mut functions: Vec<&[u8]> = aliases.map(|(name, _)| *name).collect();
+        functions.extend(FUNCTIONS.iter().copied().filter(is_free));
+        Names { tables, functions }
+    }
+}
+
+/// What has been seen of a text: the last tokens, and what they have given a meaning.
+#[derive(Default)]
+struct Seen<'a> {
+    before: [Option<Token<'a>>; 6],
+    /// Names in a list that gives each a meaning follow.
+    binds: Binds,
+    bound: Vec<&'a [u8]>,
+    aliases: Vec<(&'a [u8], &'a [u8])>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Binds {
+    #[default]
+    Nothing,
+    /// After `local` and `for`: up to what is no name and no comma.
+    List,
+    /// After `function`: its name, and then what it is given.
+    Function,
+    Parameters,
+}
+
+impl<'a> Seen<'a> {
+    fn take(&mut self, token: Token<'a>) {
+        self.binds = match (self.binds, token) {
+            (_, Token::Name(b"local" | b"for")) => Binds::List,
+            (_, Token::Name(b"function")) => Binds::Function,
+            (Binds::Parameters, Token::Mark(b')')) => Binds::Nothing,
+            (Binds::Function, Token::Mark(b'(')) => Binds::Parameters,
+            (Binds::List, Token::Name(b"in")) => Binds::Nothing,
+            (Binds::List, Token::Name(name)) if !self.follows_a_name() => {
+                self.bind(name, Binds::List)
+            }
+            (Binds::Function | Binds::Parameters, Token::Name(name)) => self.bind(name, self.binds),
+            (Binds::List, Token::Mark(b',')) => Binds::List,
+            (Binds::Function | Binds::Parameters, _) => self.binds,
+            _ => Binds::Nothing,
+        };
+        // `name =`, be it an assignment or a field, which is taken for one.
+        if let (Some(Token::Name(name)), Token::Mark(b'=')) = (self.before[5], token)
+            && self.before[4] != Some(Token::Name(b"local"))
+        {
+            self.bound.push(name);
+        }
+        self.before.rotate_left(1);
+        self.before[5] = Some(token);
+        if let [
+            Some(Token::Name(b"local")),
+            Some(Token::Name(name)),
+            Some(Token::Mark(b'=')),
+            Some(Token::Name(table)),
+            Some(Token::Mark(b'.')),
+            Some(Token::Name(_)),
+        ] = self.before
+        {
+            self.aliases.push((name, table));
+        }
+    }
+
+    fn bind(&mut self, name: &'a [u8], binds: Binds) -> Binds {
+        self.bound.push(name);
+        binds
+    }
+
+    fn follows_a_name(&self) -> bool {
+        let keyword = |name: &[u8]| matches!(name, b"local" | b"for");
+        matches!(self.before[5], Some(Token::Name(name)) if !keyword(name))
+    }
+}
+
+/// Where which parenthesis is to be put in.
+fn find_marks(text: &[u8], names: &Names<'_>) -> Vec<(usize, u8)> {
+    let mut marks = Vec::new();
+    // For each parenthesis that is open: whether the call that it is of is put into parentheses.
+    let mut open: Vec<bool> = Vec::new();
+    let mut call = Candidate::None;
+    for (start, token, end) in (Tokens { text, at: 0 }) {
+        let mut is_call = None;
+        call = match (call, token) {
+            (_, Token::Name(b"return")) => Candidate::Returned,
+            (Candidate::Returned, Token::Name(name)) if names.functions.contains(&name) => {
+                Candidate::Function(start)
+            }
+            (Candidate::Returned, Token::Name(name)) if names.tables.contains(&name) => {
+                Candidate::Table(start)
+            }
+            (Candidate::Table(at), Token::Mark(b'.')) => Candidate::Field(at),
+            (Candidate::Field(at), Token::Name(_)) => Candidate::Function(at),
+            (Candidate::Function(at), Token::Mark(b'(')) => {
+                is_call = Some(at);
+                Candidate::None
+            }
+            _ => Candidate::None,
+        };
+        match token {
+            Token::Mark(b'(') => {
+                open.push(is_call.is_some());
+                marks.extend(is_call.map(|at| (at, b'(')));
+            }
+            Token::Mark(b')') if open.pop() == Some(true) => marks.push((end, b')')),
+            _ => {}
+        }
+    }
+    // What is not closed does not compile anyway.
+    if open.contains(&true) { Vec::new() } else { marks }
+}
+
+/// How much of a returned call has been read, and where that began.
+#[derive(Clone, Copy)]
+enum Candidate {
+    None,
+    Returned,
+    Table(usize),
+    Field(usize),
+    Function(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replaced(text: &str) -> String {
+        String::from_utf8(translate(text.as_bytes()).into_owned()).expect("it was text")
+    }
+
+    #[test]
+    fn calls_that_are_returned_are_put_into_parentheses() {
+        for (text, expected) in [
+            ("return redis.call('get')", "return (redis.call('get'))"),
+            ("return\n redis . call (\n'get')\n", "return\n (redis . call (\n'get'))\n"),
+            ("return server.pcall(f(1), (2)) or 0", "return (server.pcall(f(1), (2))) or 0"),
+            ("return cjson.encode(redis.call('x')).a", "return (cjson.encode(redis.call('x'))).a"),
+            ("return error('x')", "return (error('x'))"),
+            (
+                "return redis.call((function() return redis.call(1) end)())",
+                "return (redis.call((function() return (redis.call(1)) end)()))",
+            ),
+            (
+                "local rcall = redis.call return rcall('x', ')', [[)]], [==[ )]] ]==]) -- )",
+                "local rcall = redis.call return (rcall('x', ')', [[)]], [==[ )]] ]==])) -- )",
+            ),
+            (
+                "if x then return redis.call('a\\')') end --[[ return redis.call( ]]",
+                "if x then return (redis.call('a\\')')) end --[[ return redis.call( ]]",
+            ),
+        ] {
+            assert_eq!(replaced(text), expected);
+        }
+    }
+
+    #[test]
+    fn escapes_that_are_none_are_letters() {
+        for (text, expected) in [
+            (r"return '\x41\z \u{41}'", r"return 'x41z u{41}'"),
+            (r"return '\\x41' .. '\\\x41'", r"return '\\x41' .. '\\x41'"),
+            (r"return '\a\n\65\''", r"return '\a\n\65\''"),
+            (r"return [[\x41]] -- '\x41'", r"return [[\x41]] -- '\x41'"),
+            (r"return '\x", r"return 'x"),
+        ] {
+            assert_eq!(replaced(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_answer_more_or_is_something_else_stays() {
+        for text in [
+            "return f(x)",
+            "return pcall(redis.call, 'x')",
+            "return unpack(redis.call('x'))",
+            "return redis.call",
+            "return redis.call 'x'",
+            "return x.redis.call('x')",
+            "-- return redis.call('x')",
+            "return 'return redis.call(1)'",
+            "local redis = f return redis.call('x')",
+            "local function error() return 1, 2 end return error()",
+            "local function f(error) return error(1) end",
+            "for _, error in pairs(t) do return error(1) end",
+            "local call = redis.call local call = f return call('x')",
+            "local call = redis.call call = f return call('x')",
+            "local call = f.call return call('x')",
+            "return redis.call((",
+            "return redis.call('",
+            "return redis.call([==[",
+            "return --[==[",
+            "return [",
+            "return 'x\\",
+            "",
+        ] {
+            assert_eq!(replaced(text), text);
+        }
+    }
+}

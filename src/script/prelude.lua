@@ -1,0 +1,359 @@
+-- Runs once in a fresh state and builds what scripts see of it. Gives back
+--   environment          the proxy of the globals, which scripts are compiled with
+--   library_environment  a function that makes such a proxy for a library that is to load, and a
+--                        function that opens it to all globals once that is done
+--
+-- Tables of this Lua cannot be made read-only, so scripts get empty proxies: reading goes on to the
+-- real table by __index, writing ends in an error, and whatever looks into a table by itself
+-- (pairs, next, rawget, ...) is replaced by a version that knows the proxies. Everything here that
+-- a script can reach is reached through one of them.
+--
+-- What calls functions of a script is written in Lua here where it can be: Lua calls Lua without
+-- using the host's stack, and is seen by the hook.
+
+local host = ...
+
+local type, tostring, error, select = type, tostring, error, select
+local rawget, rawset, next, pcall = rawget, rawset, next, pcall
+local setmetatable, getmetatable, concat = setmetatable, getmetatable, table.concat
+local table_sort, table_insert, table_remove = table.sort, table.insert, table.remove
+local create, resume, compile, ENDED = coroutine.create, coroutine.resume, host.compile, host.ENDED
+
+-- The proxies and what stands behind them.
+local real_of = setmetatable({}, { __mode = "k" })
+
+local function refuse()
+  error("Attempt to modify a readonly table", 2)
+end
+
+local protect
+
+protect = function(real, missing)
+  local proxy = {}
+  local meta = { __index = real, __newindex = refuse }
+  if missing then
+    setmetatable(real, { __index = missing })
+  end
+  -- What getmetatable shows of the proxy: the same two fields, and again nothing to write to.
+  local shown = {}
+  setmetatable(shown, { __index = { __index = proxy, __newindex = refuse }, __newindex = refuse,
+    __metatable = false })
+  meta.__metatable = shown
+  real_of[proxy] = real
+  real_of[shown] = { __index = proxy, __newindex = refuse }
+  return setmetatable(proxy, meta)
+end
+
+local function copy_of(real)
+  local copy = {}
+  for key, value in next, real do
+    copy[key] = value
+  end
+  return copy
+end
+
+local function pick(from, names)
+  local picked = {}
+  for name in names:gmatch("%S+") do
+    picked[name] = from[name]
+  end
+  return picked
+end
+
+local globals = host.globals
+for name, value in next, pick(_G, [[assert error gcinfo ipairs rawequal select tonumber tostring
+  type unpack _VERSION]]) do
+  globals[name] = value
+end
+
+function globals.pairs(t)
+  local real = real_of[t]
+  if real then
+    return next, copy_of(real), nil
+  end
+  if type(t) ~= "table" then
+    error("bad argument #1 to 'pairs' (table expected, got "
+      .. (t == nil and "no value" or type(t)) .. ")", 2)
+  end
+  return next, t, nil
+end
+
+function globals.next(t, key)
+  return next(real_of[t] or t, key)
+end
+
+function globals.rawget(t, key)
+  return rawget(real_of[t] or t, key)
+end
+
+function globals.rawset(t, key, value)
+  if real_of[t] then
+    error("Attempt to modify a readonly table", 0)
+  end
+  return rawset(t, key, value)
+end
+
+function globals.setmetatable(t, meta)
+  if real_of[t] then
+    error("Attempt to modify a readonly table", 0)
+  end
+  return setmetatable(t, meta)
+end
+
+local string_meta
+
+function globals.getmetatable(t)
+  if type(t) == "string" then
+    return string_meta
+  end
+  return getmetatable(t)
+end
+
+-- What follows a protected call. A script that is at its end does not go on because it has caught
+-- the error that ends it; and of an error object pcall gives the text, as Redis has it.
+local function settled(ok, ...)
+  if ok then
+    return true, ...
+  end
+  local problem = ...
+  if problem == ENDED then
+    error(ENDED, 0)
+  end
+  if type(problem) == "table" then
+    local text = rawget(problem, "err")
+    if type(text) == "string" then
+      return false, text
+    end
+  end
+  return false, problem
+end
+
+function globals.pcall(...)
+  return settled(pcall(...))
+end
+
+-- The handler runs when the call has been left: it has nothing to look at the stack with, and where
+-- an error is raised by the hook, no hook would end it.
+local function handled(handler, ok, ...)
+  if ok then
+    return true, ...
+  end
+  local problem = ...
+  if problem == ENDED then
+    error(ENDED, 0)
+  end
+  local is_handled, answer = pcall(handler, problem)
+  if is_handled then
+    return false, answer
+  elseif answer == ENDED then
+    error(ENDED, 0)
+  end
+  return false, "error in error handling"
+end
+
+function globals.xpcall(...)
+  local f, handler = ...
+  if select("#", ...) < 2 then
+    error("bad argument #2 to 'xpcall' (value expected)", 2)
+  end
+  return handled(handler, pcall(f))
+end
+
+local function resumed(ok, ...)
+  if not ok and ... == ENDED then
+    error(ENDED, 0)
+  end
+  return ok, ...
+end
+
+local function unwrapped(ok, ...)
+  if ok then
+    return ...
+  end
+  local problem = ...
+  error(problem, problem ~= ENDED and 2 or 0)
+end
+
+local function wrap(f)
+  if type(f) ~= "function" then
+    error("bad argument #1 to 'wrap' (function expected, got "
+      .. (f == nil and "no value" or type(f)) .. ")", 2)
+  end
+  local thread = create(f)
+  return function(...)
+    return unwrapped(resume(thread, ...))
+  end
+end
+
+-- Only text is compiled, and all of it is there before that begins. It sees what scripts see.
+local environment
+local setfenv = setfenv
+
+local function in_sandbox(f, ...)
+  if f then
+    return setfenv(f, environment)
+  end
+  return f, ...
+end
+
+function globals.loadstring(text, name)
+  if type(text) ~= "string" and type(text) ~= "number" then
+    error("bad argument #1 to 'loadstring' (string expected, got "
+      .. (text == nil and "no value" or type(text)) .. ")", 2)
+  end
+  return in_sandbox(compile(tostring(text), name and tostring(name)))
+end
+
+function globals.load(reader, name)
+  if type(reader) ~= "function" then
+    error("bad argument #1 to 'load' (function expected, got "
+      .. (reader == nil and "no value" or type(reader)) .. ")", 2)
+  end
+  local parts, count = {}, 0
+  while true do
+    local part = reader()
+    if part == nil or part == "" then
+      break
+    end
+    if type(part) ~= "string" then
+      return nil, "reader function must return a string"
+    end
+    count = count + 1
+    parts[count] = part
+  end
+  return in_sandbox(compile(concat(parts), name and tostring(name) or "=(load)"))
+end
+
+-- The settings of the collector would outlive the script.
+local collects = { count = true, collect = true, step = true }
+local collect = collectgarbage
+
+function globals.collectgarbage(option, argument)
+  option = option == nil and "collect" or option
+  if collects[option] then
+    return collect(option, argument)
+  end
+  if option == "stop" or option == "restart" or option == "setpause" or option == "setstepmul" then
+    return 0
+  end
+  error("bad argument #1 to 'collectgarbage' (invalid option '" .. tostring(option) .. "')", 2)
+end
+
+local libraries = {
+  string = pick(string, "byte char dump format len lower rep reverse sub upper"),
+  table = pick(table, "concat foreach foreachi getn insert maxn remove sort"),
+  math = pick(math, [[abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log
+    log10 max min modf pi pow rad sin sinh sqrt tan tanh]]),
+  coroutine = pick(coroutine, "create running status yield"),
+  os = pick(os, "clock"),
+  bit = pick(bit, "tobit bnot band bor bxor lshift rshift arshift rol ror bswap tohex"),
+}
+
+-- What takes patterns is the host's own, which can be put aside.
+for name, native in next, host.patterns do
+  libraries.string[name] = native
+end
+
+-- What Lua 5.1 had and this one has not.
+libraries.string.gfind = libraries.string.gmatch
+libraries.math.mod = math.fmod
+
+libraries.math.random, libraries.math.randomseed = host.random.random, host.random.randomseed
+
+libraries.coroutine.wrap = wrap
+
+function libraries.coroutine.resume(...)
+  return resumed(resume(...))
+end
+
+-- So many digits as asked for, and no more than there are.
+local tohex = bit.tohex
+
+function libraries.bit.tohex(number, digits)
+  if type(digits) == "number" and (digits > 8 or digits < -8) then
+    digits = digits < 0 and -8 or 8
+  end
+  if digits == nil then
+    return tohex(number)
+  end
+  return tohex(number, digits)
+end
+
+function libraries.table.setn()
+  error("'setn' is obsolete", 2)
+end
+
+local function changing(change)
+  return function(t, ...)
+    if real_of[t] then
+      error("Attempt to modify a readonly table", 0)
+    end
+    return change(t, ...)
+  end
+end
+
+-- The host sorts by itself, and nothing would end that: a long table is sorted in the sight of the
+-- hook.
+local SORTED_BY_HOST_MAX = 10000
+
+local function is_less(a, b)
+  return a < b
+end
+
+libraries.table.sort = changing(function(t, comes_before)
+  if comes_before == nil and type(t) == "table" and #t > SORTED_BY_HOST_MAX then
+    comes_before = is_less
+  end
+  return table_sort(t, comes_before)
+end)
+
+-- The same holds for elements that make room for one far below the first.
+libraries.table.insert = changing(function(t, ...)
+  local position, value = ...
+  local is_below = type(position) == "number" and position < 1
+  if select("#", ...) == 2 and type(t) == "table" and is_below then
+    for index = #t + 1, position + 1, -1 do
+      rawset(t, index, rawget(t, index - 1))
+    end
+    rawset(t, position, value)
+    return
+  end
+  return table_insert(t, ...)
+end)
+libraries.table.remove = changing(table_remove)
+
+for name, library in next, libraries do
+  globals[name] = protect(library)
+end
+for name, library in next, host.libraries do
+  globals[name] = protect(library)
+end
+string_meta = protect({ __index = globals.string })
+getmetatable("").__index = libraries.string
+
+
+globals.redis = protect(host.redis)
+globals.server = protect(host.server)
+
+local function missing(_, name)
+  error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+end
+
+environment = protect(globals, missing)
+globals._G = environment
+
+-- What a library sees while it loads.
+local loading = {
+  redis = protect(host.redis_while_loading, missing),
+  server = protect(host.server_while_loading, missing),
+}
+setmetatable(loading, { __index = missing })
+
+local function library_environment()
+  local meta = { __index = loading, __newindex = refuse, __metatable = false }
+  return setmetatable({}, meta), function()
+    meta.__index = globals
+  end
+end
+
+return environment, library_environment

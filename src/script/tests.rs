@@ -1,0 +1,503 @@
+//! Scripts against a server of the test's own.
+
+mod attacks;
+mod functions;
+mod strings;
+
+use super::convert::Failure;
+use super::run::{Answer, Asked, Killer, Run};
+use super::vm::{Role, Vm};
+use crate::resp::{Protocol, ReplyBuf};
+
+fn vm() -> Vm {
+    Vm::new(Role::Scripts, 7, &[]).expect("it is right")
+}
+
+/// What a script comes to, with line ends as bars, when calls are answered so; an error with its
+/// place behind it.
+fn run_with(vm: &Vm, body: &str, mut answer: impl FnMut(Vec<String>) -> &'static str) -> String {
+    let script = match vm.compile(body.as_bytes()) {
+        Ok(script) => script,
+        Err(error) => return format!("not compiled: {}", error.0),
+    };
+    let words: [&[u8]; 2] = [b"one", b"two"];
+    let client = Protocol::Resp2;
+    let mut run = Run::new(vm, &script, words, words, client).expect("there is memory");
+    finish(&mut run, &mut answer);
+    shown(&mut run)
+}
+
+/// Lets a run come to its end.
+fn finish(run: &mut Run, answer: &mut dyn FnMut(Vec<String>) -> &'static str) {
+    for steps in 0.. {
+        assert!(steps < 1000, "the script does not end");
+        match run.resume(Answer::Go) {
+            Asked::Done => break,
+            Asked::Slice => {}
+            Asked::Call | Asked::MayCall => {
+                let request = run.request();
+                let words = request.as_request();
+                let words = words.iter().map(|word| String::from_utf8_lossy(word).into_owned());
+                let bytes = answer(words.collect());
+                drop(request);
+                answer_with(run, bytes);
+            }
+        }
+    }
+}
+
+/// Answers a call, with bars for line ends and what stands for a bar.
+fn answer_with(run: &Run, reply: &str) {
+    let mut buffer = run.reply();
+    buffer.clear();
+    buffer.append_raw(reply.replace('|', "\r\n").replace('`', "|").as_bytes());
+}
+
+fn shown(run: &mut Run) -> String {
+    let mut out = ReplyBuf::new();
+    match run.write_result(&mut out.writer(Protocol::Resp2)) {
+        Ok(()) => String::from_utf8_lossy(&out.to_vec()).replace("\r\n", "|"),
+        Err(Failure { text, place, .. }) => {
+            let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let place =
+                place.map(|(source, line)| format!(" on {}:{}", text_of(&source), text_of(&line)));
+            format!("!{}{}", text_of(&text), place.unwrap_or_default())
+        }
+    }
+}
+
+fn run(body: &str) -> String {
+    run_with(&vm(), body, |words| panic!("{words:?} was not expected"))
+}
+
+#[test]
+fn values_become_replies() {
+    for (body, reply) in [
+        ("return 3.99", ":3|"),
+        ("return -0.5", ":0|"),
+        ("return 1e300", ":-9223372036854775808|"),
+        ("return 0/0", ":-9223372036854775808|"),
+        ("return 'a\\r\\nb'", "$4|a|b|"),
+        ("return true", ":1|"),
+        ("return false", "$-1|"),
+        ("return nil", "$-1|"),
+        ("return", "$-1|"),
+        (
+            "return print == nil",
+            "!ERR user_script:1: Script attempted to access nonexistent global \
+          variable 'print' on @user_script:1",
+        ),
+        ("return {1,2,{3,'x'},nil,5}", "*3|:1|:2|*2|:3|$1|x|"),
+        ("return {}", "*0|"),
+        ("return {err='MY_ERR text'}", "!MY_ERR text"),
+        ("return {ok='fine\\r\\n'}", "+fine|"),
+        ("return {double=1.5}", "$3|1.5|"),
+        ("return {map={a=1}}", "*2|$1|a|:1|"),
+        ("return {set={a=true}}", "*1|$1|a|"),
+        ("return {big_number='123'}", "$3|123|"),
+        ("return {verbatim_string={string='hi',format='txt'}}", "$2|hi|"),
+        ("return KEYS[1] .. ARGV[2] .. #KEYS", "$7|onetwo2|"),
+        ("return redis.status_reply('YES')", "+YES|"),
+        ("return redis.error_reply('oops')", "!ERR oops"),
+        ("return redis.error_reply('-CODE oops')", "!CODE oops"),
+        ("return redis.error_reply('-oops')", "!ERR oops"),
+        ("return {{err='A b'}}", "*1|-A b|"),
+        ("return redis.error_reply()", "!ERR wrong number or type of arguments"),
+        ("return redis.sha1hex('return 1')", "$40|e0e1f9fabfc9d4800c877a703b823ac0578ff8db|"),
+        ("return coroutine.wrap(function() coroutine.yield(5) end)()", ":5|"),
+    ] {
+        assert_eq!(run(body), reply, "{body}");
+    }
+}
+
+#[test]
+fn nested_and_cyclic_values_end() {
+    let cyclic = run("local t = {} t[1] = t return t");
+    assert!(cyclic.starts_with("*1|*1|*1|") && cyclic.ends_with("-ERR reached lua stack limit|"));
+    assert_eq!(cyclic.matches("*1|").count(), 1000);
+    assert_eq!(run("return setmetatable({}, {__index=function() error('no') end})"), "*0|");
+}
+
+#[test]
+fn errors_say_where_they_were_raised() {
+    for (body, reply) in [
+        ("error('oops')", "!ERR user_script:1: oops on @user_script:1"),
+        ("\n\nerror({err='MY oops'})", "!MY oops on @user_script:3"),
+        ("error({})", "!ERR unknown error on @user_script:1"),
+        (
+            "local f = function()\nlocal x = nil + 1\nend\nf()",
+            "!ERR user_script:2: attempt to perform arithmetic on a nil value on @user_script:2",
+        ),
+        (
+            "return redis.call()",
+            "!ERR Please specify at least one argument for this redis lib call on @user_script:1",
+        ),
+        (
+            "return redis.pcall({})",
+            "!ERR Lua redis lib command arguments must be strings or integers",
+        ),
+        ("x = 1", "!ERR user_script:1: Attempt to modify a readonly table on @user_script:1"),
+        ("return ((", "not compiled: user_script:1: unexpected symbol near '<eof>'"),
+        ("return {pcall(function() error('x', 0) end)}", "*2|$-1|$1|x|"),
+    ] {
+        assert_eq!(run(body), reply, "{body}");
+    }
+}
+
+#[test]
+fn calls_are_asked_for_and_answered() {
+    let vm = vm();
+    let ask = |body: &str, reply: &'static str, expected: &[&str]| {
+        let mut asked = Vec::new();
+        let result = run_with(&vm, body, |words| {
+            asked = words;
+            reply
+        });
+        assert_eq!(asked, expected, "{body}");
+        result
+    };
+    assert_eq!(ask("return redis.call('get', KEYS[1])", "$1|v|", &["get", "one"]), "$1|v|");
+    assert_eq!(ask("return redis.call('x', 1, 2.5, -0)", "+OK|", &["x", "1", "2.5", "0"]), "+OK|");
+    assert_eq!(ask("return redis.call('x') == false", "$-1|", &["x"]), ":1|");
+    assert_eq!(ask("return redis.call('x')[2][1]", "*2|:1|*1|:7|", &["x"]), ":7|");
+    let failing = "-WRONGTYPE no|";
+    assert_eq!(ask("return redis.call('x')", failing, &["x"]), "!WRONGTYPE no on @user_script:1");
+    assert_eq!(ask("return redis.pcall('x')", failing, &["x"]), "!WRONGTYPE no");
+    assert_eq!(ask("return redis.pcall('x').err", failing, &["x"]), "$12|WRONGTYPE no|");
+    assert_eq!(ask("return {pcall(redis.call, 'x')}", failing, &["x"]), "*2|$-1|$12|WRONGTYPE no|");
+    let map = "%1|$1|k|~2|:1|#t|";
+    assert_eq!(ask("redis.setresp(3) return redis.call('x').map.k.set[1]", map, &["x"]), ":1|");
+    assert_eq!(ask("return redis.call('x')", "`1|+a|:1|:5|", &["x"]), ":5|", "an attribute");
+    assert_eq!(ask("return redis.call('x').double", ",1.5|", &["x"]), ":1|");
+}
+
+#[test]
+fn nothing_that_is_shared_can_be_changed() {
+    let readonly = "Attempt to modify a readonly table";
+    for body in [
+        "_G.x = 1",
+        "redis.call = nil",
+        "string.rep = nil",
+        "rawset(_G, 'x', 1)",
+        "rawset(redis, 'x', 1)",
+        "setmetatable(_G, {})",
+        "setmetatable(math, {})",
+        "getmetatable('').__index = nil",
+        "getmetatable(redis).__index = nil",
+        "rawset(getmetatable(''), '__index', nil)",
+        "table.insert(redis, 1)",
+        "table.sort(bit)",
+        "getmetatable(redis).__index.call = nil",
+        "getmetatable(_G).__newindex = nil",
+    ] {
+        let reply = run(body);
+        assert!(reply.contains(readonly), "{body}: {reply}");
+    }
+    let hidden = "return {rawget(redis, 'call') ~= nil, next(os), getmetatable('').__index ~= nil, \
+                  rawequal(_G._G, _G)}";
+    assert_eq!(run(hidden), "*4|:1|$5|clock|:1|:1|");
+    assert_eq!(run("local n = 0 for k in pairs(os) do n = n + 1 end return n"), ":1|");
+}
+
+#[test]
+fn what_scripts_reach_is_what_is_listed() {
+    let list = |of: &str| {
+        let body = format!(
+            "local n = {{}} for k in pairs({of}) do n[#n+1] = tostring(k) end table.sort(n) \
+             return table.concat(n, ' ')"
+        );
+        run(&body).split('|').nth(1).expect("a bulk string").to_owned()
+    };
+    assert_eq!(
+        list("_G"),
+        "ARGV KEYS _G _VERSION assert bit cjson cmsgpack collectgarbage coroutine error gcinfo \
+         getmetatable ipairs load loadstring math next os pairs pcall rawequal rawget rawset redis \
+         select server setmetatable string struct table tonumber tostring type unpack xpcall"
+    );
+    assert_eq!(list("coroutine"), "create resume running status wrap yield");
+    assert_eq!(
+        list("string"),
+        "byte char dump find format gfind gmatch gsub len lower match rep reverse sub upper"
+    );
+    assert_eq!(
+        list("redis"),
+        "LOG_DEBUG LOG_NOTICE LOG_VERBOSE LOG_WARNING REPL_ALL REPL_AOF REPL_NONE REPL_REPLICA \
+         REPL_SLAVE acl_check_cmd breakpoint call debug error_reply log pcall replicate_commands \
+         set_repl setresp sha1hex status_reply"
+    );
+}
+
+#[test]
+fn compiled_code_is_not_loaded() {
+    for body in [
+        "return loadstring('\\27LJ\\2')",
+        "return {load(function() return nil end)}",
+        "return loadstring(string.dump(function() return 1 end))()",
+        "return loadstring('return x')()",
+        "return loadstring('return 7')()",
+    ] {
+        let reply = run(body);
+        let is_right = match body {
+            body if body.contains("27LJ") => reply == "$-1|",
+            body if body.contains("dump") => reply.contains("attempt to call a nil value"),
+            body if body.contains("return x") => reply.contains("nonexistent global"),
+            body if body.contains("return 7") => reply == ":7|",
+            _ => reply.starts_with('*'),
+        };
+        assert!(is_right, "{body}: {reply}");
+    }
+}
+
+#[test]
+fn a_script_that_never_ends_lets_others_in_and_can_be_killed_wherever_it_is() {
+    for body in [
+        "while true do end",
+        "while true do pcall(function() while true do end end) end",
+        "local f = coroutine.wrap(function() while true do end end) f()",
+        "local t = {} for i = 1, 1e5 do t[i] = i % 977 end \
+         while true do table.sort(t, function(a, b) \
+         return a < b end) end",
+        "while true do string.gsub(('x'):rep(1000), '.', function() end) end",
+        "while true do xpcall(function() error('x') end, function() while true do end end) end",
+        "while true do pcall(redis.call, 'x') end",
+    ] {
+        let vm = vm();
+        let script = vm.compile(body.as_bytes()).expect("it is right");
+        let mut run = Run::new(&vm, &script, [], [], Protocol::Resp2).expect("there is memory");
+        let mut slices = 0;
+        while slices < 3 {
+            match run.resume(Answer::Go) {
+                Asked::Slice => slices += 1,
+                Asked::Call | Asked::MayCall => {
+                    let mut reply = run.reply();
+                    reply.clear();
+                    reply.append_raw(b"+OK\r\n");
+                }
+                Asked::Done => panic!("{body}: it has ended: {}", shown(&mut run)),
+            }
+        }
+        let mut steps = 0;
+        while run.resume(Answer::Kill(Killer::ScriptKill)) != Asked::Done {
+            steps += 1;
+            assert!(steps < 1000, "{body}: it does not end");
+        }
+        let text = shown(&mut run);
+        assert!(text.starts_with("!ERR Script killed by user with SCRIPT KILL."), "{body}: {text}");
+        // The state is as good as before.
+        drop(run);
+        assert_eq!(run_with(&vm, "return 1", |_| "+OK|"), ":1|", "{body}");
+    }
+}
+
+#[test]
+fn a_long_value_lets_others_in_and_can_be_killed_while_it_is_written() {
+    let vm = vm();
+    let values = [
+        "local t = {} for i = 1, 1e6 do t[i] = i end return t",
+        "local t = {} for i = 1, 5e5 do t[i] = 'x' end return {map = t}",
+        "return redis.call('x')",
+    ];
+    let reply = format!("*1000000|{}", ":1|".repeat(1_000_000));
+    let slices_of = |body: &str, slices_max: usize| {
+        let script = vm.compile(body.as_bytes()).expect("it is right");
+        let mut run = Run::new(&vm, &script, [], [], Protocol::Resp2).expect("there is memory");
+        for slices in 0..slices_max {
+            let mut asked = run.resume(Answer::Go);
+            if asked == Asked::Call {
+                answer_with(&run, &reply);
+                asked = run.resume(Answer::Go);
+            }
+            if asked == Asked::Done {
+                return (slices, shown(&mut run).len());
+            }
+        }
+        assert_eq!(run.resume(Answer::Kill(Killer::FunctionKill)), Asked::Done);
+        assert!(shown(&mut run).starts_with("!ERR Script killed by user with FUNCTION KILL."));
+        (slices_max, 0)
+    };
+    for body in values {
+        // Most of its slices are those of what it comes to.
+        let (slices, len) = slices_of(body, 100);
+        assert!(slices > 10 && len > 1_000_000, "{body}: {slices} slices, {len} bytes");
+        slices_of(body, slices - 1);
+        slices_of(body, slices / 2);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_call_of_the_api_is_said() {
+    for (body, reply) in [
+        ("redis.setresp()", "ERR redis.setresp() requires one argument."),
+        ("return server.setresp()", "ERR server.setresp() requires one argument."),
+        ("redis.setresp(4)", "ERR RESP version must be 2 or 3."),
+        ("redis.log()", "ERR redis.log() requires two arguments or more."),
+        ("redis.log('a', 'b')", "ERR First argument must be a number (log level)."),
+        ("redis.log(10, 'b')", "ERR Invalid log level."),
+        ("redis.log(-1, 'b')", "ERR Invalid log level."),
+        ("server.set_repl()", "ERR server.set_repl() requires one argument."),
+        (
+            "redis.set_repl(7)",
+            "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
+        ),
+        ("redis.sha1hex()", "ERR wrong number of arguments"),
+        ("return redis.sha1hex(1, 2)", "ERR wrong number of arguments"),
+        (
+            "redis.acl_check_cmd()",
+            "ERR Please specify at least one argument for this redis lib call",
+        ),
+        (
+            "redis.acl_check_cmd({})",
+            "ERR Lua redis lib command arguments must be strings or integers",
+        ),
+        (
+            "string.rep('x')",
+            "ERR user_script:1: bad argument #2 to 'rep' (number expected, got no \
+          value)",
+        ),
+        ("math.random(0)", "ERR user_script:1: bad argument #1 to 'random' (interval is empty)"),
+        (
+            "math.random('a')",
+            "ERR user_script:1: bad argument #1 to 'random' (number expected, got \
+          string)",
+        ),
+        ("math.random(1, 2, 3)", "ERR user_script:1: wrong number of arguments"),
+        (
+            "collectgarbage('foo')",
+            "ERR user_script:1: bad argument #1 to 'collectgarbage' (invalid \
+          option 'foo')",
+        ),
+        ("local t = {} t.x.y = 1", "ERR user_script:1: attempt to index field 'x' (a nil value)"),
+        ("redis.foo()", "ERR user_script:1: attempt to call field 'foo' (a nil value)"),
+        ("os.execute()", "ERR user_script:1: attempt to call field 'execute' (a nil value)"),
+        ("error()", "ERR nil"),
+        ("error(true)", "ERR true"),
+        ("error({err = 5})", "5"),
+        ("error('oops', 0)", "ERR oops"),
+        (
+            "return coroutine.wrap(function() error('oops') end)(), 1",
+            "ERR user_script:1: \
+          user_script:1: oops",
+        ),
+        ("coroutine.wrap(function() error({err = 'A b'}) end)()", "A b"),
+        ("local f = loadstring('error(1)') f()", "ERR [string \"error(1)\"]:1: 1"),
+    ] {
+        assert_eq!(run(body), format!("!{reply} on @user_script:1"), "{body}");
+    }
+}
+
+#[test]
+fn functions_of_the_sandbox_do_what_they_did_in_5_1() {
+    for (body, reply) in [
+        ("redis.log(redis.LOG_NOTICE, 'a', 1) return 1", ":1|"),
+        ("return redis.replicate_commands()", ":1|"),
+        ("return {redis.breakpoint(), redis.debug('x')}", "*1|$-1|"),
+        ("return select('#', pcall(error))", ":2|"),
+        ("return {pcall(error, {err = 'A b'})}", "*2|$-1|$3|A b|"),
+        (
+            "return {xpcall(function() error({err = 'A b'}) end, function(e) return e.err end)}",
+            "*2|$-1|$3|A b|",
+        ),
+        (
+            "return {xpcall(function() error('x') end, error)}",
+            "*2|$-1|$23|error in error handling|",
+        ),
+        ("local t = {} for i = 1, 20000 do t[i] = -i end table.sort(t) return t[1]", ":-20000|"),
+        ("local t = {1, 2} table.insert(t, 0, 0) return {t[0], t[2], t[3]}", "*3|:0|:1|:2|"),
+        (
+            "local f, e = loadstring('x x x') return e",
+            "$41|[string \"x x x\"]:1: '=' expected near 'x'|",
+        ),
+        ("return table.concat({'a', 'b'}, ',')", "$3|a,b|"),
+        ("return tostring(1e15) .. tostring(0.1)", "$8|1e+150.1|"),
+        ("return {bit.band(6, 3), bit.tohex(255)}", "*2|:2|$8|000000ff|"),
+        ("return bit.tohex(65535, -2147483648)", "$8|0000FFFF|"),
+    ] {
+        assert_eq!(run(body), reply, "{body}");
+    }
+}
+
+#[test]
+fn the_engine_is_asked_for_rights_and_told_of_settings() {
+    let vm = vm();
+    let asked = |body: &str, reply: &'static str| {
+        let script = vm.compile(body.as_bytes()).expect("it is right");
+        let mut run = Run::new(&vm, &script, [], [], Protocol::Resp3).expect("there is memory");
+        assert_eq!(run.resume(Answer::Go), Asked::MayCall, "{body}");
+        answer_with(&run, reply);
+        finish(&mut run, &mut |words| panic!("{words:?} was not expected"));
+        let settings = (run.protocol(), run.targets());
+        (shown(&mut run), settings)
+    };
+    let check = "redis.setresp(3) redis.set_repl(1) return redis.acl_check_cmd('set', 'k')";
+    assert_eq!(asked(check, ":1|"), ("#t|".to_owned(), (Protocol::Resp3, 1)));
+    assert_eq!(asked(check, ":0|").0, "#f|");
+    let plain = "return redis.acl_check_cmd('set', 'k')";
+    assert_eq!(asked(plain, ":0|"), ("_|".to_owned(), (Protocol::Resp2, 3)));
+    let wrong = "-ERR Invalid command passed to redis.acl_check_cmd()|";
+    let text = "!ERR Invalid command passed to redis.acl_check_cmd() on @user_script:1";
+    assert_eq!(asked(plain, wrong).0, text);
+}
+
+#[test]
+fn nothing_of_a_script_is_there_for_the_next() {
+    let vm = vm();
+    let first = "KEYS[1] = 'mine' KEYS.x = 1 local s = KEYS redis.setresp(3) return KEYS[1]";
+    assert_eq!(run_with(&vm, first, |_| ""), "$4|mine|");
+    assert_eq!(
+        run_with(&vm, "return {KEYS[1], tostring(KEYS.x), true}", |_| ""),
+        "*3|$3|one|$3|nil|:1|"
+    );
+}
+
+#[test]
+fn numbers_go_into_commands_as_they_read() {
+    let vm = vm();
+    for (number, text) in [
+        ("2^60", "1152921504606846976"),
+        ("2^62", "4611686018427387904"),
+        ("-2^62", "-4611686018427387904"),
+        ("2^53 + 2", "9007199254740994"),
+        ("2^63", "9223372036854776000"),
+        ("-0.0", "0"),
+        ("0.1", "0.1"),
+        ("1e-7", "1e-7"),
+        ("1e100", "1e+100"),
+        ("1/0", "inf"),
+        ("-1/0", "-inf"),
+        ("1/3", "0.3333333333333333"),
+    ] {
+        let mut asked = Vec::new();
+        run_with(&vm, &format!("redis.call({number})"), |words| {
+            asked = words;
+            "+OK|"
+        });
+        assert_eq!(asked, [text], "{number}");
+    }
+}
+
+#[test]
+fn a_fresh_state_is_small() {
+    // The tests of Redis want less than 100 KB after many scripts; its own state holds about 40 KB.
+    let vm = vm();
+    let fresh = vm.memory_bytes();
+    assert!(fresh < 90 << 10, "{fresh}");
+    for n in 0..2000 {
+        assert_eq!(run_with(&vm, &format!("return {n}"), |_| ""), format!(":{n}|"));
+    }
+    vm.collect_some();
+    assert!(vm.memory_bytes() < 2 * fresh, "{}", vm.memory_bytes());
+}
+
+#[test]
+fn random_numbers_repeat_with_their_seed() {
+    let vm = vm();
+    let draw = "math.randomseed(9) local t = {} for i = 1, 5 do t[i] = math.random(100) end \
+                return table.concat(t, ' ')";
+    let first = run_with(&vm, draw, |_| "");
+    assert_eq!(run_with(&vm, draw, |_| ""), first);
+    assert_ne!(
+        run_with(&vm, "return tostring(math.random())", |_| ""),
+        run_with(&vm, "return tostring(math.random())", |_| "")
+    );
+    assert!(run("return math.random(2, 1)").contains("interval is empty"));
+}
