@@ -111,8 +111,16 @@ bit_set! {
         RUNS_THE_QUEUE = "runs-the-queue",
         /// A RESP2 client that listens may still send it.
         FITS_SUBSCRIBER = "fits-subscriber",
+        /// It runs a script, so it counts as what the script says of itself.
+        RUNS_A_SCRIPT = "runs-a-script",
+        /// It names the script by its digest.
+        NAMES_A_DIGEST = "names-a-digest",
+        /// It names a function of a library.
+        NAMES_A_FUNCTION = "names-a-function",
         /// What CLIENT CACHING said holds on behind it.
         KEEPS_CACHING = "keeps-caching",
+        /// It is allowed while a script holds the server, and does nothing then without NOSAVE.
+        IS_BUSY_UNLESS_NOSAVE = "is-busy-unless-nosave",
     }
 }
 

@@ -22,6 +22,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::report::commands::COMMANDS,
     crate::persist::commands::COMMANDS,
     crate::pubsub::commands::COMMANDS,
+    crate::script::commands::COMMANDS,
     crate::types::bitmap::COMMANDS,
     crate::types::geo::COMMANDS,
     crate::types::hash::COMMANDS,

@@ -457,8 +457,10 @@ section "Encodings" {
 
 section "Scripts" {
     "busy-reply-threshold" | "lua-time-limit" => busy_reply_threshold: u64 = 5000;
-        int(0, LONG_MAX), LIVE.later(), Nothing,
+        int(0, LONG_MAX), LIVE, Nothing,
         "Milliseconds a script may run before other clients are told that the server is busy.";
+    "script-memory-limit" => script_memory_limit: u64 = 0; memory(0, ULONG_MAX), LIVE, Nothing,
+        "Bytes that a script's variables may take; 0 is a quarter of maxmemory, or 1 GB without.";
 }
 
 section "Cluster" {

@@ -272,6 +272,7 @@ impl Server {
         if form == BaseForm::Commands {
             let dataset = commands::Dataset {
                 dbs: dataset.dbs,
+                functions: dataset.functions,
                 timestamp: self.aof.options.timestamps.then(|| self.clock.unix_seconds()),
             };
             return Box::new(move |out, watch| {
@@ -504,7 +505,7 @@ impl Engine {
         server.aof.is_saving = server.is_writing_files();
         server.aof.seal_if_idle(now);
         server.aof.write(now);
-        if server.aof.reaches_snapshot(now) {
+        if server.may(Deed::Turn) && server.aof.reaches_snapshot(now) {
             server.propagation.forget_db();
             server.rewrites.base = Some(server.base_of(&self.keyspace, server.rewrites.form));
         }

@@ -8,6 +8,7 @@
 //! would then exist twice. Served first is who came first at the key; a client whose second try
 //! finds nothing keeps its place.
 
+use super::dispatch::Passage;
 use super::gates::Asked;
 use super::standstill::Deed;
 use super::waiting::{Awaited, KeyWait, Reason, Wait};
@@ -145,7 +146,10 @@ impl Engine {
         // What the command brings about, as messages to trackers, stands behind its reply, which
         // is not there yet: its place among the effects is kept.
         let place = cx.server.effects.reserve_answer(client);
-        dispatch::pass_gates(&mut cx, &Asked { id: key.id, command, request, hashed });
+        let asked = Asked { id: key.id, command, request, hashed };
+        if let Passage::Frame(frame) = dispatch::pass_gates(&mut cx, &asked) {
+            frame.finish(&mut cx, &request);
+        }
         if cx.is_blocked {
             cx.session_mut().wait = Some(wait);
             // Keys may have gone to make room, of which the client was to be told.

@@ -1,9 +1,9 @@
 //! Who has a command run, and what follows from it.
 //!
-//! A command runs because a client asked for it, as a part of a transaction, again because what its
-//! client waits for has come, or because an AOF holds it. Handlers are the same for all of them;
-//! what differs is a question asked here, so that a new kind of caller (a script, a primary) is one
-//! more row of answers and no handler has to be looked through for it.
+//! A command runs because a client asked for it, as a part of a transaction or a script, again
+//! because what its client waits for has come, or because an AOF holds it. Handlers are the same
+//! for all of them; what differs is a question asked here, so that a new kind of caller (a script,
+//! a primary) is one more row of answers and no handler has to be looked through for it.
 
 use crate::keyspace::ExpiryRule;
 
@@ -14,6 +14,8 @@ pub enum Caller {
     Client,
     /// EXEC.
     Exec,
+    /// A script, by redis.call.
+    Script,
     /// The waiting room: the client has waited for a key, which has come.
     Retry,
     /// The append-only file that is loaded.
@@ -26,21 +28,21 @@ impl Caller {
     pub fn may_answer_late(self) -> bool {
         match self {
             Caller::Client | Caller::Retry => true,
-            Caller::Exec | Caller::Aof => false,
+            Caller::Exec | Caller::Script | Caller::Aof => false,
         }
     }
 
     /// Whether the command is a part of something that is to be seen as a whole: by replicas and
     /// the AOF, by a snapshot, and by the client, who must get nothing between the parts.
     pub fn is_within_transaction(self) -> bool {
-        matches!(self, Caller::Exec | Caller::Aof)
+        matches!(self, Caller::Exec | Caller::Script | Caller::Aof)
     }
 
     /// What becomes of keys whose time has come. What is replayed does as it did when it was
     /// written: expired keys are there until the AOF says that they are not.
     pub fn expiry_rule(self) -> ExpiryRule {
         match self {
-            Caller::Client | Caller::Exec | Caller::Retry => ExpiryRule::Delete,
+            Caller::Client | Caller::Exec | Caller::Script | Caller::Retry => ExpiryRule::Delete,
             Caller::Aof => ExpiryRule::Ignore,
         }
     }

@@ -57,6 +57,11 @@ impl Clock {
         self.last_ticks = self.base_ticks;
     }
 
+    /// Has it another time, for a command whose time stands still.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
     pub fn now(&self) -> Now {
         self.now
     }

@@ -2,12 +2,14 @@
 
 use super::standstill::Deed;
 use super::waiting::Line;
-use super::{ClientId, Effect, Engine, dispatch};
+use super::{ClientId, Effect, Engine, call};
 
 /// Keys taken away in one go, so that a burst of expiries is spread over turns.
 const EXPIRE_BATCH: usize = 200;
 /// The same for fields of hashes.
 const EXPIRE_FIELDS_BATCH: usize = 1000;
+/// How long the garbage of scripts is collected at once.
+const GARBAGE_NS_MAX: u64 = 1_000_000;
 /// Fields that may go whenever the clock moves.
 const EXPIRE_FIELDS_TICK: usize = 200;
 
@@ -28,6 +30,7 @@ impl Engine {
         self.server.forget_gone_readers(&self.clients);
         self.save_if_due();
         self.keep_hot_keys(mono_ms);
+        self.collect_script_garbage();
         if self.server.pause.until_ms().is_some_and(|until_ms| mono_ms >= until_ms) {
             self.end_pause();
         }
@@ -42,7 +45,7 @@ impl Engine {
         let began = self.server.clock.lap();
         let more = self.keyspace.expire_due(EXPIRE_BATCH)
             | self.keyspace.expire_due_fields(EXPIRE_FIELDS_BATCH);
-        dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
+        call::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
         if self.keyspace.changes.has_offers() {
             self.serve_waits();
         }
@@ -59,7 +62,7 @@ impl Engine {
         let is_due = self.keyspace.earliest_field_deadline_ms() < self.keyspace.now_ms;
         if is_due && self.server.may(Deed::Expire) {
             self.keyspace.expire_due_fields(EXPIRE_FIELDS_TICK);
-            dispatch::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
+            call::settle(&mut self.keyspace, &mut self.clients, &mut self.server, None);
         }
     }
 
@@ -68,6 +71,13 @@ impl Engine {
         let at_ms = self.keyspace.earliest_deadline_ms();
         let runs = self.keyspace.expires_actively && self.server.may(Deed::Expire);
         (runs && at_ms != u64::MAX).then_some(at_ms)
+    }
+
+    fn collect_script_garbage(&self) {
+        let ticks = self.server.parts.ticks;
+        let began = ticks();
+        let is_time_left = || ticks().saturating_sub(began) < GARBAGE_NS_MAX;
+        self.server.scripting.collect_garbage(is_time_left);
     }
 
     /// Ends CLIENT PAUSE and lets the waiting clients try again.

@@ -9,7 +9,7 @@ use super::{Caller, Clients, Effect, Engine, Job, ListenChange, Server, Session}
 use crate::command::{CommandError, CommandResult};
 use crate::config::{Apply, Config, Directive};
 use crate::keyspace::{Keys, Keyspace};
-use crate::resp::{Reply, ReplyBuf};
+use crate::resp::{Protocol, Reply, ReplyBuf};
 
 pub struct Cx<'a> {
     pub reply: Reply<'a>,
@@ -52,8 +52,18 @@ impl<'a> Cx<'a> {
     }
 
     /// A context of its own for a command that the running one runs.
-    pub(super) fn within<'b>(&'b mut self, caller: Caller, out: &'b mut ReplyBuf) -> Cx<'b> {
-        Cx::of(self.keys.space(), self.clients, self.server, self.client, caller, out)
+    pub(super) fn within<'b>(
+        &'b mut self,
+        caller: Caller,
+        protocol: Option<Protocol>,
+        out: &'b mut ReplyBuf,
+    ) -> Cx<'b> {
+        let mut own =
+            Cx::of(self.keys.space(), self.clients, self.server, self.client, caller, out);
+        if let Some(protocol) = protocol {
+            own.reply.set_protocol(protocol);
+        }
+        own
     }
 
     /// A context for another client.

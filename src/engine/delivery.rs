@@ -5,7 +5,7 @@
 //! whole reply of EXEC included, for the running client as for all others.
 
 use super::session::ReplyMode;
-use super::{ClientId, Clients, Cx, Effect, Effects, Server};
+use super::{Caller, ClientId, Clients, Cx, Effect, Effects, Server};
 use crate::command::{Command, Flags};
 use crate::config::quote::{quote_to, quoted_len};
 use crate::keyspace::KeyEvent;
@@ -114,11 +114,20 @@ impl Cx<'_> {
         }
     }
 
+    /// The same for a command that others are to stand behind which it runs.
+    pub fn show_before(&mut self, command: &Command, request: &Request<'_>) {
+        if !self.server.monitors.is_empty() {
+            self.feed_monitors(command, request);
+        }
+    }
+
     #[cold]
     fn feed_monitors(&mut self, command: &Command, request: &Request<'_>) {
         let session = self.session();
         let unix_us = self.server.clock.lap_unix_us();
-        let source = if session.peer.unix_socket {
+        let source = if self.caller == Caller::Script {
+            "lua".to_owned()
+        } else if session.peer.unix_socket {
             let path = self.server.config.unixsocket.as_ref();
             format!("unix:{}", path.map_or_else(Default::default, |path| path.to_string_lossy()))
         } else {

@@ -112,8 +112,11 @@ pub trait Driver {
         }
     }
 
-    /// Ends a turn: what is told once a turn is told, what was written goes to the AOF.
+    /// Ends a turn: what is under way goes on, what is told once a turn is told, what was written
+    /// goes to the AOF.
     fn end_turn(&mut self, engine: &mut Engine) {
+        engine.go_on();
+        self.carry_out(engine);
         engine.end_turn();
         self.carry_out(engine);
     }

@@ -173,6 +173,15 @@ impl Effects {
         self.queue.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Takes out what stands behind the first `count` effects.
+    pub fn take_behind(&mut self, count: usize) -> Vec<Effect> {
+        self.queue.split_off(count.min(self.queue.len()))
+    }
+
     /// The effects since the last call, in order.
     pub fn take(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.queue)

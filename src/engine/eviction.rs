@@ -17,7 +17,7 @@
 
 use super::gates::Asked;
 use super::standstill::Deed;
-use super::{Clients, Cx, Effect, Engine, Server, dispatch};
+use super::{Clients, Cx, Effect, Engine, Server, call};
 use crate::command::{CommandError, Flags};
 use crate::keyspace::{Eviction, Keyspace};
 use crate::structs::pins;
@@ -126,6 +126,13 @@ fn make_room_for(cx: &mut Cx<'_>, flags: Flags, own_bytes: u64) -> Result<(), Co
         return Err(CommandError::OutOfMemory);
     }
     Ok(())
+}
+
+impl Server {
+    /// Whether there was too much data when that was last looked at, before the running command.
+    pub fn is_over_memory(&self) -> bool {
+        self.config.maxmemory > 0 && self.eviction.exceeded_since_us.is_some()
+    }
 }
 
 impl Engine {
@@ -251,7 +258,7 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server, own_b
         keys += 1;
         if keys % KEYS_BETWEEN_CLOCKS == 0 {
             // Entries that another thread frees, events and deletions are handed on in between.
-            dispatch::settle(space, clients, server, None);
+            call::settle(space, clients, server, None);
             told_bytes = server.effects.message_bytes() - told_before;
             if elapsed_ns(server) > limit_ns {
                 room = Room::Making;
@@ -259,7 +266,7 @@ fn evict(space: &mut Keyspace, clients: &mut Clients, server: &mut Server, own_b
             }
         }
     }
-    dispatch::settle(space, clients, server, None);
+    call::settle(space, clients, server, None);
     let elapsed_ns = elapsed_ns(server);
     server.observe_latency("eviction-cycle", elapsed_ns);
     room

@@ -9,11 +9,14 @@
 //! A refused request is answered with the error and counts as rejected. Where the client had waited
 //! its wait is over by that, as in Redis, and who stands behind it in line is served.
 
+mod scripts;
+
 use super::session::ClientKind;
 use super::waiting::Reason;
-use super::{Caller, Cx, eviction};
+use super::{Caller, Cx, Server, eviction};
 use crate::command::{Command, CommandError, CommandId, Flags, Hashed, Traits};
 use crate::resp::{Protocol, Request};
+pub(super) use scripts::{NOT_FOR_SCRIPTS, may_replay, may_write as script_may_write};
 
 /// A request as it stands at the gates: with its command, and the keys that were hashed ahead.
 #[derive(Clone, Copy)]
@@ -44,7 +47,9 @@ impl Callers {
     const EACH_TRY: Callers = Callers::REQUEST.and(Caller::Retry);
     /// Everything that runs on behalf of a client.
     #[cfg_attr(not(test), expect(dead_code, reason = "no right of a user can change yet"))]
-    const EACH_CALL: Callers = Callers::EACH_TRY.and(Caller::Exec);
+    const EACH_CALL: Callers = Callers::EACH_TRY.and(Caller::Exec).and(Caller::Script);
+    /// What a script asks for.
+    const SCRIPT: Callers = Callers::only(Caller::Script);
 
     const fn only(caller: Caller) -> Callers {
         Callers(1 << caller as u8)
@@ -80,6 +85,7 @@ rules! {
     REQUEST: protected_commands_are_enabled,
     EACH_TRY: client_is_authenticated,
     REQUEST: command_fits_transaction,
+    SCRIPT: scripts::may_call,
     #[cfg(test)]
     EACH_CALL: tests::user_may,
     EACH_TRY: system_has_memory,
@@ -88,11 +94,15 @@ rules! {
     EACH_TRY: aof_takes_writes,
     REQUEST: command_fits_subscriber,
     REQUEST: dataset_is_there,
+    REQUEST: scripts::server_is_free,
     REQUEST: monitors_only_watch,
 }
 
 /// Whether, and how, a request may go on for the caller of this context.
 pub(super) fn admit(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<Admission, CommandError> {
+    if cx.server.under_way.is_some() && scripts::must_wait(cx, asked) {
+        return Ok(Admission::Postpone(Reason::Script));
+    }
     let flags = effective_flags(cx, asked);
     ask_rules(cx, asked, flags)?;
     // Whoever has waited is only served when it may run, and a part of something runs with it.
@@ -116,9 +126,15 @@ fn when_to_run(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Admission {
     Admission::Run
 }
 
-/// A command's flags; EXEC counts as all that it would run.
-fn effective_flags(cx: &Cx<'_>, asked: &Asked<'_>) -> Flags {
+/// A command's flags; those of one that runs a script are what the script says of itself.
+pub(super) fn own_flags(cx: &Cx<'_>, asked: &Asked<'_>) -> Flags {
     let own = cx.server.table.row(asked.id).flags;
+    cx.server.script_flags(asked.command, &asked.request, own)
+}
+
+/// The flags that count for a request: EXEC counts as all that it would run.
+fn effective_flags(cx: &Cx<'_>, asked: &Asked<'_>) -> Flags {
+    let own = own_flags(cx, asked);
     match &cx.session().transaction {
         Some(transaction) if asked.command.traits.has(Traits::RUNS_THE_QUEUE) => {
             own.or(transaction.flags())
@@ -171,12 +187,17 @@ const SNAPSHOTS_FAIL: CommandError = CommandError::Fixed(
 
 /// While snapshots cannot be written, nothing may change that would only be lost.
 fn writes_are_saved(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
-    let server = &cx.server;
-    let is_refused = !server.saving.last_succeeded
-        && flags.has(Flags::WRITE)
-        && server.config.stop_writes_on_bgsave_error
-        && !server.config.save.0.is_empty();
+    let is_refused = flags.has(Flags::WRITE) && cx.server.has_failing_snapshots();
     if is_refused { Err(SNAPSHOTS_FAIL) } else { Ok(()) }
+}
+
+impl Server {
+    /// Whether snapshots cannot be written, and nothing may change until they can.
+    fn has_failing_snapshots(&self) -> bool {
+        !self.saving.last_succeeded
+            && self.config.stop_writes_on_bgsave_error
+            && !self.config.save.0.is_empty()
+    }
 }
 
 /// What the append-only log cannot take must not happen.

@@ -54,7 +54,7 @@ impl Engine {
     /// What output tells of that is handed out now: effects that are about to be taken, or the
     /// replies of a turn.
     pub fn told(&mut self) -> Told {
-        let offset = self.server.propagation.offset();
+        let offset = self.server.propagation.told_offset();
         let before = std::mem::replace(&mut self.told_upto, offset);
         Told { offset, of_writes: offset > before }
     }

@@ -20,7 +20,8 @@ mod tests;
 
 use super::clock::Now;
 use super::core::Core;
-use super::{Caller, ClientId, Cx, Engine, Peer, Session, dispatch};
+use super::scripting::functions::Functions;
+use super::{Caller, ClientId, Cx, Engine, Peer, Session, call};
 use crate::command::Lookup;
 use crate::keyspace::Keyspace;
 use crate::persist::aof::manifest::{AofFile, Role, remove_unlisted_base};
@@ -95,8 +96,11 @@ pub enum Step {
 pub struct Load {
     origin: Origin,
     target: Target,
-    /// Function libraries of the dataset.
+    /// Function libraries of the snapshot that is read, or was read last.
     functions: Vec<Vec<u8>>,
+    /// The libraries that were there before an AOF, whose commands are about those that are there:
+    /// they come back if it cannot be loaded.
+    functions_before: Option<Functions>,
     /// How much was read of the snapshot that is being read.
     snapshot_bytes: u64,
     /// Why that one cannot be loaded.
@@ -153,10 +157,13 @@ impl Load {
             core.begin_loading(total_bytes);
         }
         core.server.last_load = LastLoad::default();
+        let is_aof = matches!(origin, Origin::Aof(_));
+        let functions_before = is_aof.then(|| std::mem::take(&mut core.server.scripting.functions));
         Load {
             origin,
             target,
             functions: Vec::new(),
+            functions_before,
             snapshot_bytes: 0,
             fault: None,
             is_shown,
@@ -182,6 +189,16 @@ impl Load {
     }
 
     fn step_aof(&mut self, core: &mut Core<'_>) -> Step {
+        if !self.functions.is_empty() {
+            let codes = std::mem::take(&mut self.functions);
+            match core.server.functions_of_dataset(&codes) {
+                Ok(functions) => core.server.scripting.functions = functions,
+                Err(error) => {
+                    self.tell_of_bad_snapshot(&target::no_library(&error));
+                    return self.give_up(core);
+                }
+            }
+        }
         for _ in 0..STEP_PARTS {
             let Origin::Aof(replay) = &mut self.origin else { return Step::Failed };
             match replay.source.next(core.server.clock.unix_ms()) {
@@ -204,7 +221,7 @@ impl Load {
                 }
                 Part::Anew => {
                     self.target.empty(core.space);
-                    self.functions.clear();
+                    core.server.scripting.functions = Functions::default();
                     core.server.last_load = LastLoad::default();
                     break;
                 }
@@ -266,7 +283,7 @@ impl Load {
 
     /// The dataset is whole.
     fn finish(&mut self, core: &mut Core<'_>, end: AofEnd) -> Step {
-        if let Err(error) = self.target.take_effect(core, std::mem::take(&mut self.functions)) {
+        if let Err(error) = self.take_effect(core) {
             error.tell();
             return self.give_up(core);
         }
@@ -287,9 +304,23 @@ impl Load {
         Step::Done(end)
     }
 
+    fn take_effect(&mut self, core: &mut Core<'_>) -> Result<(), LoadError> {
+        let functions = match self.origin {
+            Origin::Aof(_) => std::mem::take(&mut core.server.scripting.functions),
+            Origin::Snapshot(_) => {
+                let functions = core.server.functions_of_dataset(&self.functions);
+                functions.map_err(|error| target::no_library(&error))?
+            }
+        };
+        self.target.take_effect(core, functions)
+    }
+
     /// The dataset will never be whole.
     fn give_up(&mut self, core: &mut Core<'_>) -> Step {
         self.leave(core);
+        if let Some(functions) = self.functions_before.take() {
+            core.server.scripting.functions = functions;
+        }
         // Half a dataset is nobody's to see: the server stays as it is until the process ends.
         if self.is_shown && !self.is_live {
             core.server.loading = None;
@@ -352,7 +383,7 @@ impl Replay {
         let mut unread = ReplyBuf::new();
         let Core { clients, server, .. } = core;
         let mut cx = Cx::of(space, clients, server, self.client, Caller::Aof, &mut unread);
-        dispatch::replay(&mut cx, id, request);
+        call::replay(&mut cx, id, request);
         space.expiry_rule = Caller::Client.expiry_rule();
         true
     }

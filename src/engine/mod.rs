@@ -7,12 +7,14 @@
 //! without a port or a sleep, and a cluster of engines can be simulated from one seed.
 //!
 //! Reading order: [`session`], [`clients`] and [`users`] (who asks), [`cx`] (what a handler may
-//! touch), [`gates`] (what a request must pass), [`dispatch`] (what surrounds a handler),
-//! [`program`] (commands that run others), [`transaction`], [`waiting`], [`blocking`],
+//! touch), [`gates`] (what a request must pass), [`dispatch`] (through the gates), [`call`]
+//! (what surrounds a handler), [`program`] (commands that run others), [`under_way`] (those that
+//! take long), [`transaction`], [`scripting`], [`waiting`], [`blocking`],
 //! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
 
 pub mod aof;
 pub mod blocking;
+mod call;
 pub mod caller;
 mod client_eviction;
 pub mod client_line;
@@ -36,6 +38,7 @@ pub mod pause;
 mod program;
 pub mod propagate;
 pub mod saving;
+pub mod scripting;
 pub mod server;
 pub mod session;
 mod shutdown;
@@ -44,6 +47,7 @@ pub mod standstill;
 pub mod testing;
 pub mod tracking;
 pub mod transaction;
+mod under_way;
 pub mod users;
 pub mod waiting;
 
@@ -207,6 +211,9 @@ impl Engine {
 
     /// A client's connection ended.
     pub fn disconnect(&mut self, client: ClientId) {
+        if self.is_needed(client) {
+            return;
+        }
         transaction::unwatch(&mut self.clients, &mut self.server.watched, client);
         delivery::forget(&mut self.clients, &mut self.server, client);
         self.clients.remove(client);

@@ -1,25 +1,54 @@
-//! Commands that run others: EXEC, and what else asks for one command after the other.
+//! Commands that run others: EXEC, scripts, and what else asks for one command after the other.
 //!
 //! Such a command does not call the dispatcher. Its handler checks what it was given and leaves a
 //! [`Program`]; the dispatcher asks that what comes next and runs it, each call with a context and
 //! a reply of its own. So an inner command passes all that surrounds a command, cannot harm the
 //! reply that it becomes a part of, and nothing re-enters the engine from below.
+//!
+//! A program that has run for a while may be put aside, with all that it is in the middle of
+//! ([`super::under_way`]).
 
+use super::propagate::Targets;
 use super::{Caller, Cx};
-use crate::command::CommandId;
-use crate::resp::{ReplyBuf, Request};
+use crate::command::{CommandError, CommandId};
+use crate::resp::{Protocol, ReplyBuf, Request};
 
 /// What a program wants next.
 pub enum Step {
     /// This command is to be run; [`Program::call`] says with which words.
     Call(CommandId),
-    /// It has ended, and its reply is complete.
-    Done,
+    /// It has run for a while, and others may be looked after before it goes on.
+    Yield,
+    /// It has ended, and its reply is complete, unless it has failed.
+    Done(Result<(), Failure>),
+}
+
+/// By which error a command ended.
+pub struct Failure {
+    pub error: CommandError,
+    /// The error is that of a command that it has run, and has been counted for that one.
+    pub is_counted: bool,
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Failure {
+        Failure { error, is_counted: false }
+    }
 }
 
 pub trait Program {
     /// As whom it has commands run.
     fn caller(&self) -> Caller;
+
+    /// In which protocol it wants their replies, if not in the client's.
+    fn protocol(&self) -> Option<Protocol> {
+        None
+    }
+
+    /// For whom is what its commands do.
+    fn targets(&self) -> Targets {
+        Targets::ALL
+    }
 
     /// Goes on until it wants something; `cx` is that of the command that left the program, and
     /// what was asked for last has been done.

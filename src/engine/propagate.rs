@@ -11,6 +11,7 @@
 //! of what everybody has done with is written to again.
 
 use crate::resp::command;
+use crate::script::vm::target;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -34,9 +35,39 @@ pub struct Position {
     commands: u64,
 }
 
+/// Which readers of the stream what a command does is for; a script may say so (redis.set_repl).
+/// That a key has expired or was evicted is for all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Targets(u8);
+
+impl Targets {
+    pub const NONE: Targets = Targets(target::NONE);
+    pub const AOF: Targets = Targets(target::AOF);
+    pub const REPLICAS: Targets = Targets(target::REPLICAS);
+    pub const ALL: Targets = Targets(target::ALL);
+
+    /// A mask of [`target`].
+    pub const fn of_mask(mask: u8) -> Targets {
+        Targets(mask & target::ALL)
+    }
+
+    /// Whether anybody who reads the stream is meant: the AOF is its one reader.
+    fn reads_anybody(self) -> bool {
+        self.0 & target::AOF != 0
+    }
+}
+
+impl Default for Targets {
+    fn default() -> Targets {
+        Targets::ALL
+    }
+}
+
 #[derive(Default)]
 pub struct Propagation {
     active: bool,
+    /// Whom what the running command does is for.
+    targets: Targets,
     /// What is closed and not forgotten yet, oldest first, and where it ends.
     closed: VecDeque<Bytes>,
     closed_end: u64,
@@ -48,6 +79,8 @@ pub struct Propagation {
     commands: u64,
     /// Words given by the running command instead of its own.
     replaced: Replaced,
+    /// From here on all belongs to a command that has not ended.
+    kept_from: Option<u64>,
 }
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -60,7 +93,21 @@ struct Replaced {
     ends: Vec<(usize, usize)>,
 }
 
+impl Replaced {
+    fn clear(&mut self) {
+        self.is_given = false;
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
 impl Propagation {
+    /// From here on what commands do is for these readers.
+    #[inline]
+    pub fn aim_at(&mut self, targets: Targets) {
+        self.targets = targets;
+    }
+
     /// Starts or stops recording. What nobody has taken when it stops is of no use to anybody.
     pub fn set_active(&mut self, active: bool) {
         self.active = active;
@@ -69,6 +116,7 @@ impl Propagation {
             // Offsets never go back.
             self.closed_end += self.open.len() as u64;
             self.closed.clear();
+            self.kept_from = None;
             self.open = BytesMut::new();
         } else if self.open.capacity() == 0 {
             self.open = BytesMut::with_capacity(BUFFER_BYTES);
@@ -107,7 +155,9 @@ impl Propagation {
         if !self.active {
             return;
         }
-        if self.replaced.is_given {
+        if !self.targets.reads_anybody() {
+            self.replaced.clear();
+        } else if self.replaced.is_given {
             self.finish_replaced();
         } else if changed {
             self.record(db, words);
@@ -123,8 +173,7 @@ impl Propagation {
             self.commands += 1;
             start = end;
         }
-        replaced.bytes.clear();
-        replaced.is_given = false;
+        replaced.clear();
         self.replaced = replaced;
     }
 
@@ -195,6 +244,22 @@ impl Propagation {
         self.commands += 2;
     }
 
+    /// Keeps what comes from here on open until [`Propagation::let_go`]: a command that has been
+    /// put aside is to be read as a whole.
+    pub fn keep_open(&mut self, from: Position) {
+        self.kept_from = Some(from.offset.clamp(self.closed_end, self.offset()));
+    }
+
+    pub fn let_go(&mut self) {
+        self.kept_from = None;
+    }
+
+    /// The end of what can be told of: of what belongs to a command that has not ended nobody can
+    /// know.
+    pub fn told_offset(&self) -> u64 {
+        self.kept_from.unwrap_or_else(|| self.offset())
+    }
+
     /// How many bytes are recorded that are not closed yet.
     pub fn open_bytes(&self) -> usize {
         self.open.len()
@@ -203,10 +268,14 @@ impl Propagation {
     /// Closes what is recorded: a turn ends.
     #[inline]
     pub fn close(&mut self) {
-        if self.open.is_empty() {
+        let end = match self.kept_from {
+            Some(offset) => usize::try_from(offset - self.closed_end).expect("it is in memory"),
+            None => self.open.len(),
+        };
+        if end == 0 {
             return;
         }
-        let bytes = self.open.split().freeze();
+        let bytes = self.open.split_to(end).freeze();
         self.closed_end += bytes.len() as u64;
         self.closed.push_back(bytes);
         if self.open.capacity() > KEPT_BYTES_MAX {
@@ -322,6 +391,30 @@ mod tests {
         stream.replace(0, &[]);
         finish(&mut stream, 0, true, "XREADGROUP");
         assert_eq!(lines(&mut stream), ["0 DEL old", "0 SET a 2", "1 SET b 2"]);
+    }
+
+    #[test]
+    fn what_is_not_for_the_reader_is_not_recorded() {
+        let mut stream = Propagation::default();
+        stream.set_active(true);
+        for targets in [Targets::NONE, Targets::AOF, Targets::REPLICAS, Targets::ALL] {
+            stream.aim_at(targets);
+            finish(&mut stream, 0, true, &format!("SET {targets:?} v"));
+            stream.replace(0, &words("SET a 2"));
+            finish(&mut stream, 0, true, "INCR a");
+            stream.deletion(0, b"expired", false);
+        }
+        let expected = [
+            "DEL expired",
+            "SET Targets(1) v",
+            "SET a 2",
+            "DEL expired",
+            "DEL expired",
+            "SET Targets(3) v",
+            "SET a 2",
+            "DEL expired",
+        ];
+        assert_eq!(lines(&mut stream), expected.map(|line| format!("0 {line}")));
     }
 
     #[test]

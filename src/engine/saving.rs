@@ -290,7 +290,7 @@ impl super::Server {
         Dataset {
             dbs: dbs.map(|(index, db)| (index, db.snapshot(space.now_ms))).collect(),
             aux: texts.into_iter().map(|(name, text)| (name.into(), text.into_bytes())).collect(),
-            functions: self.function_libraries.clone(),
+            functions: self.scripting.functions.codes(),
         }
     }
 }

@@ -9,9 +9,11 @@ use super::loading::{LastLoad, Loading};
 use super::pause::Pause;
 use super::propagate::Propagation;
 use super::saving::Saving;
+use super::scripting::Scripting;
 use super::shutdown::Shutdown;
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
+use super::under_way::UnderWay;
 use super::users::Users;
 use super::waiting::WaitingRoom;
 use super::{ClientId, Effects};
@@ -106,6 +108,9 @@ pub struct Server {
     /// Who watches all commands (MONITOR), first come first.
     pub monitors: Vec<ClientId>,
     pub tracking: Tracking,
+    pub scripting: Scripting,
+    /// The command that has been put aside in the middle.
+    pub under_way: Option<Box<UnderWay>>,
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
     pub hot_keys: HotKeys,
@@ -127,8 +132,6 @@ pub struct Server {
     pub last_load: LastLoad,
     /// The server is about to end.
     pub shutdown: Option<Shutdown>,
-    /// Function libraries of the dataset that was loaded, kept as they are.
-    pub function_libraries: Vec<Vec<u8>>,
     /// Objects handed to the freeing thread so far.
     pub lazy_free_total: u64,
     /// Objects that thread had freed at the last CONFIG RESETSTAT.
@@ -171,6 +174,8 @@ impl Server {
             pubsub: Registry::default(),
             monitors: Vec::new(),
             tracking: Tracking::default(),
+            scripting: Scripting::default(),
+            under_way: None,
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             hot_keys: HotKeys::new(Prng::seeded(prng.next_u64())),
@@ -188,7 +193,6 @@ impl Server {
             loading: None,
             last_load: LastLoad::default(),
             shutdown: None,
-            function_libraries: Vec::new(),
             lazy_free_total: 0,
             lazy_freed_at_reset: 0,
             is_about_to_sleep: false,

@@ -90,6 +90,15 @@ impl Engine {
 
     /// SIGTERM or SIGINT came.
     pub fn shut_down_by_signal(&mut self, options: ShutdownOptions) {
+        if let Some(under_way) = &mut self.server.under_way {
+            // Half of what a script does is not to be saved: it ends first, by force if it can.
+            under_way.shutdown_behind = Some(options);
+            let is_ending = self.server.end_script();
+            if !is_ending {
+                tracing::warn!("A script that has written is running: the server ends behind it.");
+            }
+            return;
+        }
         // If it cannot end, the log says so.
         let _ = self.server.begin_shutdown(&self.keyspace, options);
     }

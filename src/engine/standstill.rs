@@ -23,6 +23,9 @@ pub enum Deed {
     Save,
     /// The AOF is rewritten, for its growth or because it was scheduled.
     Rewrite,
+    /// The AOF turns to its next increment, and the dataset is kept as it is then: the two meet at
+    /// the end of a command.
+    Turn,
     /// Clients who wait for keys are served.
     Serve,
 }
@@ -44,6 +47,8 @@ impl States {
     /// The driver is about to stop the clock for a while (DEBUG SLEEP): what the last command
     /// brought is served when it goes on, since it may have expired by then.
     const ABOUT_TO_SLEEP: States = States(1 << 4);
+    /// A script has been put aside: half of what it does is nobody's to see, to keep or to change.
+    const UNDER_WAY: States = States(1 << 5);
 
     const fn or(self, other: States) -> States {
         States(self.0 | other.0)
@@ -61,14 +66,15 @@ impl States {
 impl Deed {
     /// The states that keep it from being done.
     const fn hindrances(self) -> States {
-        let data_is_to_stay = States::LOADING.or(States::PAUSED);
+        let data_is_to_stay = States::LOADING.or(States::PAUSED).or(States::UNDER_WAY);
+        let is_no_moment = States::LOADING.or(States::ENDING).or(States::UNDER_WAY);
         match self {
             Deed::Expire => data_is_to_stay.or(States::CRON_OFF),
             Deed::Reap => data_is_to_stay,
             Deed::Cron => States::CRON_OFF,
             Deed::Evict => data_is_to_stay.or(States::ENDING),
-            Deed::Save => States::LOADING.or(States::ENDING),
-            Deed::Rewrite => States::LOADING.or(States::ENDING),
+            Deed::Save | Deed::Rewrite => is_no_moment,
+            Deed::Turn => States::UNDER_WAY,
             Deed::Serve => data_is_to_stay.or(States::ENDING).or(States::ABOUT_TO_SLEEP),
         }
     }
@@ -88,6 +94,7 @@ impl Server {
             .add_if(States::CRON_OFF, self.is_cron_paused)
             .add_if(States::ENDING, self.shutdown.is_some())
             .add_if(States::ABOUT_TO_SLEEP, self.is_about_to_sleep)
+            .add_if(States::UNDER_WAY, self.under_way.is_some())
     }
 }
 

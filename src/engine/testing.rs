@@ -11,7 +11,7 @@ use super::{ClientId, Driver, Engine, Job, Now, Peer, Seed, ServerParts};
 use crate::config::{Config, EventClasses, SetBy};
 use crate::keyspace::KeyEvent;
 use crate::resp::{OwnedRequest, ReplyBuf};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// The wall clock's first reading; the monotonic clock begins with a millisecond.
@@ -30,24 +30,43 @@ pub struct Bench {
 /// What is around the engine.
 struct World {
     client: ClientId,
-    /// What the client is told; what others are told goes to nobody.
+    /// What the client is told by the request that runs.
     out: ReplyBuf,
+    /// What clients are told at other times, and others than that client.
+    heard: BTreeMap<ClientId, Vec<u8>>,
+    /// Who may go on after a wait, and who was closed.
+    woken: Vec<ClientId>,
+    closed: Vec<ClientId>,
+    /// The process has ended with this code.
+    exit: Option<i32>,
     now: Now,
     jobs: usize,
     /// The jobs of saves that have not run, where the test runs them.
     held_saves: Option<VecDeque<SaveJob>>,
+    /// What is put aside goes on when the test ends a turn.
+    steps: bool,
 }
 
 impl Driver for World {
     fn send(&mut self, _engine: &mut Engine, client: ClientId, bytes: ReplyBuf, _told: Told) {
         if client == self.client {
             self.out.append(bytes);
+        } else {
+            self.heard.entry(client).or_default().extend(bytes.to_vec());
         }
     }
 
-    fn wake(&mut self, _engine: &mut Engine, _client: ClientId) {}
+    fn wake(&mut self, _engine: &mut Engine, client: ClientId) {
+        self.woken.push(client);
+    }
 
-    fn close(&mut self, _engine: &mut Engine, _client: ClientId) {}
+    fn close(&mut self, _engine: &mut Engine, client: ClientId) {
+        self.closed.push(client);
+    }
+
+    fn exit(&mut self, code: i32) {
+        self.exit = Some(code);
+    }
 
     fn sleep(&mut self, _duration: Duration) -> Now {
         self.now
@@ -88,8 +107,18 @@ impl Bench {
     pub fn over(config: Config, parts: ServerParts) -> Bench {
         let mut engine = Engine::new(config, parts, Seed::default());
         let client = engine.connect(Peer::internal());
-        let (out, now) = (ReplyBuf::new(), Now::default());
-        let world = World { client, out, now, jobs: 0, held_saves: None };
+        let world = World {
+            client,
+            out: ReplyBuf::new(),
+            heard: BTreeMap::new(),
+            woken: Vec::new(),
+            closed: Vec::new(),
+            exit: None,
+            now: Now::default(),
+            jobs: 0,
+            held_saves: None,
+            steps: false,
+        };
         let mut bench = Bench { engine, client, offset_ms: 0, now_ms: 0, world };
         bench.advance(0);
         bench
@@ -108,6 +137,12 @@ impl Bench {
     /// Keeps the jobs of saves until `run_held_save`; each request is a turn of its own.
     pub fn holding_saves(mut self) -> Bench {
         self.world.held_saves = Some(VecDeque::new());
+        self
+    }
+
+    /// Leaves it to the test when what has been put aside goes on: a while each turn.
+    pub fn stepping(mut self) -> Bench {
+        self.world.steps = true;
         self
     }
 
@@ -142,6 +177,10 @@ impl Bench {
             self.engine.end_turn();
         }
         self.world.carry_out(&mut self.engine);
+        while self.engine.is_under_way() && !self.world.steps {
+            self.engine.go_on();
+            self.world.carry_out(&mut self.engine);
+        }
         std::mem::take(&mut self.world.out).to_vec()
     }
 
@@ -166,7 +205,42 @@ impl Bench {
     /// Ends the turn, and does what was left to do.
     pub fn turn(&mut self) {
         self.world.end_turn(&mut self.engine);
-        self.world.out = ReplyBuf::new();
+        let late = std::mem::take(&mut self.world.out).to_vec();
+        self.world.heard.entry(self.world.client).or_default().extend(late);
+    }
+
+    /// Another client, whose commands run from now on.
+    pub fn connect(&mut self) -> ClientId {
+        self.client = self.engine.connect(Peer::internal());
+        self.client
+    }
+
+    /// The reply to a client's line of words.
+    pub fn ask_as(&mut self, client: ClientId, line: &str) -> String {
+        self.client = client;
+        self.ask(line)
+    }
+
+    /// What a client has been told since the last call, but for replies that came at once.
+    pub fn heard(&mut self, client: ClientId) -> String {
+        text(&self.world.heard.remove(&client).unwrap_or_default())
+    }
+
+    /// Whether a client that waited may go on, since the last call.
+    pub fn has_woken(&mut self, client: ClientId) -> bool {
+        let count = self.world.woken.len();
+        self.world.woken.retain(|woken| *woken != client);
+        self.world.woken.len() < count
+    }
+
+    /// Whether the engine wanted a client's connection closed.
+    pub fn has_closed(&self, client: ClientId) -> bool {
+        self.world.closed.contains(&client)
+    }
+
+    /// The code with which the process was to end, if it was.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.world.exit
     }
 
     /// How many jobs have run, those of saves too.

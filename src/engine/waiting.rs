@@ -2,11 +2,11 @@
 //! when, and what it is told when that is over.
 //!
 //! A client waits in one of three ways. Its request was not taken and is to be tried again
-//! ([`Reason::Unpause`], [`Reason::Disk`]). It was taken, and somebody will answer it
-//! ([`Reason::Answer`], [`Reason::End`]). Or it is kept here and runs again when a key has come
-//! ([`Reason::Key`]; who is served then is [`super::blocking`]'s). Whoever brings about what is
-//! waited for says so here and knows nothing of the clients. What a client waits for stands in
-//! its session, so an entry of a line that is of yesterday wakes nobody.
+//! ([`Reason::Unpause`], [`Reason::Disk`], [`Reason::Script`]). It was taken, and somebody will
+//! answer it ([`Reason::Answer`], [`Reason::End`]). Or it is kept here and runs again when a key
+//! has come ([`Reason::Key`]; who is served then is [`super::blocking`]'s). Whoever brings about
+//! what is waited for says so here and knows nothing of the clients. What a client waits for stands
+//! in its session, so an entry of a line that is of yesterday wakes nobody.
 
 use super::clients_by_key::ClientsByKey;
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
@@ -21,7 +21,9 @@ pub enum Reason {
     Unpause,
     /// Its write may be tried again when the disk has caught up.
     Disk,
-    /// A job, a save or the driver answers it.
+    /// The command that is under way is to end, or to be late.
+    Script,
+    /// A job, a save, the driver or the end of what it has begun answers it.
     Answer,
     /// The server ends, or cannot.
     End,
@@ -34,16 +36,18 @@ pub enum Reason {
 pub enum Line {
     Unpause,
     Disk,
+    Script,
     End,
 }
 
-const LINES: usize = 3;
+const LINES: usize = 4;
 
 impl Reason {
     fn line(&self) -> Option<Line> {
         match self {
             Reason::Unpause => Some(Line::Unpause),
             Reason::Disk => Some(Line::Disk),
+            Reason::Script => Some(Line::Script),
             Reason::End => Some(Line::End),
             Reason::Answer | Reason::Key(_) => None,
         }

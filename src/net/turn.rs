@@ -72,9 +72,12 @@ fn turn(net: &Rc<Net>) -> bool {
         window.execute(net, &mut engine);
         out_of_time = started.elapsed() > TURN_MAX;
     }
+    engine.go_on();
+    carry_out(net, &mut engine);
     engine.end_turn();
     carry_out(net, &mut engine);
-    let left = !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
+    let left =
+        engine.is_under_way() || !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
     holds::mark_output(net, &mut engine);
     holds::release_held(net, &engine);
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);

@@ -51,6 +51,8 @@ pub enum LoadError {
         key: Box<[u8]>,
         db: usize,
     },
+    /// A library of functions that cannot be loaded, and why.
+    Library(String),
     /// Whoever takes the batches wants no more.
     CalledOff,
 }
@@ -80,6 +82,7 @@ impl fmt::Display for LoadError {
             LoadError::Duplicate { key, db } => {
                 write!(f, "RDB has duplicated key '{}' in DB {db}", key.escape_ascii())
             }
+            LoadError::Library(reason) => write!(f, "Failed loading library, {reason}"),
             LoadError::CalledOff => f.write_str("Loading was called off"),
         }
     }

@@ -19,6 +19,7 @@ pub mod cast;
 pub mod cjson;
 pub mod cmsgpack;
 pub mod codec;
+pub mod commands;
 pub mod convert;
 mod dialect;
 pub mod functions;

@@ -6,7 +6,7 @@
 use crate::answer::{self, Answer};
 use rufous::config;
 use rufous::engine::hold::Told;
-use rufous::engine::{ClientId, Driver, Engine, Now, Peer, Seed, ServerParts, Verdict};
+use rufous::engine::{ClientId, Driver, Engine, Job, Now, Peer, Seed, ServerParts, Verdict};
 use rufous::resp::{Protocol, ReplyBuf, RequestReader};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -24,6 +24,8 @@ struct World {
     ready: VecDeque<ClientId>,
     /// The engine asked for the process to end.
     has_exited: bool,
+    /// How many jobs have run.
+    jobs: usize,
 }
 
 #[derive(Default)]
@@ -50,9 +52,19 @@ impl Local {
         let mut engine = Engine::new(loaded.config, ServerParts::default(), seed);
         let now = Now { unix_us: 1_700_000_000_000_000, mono_us: 1_000_000 };
         engine.tick(now);
-        let world =
-            World { now, clients: BTreeMap::new(), ready: VecDeque::new(), has_exited: false };
+        let world = World {
+            now,
+            clients: BTreeMap::new(),
+            ready: VecDeque::new(),
+            has_exited: false,
+            jobs: 0,
+        };
         Local { engine, world }
+    }
+
+    /// How many replies another thread would have written.
+    pub fn jobs(&self) -> usize {
+        self.world.jobs
     }
 
     pub fn has_exited(&self) -> bool {
@@ -117,11 +129,19 @@ impl Local {
 
     /// Runs what clients have sent as far as it can be run, with a turn for each request.
     fn serve(&mut self) {
-        self.world.end_turn(&mut self.engine);
+        self.end_turn();
         while let Some(client) = self.world.ready.pop_front() {
             while self.world.serve_one(&mut self.engine, client) {
-                self.world.end_turn(&mut self.engine);
+                self.end_turn();
             }
+            self.end_turn();
+        }
+    }
+
+    /// A turn, and all turns that a command takes which has been put aside.
+    fn end_turn(&mut self) {
+        self.world.end_turn(&mut self.engine);
+        while self.engine.is_under_way() {
             self.world.end_turn(&mut self.engine);
         }
     }
@@ -165,6 +185,11 @@ impl Driver for World {
         if let Some(connection) = self.clients.get_mut(&client) {
             connection.output.extend(bytes.to_vec());
         }
+    }
+
+    fn run(&mut self, engine: &mut Engine, client: ClientId, job: Job) {
+        self.jobs += 1;
+        engine.finish_job(client, job());
     }
 
     fn wake(&mut self, _engine: &mut Engine, client: ClientId) {

@@ -169,6 +169,13 @@ static ROWS: &[Row] = &[
         run: set_active_expire,
     },
     Row {
+        name: "set-disable-deny-scripts",
+        syntax: " <0|1>",
+        doc: "Lets scripts run commands that they may not, or no longer.",
+        args: 1..=1,
+        run: set_disable_deny_scripts,
+    },
+    Row {
         name: "set-skip-checksum-validation",
         syntax: " <0|1>",
         doc: "Believes payloads and snapshots without their checksums, or no longer.",
@@ -427,6 +434,13 @@ fn aof_flush_sleep(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 fn set_skip_checksum_validation(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.server.skips_checksums = args.bytes().first().is_some_and(|digit| *digit != b'0');
+    cx.reply.ok();
+    Ok(())
+}
+
+fn set_disable_deny_scripts(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let is_set = args.bytes().first().is_some_and(|digit| *digit != b'0');
+    cx.server.scripting.denies_nothing = is_set;
     cx.reply.ok();
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The server as a whole: databases, time, shutdown.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape, Traits,
 };
 use crate::config::ShutdownOptions;
 use crate::engine::waiting::{Reason, Wait};
@@ -237,6 +237,7 @@ static SHUTDOWN: Command = Command {
         .or(Flags::NO_MULTI)
         .or(Flags::SENTINEL)
         .or(Flags::ALLOW_BUSY),
+    traits: Traits::IS_BUSY_UNLESS_NOSAVE,
     history: &[("7.0.0", "Took NOW, FORCE and ABORT.")],
     args: &[
         Arg::one_of("save-selector", &[Arg::flag("nosave", "NOSAVE"), Arg::flag("save", "SAVE")])
@@ -275,6 +276,10 @@ fn shutdown(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if aborts {
         // A shutdown that has begun lets no command in.
         return Err(CommandError::Fixed("ERR No shutdown in progress."));
+    }
+    if cx.server.under_way.is_some() && !options.nosave {
+        // What a script has done by half is not to be saved.
+        return Err(cx.server.busy_error());
     }
     cx.server.begin_shutdown(cx.keys.space(), options)?;
     cx.wait(Wait::for_ever(Reason::End));

@@ -111,7 +111,7 @@ impl Program for Queue {
         cx.server.propagation.wrap_transaction(self.stream_start);
         // The end of the transaction stands in the stream already, if it is needed.
         cx.propagate_as(&[]);
-        Step::Done
+        Step::Done(Ok(()))
     }
 
     fn call(&mut self) -> (Request<'_>, &mut ReplyBuf) {

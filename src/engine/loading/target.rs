@@ -5,8 +5,10 @@
 //!
 //! The cost of loading aside is that there are two datasets for a while.
 
+use crate::command::CommandError;
 use crate::engine::core::Core;
-use crate::engine::{dispatch, eviction, transaction};
+use crate::engine::scripting::functions::Functions;
+use crate::engine::{call, eviction, transaction};
 use crate::keyspace::{Db, Keyspace};
 use crate::persist::load::LoadError;
 
@@ -69,13 +71,18 @@ impl Target {
     pub(super) fn take_effect(
         &mut self,
         core: &mut Core<'_>,
-        functions: Vec<Vec<u8>>,
+        functions: Functions,
     ) -> Result<(), LoadError> {
         match std::mem::replace(&mut self.0, Place::Live) {
-            Place::Live => core.server.function_libraries = functions,
+            Place::Live => core.server.scripting.functions = functions,
             Place::Aside(aside) => core.replace_dataset(*aside, functions),
-            // The libraries that are there stay.
-            Place::Joined { aside, merges } => return core.join_dataset(*aside, merges),
+            Place::Joined { aside, merges } => {
+                let codes = functions.codes();
+                drop(functions);
+                let joined = core.server.join_libraries(&codes, merges);
+                joined.map_err(|error| no_library(&error))?;
+                return core.join_dataset(*aside, merges);
+            }
         }
         Ok(())
     }
@@ -83,7 +90,7 @@ impl Target {
 
 impl Core<'_> {
     /// Puts a dataset in the place of the one there is.
-    pub(super) fn replace_dataset(&mut self, mut other: Keyspace, functions: Vec<Vec<u8>>) {
+    pub(super) fn replace_dataset(&mut self, mut other: Keyspace, functions: Functions) {
         for db in 0..self.space.db_count() {
             let replacement = Some(other.db(db));
             let watched = &self.server.watched;
@@ -92,14 +99,14 @@ impl Core<'_> {
             self.server.offer_awaited_keys(self.space, db);
         }
         self.server.invalidate_everything(self.clients);
-        self.server.function_libraries = functions;
+        self.server.scripting.functions = functions;
         let keys = other.dbs().iter().map(|db| db.len() as u64).sum();
         let bytes_a_key = eviction::bytes_a_key(self.space, self.clients, self.server, keys);
         for db in other.into_dbs().into_iter().filter(|db| !db.is_empty()) {
             let bytes = db.len() * bytes_a_key;
             self.space.changes.discard_db(db, bytes);
         }
-        dispatch::settle(self.space, self.clients, self.server, None);
+        call::settle(self.space, self.clients, self.server, None);
     }
 
     /// Adds the entries of a dataset to the one there is.
@@ -112,9 +119,16 @@ impl Core<'_> {
             }
         }
         self.space.join(other);
-        dispatch::settle(self.space, self.clients, self.server, None);
+        call::settle(self.space, self.clients, self.server, None);
         Ok(())
     }
+}
+
+/// A dataset has a library that cannot be loaded.
+pub(super) fn no_library(error: &CommandError) -> LoadError {
+    let text = error.text();
+    let text = text.strip_prefix(b"ERR ").unwrap_or(&text);
+    LoadError::Library(String::from_utf8_lossy(text).into_owned())
 }
 
 fn common_key(there: &Db, new: &Db) -> Option<Box<[u8]>> {

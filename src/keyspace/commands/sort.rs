@@ -10,7 +10,7 @@ use crate::command::{
     KeyFlags, KeySpec, Shape,
 };
 use crate::config::EventClasses;
-use crate::engine::Cx;
+use crate::engine::{Caller, Cx};
 use crate::keyspace::{Entry, Key, Keys, Snapshot, ValueRef};
 use crate::resp::{Reply, Request};
 use crate::structs::memory::Growth;
@@ -468,11 +468,13 @@ fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult 
     if plan.weight != Weight::None {
         CommandError::unless_memory(entry.map_or(0, Entry::heap_bytes))?;
     }
+    let is_kept = store.is_some() || cx.caller == Caller::Script;
+    if is_kept && plan.weight == Weight::None && matches!(source, Source::Set(_)) {
+        // What is stored must not depend on the order in which a set happens to lie, nor what a
+        // script does with it.
+        (plan.weight, plan.is_alphabetic) = (Weight::Elements, true);
+    }
     if let Some(destination) = store {
-        if plan.weight == Weight::None && matches!(source, Source::Set(_)) {
-            // What is stored must not depend on the order in which a set happens to lie.
-            (plan.weight, plan.is_alphabetic) = (Weight::Elements, true);
-        }
         let place = Place::Live(&cx.keys);
         let mut values = Vec::new();
         let elements = plan.elements(&source, &place)?;

@@ -19,6 +19,8 @@ pub struct Dataset {
     pub dbs: Vec<(usize, Snapshot)>,
     /// The time to note in front, if times are noted.
     pub timestamp: Option<u64>,
+    /// The code of libraries of functions.
+    pub functions: Vec<Vec<u8>>,
 }
 
 /// Items of one command.
@@ -35,6 +37,9 @@ pub fn write(
     let mut block = Vec::with_capacity(BLOCK_BYTES * 2);
     if let Some(seconds) = dataset.timestamp {
         block.extend(format!("#TS:{seconds}\r\n").into_bytes());
+    }
+    for code in &dataset.functions {
+        put(&mut block, [&b"FUNCTION"[..], b"LOAD", code].into_iter());
     }
     let mut keys = 0;
     for (number, snapshot) in &dataset.dbs {

@@ -101,7 +101,8 @@ pub static STATS: &[Field] = &[
         .counter("evicted_keys_total"),
     field("evicted_clients", |view| view.server.stats.evicted_clients.to_string())
         .counter("evicted_clients_total"),
-    zero("evicted_scripts").counter("evicted_scripts_total"),
+    field("evicted_scripts", |view| view.server.scripting.cache.evicted_total.to_string())
+        .counter("evicted_scripts_total"),
     field("total_eviction_exceeded_time", |view| {
         let mono_us = view.server.clock.now().mono_us;
         let eviction = &view.server.eviction;

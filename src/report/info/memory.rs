@@ -3,6 +3,7 @@
 use super::{Field, View, field, human, ratio, zero};
 use crate::config::Choice as _;
 use crate::engine::eviction;
+use crate::engine::scripting::ScriptFigures;
 use crate::engine::session::ClientKind;
 use crate::structs::pins;
 
@@ -33,19 +34,29 @@ pub static MEMORY: &[Field] = &[
     field("total_system_memory", |view| view.process.system_memory_bytes.to_string())
         .gauge("total_system_memory_bytes"),
     field("total_system_memory_human", |view| human(view.process.system_memory_bytes)),
-    zero("used_memory_lua").gauge("memory_used_lua_bytes"),
-    zero("used_memory_vm_eval").gauge("memory_used_vm_eval_bytes"),
-    field("used_memory_lua_human", |_| human(0)),
-    zero("used_memory_scripts_eval").gauge("memory_used_scripts_eval_bytes"),
-    zero("number_of_cached_scripts").gauge("number_of_cached_scripts"),
-    zero("number_of_functions").gauge("number_of_functions"),
-    zero("number_of_libraries").gauge("number_of_libraries"),
-    zero("used_memory_vm_functions").gauge("memory_used_vm_functions_bytes"),
-    zero("used_memory_vm_total").gauge("memory_used_vm_total"),
-    field("used_memory_vm_total_human", |_| human(0)),
-    zero("used_memory_functions").gauge("memory_used_functions_bytes"),
-    zero("used_memory_scripts").gauge("memory_used_scripts_bytes"),
-    field("used_memory_scripts_human", |_| human(0)),
+    field("used_memory_lua", |view| scripts(view).vm_eval.to_string())
+        .gauge("memory_used_lua_bytes"),
+    field("used_memory_vm_eval", |view| scripts(view).vm_eval.to_string())
+        .gauge("memory_used_vm_eval_bytes"),
+    field("used_memory_lua_human", |view| human(scripts(view).vm_eval as u64)),
+    field("used_memory_scripts_eval", |view| scripts(view).eval.to_string())
+        .gauge("memory_used_scripts_eval_bytes"),
+    field("number_of_cached_scripts", |view| scripts(view).cached.to_string())
+        .gauge("number_of_cached_scripts"),
+    field("number_of_functions", |view| scripts(view).functions.to_string())
+        .gauge("number_of_functions"),
+    field("number_of_libraries", |view| scripts(view).libraries.to_string())
+        .gauge("number_of_libraries"),
+    field("used_memory_vm_functions", |view| scripts(view).vm_functions.to_string())
+        .gauge("memory_used_vm_functions_bytes"),
+    field("used_memory_vm_total", |view| scripts(view).vm_total().to_string())
+        .gauge("memory_used_vm_total"),
+    field("used_memory_vm_total_human", |view| human(scripts(view).vm_total() as u64)),
+    field("used_memory_functions", |view| scripts(view).library_bytes.to_string())
+        .gauge("memory_used_functions_bytes"),
+    field("used_memory_scripts", |view| scripts(view).total().to_string())
+        .gauge("memory_used_scripts_bytes"),
+    field("used_memory_scripts_human", |view| human(scripts(view).total() as u64)),
     field("maxmemory", |view| view.server.config.maxmemory.to_string()).gauge("memory_max_bytes"),
     field("maxmemory_human", |view| human(view.server.config.maxmemory)),
     field("maxmemory_policy", |view| view.server.config.maxmemory_policy.word().to_owned()),
@@ -137,4 +148,8 @@ pub fn dataset(view: &View<'_>) -> u64 {
 fn percent(part: u64, whole: u64) -> String {
     let share = if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
     format!("{share:.2}%")
+}
+
+fn scripts(view: &View<'_>) -> ScriptFigures {
+    view.server.scripting.figures()
 }

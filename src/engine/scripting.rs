@@ -1,0 +1,577 @@
+//! Scripts on the engine: what is kept for them, and the program that a script is.
+//!
+//! A script runs on a stack of its own ([`crate::script::run`]) and asks for commands by leaving
+//! it. So it is a [`Program`] like a transaction: what it asks for goes through the gates of
+//! [`super::gates`], and a script that has run for a while is put aside ([`super::under_way`]).
+
+pub mod functions;
+
+use super::program::{Failure, Program, Step};
+use super::propagate::{Position, Targets};
+use super::{Caller, Cx, Server, gates};
+use crate::command::{
+    Args, Command, CommandError, CommandId, CommandResult, Flags, Lookup, Traits,
+};
+use crate::config::REDIS_VERSION;
+use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request};
+use crate::script::cache::{self, Cache, Digest, Script};
+use crate::script::functions::Function;
+use crate::script::run::{Answer, Asked, Killer, Run};
+use crate::script::shebang::{self, Flags as Declared};
+use crate::script::vm::{Compiled, Fact, Role, Vm};
+use functions::Functions;
+use std::cell::Cell;
+use std::fmt;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// A script as it is kept.
+pub struct Ready {
+    pub compiled: Compiled,
+    /// What its first line says, if it has one that does.
+    pub declared: Option<Declared>,
+}
+
+pub type KeptScript = Rc<Script<Ready>>;
+
+/// What a server keeps for its scripts; next to nothing until the first one runs.
+#[derive(Default)]
+pub struct Scripting {
+    vm: Option<Vm>,
+    pub cache: Cache<Ready>,
+    pub functions: Functions,
+    /// Scripts have run since garbage was collected.
+    has_garbage: Cell<bool>,
+    /// The one that runs, or is put aside.
+    pub running: Option<Box<Running>>,
+    /// Scripts may run everything (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub denies_nothing: bool,
+}
+
+/// Which commands end a running script.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Script,
+    Function,
+}
+
+impl Kind {
+    fn killer(self) -> Killer {
+        match self {
+            Kind::Script => Killer::ScriptKill,
+            Kind::Function => Killer::FunctionKill,
+        }
+    }
+
+    pub fn kill_command(self) -> &'static str {
+        match self {
+            Kind::Script => "SCRIPT KILL",
+            Kind::Function => "FUNCTION KILL",
+        }
+    }
+}
+
+/// How a script is named in messages: by its digest, or as a function.
+#[derive(Clone)]
+pub enum Name {
+    Digest(Digest),
+    Function(Rc<Function<Compiled>>),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Digest(digest) => f.write_str(&cache::print_digest(digest)),
+            Name::Function(function) => function.name.escape_ascii().fmt(f),
+        }
+    }
+}
+
+/// What must be known of the script that runs.
+pub struct Running {
+    pub kind: Kind,
+    pub name: Name,
+    /// It was called by a command that lets it write nothing, or says so itself.
+    pub is_read_only: bool,
+    /// It may write though there was too much data when it began.
+    pub allows_oom: bool,
+    pub was_over_memory: bool,
+    /// It has run a command that may write, so it can be stopped no more.
+    pub has_written: bool,
+    pub is_killed: bool,
+}
+
+impl Scripting {
+    /// Compiles and keeps a script, if it is not known yet.
+    pub fn add(
+        &mut self,
+        body: &[u8],
+        for_good: bool,
+        seed: u32,
+    ) -> Result<KeptScript, CommandError> {
+        if let Some(known) = self.cache.run_body(body) {
+            if for_good {
+                self.cache.keep(&known.digest);
+            }
+            return Ok(known);
+        }
+        let vm = match &mut self.vm {
+            Some(vm) => vm,
+            none => none.insert(new_vm(Role::Scripts, seed)?),
+        };
+        let header = shebang::parse_script(body).map_err(|error| err(&error.text()))?;
+        let (declared, code) = (header.flags, &body[header.len..]);
+        let compiled = vm.compile(code).map_err(|error| {
+            let text = format!("ERR Error compiling script (new function): {}", error.0);
+            CommandError::Text(text.into_boxed_str())
+        })?;
+        let (digest, body) = (cache::digest_of(body), body.into());
+        let script = Script { digest, body, compiled: Ready { compiled, declared } };
+        Ok(self.cache.add(script, for_good))
+    }
+
+    /// Forgets all scripts.
+    pub fn flush(&mut self) {
+        self.cache.clear();
+        self.vm = None;
+    }
+
+    fn states(&self) -> impl Iterator<Item = &Vm> {
+        self.vm.iter().chain(&self.functions.vm)
+    }
+
+    /// Collects garbage for a while, when no script runs: what the last one has left would stay as
+    /// long as no other runs. `goes_on` says whether there is still time.
+    pub(super) fn collect_garbage(&self, mut goes_on: impl FnMut() -> bool) {
+        if self.running.is_some() || !self.has_garbage.get() {
+            return;
+        }
+        let mut is_done = true;
+        for vm in self.states() {
+            while !vm.collect_some() {
+                if !goes_on() {
+                    is_done = false;
+                    break;
+                }
+            }
+        }
+        self.has_garbage.set(!is_done);
+    }
+
+    /// Garbage is no memory that scripts use, so a small state is rid of it before it is measured.
+    fn collect_if_small(&self) {
+        const SMALL_BYTES: usize = 1 << 20;
+        if self.states().all(|vm| vm.memory_bytes() < SMALL_BYTES) {
+            self.collect_garbage(|| true);
+        }
+    }
+
+    pub fn figures(&self) -> ScriptFigures {
+        self.collect_if_small();
+        ScriptFigures {
+            vm_eval: self.vm.as_ref().map_or(0, Vm::memory_bytes),
+            eval: self.cache.memory_bytes(),
+            cached: self.cache.len(),
+            vm_functions: self.functions.vm.as_ref().map_or(0, Vm::memory_bytes),
+            library_bytes: self.functions.libraries.memory_bytes(),
+            libraries: self.functions.libraries.len(),
+            functions: self.functions.libraries.functions_len(),
+        }
+    }
+}
+
+/// What scripts cost, for INFO.
+#[derive(Default)]
+pub struct ScriptFigures {
+    /// Memory of the interpreters' states.
+    pub vm_eval: usize,
+    pub vm_functions: usize,
+    /// Memory of what is kept of scripts and of libraries.
+    pub eval: usize,
+    pub library_bytes: usize,
+    pub cached: usize,
+    pub libraries: usize,
+    pub functions: usize,
+}
+
+impl ScriptFigures {
+    pub fn vm_total(&self) -> usize {
+        self.vm_eval + self.vm_functions
+    }
+
+    pub fn total(&self) -> usize {
+        self.eval + self.library_bytes
+    }
+}
+
+/// A state and the smallest of scripts need so much.
+const LIMIT_BYTES_MIN: u64 = 1 << 20;
+
+/// What scripts are told of the server.
+const FACTS: &[(&str, Fact<'_>)] = &[
+    ("REDIS_VERSION", Fact::Text(REDIS_VERSION)),
+    ("REDIS_VERSION_NUM", Fact::Number(0x0007_0204 as f64)),
+];
+
+fn new_vm(role: Role, seed: u32) -> Result<Vm, CommandError> {
+    Vm::new(role, seed, FACTS).map_err(|_| CommandError::NoMemory)
+}
+
+/// What the flags of a command that runs a script count as, by what the script says of itself.
+pub(super) fn flags_as_declared(own: Flags, declared: Option<Declared>) -> Flags {
+    const SAID: Flags = Flags::DENYOOM.or(Flags::WRITE).or(Flags::STALE).or(Flags::MAY_REPLICATE);
+    let Some(declared) = declared else { return own };
+    let mut flags = own.without(SAID);
+    for (flag, is_so) in [
+        (Flags::DENYOOM, !fits_full_memory(declared)),
+        (Flags::WRITE, !declared.has(Declared::NO_WRITES)),
+        (Flags::STALE, declared.has(Declared::ALLOW_STALE)),
+    ] {
+        if is_so {
+            flags = flags.or(flag);
+        }
+    }
+    flags
+}
+
+impl Server {
+    /// The flags that count for a request that runs a script.
+    pub(super) fn script_flags(
+        &self,
+        command: &Command,
+        request: &Request<'_>,
+        own: Flags,
+    ) -> Flags {
+        if !command.traits.has(Traits::RUNS_A_SCRIPT) || request.len() < 2 {
+            return own;
+        }
+        let word = request.arg(1);
+        let declared = if command.traits.has(Traits::NAMES_A_DIGEST) {
+            let digest = cache::parse_digest(word);
+            let script = digest.and_then(|digest| self.scripting.cache.get(&digest));
+            script.and_then(|script| script.compiled.declared)
+        } else if command.traits.has(Traits::NAMES_A_FUNCTION) {
+            self.scripting.functions.libraries.function(word).map(|function| function.flags)
+        } else {
+            shebang::parse_script(word).ok().and_then(|header| header.flags)
+        };
+        flags_as_declared(own, declared)
+    }
+
+    /// How much memory scripts may take is asked anew for each: the limit may have changed.
+    fn limit_script_memory(&self) {
+        const DEFAULT_BYTES: u64 = 1 << 30;
+        let config = &self.config;
+        let limit = match (config.script_memory_limit, config.maxmemory) {
+            (0, 0) => DEFAULT_BYTES,
+            (0, maxmemory) => (maxmemory / 4).clamp(LIMIT_BYTES_MIN, DEFAULT_BYTES),
+            (limit, _) => limit.max(LIMIT_BYTES_MIN),
+        };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        for vm in self.scripting.states() {
+            vm.set_memory_max(limit, limit.saturating_mul(2));
+        }
+        self.scripting.has_garbage.set(true);
+    }
+
+    pub(super) fn warn_of_slow_script(&self, elapsed_ms: u64) {
+        let Some(running) = &self.scripting.running else { return };
+        tracing::warn!(
+            "Slow script detected: still in execution after {elapsed_ms} milliseconds. You can try \
+             killing the script using the {} command. Script name is: {}.",
+            running.kind.kill_command(),
+            running.name
+        );
+    }
+
+    /// What others are told while a script holds the server.
+    pub fn busy_error(&self) -> CommandError {
+        CommandError::Fixed(match self.scripting.running.as_deref().map(|running| running.kind) {
+            Some(Kind::Function) => {
+                "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN \
+                 NOSAVE."
+            }
+            _ => {
+                "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN \
+                 NOSAVE."
+            }
+        })
+    }
+
+    /// Ends the script that runs, if it is of this kind and can be ended.
+    pub fn kill_script(&mut self, kind: Kind) -> CommandResult {
+        let busy = self.busy_error();
+        let Some(running) = &self.scripting.running else {
+            return Err(CommandError::Fixed("NOTBUSY No scripts in execution right now."));
+        };
+        if running.kind != kind {
+            return Err(busy);
+        }
+        if !self.end_script() {
+            return Err(CommandError::Fixed(
+                "UNKILLABLE Sorry the script already executed write commands against the dataset. \
+                 You can either wait the script termination or kill the server in a hard way using \
+                 the SHUTDOWN NOSAVE command.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Has the script that runs end, if it has not written; false if it has.
+    pub(super) fn end_script(&mut self) -> bool {
+        let running = self.scripting.running.as_mut().filter(|running| !running.has_written);
+        match running {
+            Some(running) => {
+                running.is_killed = true;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// An `ERR` with a text.
+pub fn err(text: &[u8]) -> CommandError {
+    CommandError::Bytes([b"ERR ", text].concat().into_boxed_slice())
+}
+
+/// Why there is no run: one is in the middle of a call, or there is no memory for its stack.
+fn cannot_run(error: std::io::Error) -> CommandError {
+    match error.kind() {
+        std::io::ErrorKind::ResourceBusy => gates::NOT_FOR_SCRIPTS,
+        _ => CommandError::NoMemory,
+    }
+}
+
+fn fits_full_memory(declared: Declared) -> bool {
+    declared.has(Declared::ALLOW_OOM) || declared.has(Declared::NO_WRITES)
+}
+
+/// A script that is about to run.
+pub struct Start {
+    pub kind: Kind,
+    pub name: Name,
+    pub declared: Option<Declared>,
+    /// The command lets it write nothing.
+    pub is_read_only: bool,
+}
+
+impl Cx<'_> {
+    /// The script of a body, compiled unless it is known. One that is to run is kept for as long as
+    /// it is among the last ones; one that is loaded stays.
+    pub fn script_of(&mut self, body: &[u8], for_good: bool) -> Result<KeptScript, CommandError> {
+        let seed = self.server.prng.next_u64() as u32;
+        self.server.scripting.add(body, for_good, seed)
+    }
+
+    /// Runs a script when the handler has ended, with the arguments that are left, the first of
+    /// which are keys.
+    pub fn start_script(
+        &mut self,
+        start: Start,
+        script: &KeptScript,
+        keys: usize,
+        args: &Args<'_>,
+    ) -> CommandResult {
+        let vm = self.server.scripting.vm.as_ref().expect("what is compiled has a state");
+        let (keys, rest) = split_words(args, keys);
+        let compiled = &script.compiled.compiled;
+        let run = Run::new(vm, compiled, keys, rest, self.reply.protocol());
+        self.start_run(start, run)
+    }
+
+    /// The same with a function.
+    pub fn start_function(
+        &mut self,
+        start: Start,
+        callback: &Compiled,
+        keys: usize,
+        args: &Args<'_>,
+    ) -> CommandResult {
+        let vm = self.server.scripting.functions.vm.as_ref().expect("what is compiled has a state");
+        let (keys, rest) = split_words(args, keys);
+        let run = Run::of_function(vm, callback, keys, rest, self.reply.protocol());
+        self.start_run(start, run)
+    }
+
+    fn start_run(&mut self, start: Start, run: std::io::Result<Run>) -> CommandResult {
+        if self.server.scripting.running.is_some() {
+            return Err(gates::NOT_FOR_SCRIPTS);
+        }
+        self.script_may_start(start.declared, start.is_read_only)?;
+        let run = run.map_err(cannot_run)?;
+        self.server.limit_script_memory();
+        let says_no_writes = start.declared.is_some_and(|own| own.has(Declared::NO_WRITES));
+        self.server.scripting.running = Some(Box::new(Running {
+            kind: start.kind,
+            name: start.name,
+            is_read_only: start.is_read_only || says_no_writes,
+            allows_oom: start.declared.is_some_and(fits_full_memory),
+            was_over_memory: self.server.is_over_memory(),
+            has_written: false,
+            is_killed: false,
+        }));
+        let program = ScriptProgram {
+            run,
+            request: OwnedRequest::default(),
+            reply: ReplyBuf::new(),
+            has_buffers: false,
+            db: self.keys.db,
+            stream_start: self.server.propagation.position(),
+        };
+        self.go_on_with(program);
+        Ok(())
+    }
+
+    /// Whether a script may start that says this of itself.
+    fn script_may_start(&self, declared: Option<Declared>, is_read_only: bool) -> CommandResult {
+        let Some(declared) = declared else { return Ok(()) };
+        if self.caller.was_accepted_before() {
+            return Ok(());
+        }
+        if !declared.has(Declared::NO_WRITES) {
+            gates::script_may_write(self)?;
+            if is_read_only {
+                return Err(CommandError::Fixed(
+                    "ERR Can not execute a script with write flag using *_ro command.",
+                ));
+            }
+        }
+        if self.server.is_over_memory() && !fits_full_memory(declared) {
+            return Err(CommandError::Fixed(
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > \
+                 'maxmemory'",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The arguments that are left: so many keys, and what stands behind them.
+fn split_words<'a>(
+    args: &Args<'a>,
+    keys: usize,
+) -> (impl Iterator<Item = &'a [u8]>, impl Iterator<Item = &'a [u8]>) {
+    let request = args.request();
+    let first = request.len() - args.remaining();
+    let words = move |range: Range<usize>| range.map(move |at| request.arg(at));
+    (words(first..first + keys), words(first + keys..request.len()))
+}
+
+/// A script that runs.
+struct ScriptProgram {
+    run: Run,
+    /// What it has asked for, and the reply to that.
+    request: OwnedRequest,
+    reply: ReplyBuf,
+    /// They are the engine's at the moment.
+    has_buffers: bool,
+    /// The database of its client.
+    db: usize,
+    stream_start: Position,
+}
+
+impl Program for ScriptProgram {
+    fn caller(&self) -> Caller {
+        Caller::Script
+    }
+
+    fn protocol(&self) -> Option<Protocol> {
+        Some(self.run.protocol())
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::of_mask(self.run.targets())
+    }
+
+    fn step(&mut self, cx: &mut Cx<'_>) -> Step {
+        loop {
+            let killed = cx.server.scripting.running.as_ref().filter(|own| own.is_killed);
+            let answer = killed.map_or(Answer::Go, |own| Answer::Kill(own.kind.killer()));
+            if std::mem::take(&mut self.has_buffers) {
+                self.run.exchange(&mut self.request, &mut self.reply);
+            }
+            let asked = self.run.resume(answer);
+            if matches!(asked, Asked::Call | Asked::MayCall) {
+                self.run.exchange(&mut self.request, &mut self.reply);
+                self.has_buffers = true;
+                self.reply.clear();
+            }
+            match asked {
+                Asked::Slice => return Step::Yield,
+                Asked::Done => return Step::Done(self.finish(cx)),
+                Asked::MayCall => self.answer_may_call(cx),
+                Asked::Call => {
+                    if let Some(id) = self.find_command(cx) {
+                        return Step::Call(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn call(&mut self) -> (Request<'_>, &mut ReplyBuf) {
+        (self.request.as_request(), &mut self.reply)
+    }
+}
+
+impl ScriptProgram {
+    /// Whether the client may run what the script names: there is one user, who may do all.
+    fn answer_may_call(&mut self, cx: &mut Cx<'_>) {
+        let request = self.request.as_request();
+        let mut reply = self.reply.writer(self.run.protocol());
+        match cx.server.table.lookup(&request) {
+            Lookup::Found(id) if cx.server.table.row(id).command.arity.accepts(request.len()) => {
+                reply.integer(1);
+            }
+            _ => reply.error(b"ERR Invalid command passed to redis.acl_check_cmd()"),
+        }
+    }
+
+    /// The command that the script has asked for, if there is one that takes so many words; if not
+    /// the error is the reply.
+    fn find_command(&mut self, cx: &mut Cx<'_>) -> Option<CommandId> {
+        let request = self.request.as_request();
+        let (id, error) = match cx.server.table.lookup(&request) {
+            Lookup::Found(id) => {
+                if cx.server.table.row(id).command.arity.accepts(request.len()) {
+                    return Some(id);
+                }
+                (Some(id), "ERR Wrong number of args calling Redis command from script")
+            }
+            Lookup::UnknownSubcommand(id) if request.len() < 2 => {
+                (Some(id), "ERR Wrong number of args calling Redis command from script")
+            }
+            _ => (None, "ERR Unknown Redis command called from script"),
+        };
+        if let Some(id) = id {
+            cx.server.stats.rejected(id);
+        }
+        cx.server.stats.error(error.as_bytes());
+        self.reply.writer(self.run.protocol()).error(error.as_bytes());
+        None
+    }
+
+    /// The script has ended: its value is the reply.
+    fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Failure> {
+        cx.select(self.db);
+        let result = self.run.write_result(&mut cx.reply);
+        let running = cx.server.scripting.running.take();
+        if !cx.caller.is_within_transaction() {
+            cx.server.propagation.wrap_transaction(self.stream_start);
+        }
+        // What it has written stands in the stream; how it came to that is nobody's to repeat.
+        cx.propagate_as(&[]);
+        let Err(failure) = result else { return Ok(()) };
+        let mut text = failure.text;
+        if let (Some((source, line)), Some(running)) = (failure.place, running) {
+            text.extend(format!(" script: {}, on ", running.name).into_bytes());
+            text.extend([&source[..], b":", &line, b"."].concat());
+        }
+        let error = CommandError::Bytes(text.into_boxed_slice());
+        Err(Failure { error, is_counted: failure.is_counted })
+    }
+}
+
+#[cfg(test)]
+mod tests;
