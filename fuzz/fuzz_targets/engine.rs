@@ -1,6 +1,8 @@
 //! Requests made of the argument trees of the command table, one after the other: none panics, and
 //! each that need not wait is answered.
 //!
+//! Some are made by a script, and scripts may take as long as they like.
+//!
 //! What stands for an argument is drawn from few words, so that keys collide and numbers reach
 //! their edges. Left out is what stops the process or may rightly take for ever.
 #![no_main]
@@ -47,6 +49,15 @@ const DOUBLES: &[&str] =
 const TEXTS: &[&str] =
     &["m", "n", "o", "1", "22", "-3", "1.5", "[a", "(b", "-", "+", "u8", "i64", "", "*"];
 const PATTERNS: &[&str] = &["*", "a*", "[a-b]", "#", "a->b", "b_*", "?"];
+const SCRIPTS: &[&str] = &[
+    "return redis.pcall(unpack(ARGV))",
+    "redis.setresp(3) return redis.call(unpack(ARGV))",
+    "#!lua flags=no-writes\nreturn {redis.call(unpack(ARGV))}",
+    "redis.set_repl(redis.REPL_NONE) local t = {} for i = 1, 3 do t[i] = redis.pcall(unpack(ARGV)) \
+     end return t",
+    "redis.pcall(unpack(ARGV)) for _ = 1, 1100000 do end \
+     return cjson.encode(redis.pcall(unpack(ARGV)))",
+];
 /// Strings are held to this, so that no offset makes them huge.
 const BULK_MAX: &str = "1mb";
 
@@ -165,6 +176,9 @@ impl World {
         let verdict = self.engine.run(self.client, reader.request(0), &mut out);
         let mut outputs = Outputs { client: self.client, answered: !out.is_empty(), now: self.now };
         outputs.carry_out(&mut self.engine);
+        while self.engine.is_under_way() {
+            outputs.end_turn(&mut self.engine);
+        }
         let answered = outputs.answered;
         assert!(answered || may_wait, "{words:?} is not answered");
         if verdict != Verdict::Done || self.engine.clients.get(self.client).is_none() {
@@ -185,8 +199,16 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
         let words = row.full_name.split('|').map(|word| word.as_bytes().to_vec()).collect();
         let mut writer = Writer { data, words };
         writer.args(row.command.args)?;
-        let words = writer.words;
-        world.run(&words, row.command.flags.has(Flags::BLOCKING));
+        let mut words = writer.words;
+        let by_script = data.ratio(1u8, 6u8)?;
+        if by_script {
+            let body = data.choose(SCRIPTS)?;
+            let own = ["EVAL", body, "0"].map(|word| word.as_bytes().to_vec());
+            words.splice(0..0, own);
+        }
+        // Who watches already is not told so again.
+        let may_wait = row.command.flags.has(Flags::BLOCKING) || row.full_name == "monitor";
+        world.run(&words, may_wait && !by_script);
         if data.ratio(1u8, 10u8)? {
             world.now.unix_us += 700_000;
             world.now.mono_us += 700_000;

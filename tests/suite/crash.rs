@@ -1,6 +1,7 @@
 //! What the append-only file promises, kept against every fault of the disk.
 //!
 //! An engine runs a scenario over a simulated disk: writes of several clients, transactions,
+//! scripts, some of which are put aside while the disk is written to, functions and libraries,
 //! values longer than a page and full of what an AOF is made of, rewrites, with syncs and jobs that
 //! end whenever the seed says. Each write adds its number to one list, so that the list says which
 //! writes there are; what else it does follows from its number. Every call to the disk is failed
@@ -13,7 +14,7 @@ use crate::sim_disk::{Mishap, PAGE, SimDisk, libc_error};
 use rufous::config::{AppendFsync, Config};
 use rufous::engine::hold::{Holds, Told};
 use rufous::engine::{
-    ClientId, Driver, Engine, Now, Peer, SaveJob, SaveOutcome, Seed, ServerParts,
+    ClientId, Driver, Effect, Engine, Now, Peer, SaveJob, SaveOutcome, Seed, ServerParts,
 };
 use rufous::keyspace::digest;
 use rufous::persist::aof::check::{Console, Repair, check_aof};
@@ -150,6 +151,17 @@ fn start(disk: &SimDisk, scenario: Scenario, now_us: u64) -> Option<Engine> {
 fn ask(engine: &mut Engine, client: ClientId, words: &[&[u8]]) -> Vec<u8> {
     let mut out = ReplyBuf::new();
     engine.run(client, OwnedRequest::from_args(words).as_request(), &mut out);
+    while engine.is_under_way() {
+        engine.end_turn();
+        engine.go_on();
+    }
+    // The reply of what was put aside comes as an effect.
+    for effect in engine.take_effects() {
+        match effect {
+            Effect::Push { client: receiver, bytes } if receiver == client => out.append(bytes),
+            other => engine.server.effects.push(other),
+        }
+    }
     out.to_vec()
 }
 
@@ -169,9 +181,27 @@ fn hostile_value(prng: &mut Prng, len: usize) -> Vec<u8> {
     value
 }
 
+/// By what the write of a number is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Commands.
+    Client,
+    /// Commands, a script or a function, as the number says.
+    Any,
+}
+
+const SCRIPT: &str =
+    "redis.call('set', KEYS[1], ARGV[1]) redis.call('rpush', KEYS[2], ARGV[2])";
+/// It is put aside after the first of two writes, and turns end meanwhile.
+const SLOW_SCRIPT: &str = "redis.call('set', KEYS[1], ARGV[1]) for _ = 1, 1100000 do end \
+                           redis.call('rpush', KEYS[2], ARGV[2])";
+const LIBRARY: &str = "#!lua name=lib\nredis.register_function('write', function(KEYS, ARGV) \
+                       redis.call('set', KEYS[1], ARGV[1]) redis.call('rpush', KEYS[2], ARGV[2]) \
+                       end)";
+
 /// Does the write of this number: adds it to the list, and sets a key to a value that follows
-/// from it, sometimes in a transaction.
-fn write(engine: &mut Engine, client: ClientId, number: u64) -> Vec<u8> {
+/// from it, sometimes as one.
+fn write(engine: &mut Engine, client: ClientId, number: u64, by: By) -> Vec<u8> {
     let mut prng = Prng::seeded(number);
     let text = number.to_string();
     let key = format!("k{}", prng.below(5));
@@ -184,10 +214,24 @@ fn write(engine: &mut Engine, client: ClientId, number: u64) -> Vec<u8> {
     if prng.below(4) > 0 {
         return ask(engine, client, &[b"RPUSH", b"log", text.as_bytes()]);
     }
-    ask(engine, client, &[b"MULTI"]);
-    ask(engine, client, &[b"SET", key.as_bytes(), &value]);
-    ask(engine, client, &[b"RPUSH", b"log", text.as_bytes()]);
-    ask(engine, client, &[b"EXEC"])
+    let words = [b"2", key.as_bytes(), b"log", &value, text.as_bytes()];
+    let call = |name, script: &'static str| [&[name, script.as_bytes()], &words[..]].concat();
+    match prng.below(8) {
+        0..3 if by == By::Any => ask(engine, client, &call(b"EVAL", SCRIPT)),
+        3 if by == By::Any => ask(engine, client, &call(b"EVAL", SLOW_SCRIPT)),
+        4 if by == By::Any => {
+            ask(engine, client, &[b"MULTI"]);
+            ask(engine, client, &[b"FUNCTION", b"LOAD", b"REPLACE", LIBRARY.as_bytes()]);
+            ask(engine, client, &call(b"FCALL", "write"));
+            ask(engine, client, &[b"EXEC"])
+        }
+        _ => {
+            ask(engine, client, &[b"MULTI"]);
+            ask(engine, client, &[b"SET", key.as_bytes(), &value]);
+            ask(engine, client, &[b"RPUSH", b"log", text.as_bytes()]);
+            ask(engine, client, &[b"EXEC"])
+        }
+    }
 }
 
 impl Sim {
@@ -258,7 +302,7 @@ impl Sim {
 
     fn write(&mut self) {
         let number = self.writes.last().map_or(0, |write| write.number + 1);
-        let reply = write(&mut self.engine, self.client, number);
+        let reply = write(&mut self.engine, self.client, number, By::Any);
         self.world.output += reply.len() as u64;
         if reply.starts_with(b"-") {
             let is_refusal = reply.starts_with(b"-MISCONF") || reply.starts_with(b"-EXECABORT");
@@ -303,7 +347,7 @@ fn loaded(engine: &mut Engine, what: &str) -> u64 {
     let mut model = engine_on(&SimDisk::new(), Scenario::of(AppendFsync::No));
     let writer = model.connect(Peer::internal());
     for number in 0..count {
-        write(&mut model, writer, number);
+        write(&mut model, writer, number, By::Client);
     }
     let (found, expected) =
         (digest::of_dataset(&engine.keyspace), digest::of_dataset(&model.keyspace));
