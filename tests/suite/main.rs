@@ -6,11 +6,11 @@
 //! what only a socket shows, `subscribers` what listening clients do to a server, `service` what
 //! its system sees of one, `persistence` and `append` what outlives one, `rdb` that values move to
 //! a real Redis and back, `migration` that whole datasets do, `exporters` what monitoring tools
-//! read, `queue` and `workers` that jobs are done once, `interop` that the public tools work,
-//! `differential` that random commands get Redis's replies, `tidy` the shape of the source itself,
-//! `compatibility` that the generated document is fresh, `claim` that servers keep off each other's
-//! logs, `crash` and `crash_save` that no fault of the disk (`sim_disk`) breaks what the
-//! append-only log and the snapshot file promise.
+//! read, `queue`, `workers` and `script_jobs` that jobs are done once, `interop` that the public
+//! tools work, `differential` that random commands get Redis's replies, `tidy` the shape of the
+//! source itself, `compatibility` that the generated document is fresh, `claim` that servers keep
+//! off each other's logs, `crash` and `crash_save` that no fault of the disk (`sim_disk`) breaks
+//! what the append-only log and the snapshot file promise.
 
 mod answer;
 mod aof;
@@ -31,6 +31,7 @@ mod persistence;
 mod play;
 mod queue;
 mod rdb;
+mod script_jobs;
 mod script_law;
 mod server;
 mod service;
