@@ -28,6 +28,7 @@ pub fn run(vm: &Vm, body: &[u8], args: &[&[u8]], answer: &[u8]) -> Result<Vec<u8
         match run.resume(go) {
             Asked::Done => break,
             Asked::Slice => slices += 1,
+            Asked::Stopped | Asked::Evaluate => unreachable!("nobody debugs it"),
             Asked::Call | Asked::MayCall => {
                 let mut reply = run.reply();
                 reply.clear();

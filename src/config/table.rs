@@ -460,7 +460,7 @@ section "Scripts" {
         int(0, LONG_MAX), LIVE, Nothing,
         "Milliseconds a script may run before other clients are told that the server is busy.";
     "script-memory-limit" => script_memory_limit: u64 = 0; memory(0, ULONG_MAX), LIVE, Nothing,
-        "Bytes that a script's variables may take; 0 is a quarter of maxmemory, or 1 GB without.";
+        "Bytes a script's variables may take; 0 is a quarter of maxmemory, from 256 MB to 1 GB.";
 }
 
 section "Cluster" {

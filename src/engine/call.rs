@@ -6,10 +6,10 @@
 //! transaction with a script in it is two frames, and both can be put aside together.
 
 use super::clock::Lap;
-use super::dispatch::{self, Passage, write_error};
+use super::dispatch::{self, Passage};
 use super::gates::{self, Asked};
 use super::hot_keys;
-use super::program::{Failure, Program, Step};
+use super::program::{Counts, Failure, Program, Step};
 use super::propagate::{Position, Targets};
 use super::standstill::Deed;
 use super::{ClientId, Clients, Cx, Effect, Server};
@@ -122,7 +122,7 @@ impl Frame {
     }
 
     /// Runs it to its end, however long that takes.
-    pub(super) fn finish(mut self: Box<Frame>, cx: &mut Cx<'_>, request: &Request<'_>) {
+    pub(super) fn finish(mut self, cx: &mut Cx<'_>, request: &Request<'_>) {
         loop {
             if let Progress::Ended(result) = self.drive(cx) {
                 return self.end(cx, request, result);
@@ -179,10 +179,13 @@ fn end(cx: &mut Cx<'_>, request: &Request<'_>, begun: &Begun, result: Result<(),
     let failed = result.is_err();
     if let Err(failure) = result {
         cx.reply.buffer().truncate(start);
-        match failure.is_counted {
-            true => cx.reply.error(&failure.error.text()),
-            false => write_error(cx, &failure.error),
+        let text = failure.error.text();
+        match failure.counts {
+            Counts::AsItsOwn => cx.server.stats.error(&text),
+            Counts::AsScripts => cx.server.stats.script_error(&text),
+            Counts::Not => {}
         }
+        cx.reply.error(&text);
     }
     let elapsed_ns = spent_ns + cx.server.clock.since_ns(began);
     // A command that waits counts once, when it ends.

@@ -38,6 +38,15 @@ impl Caller {
         matches!(self, Caller::Exec | Caller::Script | Caller::Aof)
     }
 
+    /// Whether the request came as it is from the client, whose transaction is spoilt if it is
+    /// refused. What an AOF holds stands for what clients sent.
+    pub fn is_the_client_itself(self) -> bool {
+        match self {
+            Caller::Client | Caller::Retry | Caller::Aof => true,
+            Caller::Exec | Caller::Script => false,
+        }
+    }
+
     /// What becomes of keys whose time has come. What is replayed does as it did when it was
     /// written: expired keys are there until the AOF says that they are not.
     pub fn expiry_rule(self) -> ExpiryRule {

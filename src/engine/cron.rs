@@ -18,6 +18,7 @@ impl Engine {
     /// [`Engine::next_deadline_ms`] has come.
     pub fn cron(&mut self) {
         self.aof_cron();
+        self.note_late_debugging();
         if !self.server.may(Deed::Cron) {
             return;
         }

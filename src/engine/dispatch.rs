@@ -91,6 +91,9 @@ pub(super) fn execute(
         engine.server.effects.close_front(out);
     }
     let start = out.mark();
+    if engine.clients.get(client).is_some_and(|session| session.is_debugging) {
+        return under_way::converse(engine, client, &request, out);
+    }
     let mut cx = Cx::new(engine, client, Caller::Client, out);
     if prepared.lookup == Lookup::Unknown && looks_like_http(request.arg(0)) {
         return refuse_http(&mut cx);
@@ -250,10 +253,14 @@ fn queue(cx: &mut Cx<'_>, asked: &Asked<'_>) {
     cx.reply.simple(b"QUEUED");
 }
 
-/// A request that no handler saw: the error is the reply, and a transaction is spoilt by it.
+/// A request that no handler saw: the error is the reply, and the transaction that its client has
+/// sent it for is spoilt by it.
 fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError, request: &Request<'_>) {
     if let Some(id) = id {
         cx.server.stats.rejected(id);
+    }
+    if !cx.caller.is_the_client_itself() {
+        return write_error(cx, error);
     }
     let command = id.map(|id| cx.server.table.row(id).command);
     let runs_the_queue = |command: &&Command| command.traits.has(Traits::RUNS_THE_QUEUE);

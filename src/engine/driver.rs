@@ -40,6 +40,11 @@ pub trait Driver {
     /// Drops a connection at once.
     fn close(&mut self, engine: &mut Engine, client: ClientId);
 
+    /// Drops a connection when its output has left.
+    fn close_when_sent(&mut self, engine: &mut Engine, client: ClientId) {
+        self.close(engine, client);
+    }
+
     /// The time after standing still for so long.
     fn sleep(&mut self, duration: Duration) -> Now;
 
@@ -96,6 +101,7 @@ pub trait Driver {
             Effect::Wake { client } => self.wake(engine, client),
             Effect::WakeTimer => self.wake_timer(),
             Effect::Close { client } => self.close(engine, client),
+            Effect::CloseWhenSent { client } => self.close_when_sent(engine, client),
             Effect::Run { client, job } => self.run(engine, client, job),
             Effect::Sync(request) => self.sync(engine, request),
             Effect::Save(job) => self.save(engine, job),

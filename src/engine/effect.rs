@@ -54,6 +54,8 @@ pub enum Effect {
     WakeTimer,
     /// Drop a connection at once, unread input and unsent output with it.
     Close { client: ClientId },
+    /// Drop a connection when its output has left.
+    CloseWhenSent { client: ClientId },
     /// Run a job; its reply is handed to `Engine::finish_job`.
     Run { client: ClientId, job: Job },
     /// Sync a file on another thread; the outcome goes to `Engine::finish_sync`.

@@ -26,13 +26,22 @@ pub enum Step {
 /// By which error a command ended.
 pub struct Failure {
     pub error: CommandError,
-    /// The error is that of a command that it has run, and has been counted for that one.
-    pub is_counted: bool,
+    pub counts: Counts,
+}
+
+/// How an error counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Counts {
+    AsItsOwn,
+    /// Its text is a script's, which may be anything.
+    AsScripts,
+    /// It is that of a command that the failed one has run, and has been counted for that one.
+    Not,
 }
 
 impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Failure {
-        Failure { error, is_counted: false }
+        Failure { error, counts: Counts::AsItsOwn }
     }
 }
 

@@ -4,9 +4,10 @@
 //! it. So it is a [`Program`] like a transaction: what it asks for goes through the gates of
 //! [`super::gates`], and a script that has run for a while is put aside ([`super::under_way`]).
 
+pub mod debugged;
 pub mod functions;
 
-use super::program::{Failure, Program, Step};
+use super::program::{Counts, Failure, Program, Step};
 use super::propagate::{Position, Targets};
 use super::{Caller, Cx, Server, gates};
 use crate::command::{
@@ -19,6 +20,7 @@ use crate::script::functions::Function;
 use crate::script::run::{Answer, Asked, Killer, Run};
 use crate::script::shebang::{self, Flags as Declared};
 use crate::script::vm::{Compiled, Fact, Role, Vm};
+use debugged::{Evaluator, Talk};
 use functions::Functions;
 use std::cell::Cell;
 use std::fmt;
@@ -44,6 +46,8 @@ pub struct Scripting {
     has_garbage: Cell<bool>,
     /// The one that runs, or is put aside.
     pub running: Option<Box<Running>>,
+    /// There is one if the script that runs is debugged.
+    pub talk: Option<Box<Talk>>,
     /// Scripts may run everything (DEBUG SET-DISABLE-DENY-SCRIPTS).
     pub denies_nothing: bool,
 }
@@ -125,8 +129,7 @@ impl Scripting {
             let text = format!("ERR Error compiling script (new function): {}", error.0);
             CommandError::Text(text.into_boxed_str())
         })?;
-        let (digest, body) = (cache::digest_of(body), body.into());
-        let script = Script { digest, body, compiled: Ready { compiled, declared } };
+        let script = Script::new(body, Ready { compiled, declared });
         Ok(self.cache.add(script, for_good))
     }
 
@@ -204,6 +207,8 @@ impl ScriptFigures {
     }
 }
 
+/// A small `maxmemory` is about data, and scripts were never bound by it.
+const QUARTER_BYTES_MIN: u64 = 256 << 20;
 /// A state and the smallest of scripts need so much.
 const LIMIT_BYTES_MIN: u64 = 1 << 20;
 
@@ -264,7 +269,7 @@ impl Server {
         let config = &self.config;
         let limit = match (config.script_memory_limit, config.maxmemory) {
             (0, 0) => DEFAULT_BYTES,
-            (0, maxmemory) => (maxmemory / 4).clamp(LIMIT_BYTES_MIN, DEFAULT_BYTES),
+            (0, maxmemory) => (maxmemory / 4).clamp(QUARTER_BYTES_MIN, DEFAULT_BYTES),
             (limit, _) => limit.max(LIMIT_BYTES_MIN),
         };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -373,11 +378,14 @@ impl Cx<'_> {
         keys: usize,
         args: &Args<'_>,
     ) -> CommandResult {
+        if self.server.scripting.talk.is_some() {
+            return self.debug_script(start, script, keys, args);
+        }
         let vm = self.server.scripting.vm.as_ref().expect("what is compiled has a state");
         let (keys, rest) = split_words(args, keys);
         let compiled = &script.compiled.compiled;
         let run = Run::new(vm, compiled, keys, rest, self.reply.protocol());
-        self.start_run(start, run)
+        self.start_run(start, run, None)
     }
 
     /// The same with a function.
@@ -391,10 +399,15 @@ impl Cx<'_> {
         let vm = self.server.scripting.functions.vm.as_ref().expect("what is compiled has a state");
         let (keys, rest) = split_words(args, keys);
         let run = Run::of_function(vm, callback, keys, rest, self.reply.protocol());
-        self.start_run(start, run)
+        self.start_run(start, run, None)
     }
 
-    fn start_run(&mut self, start: Start, run: std::io::Result<Run>) -> CommandResult {
+    fn start_run(
+        &mut self,
+        start: Start,
+        run: std::io::Result<Run>,
+        evaluator: Option<Box<Evaluator>>,
+    ) -> CommandResult {
         if self.server.scripting.running.is_some() {
             return Err(gates::NOT_FOR_SCRIPTS);
         }
@@ -413,6 +426,7 @@ impl Cx<'_> {
         }));
         let program = ScriptProgram {
             run,
+            evaluator,
             request: OwnedRequest::default(),
             reply: ReplyBuf::new(),
             has_buffers: false,
@@ -461,6 +475,8 @@ fn split_words<'a>(
 /// A script that runs.
 struct ScriptProgram {
     run: Run,
+    /// There is one if it is debugged.
+    evaluator: Option<Box<Evaluator>>,
     /// What it has asked for, and the reply to that.
     request: OwnedRequest,
     reply: ReplyBuf,
@@ -477,7 +493,7 @@ impl Program for ScriptProgram {
     }
 
     fn protocol(&self) -> Option<Protocol> {
-        Some(self.run.protocol())
+        Some(self.active_protocol())
     }
 
     fn targets(&self) -> Targets {
@@ -487,18 +503,25 @@ impl Program for ScriptProgram {
     fn step(&mut self, cx: &mut Cx<'_>) -> Step {
         loop {
             let killed = cx.server.scripting.running.as_ref().filter(|own| own.is_killed);
-            let answer = killed.map_or(Answer::Go, |own| Answer::Kill(own.kind.killer()));
+            let killed = killed.map(|own| Answer::Kill(own.kind.killer()));
+            let answer = killed.or_else(|| self.listen(cx)).unwrap_or(Answer::Go);
             if std::mem::take(&mut self.has_buffers) {
-                self.run.exchange(&mut self.request, &mut self.reply);
+                self.exchange();
             }
-            let asked = self.run.resume(answer);
+            let asked = self.active().resume(answer);
             if matches!(asked, Asked::Call | Asked::MayCall) {
-                self.run.exchange(&mut self.request, &mut self.reply);
+                self.exchange();
                 self.has_buffers = true;
                 self.reply.clear();
             }
             match asked {
                 Asked::Slice => return Step::Yield,
+                Asked::Stopped => {
+                    self.stand(cx);
+                    return Step::Yield;
+                }
+                Asked::Evaluate => self.begin_evaluation(),
+                Asked::Done if self.end_evaluation() => {}
                 Asked::Done => return Step::Done(self.finish(cx)),
                 Asked::MayCall => self.answer_may_call(cx),
                 Asked::Call => {
@@ -516,14 +539,21 @@ impl Program for ScriptProgram {
 }
 
 impl ScriptProgram {
-    /// Whether the client may run what the script names: there is one user, who may do all.
+    /// Exchanges the buffers with what runs.
+    fn exchange(&mut self) {
+        let run = debugged::active(&mut self.run, &mut self.evaluator);
+        run.exchange(&mut self.request, &mut self.reply);
+    }
+
+    /// Whether the client may run what the script names, be it complete or not: there is one user,
+    /// who may do all.
     fn answer_may_call(&mut self, cx: &mut Cx<'_>) {
         let request = self.request.as_request();
-        let mut reply = self.reply.writer(self.run.protocol());
+        let protocol = self.active_protocol();
+        let mut reply = self.reply.writer(protocol);
         match cx.server.table.lookup(&request) {
-            Lookup::Found(id) if cx.server.table.row(id).command.arity.accepts(request.len()) => {
-                reply.integer(1);
-            }
+            Lookup::Found(_) => reply.integer(1),
+            Lookup::UnknownSubcommand(_) if request.len() < 2 => reply.integer(1),
             _ => reply.error(b"ERR Invalid command passed to redis.acl_check_cmd()"),
         }
     }
@@ -548,7 +578,9 @@ impl ScriptProgram {
             cx.server.stats.rejected(id);
         }
         cx.server.stats.error(error.as_bytes());
-        self.reply.writer(self.run.protocol()).error(error.as_bytes());
+        let protocol = self.active_protocol();
+        self.reply.writer(protocol).error(error.as_bytes());
+        self.active().note_refusal();
         None
     }
 
@@ -556,6 +588,7 @@ impl ScriptProgram {
     fn finish(&mut self, cx: &mut Cx<'_>) -> Result<(), Failure> {
         cx.select(self.db);
         let result = self.run.write_result(&mut cx.reply);
+        self.end_talk(cx);
         let running = cx.server.scripting.running.take();
         if !cx.caller.is_within_transaction() {
             cx.server.propagation.wrap_transaction(self.stream_start);
@@ -569,7 +602,8 @@ impl ScriptProgram {
             text.extend([&source[..], b":", &line, b"."].concat());
         }
         let error = CommandError::Bytes(text.into_boxed_slice());
-        Err(Failure { error, is_counted: failure.is_counted })
+        let counts = if failure.is_counted { Counts::Not } else { Counts::AsScripts };
+        Err(Failure { error, counts })
     }
 }
 

@@ -111,6 +111,8 @@ pub struct Server {
     pub scripting: Scripting,
     /// The command that has been put aside in the middle.
     pub under_way: Option<Box<UnderWay>>,
+    /// Those that are under way over a copy of the data, and are nobody else's business.
+    pub asides: Vec<Box<UnderWay>>,
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
     pub hot_keys: HotKeys,
@@ -176,6 +178,7 @@ impl Server {
             tracking: Tracking::default(),
             scripting: Scripting::default(),
             under_way: None,
+            asides: Vec::new(),
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             hot_keys: HotKeys::new(Prng::seeded(prng.next_u64())),

@@ -4,6 +4,7 @@
 //! driver, which leaves their sizes here ([`IoFigures`]) for CLIENT LIST and the limits.
 
 use super::clients::{ClientId, Counted};
+use super::scripting::debugged::DebugMode;
 use super::tracking::{Interest, Mode};
 use super::transaction::{Transaction, WatchedKey};
 use super::users::User;
@@ -113,6 +114,10 @@ pub struct Session {
     pub no_touch: bool,
     /// READONLY was given (cluster).
     pub reads_from_replica: bool,
+    /// How its scripts run.
+    pub debug_mode: DebugMode,
+    /// A script of its own stands in the debugger: what it sends is for that.
+    pub is_debugging: bool,
     /// Is shown all commands.
     pub is_monitor: bool,
     /// What it listens to.
@@ -157,6 +162,8 @@ impl Session {
             no_evict: false,
             no_touch: false,
             reads_from_replica: false,
+            debug_mode: DebugMode::Off,
+            is_debugging: false,
             is_monitor: false,
             subscriptions: None,
             tracking: None,

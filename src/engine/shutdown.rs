@@ -95,6 +95,7 @@ impl Engine {
             under_way.shutdown_behind = Some(options);
             let is_ending = self.server.end_script();
             if !is_ending {
+                self.server.scripting.let_alone();
                 tracing::warn!("A script that has written is running: the server ends behind it.");
             }
             return;

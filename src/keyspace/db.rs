@@ -45,6 +45,7 @@ impl Snapshot {
     }
 }
 
+#[derive(Clone)]
 pub struct Db {
     entries: Trie<Entry>,
     expiring: u64,

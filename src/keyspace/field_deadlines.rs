@@ -51,7 +51,7 @@ impl Item for HashDeadline {
 }
 
 /// The index of one database. Nothing is allocated while no field expires.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FieldDeadlines(Option<Box<Trie<HashDeadline>>>);
 
 impl FieldDeadlines {

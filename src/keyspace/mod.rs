@@ -146,6 +146,12 @@ impl Keyspace {
         aside
     }
 
+    /// The same with all that is in this one, which both share until one of them changes it. To be
+    /// made on the thread that writes.
+    pub fn copy(&self) -> Keyspace {
+        Keyspace { dbs: self.dbs.clone(), ..self.aside() }
+    }
+
     /// Sets the clocks by those of another one.
     pub fn follow(&mut self, other: &Keyspace) {
         self.now_ms = other.now_ms;

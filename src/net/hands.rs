@@ -75,6 +75,13 @@ impl Driver for Hands<'_> {
         }
     }
 
+    fn close_when_sent(&mut self, _engine: &mut Engine, client: ClientId) {
+        if let Some(connection) = self.0.connection(client) {
+            connection.io.borrow_mut().is_closing = true;
+            self.0.mark_dirty(&connection);
+        }
+    }
+
     fn sleep(&mut self, duration: Duration) -> Now {
         std::thread::sleep(duration);
         self.0.now()

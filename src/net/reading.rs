@@ -145,7 +145,13 @@ fn end(net: &Net, connection: &Rc<Connection>) {
     connection.is_closed.set(true);
     holds::let_go(net, connection);
     net.forget(connection);
-    net.engine.borrow_mut().disconnect(connection.client);
+    let mut engine = net.engine.borrow_mut();
+    engine.disconnect(connection.client);
+    if engine.is_under_way() {
+        // A script that stood in the debugger goes on without its client.
+        net.executor.notify_one();
+    }
+    drop(engine);
     if let Some(buffer) = connection.io.borrow_mut().reader.detach_buffer() {
         net.buffers.give_input(buffer);
     }

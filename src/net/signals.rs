@@ -39,6 +39,9 @@ pub fn watch(net: &Rc<Net>) -> io::Result<()> {
                 };
                 engine.shut_down_by_signal(options);
                 hands::carry_out(&net, &mut engine);
+                if engine.is_under_way() {
+                    net.executor.notify_one();
+                }
             }
         });
     }

@@ -19,6 +19,8 @@ pub struct CommandStats {
 
 /// Distinct error codes are counted up to this many: the codes of scripts come from strangers.
 const ERROR_CODES_MAX: usize = 128;
+/// All others.
+const OTHER_CODES: &[u8] = b"ERRORSTATS_OVERFLOW";
 const SAMPLES: usize = 16;
 
 /// A rate over the last samples of a growing counter.
@@ -114,12 +116,23 @@ impl Stats {
 
     /// Counts an error reply by its code, the first word of its text.
     pub fn error(&mut self, text: &[u8]) {
+        self.count_error(text, usize::MAX);
+    }
+
+    /// The same with an error whose text a script has made: when there are many codes already, new
+    /// ones count as one.
+    pub fn script_error(&mut self, text: &[u8]) {
+        self.count_error(text, ERROR_CODES_MAX);
+    }
+
+    fn count_error(&mut self, text: &[u8], codes_max: usize) {
         self.errors_total += 1;
         let code = text.split(|b| *b == b' ').next().unwrap_or(text);
-        if let Some(count) = self.errors.get_mut(code) {
-            *count += 1;
-        } else if self.errors.len() < ERROR_CODES_MAX {
-            self.errors.insert(code.into(), 1);
+        let is_known = self.errors.contains_key(code);
+        let code = if is_known || self.errors.len() < codes_max { code } else { OTHER_CODES };
+        match self.errors.get_mut(code) {
+            Some(count) => *count += 1,
+            None => _ = self.errors.insert(code.into(), 1),
         }
     }
 
@@ -166,9 +179,16 @@ mod tests {
         stats.error(b"WRONGTYPE no");
         assert_eq!(stats.errors(), vec![(&b"ERR"[..], 2), (&b"WRONGTYPE"[..], 1)]);
         for n in 0..1000 {
-            stats.error(format!("E{n} x").as_bytes());
+            stats.script_error(format!("E{n} x").as_bytes());
         }
-        assert_eq!(stats.errors().len(), ERROR_CODES_MAX);
+        assert_eq!(stats.errors().len(), ERROR_CODES_MAX + 1);
+        stats.error(b"NEW one");
+        stats.script_error(b"E5 y");
+        let counts = stats.errors();
+        let count = |code: &[u8]| counts.iter().find(|(own, _)| *own == code).map(|(_, n)| *n);
+        let others = 1000 - (ERROR_CODES_MAX as u64 - 2);
+        let found = [count(OTHER_CODES), count(b"NEW"), count(b"E5"), count(b"E999")];
+        assert_eq!(found, [Some(others), Some(1), Some(2), None]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! are, and say nothing of a place, which is added when nobody catches them.
 
 use super::convert::with_number_text;
+use super::debugger;
 use super::lua::{Call, Kind, Native, Raised, Stack};
 use super::run::Asked;
 use super::vm::{Fact, Registered, Role, target};
@@ -262,13 +263,21 @@ fn replicate_commands(call: &Call<'_>) -> Result<usize, Raised> {
     Ok(1)
 }
 
-/// There is no debugger.
+/// Stops a script that is debugged; whether it is.
 fn breakpoint(call: &Call<'_>) -> Result<usize, Raised> {
-    call.stack.push_boolean(false);
+    let mut debugger = call.host.debugger();
+    if let Some(debugger) = debugger.as_mut() {
+        debugger.ask_to_stop();
+    }
+    call.stack.push_boolean(debugger.is_some());
     Ok(1)
 }
 
-fn debug(_: &Call<'_>) -> Result<usize, Raised> {
+/// Shows the arguments to whoever debugs the script.
+fn debug(call: &Call<'_>) -> Result<usize, Raised> {
+    if call.host.debugger().is_some() {
+        debugger::say_values(call.host, call.stack, call.len())?;
+    }
     Ok(0)
 }
 

@@ -5,6 +5,7 @@
 //! digest of a body once.
 
 use hashbrown::HashMap;
+use std::cell::Cell;
 use std::hash::RandomState;
 use std::rc::Rc;
 
@@ -19,17 +20,19 @@ pub struct Script<F> {
     pub body: Box<[u8]>,
     /// What it was compiled to.
     pub compiled: F,
+    /// When it last ran, if it may be dropped.
+    ran_at: Cell<Option<u64>>,
 }
 
-struct Kept<F> {
-    script: Rc<Script<F>>,
-    /// When it last ran, if it may be dropped.
-    ran_at: Option<u64>,
+impl<F> Script<F> {
+    pub fn new(body: &[u8], compiled: F) -> Script<F> {
+        Script { digest: digest_of(body), body: body.into(), compiled, ran_at: Cell::new(None) }
+    }
 }
 
 pub struct Cache<F> {
-    by_digest: HashMap<Digest, Kept<F>, RandomState>,
-    by_body: HashMap<Box<[u8]>, Digest, RandomState>,
+    by_digest: HashMap<Digest, Rc<Script<F>>, RandomState>,
+    by_body: HashMap<Box<[u8]>, Rc<Script<F>>, RandomState>,
     runs: u64,
     droppable: usize,
     bytes: usize,
@@ -83,7 +86,7 @@ impl<F> Cache<F> {
 
     /// The memory of all bodies and of what stands beside each.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes + self.len() * (size_of::<Script<F>>() + 2 * size_of::<Kept<F>>())
+        self.bytes + self.len() * (size_of::<Script<F>>() + 2 * size_of::<(Digest, Box<[u8]>)>())
     }
 
     pub fn contains(&self, digest: &Digest) -> bool {
@@ -91,33 +94,33 @@ impl<F> Cache<F> {
     }
 
     pub fn get(&self, digest: &Digest) -> Option<&Script<F>> {
-        self.by_digest.get(digest).map(|kept| &*kept.script)
+        self.by_digest.get(digest).map(|script| &**script)
     }
 
     /// The script of a digest, which is about to run.
     pub fn run(&mut self, digest: &Digest) -> Option<Rc<Script<F>>> {
         self.runs += 1;
-        let runs = self.runs;
-        let kept = self.by_digest.get_mut(digest)?;
-        kept.ran_at = kept.ran_at.map(|_| runs);
-        Some(Rc::clone(&kept.script))
+        let script = self.by_digest.get(digest)?;
+        script.ran_at.set(script.ran_at.get().map(|_| self.runs));
+        Some(Rc::clone(script))
     }
 
     /// The script of a body that is known.
     pub fn run_body(&mut self, body: &[u8]) -> Option<Rc<Script<F>>> {
-        let digest = *self.by_body.get(body)?;
-        self.run(&digest)
+        self.runs += 1;
+        let script = self.by_body.get(body)?;
+        script.ran_at.set(script.ran_at.get().map(|_| self.runs));
+        Some(Rc::clone(script))
     }
 
     /// Keeps a script: for good, or as long as it is among those that run.
     pub fn add(&mut self, script: Script<F>, for_good: bool) -> Rc<Script<F>> {
         self.runs += 1;
-        let digest = script.digest;
+        script.ran_at.set((!for_good).then_some(self.runs));
         let script = Rc::new(script);
-        let ran_at = (!for_good).then_some(self.runs);
         self.bytes += 2 * script.body.len();
-        self.by_body.insert(script.body.clone(), digest);
-        self.by_digest.insert(digest, Kept { script: Rc::clone(&script), ran_at });
+        self.by_body.insert(script.body.clone(), Rc::clone(&script));
+        self.by_digest.insert(script.digest, Rc::clone(&script));
         if !for_good {
             self.droppable += 1;
             self.drop_oldest();
@@ -127,8 +130,8 @@ impl<F> Cache<F> {
 
     /// Keeps a script for good that is there already; false if it is not.
     pub fn keep(&mut self, digest: &Digest) -> bool {
-        let Some(kept) = self.by_digest.get_mut(digest) else { return false };
-        if kept.ran_at.take().is_some() {
+        let Some(script) = self.by_digest.get(digest) else { return false };
+        if script.ran_at.take().is_some() {
             self.droppable -= 1;
         }
         true
@@ -144,12 +147,14 @@ impl<F> Cache<F> {
         if self.droppable <= EVAL_SCRIPTS_MAX {
             return;
         }
-        let oldest =
-            self.by_digest.iter().filter_map(|(digest, kept)| Some((kept.ran_at?, *digest)));
+        let oldest = self
+            .by_digest
+            .values()
+            .filter_map(|script| Some((script.ran_at.get()?, script.digest)));
         let Some((_, digest)) = oldest.min() else { return };
-        if let Some(kept) = self.by_digest.remove(&digest) {
-            self.by_body.remove(&kept.script.body);
-            self.bytes -= 2 * kept.script.body.len();
+        if let Some(script) = self.by_digest.remove(&digest) {
+            self.by_body.remove(&script.body);
+            self.bytes -= 2 * script.body.len();
             self.droppable -= 1;
             self.evicted_total += 1;
         }
@@ -161,8 +166,7 @@ mod tests {
     use super::*;
 
     fn script(n: usize) -> Script<usize> {
-        let body = format!("return {n}").into_bytes().into_boxed_slice();
-        Script { digest: digest_of(&body), body, compiled: n }
+        Script::new(format!("return {n}").as_bytes(), n)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Makes of a script what means to LuaJIT what the script means to Lua 5.1.
 //!
-//! Escapes that Lua 5.1 does not know (`\x`, `\z`, `\u` in a string) stand there for the letter
-//! behind them, so their backslash goes. And the line of an error is kept in a script that ends by
+//! Escapes that Lua 5.1 does not know (`\x`, `\.` in a string) stand there for the byte behind
+//! them, so their backslash goes. And the line of an error is kept in a script that ends by
 //! `return redis.call(...)`.
 //!
 //! A call that is returned as it is takes the place of its caller: when it ends in an error,
@@ -19,9 +19,52 @@
 
 use std::borrow::Cow;
 
-/// The functions by their full names that may be put into parentheses; all of a table by its name.
-const TABLES: [&[u8]; 3] = [b"redis", b"server", b"cjson"];
-const FUNCTIONS: [&[u8]; 1] = [b"error"];
+/// The tables whose functions may be put into parentheses, and which of them answer one value.
+const TABLES: [(&[u8], OneValue); 9] = [
+    (b"redis", OneValue::All),
+    (b"server", OneValue::All),
+    (b"cjson", OneValue::AllBut(&[b"encode_sparse_array"])),
+    (b"cmsgpack", OneValue::Only(&[b"pack"])),
+    (b"struct", OneValue::Only(&[b"pack", b"size"])),
+    (b"bit", OneValue::All),
+    (b"math", OneValue::AllBut(&[b"frexp", b"modf", b"randomseed"])),
+    (b"string", OneValue::Only(&STRING)),
+    (b"table", OneValue::Only(&[b"concat", b"getn", b"maxn"])),
+];
+const STRING: [&[u8]; 8] =
+    [b"char", b"format", b"len", b"lower", b"rep", b"reverse", b"sub", b"upper"];
+const FUNCTIONS: [&[u8]; 8] = [
+    b"error",
+    b"getmetatable",
+    b"rawequal",
+    b"rawget",
+    b"rawset",
+    b"setmetatable",
+    b"tonumber",
+    b"type",
+];
+
+/// Which functions of a table answer one value.
+enum OneValue {
+    All,
+    AllBut(&'static [&'static [u8]]),
+    Only(&'static [&'static [u8]]),
+}
+
+impl OneValue {
+    fn has(&self, function: &[u8]) -> bool {
+        match self {
+            OneValue::All => true,
+            OneValue::AllBut(others) => !others.contains(&function),
+            OneValue::Only(those) => those.contains(&function),
+        }
+    }
+}
+
+/// Whether a function of a table may be put into parentheses, by their names.
+fn answers_one_value(table: &[u8], function: &[u8]) -> bool {
+    TABLES.iter().any(|(name, functions)| *name == table && functions.has(function))
+}
 
 /// Longer texts are left as they are: nobody writes them by hand.
 const LEN_MAX: usize = 1 << 20;
@@ -67,7 +110,22 @@ pub(super) fn translate(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(translated)
 }
 
-/// Where a backslash stands before a letter that it changes only for LuaJIT.
+/// What stands for something else behind a backslash in Lua 5.1; all others stand for themselves.
+fn is_escaped(byte: u8) -> bool {
+    const LETTERS: &[u8] = b"abfnrtv\\\"'\n\r";
+    byte.is_ascii_digit() || LETTERS.contains(&byte)
+}
+
+/// The line in which a mark stands that is none in Lua 5.1. LuaJIT knows it, and has no limit for
+/// how deep what it makes of it may be nested.
+pub(super) fn foreign_mark(text: &[u8]) -> Option<usize> {
+    memchr::memchr(b'?', text)?;
+    let mut tokens = Tokens { text, at: 0 };
+    let (place, ..) = tokens.find(|(_, token, _)| *token == Token::Mark(b'?'))?;
+    Some(1 + memchr::memchr_iter(b'\n', &text[..place]).count())
+}
+
+/// Where a backslash stands before a byte that it changes only for LuaJIT, or that LuaJIT refuses.
 fn find_escapes(text: &[u8]) -> impl Iterator<Item = usize> {
     let strings = Tokens { text, at: 0 }.filter(|(start, token, _)| {
         *token == Token::Literal && matches!(text[*start], b'\'' | b'"')
@@ -78,7 +136,7 @@ fn find_escapes(text: &[u8]) -> impl Iterator<Item = usize> {
             while at + 1 < end {
                 let place = at;
                 at += if text[at] == b'\\' { 2 } else { 1 };
-                if text[place] == b'\\' && matches!(text[place + 1], b'x' | b'z' | b'u') {
+                if text[place] == b'\\' && !is_escaped(text[place + 1]) {
                     return Some(place);
                 }
             }
@@ -202,7 +260,7 @@ impl<'a> Names<'a> {
         tokens.for_each(|(_, token, _)| seen.take(token));
         let is_free = |name: &&[u8]| !seen.bound.contains(name);
         let once = |name: &[u8]| seen.bound.iter().filter(|bound| **bound == name).count() == 1;
-        let tables: Vec<&[u8]> = TABLES.iter().copied().filter(is_free).collect();
+        let tables: Vec<&[u8]> = TABLES.iter().map(|(name, _)| *name).filter(is_free).collect();
         let aliases = seen.aliases.iter();
         let aliases = aliases.filter(|(name, table)| once(name) && tables.contains(table));
         let mut functions: Vec<&[u8]> = aliases.map(|(name, _)| *name).collect();
@@ -262,8 +320,9 @@ impl<'a> Seen<'a> {
             Some(Token::Mark(b'=')),
             Some(Token::Name(table)),
             Some(Token::Mark(b'.')),
-            Some(Token::Name(_)),
+            Some(Token::Name(function)),
         ] = self.before
+            && answers_one_value(table, function)
         {
             self.aliases.push((name, table));
         }
@@ -294,10 +353,12 @@ fn find_marks(text: &[u8], names: &Names<'_>) -> Vec<(usize, u8)> {
                 Candidate::Function(start)
             }
             (Candidate::Returned, Token::Name(name)) if names.tables.contains(&name) => {
-                Candidate::Table(start)
+                Candidate::Table(start, name)
             }
-            (Candidate::Table(at), Token::Mark(b'.')) => Candidate::Field(at),
-            (Candidate::Field(at), Token::Name(_)) => Candidate::Function(at),
+            (Candidate::Table(at, table), Token::Mark(b'.')) => Candidate::Field(at, table),
+            (Candidate::Field(at, table), Token::Name(name)) if answers_one_value(table, name) => {
+                Candidate::Function(at)
+            }
             (Candidate::Function(at), Token::Mark(b'(')) => {
                 is_call = Some(at);
                 Candidate::None
@@ -317,13 +378,13 @@ fn find_marks(text: &[u8], names: &Names<'_>) -> Vec<(usize, u8)> {
     if open.contains(&true) { Vec::new() } else { marks }
 }
 
-/// How much of a returned call has been read, and where that began.
+/// How much of a returned call has been read, where that began, and in which table it looks.
 #[derive(Clone, Copy)]
-enum Candidate {
+enum Candidate<'a> {
     None,
     Returned,
-    Table(usize),
-    Field(usize),
+    Table(usize, &'a [u8]),
+    Field(usize, &'a [u8]),
     Function(usize),
 }
 
@@ -343,6 +404,10 @@ mod tests {
             ("return server.pcall(f(1), (2)) or 0", "return (server.pcall(f(1), (2))) or 0"),
             ("return cjson.encode(redis.call('x')).a", "return (cjson.encode(redis.call('x'))).a"),
             ("return error('x')", "return (error('x'))"),
+            ("return tonumber(ARGV[1])", "return (tonumber(ARGV[1]))"),
+            ("return math.floor(x) + 1", "return (math.floor(x)) + 1"),
+            ("return string.format('%d', x)", "return (string.format('%d', x))"),
+            ("return cmsgpack.pack(1)", "return (cmsgpack.pack(1))"),
             (
                 "return redis.call((function() return redis.call(1) end)())",
                 "return (redis.call((function() return (redis.call(1)) end)()))",
@@ -368,8 +433,21 @@ mod tests {
             (r"return '\a\n\65\''", r"return '\a\n\65\''"),
             (r"return [[\x41]] -- '\x41'", r"return [[\x41]] -- '\x41'"),
             (r"return '\x", r"return 'x"),
+            (r"return ('a.b'):find('\.\q\-')", r"return ('a.b'):find('.q-')"),
         ] {
             assert_eq!(replaced(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn marks_of_other_dialects_are_found() {
+        for (text, line) in [
+            ("return a ? 1 : 2", Some(1)),
+            ("\nreturn 'x?'\n .. a?.b", Some(3)),
+            ("return '?' -- ?", None),
+            ("return [[?]] --[[ ? ]]", None),
+        ] {
+            assert_eq!(foreign_mark(text.as_bytes()), line, "{text}");
         }
     }
 
@@ -381,6 +459,11 @@ mod tests {
             "return unpack(redis.call('x'))",
             "return redis.call",
             "return redis.call 'x'",
+            "return cjson.encode_sparse_array()",
+            "return cmsgpack.unpack(x)",
+            "return string.find(x, y)",
+            "return math.modf(x)",
+            "local find = string.find return find(x, y)",
             "return x.redis.call('x')",
             "-- return redis.call('x')",
             "return 'return redis.call(1)'",

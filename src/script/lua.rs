@@ -15,6 +15,7 @@
 //! without [`Stack::make_room`], and bytes are used while their string is on the stack.
 #![allow(unsafe_code)]
 
+use super::debugger::{self, Event};
 use super::run::Host;
 use mlua_sys as ffi;
 use std::alloc::{Layout, alloc, dealloc, realloc};
@@ -147,6 +148,29 @@ pub enum Kind {
 /// A value that is kept from being collected, by its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pin(c_int);
+
+/// A function that runs, as long as it does.
+pub struct Activation {
+    frame: ffi::lua_Debug,
+    source: Vec<u8>,
+    name: Option<Vec<u8>>,
+}
+
+impl Activation {
+    /// Whether it comes from a chunk whose name begins so.
+    pub fn is_of(&self, chunk: &[u8]) -> bool {
+        self.source.starts_with(chunk)
+    }
+
+    pub fn line(&self) -> i64 {
+        i64::from(self.frame.currentline)
+    }
+
+    /// What it was called as, if that is known.
+    pub fn name(&self) -> Option<&[u8]> {
+        self.name.as_deref()
+    }
+}
 
 /// The values of a function that runs.
 #[derive(Clone, Copy)]
@@ -473,22 +497,41 @@ impl Stack {
     pub fn place(self, chunk: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         /// What lies between a script and its error is little: functions of the prelude.
         const LEVELS_MAX: c_int = 200;
-        for level in 0..LEVELS_MAX {
-            let mut frame = std::mem::MaybeUninit::<ffi::lua_Debug>::zeroed();
-            // The frame is all zeros, which its fields can be, and is filled by the two calls.
-            let (source, line) = unsafe {
-                if ffi::lua_getstack(self.0, level, frame.as_mut_ptr()) == 0 {
-                    return None;
-                }
-                ffi::lua_getinfo(self.0, c"Sl".as_ptr(), frame.as_mut_ptr());
-                let frame = frame.assume_init_ref();
-                (CStr::from_ptr(frame.source).to_bytes(), frame.currentline)
-            };
-            if source.starts_with(chunk) {
-                return Some((source.to_vec(), line.to_string().into_bytes()));
+        let mut calls = (0..LEVELS_MAX).map_while(|level| self.activation(level));
+        let found = calls.find(|call| call.is_of(chunk))?;
+        Some((found.source.clone(), found.line().to_string().into_bytes()))
+    }
+
+    /// A function that runs, or has called one that does: the innermost one is at level 0.
+    pub fn activation(self, level: c_int) -> Option<Activation> {
+        let mut frame = std::mem::MaybeUninit::<ffi::lua_Debug>::zeroed();
+        // The frame is all zeros, which its fields can be, and is filled by the two calls.
+        unsafe {
+            if ffi::lua_getstack(self.0, level, frame.as_mut_ptr()) == 0 {
+                return None;
             }
+            ffi::lua_getinfo(self.0, c"Snl".as_ptr(), frame.as_mut_ptr());
+            let frame = frame.assume_init();
+            let source = CStr::from_ptr(frame.source).to_bytes().to_vec();
+            let name = (!frame.name.is_null()).then(|| CStr::from_ptr(frame.name).to_bytes());
+            let name = name.map(<[u8]>::to_vec);
+            Some(Activation { frame, source, name })
         }
-        None
+    }
+
+    /// Pushes a local variable of a function that still runs, and says what it is called.
+    pub fn push_local(self, of: &Activation, index: c_int) -> Option<Vec<u8>> {
+        let mut frame = std::mem::MaybeUninit::<ffi::lua_Debug>::uninit();
+        unsafe {
+            frame.as_mut_ptr().copy_from_nonoverlapping(&raw const of.frame, 1);
+            let name = ffi::lua_getlocal(self.0, frame.as_mut_ptr(), index);
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_bytes().to_vec())
+        }
+    }
+
+    /// Where a value is that has a place in memory.
+    pub fn address(self, index: c_int) -> usize {
+        unsafe { ffi::lua_topointer(self.0, index).addr() }
     }
 
     /// Collects garbage; whether all is collected.
@@ -582,6 +625,22 @@ unsafe extern "C-unwind" fn watch(raw: *mut ffi::lua_State, _: *mut ffi::lua_Deb
     let stack = Stack(raw);
     let host = stack.host();
     let looked = if host.is_stack_low() { Err(stack_is_low()) } else { host.pass(stack) };
+    if let Err(raised) = looked {
+        stack.raise(raised, 0);
+    }
+}
+
+/// The same in a script that is debugged, which is also looked at when a line begins.
+unsafe extern "C-unwind" fn watch_lines(raw: *mut ffi::lua_State, event: *mut ffi::lua_Debug) {
+    let stack = Stack(raw);
+    let host = stack.host();
+    // SAFETY: the interpreter says why it calls.
+    let is_line = unsafe { (*event).event } == ffi::LUA_HOOKLINE;
+    let looked = match (host.is_stack_low(), is_line) {
+        (true, _) => Err(stack_is_low()),
+        (false, true) => debugger::look(host, stack, Event::Line),
+        (false, false) => host.pass(stack).and_then(|()| debugger::look(host, stack, Event::While)),
+    };
     if let Err(raised) = looked {
         stack.raise(raised, 0);
     }
@@ -765,6 +824,14 @@ impl State {
         let count = instructions as c_int;
         // SAFETY: the state is live.
         unsafe { _ = ffi::lua_sethook(self.raw, Some(watch), ffi::LUA_MASKCOUNT, count) }
+    }
+
+    /// The same, and at each line for the debugger.
+    pub fn watch_lines(&self, instructions: u32) {
+        let count = instructions as c_int;
+        let mask = ffi::LUA_MASKCOUNT | ffi::LUA_MASKLINE;
+        // SAFETY: the state is live.
+        unsafe { _ = ffi::lua_sethook(self.raw, Some(watch_lines), mask, count) }
     }
 }
 

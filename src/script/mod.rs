@@ -4,9 +4,9 @@
 //! `prelude.lua`, [`api`], [`random`] and [`libraries`] make; [`dialect`] changes what would
 //! mean something else to this interpreter; [`run`] runs one script on a stack of its own, so that
 //! it can ask for a command, or be put aside, at any depth; [`convert`] turns replies into Lua
-//! values and a script's value into a reply; [`cache`] keeps scripts by their digest, [`functions`]
-//! keeps libraries of functions, and [`shebang`] reads what either says of itself. The engine asks
-//! and answers; nothing here knows of it.
+//! values and a script's value into a reply; [`debugger`] stops a script at its lines; [`cache`]
+//! keeps scripts by their digest, [`functions`] keeps libraries of functions, and [`shebang`] reads
+//! what either says of itself. The engine asks and answers; nothing here knows of it.
 //!
 //! What libraries of Lua do is done without a state: [`pattern`] matches Lua's patterns,
 //! [`structs`] packs bytes, [`cast`] makes integers of numbers as C does; [`cjson`] and
@@ -21,6 +21,7 @@ pub mod cmsgpack;
 pub mod codec;
 pub mod commands;
 pub mod convert;
+mod debugger;
 mod dialect;
 pub mod functions;
 mod libraries;

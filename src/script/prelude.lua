@@ -61,9 +61,25 @@ local function pick(from, names)
 end
 
 local globals = host.globals
-for name, value in next, pick(_G, [[assert error gcinfo ipairs rawequal select tonumber tostring
+for name, value in next, pick(_G, [[error gcinfo ipairs rawequal select tonumber tostring
   type unpack _VERSION]]) do
   globals[name] = value
+end
+
+-- The message is a text, which says where it was raised.
+function globals.assert(...)
+  if (...) then
+    return ...
+  end
+  local _, message = ...
+  if select("#", ...) == 0 then
+    message = "bad argument #1 to 'assert' (value expected)"
+  elseif message == nil then
+    message = "assertion failed!"
+  elseif type(message) ~= "string" and type(message) ~= "number" then
+    message = "bad argument #2 to 'assert' (string expected, got " .. type(message) .. ")"
+  end
+  error(message, 2)
 end
 
 function globals.pairs(t)
@@ -72,8 +88,7 @@ function globals.pairs(t)
     return next, copy_of(real), nil
   end
   if type(t) ~= "table" then
-    error("bad argument #1 to 'pairs' (table expected, got "
-      .. (t == nil and "no value" or type(t)) .. ")", 2)
+    error("bad argument #1 to 'pairs' (table expected, got " .. type(t) .. ")", 2)
   end
   return next, t, nil
 end
@@ -105,6 +120,8 @@ local string_meta
 function globals.getmetatable(t)
   if type(t) == "string" then
     return string_meta
+  elseif type(t) == "userdata" then
+    return nil
   end
   return getmetatable(t)
 end
@@ -128,8 +145,8 @@ local function settled(ok, ...)
   return false, problem
 end
 
-function globals.pcall(...)
-  return settled(pcall(...))
+function globals.pcall(f, ...)
+  return settled(pcall(f, ...))
 end
 
 -- The handler runs when the call has been left: it has nothing to look at the stack with, and where
@@ -176,8 +193,7 @@ end
 
 local function wrap(f)
   if type(f) ~= "function" then
-    error("bad argument #1 to 'wrap' (function expected, got "
-      .. (f == nil and "no value" or type(f)) .. ")", 2)
+    error("bad argument #1 to 'wrap' (Lua function expected)", 2)
   end
   local thread = create(f)
   return function(...)
@@ -198,16 +214,14 @@ end
 
 function globals.loadstring(text, name)
   if type(text) ~= "string" and type(text) ~= "number" then
-    error("bad argument #1 to 'loadstring' (string expected, got "
-      .. (text == nil and "no value" or type(text)) .. ")", 2)
+    error("bad argument #1 to 'loadstring' (string expected, got " .. type(text) .. ")", 2)
   end
   return in_sandbox(compile(tostring(text), name and tostring(name)))
 end
 
 function globals.load(reader, name)
   if type(reader) ~= "function" then
-    error("bad argument #1 to 'load' (function expected, got "
-      .. (reader == nil and "no value" or type(reader)) .. ")", 2)
+    error("bad argument #1 to 'load' (function expected, got " .. type(reader) .. ")", 2)
   end
   local parts, count = {}, 0
   while true do
@@ -330,6 +344,11 @@ for name, library in next, host.libraries do
 end
 string_meta = protect({ __index = globals.string })
 getmetatable("").__index = libraries.string
+
+-- What scripts have of this kind is cjson.null, whose text some compare with this one.
+function host.null_meta.__tostring()
+  return "userdata: (nil)"
+end
 
 
 globals.redis = protect(host.redis)

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use super::convert::{self, Failure};
+use super::debugger::{self, Debugger};
 use super::lua::{Call, Collection, Kind, Memory, Pin, Raised, Stack, State, Status};
 use super::pattern::cache::Patterns;
 use super::random::Rand48;
@@ -49,6 +50,11 @@ pub enum Asked {
     MayCall,
     /// It has run for a while and may go on.
     Slice,
+    /// It stands in the debugger until its client has told it what to do ([`Run::tell`]), or has
+    /// left ([`Run::let_alone`]).
+    Stopped,
+    /// [`Run::take_code`] is to be evaluated, and the outcome to be given to [`Run::say`].
+    Evaluate,
     /// It has ended; [`Run::write_result`] says how.
     Done,
 }
@@ -68,6 +74,8 @@ pub enum Killer {
     FunctionKill,
     /// A library has taken too long to load.
     LoadTimeout,
+    /// Code that was evaluated in the debugger has.
+    EvaluationTimeout,
 }
 
 impl Killer {
@@ -76,6 +84,7 @@ impl Killer {
             Killer::ScriptKill => "ERR Script killed by user with SCRIPT KILL.",
             Killer::FunctionKill => "ERR Script killed by user with FUNCTION KILL.",
             Killer::LoadTimeout => "ERR FUNCTION LOAD timeout",
+            Killer::EvaluationTimeout => "ERR timeout reached, infinite loop?",
         }
     }
 }
@@ -85,6 +94,8 @@ impl Killer {
 enum Ending {
     Killed(Killer),
     OutOfMemory,
+    /// By this error.
+    Broken(&'static str),
 }
 
 const OUT_OF_MEMORY: &str = "ERR not enough memory";
@@ -98,6 +109,8 @@ enum Task {
     Function,
     /// A library, whose value is of no consequence.
     Library,
+    /// Code that somebody who debugs a script wants to see the value of.
+    Evaluation,
 }
 
 /// What a state's functions and the engine's side share.
@@ -126,6 +139,8 @@ pub struct Host {
     pub(super) patterns: RefCell<Patterns>,
     /// What the library that is loading has registered.
     pub(super) registered: RefCell<Option<Vec<Registered<Pin>>>>,
+    /// There is one if what runs is debugged.
+    debugger: RefCell<Option<Box<Debugger>>>,
 }
 
 impl Host {
@@ -152,6 +167,7 @@ impl Host {
             random: RefCell::new(random),
             patterns: RefCell::default(),
             registered: RefCell::default(),
+            debugger: RefCell::default(),
         }
     }
 
@@ -170,8 +186,17 @@ impl Host {
         self.memory.set_max(hard);
     }
 
+    /// Who debugs what runs; not to be kept when the script's stack is left.
+    pub(super) fn debugger(&self) -> RefMut<'_, Option<Box<Debugger>>> {
+        self.debugger.borrow_mut()
+    }
+
+    pub(super) fn reply(&self) -> Ref<'_, ReplyBuf> {
+        self.reply.borrow()
+    }
+
     /// Leaves the script's stack until it is resumed.
-    fn ask(&self, asked: Asked) -> Result<(), Raised> {
+    pub(super) fn ask(&self, asked: Asked) -> Result<(), Raised> {
         let yielder = self.yielder.get();
         if yielder.is_null() {
             return Err(Raised::text("no script is running"));
@@ -189,6 +214,12 @@ impl Host {
     fn end(&self, ending: Ending) -> Raised {
         self.ending.set(Some(ending));
         Raised::Ended
+    }
+
+    /// Ends the script by an error that it cannot catch.
+    #[cold]
+    pub(super) fn end_by(&self, text: &'static str) -> Raised {
+        self.end(Ending::Broken(text))
     }
 
     #[cold]
@@ -236,12 +267,24 @@ impl Host {
 
     /// Has the request run, and pushes what its reply is for scripts; whether that is an error.
     pub(super) fn ask_for_reply(&self, call: &Call<'_>, asked: Asked) -> Result<bool, Raised> {
+        let is_shown = asked == Asked::Call && self.shows_calls();
+        if is_shown {
+            debugger::say_call(self);
+        }
         self.ask(asked)?;
         let reply = self.reply.borrow();
         let bytes = reply.whole();
+        if is_shown {
+            debugger::say_reply(self, &bytes);
+        }
         self.spend(CALL_INSTRUCTIONS + bytes.len() as u64 / REPLY_BYTES_PER_INSTRUCTION)?;
         convert::push(call, &bytes)?;
         Ok(bytes.first() == Some(&b'-'))
+    }
+
+    /// Whether there is a debugger that wants to see what the script calls.
+    fn shows_calls(&self) -> bool {
+        self.debugger.borrow().as_ref().is_some_and(|debugger| debugger.shows_calls())
     }
 
     fn begin(&self, task: Task, function: Pin, client: Protocol) {
@@ -275,6 +318,7 @@ impl Host {
         Some(match self.ending.get()? {
             Ending::Killed(killer) => Failure::of_text(killer.text()),
             Ending::OutOfMemory => out_of_memory(),
+            Ending::Broken(text) => Failure::of_text(text),
         })
     }
 }
@@ -287,8 +331,10 @@ fn out_of_memory() -> Failure {
 pub(super) fn body(call: &Call<'_>) -> Result<usize, Raised> {
     let (host, stack) = (call.host, call.stack);
     let (task, Some(function)) = host.task.get() else { return Ok(0) };
-    if let Task::Script(looks_for) = task {
-        set_arguments(call, looks_for)?;
+    match task {
+        Task::Script(looks_for) => set_arguments(call, looks_for)?,
+        Task::Evaluation => set_arguments(call, Arguments::BOTH)?,
+        Task::Function | Task::Library => {}
     }
     stack.push_pinned(function);
     if task == Task::Function {
@@ -298,8 +344,10 @@ pub(super) fn body(call: &Call<'_>) -> Result<usize, Raised> {
     } else {
         stack.call(0, 1);
     }
-    if task != Task::Library {
-        write_value(call)?;
+    match task {
+        Task::Library => {}
+        Task::Evaluation => describe_value(call)?,
+        Task::Script(_) | Task::Function => write_value(call)?,
     }
     Ok(0)
 }
@@ -344,6 +392,16 @@ fn write_value(call: &Call<'_>) -> Result<(), Raised> {
     convert::write(call, &mut result.writer(call.host.client_protocol.get()))
 }
 
+/// The same for somebody who debugs.
+fn describe_value(call: &Call<'_>) -> Result<(), Raised> {
+    let mut text = Vec::new();
+    debugger::describe_result(call.host, call.stack, &mut text)?;
+    let mut result = call.host.result.borrow_mut();
+    result.clear();
+    result.append_raw(&text);
+    Ok(())
+}
+
 /// What is called with an error that nobody has caught, where it was raised.
 pub(super) fn on_error(call: &Call<'_>) -> Result<usize, Raised> {
     let mut failure = match call.stack.is_end(1) {
@@ -381,6 +439,22 @@ impl Run {
         Ok(run)
     }
 
+    /// The same in the debugger: it stops before the first line. Its state has to be one that
+    /// watches lines, and the source is what these are shown from.
+    pub fn debugged<'w>(
+        vm: &Vm,
+        script: &Compiled,
+        keys: impl IntoIterator<Item = &'w [u8]>,
+        args: impl IntoIterator<Item = &'w [u8]>,
+        client: Protocol,
+        source: &[u8],
+    ) -> io::Result<Run> {
+        keep_words(vm, Arguments::BOTH, keys, args);
+        let run = Run::begin(vm, script, Task::Script(Arguments::BOTH), client)?;
+        *vm.state.host().debugger() = Some(Box::new(Debugger::new(source)));
+        Ok(run)
+    }
+
     /// A run of a function that a library has registered.
     pub fn of_function<'w>(
         vm: &Vm,
@@ -392,6 +466,17 @@ impl Run {
         let run = Run::begin(vm, callback, Task::Function, client)?;
         keep_words(vm, Arguments::BOTH, keys, args);
         Ok(run)
+    }
+
+    /// A run of code for somebody who debugs: its value is a line that shows it.
+    pub fn of_evaluation<'w>(
+        vm: &Vm,
+        code: &Compiled,
+        keys: impl IntoIterator<Item = &'w [u8]>,
+        args: impl IntoIterator<Item = &'w [u8]>,
+    ) -> io::Result<Run> {
+        keep_words(vm, Arguments::BOTH, keys, args);
+        Run::begin(vm, code, Task::Evaluation, Protocol::Resp2)
     }
 
     /// A run of a library's own code, after which [`Run::registered`] says what it has registered.
@@ -429,6 +514,45 @@ impl Run {
             coroutine: Some(Coroutine::with_stack(stack, on_stack)),
             status: None,
         })
+    }
+
+    /// The lines that whoever debugs it is to be shown.
+    pub fn take_lines(&mut self) -> Vec<Vec<u8>> {
+        self.with_debugger(Debugger::take_lines)
+    }
+
+    /// A command for the debugger.
+    pub fn tell(&mut self, command: OwnedRequest) {
+        self.with_debugger(|debugger| debugger.tell(command));
+    }
+
+    /// Nobody debugs it any more: it goes on to its end, unless that takes too long.
+    pub fn let_alone(&mut self) {
+        self.with_debugger(Debugger::let_alone);
+    }
+
+    /// It has run for too long, and is to stop where it is.
+    pub fn interrupt(&mut self) {
+        self.with_debugger(Debugger::interrupt);
+    }
+
+    /// What was asked for is no command.
+    pub fn note_refusal(&mut self) {
+        self.with_debugger(Debugger::note_refusal);
+    }
+
+    /// The code that is to be evaluated.
+    pub fn take_code(&mut self) -> Vec<u8> {
+        self.with_debugger(Debugger::take_code)
+    }
+
+    /// A line for whoever debugs it.
+    pub fn say(&mut self, line: Vec<u8>) {
+        self.with_debugger(|debugger| debugger.say_shortened(line));
+    }
+
+    fn with_debugger<R: Default>(&self, what: impl FnOnce(&mut Debugger) -> R) -> R {
+        self.state.host().debugger().as_mut().map(|debugger| what(debugger)).unwrap_or_default()
     }
 
     /// Goes on until the script wants something.
@@ -489,6 +613,18 @@ impl Run {
                 Err(Failure::of_text([b"ERR ", text.as_slice()].concat()))
             }
             (_, None) => Err(Failure::of_text("ERR the script has not ended")),
+        }
+    }
+
+    /// The line that shows the value of evaluated code, or its error.
+    pub fn evaluated(&mut self) -> Vec<u8> {
+        let mut line = ReplyBuf::new();
+        match self.write_result(&mut line.writer(Protocol::Resp2)) {
+            Ok(()) => line.to_vec(),
+            Err(failure) => {
+                let text = failure.text.strip_prefix(b"ERR ").unwrap_or(&failure.text);
+                [b"<error> ", text].concat()
+            }
         }
     }
 

@@ -141,15 +141,33 @@ impl Vm {
     /// Compiles a script. What stands in its first line may be cut off by the caller, its newline
     /// may not. No script may be running in this state.
     pub fn compile(&self, script: &[u8]) -> Result<Compiled, NotCompiled> {
+        let function = self.compile_named(script, c"@user_script")?;
+        let (state, looks_for) = (Rc::clone(&self.state), Arguments::named_in(script));
+        Ok(Compiled(Rc::new(Kept { state, function, looks_for, open: None })))
+    }
+
+    fn compile_named(&self, text: &[u8], name: &CStr) -> Result<Pin, NotCompiled> {
         let function = self.state.protect(|stack| {
-            compile(stack, script, c"@user_script")?;
+            compile(stack, text, name)?;
             stack.push_pinned(self.environment);
             stack.set_environment();
             Ok(stack.pin())
         });
-        let function = function.map_err(|text| not_compiled(&text))?;
-        let (state, looks_for) = (Rc::clone(&self.state), Arguments::named_in(script));
-        Ok(Compiled(Rc::new(Kept { state, function, looks_for, open: None })))
+        function.map_err(|text| not_compiled(&text))
+    }
+
+    /// Compiles what somebody who debugs a script wants to know: an expression, or statements.
+    pub fn compile_evaluation(&self, code: &[u8]) -> Result<Compiled, NotCompiled> {
+        const NAME: &CStr = c"@ldb_eval";
+        let function = self
+            .compile_named(&[b"return ", code].concat(), NAME)
+            .or_else(|_| self.compile_named(code, NAME))?;
+        Ok(Compiled::new(&self.state, function))
+    }
+
+    /// Has scripts of this state be told to the debugger line by line.
+    pub fn watch_lines(&self) {
+        self.state.watch_lines(HOOK_INSTRUCTIONS);
     }
 
     /// Compiles a library, with globals of its own; what [`Self::compile`] says holds here, too.
@@ -237,6 +255,12 @@ fn compile(stack: Stack, text: &[u8], name: &CStr) -> Result<(), Raised> {
 }
 
 fn compile_named(stack: Stack, text: &[u8], name: &CStr) -> bool {
+    if let Some(line) = dialect::foreign_mark(text) {
+        stack.push_bytes(name.to_bytes().strip_prefix(b"@").unwrap_or(b"[string]"));
+        stack.push_bytes(format!(":{line}: unexpected symbol near '?'").as_bytes());
+        stack.concat(2);
+        return false;
+    }
     if stack.compile(&dialect::translate(text), name) {
         return true;
     }
@@ -264,6 +288,16 @@ fn pin_names(stack: Stack) -> Names {
             stack.pin()
         },
     }
+}
+
+/// Pushes a table that says how the null of formats behaves.
+fn push_null_metatable(stack: Stack) {
+    stack.push_null();
+    stack.push_table(0, 1);
+    stack.push_copy(-1);
+    stack.insert(-3);
+    stack.set_metatable(-2);
+    stack.pop(1);
 }
 
 /// Runs the prelude, and gives what a [`Vm`] keeps.
@@ -296,6 +330,8 @@ fn build(
     }
     libraries::push(stack);
     stack.raw_set_name(-2, "libraries");
+    push_null_metatable(stack);
+    stack.raw_set_name(-2, "null_meta");
     stack.call(1, 2);
     let library_environment = stack.pin();
     let environment = stack.pin();

@@ -190,8 +190,7 @@ enum By {
     Any,
 }
 
-const SCRIPT: &str =
-    "redis.call('set', KEYS[1], ARGV[1]) redis.call('rpush', KEYS[2], ARGV[2])";
+const SCRIPT: &str = "redis.call('set', KEYS[1], ARGV[1]) redis.call('rpush', KEYS[2], ARGV[2])";
 /// It is put aside after the first of two writes, and turns end meanwhile.
 const SLOW_SCRIPT: &str = "redis.call('set', KEYS[1], ARGV[1]) for _ = 1, 1100000 do end \
                            redis.call('rpush', KEYS[2], ARGV[2])";

@@ -5,7 +5,7 @@
 
 use crate::answer::{Answer, encode};
 use crate::server::{self, Server};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
 /// Whether a tool is installed. A missing one is said, and where all must be there, a failure.
@@ -202,4 +202,94 @@ fn redis_py_works() {
     let output = command.args(["-c", PYTHON, &server.port.to_string()]).output();
     let output = output.expect("python was there");
     assert!(output.status.success() && said(&output) == "fine\n", "{}", said(&output));
+}
+
+/// A program on a terminal of its own.
+struct Terminal {
+    process: std::process::Child,
+    input: std::process::ChildStdin,
+    output: std::process::ChildStdout,
+}
+
+impl Terminal {
+    /// What it says until it has said this.
+    fn until(&mut self, mark: &str) -> String {
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains(mark) {
+            let mut byte = [0];
+            let count = self.output.read(&mut byte).expect("it is our child");
+            assert!(count > 0, "it has ended with {}", String::from_utf8_lossy(&said));
+            said.extend(byte);
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// What it says to a line.
+    fn ask(&mut self, line: &str, prompt: &str) -> String {
+        writeln!(self.input, "{line}").expect("it reads");
+        self.until(prompt)
+    }
+}
+
+/// A session of redis-cli's debugger.
+fn debugger(server: &Server, mode: &str, script: &std::path::Path) -> Terminal {
+    let command = format!(
+        "redis-cli -p {} {mode} --eval {} k , new",
+        server.port,
+        script.to_str().expect("it is text")
+    );
+    let mut process = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", "dumb")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it is installed");
+    let input = process.stdin.take().expect("it is piped");
+    let output = process.stdout.take().expect("it is piped");
+    Terminal { process, input, output }
+}
+
+#[test]
+fn redis_cli_debugs_scripts() {
+    const PROMPT: &str = "lua debugger> ";
+    if !is_there("redis-cli") || !is_there("script") {
+        return;
+    }
+    let server = Server::rufous();
+    let path = std::env::temp_dir().join(format!("rufous-suite-{}.lua", server.port));
+    let script = "local a = redis.call('set', KEYS[1], ARGV[1])\n\
+                  local n = 0\n\
+                  for i = 1, 3000000 do n = n + 1 end\n\
+                  return {n, redis.call('get', KEYS[1])}\n";
+    std::fs::write(&path, script).expect("there is room");
+    for (mode, end, left) in [
+        ("--ldb", "(Lua debugging session ended -- dataset changes rolled back)", "old"),
+        ("--ldb-sync-mode", "(Lua debugging session ended)", "new"),
+    ] {
+        server.connect().run("SET k old");
+        let mut session = debugger(&server, mode, &path);
+        let said = session.until(PROMPT);
+        assert!(said.contains("* Stopped at 1, stop reason = step over"), "{said}");
+        let said = session.ask("n", PROMPT);
+        assert!(said.contains("<redis> set k new") && said.contains("* Stopped at 2"), "{said}");
+        assert!(session.ask("p ARGV", PROMPT).contains("<value> {\"new\"}"));
+        assert!(session.ask("b 4", PROMPT).contains("  #4   return"));
+        let said = session.ask("c", PROMPT);
+        assert!(said.contains("* Stopped at 4, stop reason = break point"), "{said}");
+        assert!(session.ask("print n", PROMPT).contains("<value> 3e+06"));
+        assert!(session.ask("e KEYS[1] .. '!'", PROMPT).contains("<retval> \"k!\""));
+        assert!(session.ask("list", PROMPT).contains("->#4   return"));
+        let said = session.ask("c", end);
+        assert!(said.contains("3000000") && said.contains("new"), "{said}");
+        session.ask("quit", "quit");
+        session.process.wait().expect("it is our child");
+        assert_eq!(server.connect().run("GET k"), Answer::Bulk(left.into()));
+    }
+    let mut session = debugger(&server, "--ldb", &path);
+    session.until(PROMPT);
+    session.ask("abort", "(Lua debugging session ended");
+    session.ask("quit", "quit");
+    session.process.wait().expect("it is our child");
+    std::fs::remove_file(&path).expect("it is ours");
 }

@@ -54,9 +54,8 @@ impl Functions {
         while run.resume(server.answer(began, slices)) != Asked::Done {
             slices += 1;
         }
-        let registered = run.registered().map_err(|failure| {
-            said(LibraryError::NotRegistered(without_code(&failure.text).to_vec()))
-        })?;
+        let registered =
+            run.registered().map_err(|failure| said(LibraryError::NotRegistered(failure.text)))?;
         for function in registered {
             let named = function.flags.iter().filter_map(|name| Declared::named(name.as_bytes()));
             let flags = named.fold(Declared::NONE, Declared::with);
@@ -110,13 +109,6 @@ impl Functions {
     pub fn codes(&self) -> Vec<Vec<u8>> {
         self.libraries.iter().map(|library| library.code.to_vec()).collect()
     }
-}
-
-/// What Lua says has no code; what a function of ours has raised has one.
-fn without_code(text: &[u8]) -> &[u8] {
-    let said = text.strip_prefix(b"ERR ");
-    said.filter(|said| said.starts_with(b"user_function:") || said.starts_with(b"[string"))
-        .unwrap_or(text)
 }
 
 /// What loading needs of the server.

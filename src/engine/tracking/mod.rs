@@ -15,7 +15,7 @@ mod readers;
 
 use super::delivery::Receivers;
 use super::{ClientId, Clients, Cx, Effect, Server, Session};
-use crate::command::{Command, Flags, find_keys};
+use crate::command::{Command, Flags, Traits, find_keys};
 use crate::keyspace::{KeyHasher, TouchedKey};
 use crate::resp::{Protocol, ReplyBuf, Request};
 use crate::structs::prng::Prng;
@@ -153,7 +153,10 @@ impl Cx<'_> {
     /// Remembers what the running command has read, if its client wants that.
     #[inline]
     pub(super) fn remember_reads(&mut self, command: &'static Command, request: &Request<'_>) {
-        if self.server.tracking.is_active() && command.flags.has(Flags::READONLY) {
+        // What a script reads is what the commands read that it runs.
+        let reads =
+            command.flags.has(Flags::READONLY) && !command.traits.has(Traits::RUNS_A_SCRIPT);
+        if reads && self.server.tracking.is_active() {
             self.remember_keys(command, request);
         }
     }

@@ -91,6 +91,17 @@ fn evalsha_ro(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn run_body(cx: &mut Cx<'_>, args: &mut Args<'_>, is_read_only: bool) -> CommandResult {
+    if !cx.is_debugged() {
+        return start_body(cx, args, is_read_only);
+    }
+    cx.begin_debugging()?;
+    if let Err(error) = start_body(cx, args, is_read_only) {
+        cx.fail_debugging(error);
+    }
+    Ok(())
+}
+
+fn start_body(cx: &mut Cx<'_>, args: &mut Args<'_>, is_read_only: bool) -> CommandResult {
     let body = args.bytes();
     let keys = number_of_keys(args, CommandError::NotInteger)?;
     let script = cx.script_of(body, false)?;
@@ -100,6 +111,9 @@ fn run_body(cx: &mut Cx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Command
 fn run_digest(cx: &mut Cx<'_>, args: &mut Args<'_>, is_read_only: bool) -> CommandResult {
     const UNKNOWN: CommandError =
         CommandError::Fixed("NOSCRIPT No matching script. Please use EVAL.");
+    if cx.is_debugged() {
+        return Err(CommandError::Fixed("ERR Please use EVAL instead of EVALSHA for debugging"));
+    }
     let word = args.bytes();
     let digest = parse_digest(word).ok_or(UNKNOWN)?;
     let keys = number_of_keys(args, CommandError::NotInteger)?;

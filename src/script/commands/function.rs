@@ -8,7 +8,7 @@ use crate::command::{
 use crate::engine::Cx;
 use crate::engine::scripting::functions::Functions;
 use crate::engine::scripting::{Kind, Name, Start, err};
-use crate::persist::rdb::{self, SaveVersion};
+use crate::persist::rdb::{self, SaveOptions};
 use crate::script::functions::{ENGINE, Library, Replace, RestorePolicy};
 use crate::script::vm::Compiled;
 use std::rc::Rc;
@@ -137,10 +137,11 @@ static DUMP: Command = Command {
 
 fn dump(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    let config = &cx.server.config;
+    let SaveOptions { version, compresses, .. } =
+        SaveOptions::of(&cx.server.config, cx.keys.access());
     let libraries = cx.server.scripting.functions.libraries.iter();
     let codes = libraries.map(|library| &*library.code);
-    let payload = rdb::dump_functions(codes, SaveVersion::default(), config.rdbcompression);
+    let payload = rdb::dump_functions(codes, version, compresses);
     cx.reply.bulk(&payload);
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 use crate::engine::scripting::Kind;
+use crate::engine::scripting::debugged::DebugMode;
 use crate::script::cache::{parse_digest, print_digest};
 
 pub(super) static SCRIPT: Command = Command {
@@ -164,9 +165,16 @@ static DEBUG: Command = Command {
 };
 
 fn debug(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    if args.option("no") {
-        cx.reply.ok();
-        return Ok(());
+    // Whoever debugs talks with a script: what is still on its way would be taken for its answers.
+    if !cx.reply.buffer().is_empty() {
+        return Err(CommandError::Fixed("ERR SCRIPT DEBUG must be called outside a pipeline"));
     }
-    Err(CommandError::Fixed("ERR Use SCRIPT DEBUG YES/SYNC/NO"))
+    let modes = [("no", DebugMode::Off), ("yes", DebugMode::Aside), ("sync", DebugMode::Sync)];
+    let found = modes.into_iter().find(|(name, _)| args.option(name));
+    let Some((_, mode)) = found else {
+        return Err(CommandError::Fixed("ERR Use SCRIPT DEBUG YES/SYNC/NO"));
+    };
+    cx.session_mut().debug_mode = mode;
+    cx.reply.ok();
+    Ok(())
 }

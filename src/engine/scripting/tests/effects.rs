@@ -180,7 +180,9 @@ fn inner_and_outer_commands_are_counted_each_by_itself() {
 #[test]
 fn errors_are_counted_once() {
     // A script, which commands have been called, rejected or have failed, and which errors counted.
-    let cases: &[(&str, &[(&str, u8, u8, u8)], &str)] = &[
+    /// A command with its calls, and how many were rejected or failed.
+    type Counted = (&'static str, u8, u8, u8);
+    let cases: &[(&str, &[Counted], &str)] = &[
         ("return redis.call('incr','s')", &[("incr", 1, 0, 1), ("eval", 1, 0, 1)], "WRONGTYPE"),
         ("return redis.pcall('incr','s')", &[("incr", 1, 0, 1), ("eval", 1, 0, 1)], "WRONGTYPE"),
         ("redis.pcall('incr','s') return 1", &[("incr", 1, 0, 1), ("eval", 1, 0, 0)], "WRONGTYPE"),
