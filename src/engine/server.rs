@@ -211,6 +211,7 @@ impl Server {
     pub fn reset_stats(&mut self) {
         self.stats.reset();
         self.eviction.reset();
+        self.scripting.cache.evicted_total = 0;
         self.lazy_freed_at_reset = self.stats.lazy_freed_objects;
         self.memory_peak = (self.parts.used_memory)();
     }

@@ -15,7 +15,7 @@ const JOBS: usize = 300;
 const WORKERS: usize = 3;
 
 /// Every other connection speaks RESP3.
-fn connect(server: &Server) -> Connection {
+pub fn connect(server: &Server) -> Connection {
     static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
     let protocol = 2 + CONNECTIONS.fetch_add(1, Ordering::Relaxed) % 2;
     let url = format!("redis://127.0.0.1:{}/?protocol=resp{protocol}", server.port);

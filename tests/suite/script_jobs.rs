@@ -8,23 +8,14 @@
 //! Real libraries played the same when these were written: BullMQ, Bull, bee-queue, ioredis,
 //! rate-limiter-flexible, redis-py, RQ, huey and limits. None of them is needed here.
 
+use crate::queue::connect;
 use crate::server::Server;
-use redis::{Client, Commands, Connection, RedisResult, Script};
+use redis::{Commands, Connection, RedisResult, Script};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 const WORKERS: usize = 3;
 const JOBS: usize = 120;
-
-/// Every other connection speaks RESP3.
-fn connect(server: &Server) -> Connection {
-    static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-    let protocol = 2 + CONNECTIONS.fetch_add(1, Ordering::Relaxed) % 2;
-    let url = format!("redis://127.0.0.1:{}/?protocol=resp{protocol}", server.port);
-    let client = Client::open(url).expect("a URL");
-    client.get_connection().expect("the server is up")
-}
 
 const RELEASE: &str = "
     if redis.call('GET', KEYS[1]) ~= ARGV[1] then

@@ -165,8 +165,7 @@ fn flush(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if args.remaining() > 1 {
         return Err(CommandError::subcommand_syntax("FUNCTION", args.request().arg(1)));
     }
-    let is_known = args.is_empty() || args.option("sync") || args.option("async");
-    if !is_known || !args.is_empty() {
+    if !super::is_flush(args) {
         return Err(CommandError::Fixed("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
     }
     cx.server.scripting.functions = Functions::default();

@@ -4,7 +4,7 @@ mod eval;
 mod function;
 mod script;
 
-use crate::command::Command;
+use crate::command::{Args, Command};
 
 pub static COMMANDS: &[&Command] = &[
     &eval::EVAL,
@@ -16,3 +16,10 @@ pub static COMMANDS: &[&Command] = &[
     &function::FUNCTION,
     &script::SCRIPT,
 ];
+
+/// Whether what follows FLUSH is nothing, or one of its options. What is flushed is freed at once in
+/// any case: an interpreter's state is no other thread's to free.
+fn is_flush(args: &mut Args<'_>) -> bool {
+    let is_known = args.is_empty() || args.option("sync") || args.option("async");
+    is_known && args.is_empty()
+}

@@ -67,7 +67,7 @@ static FLUSH: Command = Command {
 };
 
 fn flush(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    if !args.option("sync") && !args.option("async") && !args.is_empty() || args.remaining() > 0 {
+    if !super::is_flush(args) {
         return Err(CommandError::Fixed("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
     }
     cx.server.scripting.flush();
