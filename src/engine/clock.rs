@@ -23,6 +23,13 @@ pub struct Lap {
     charged_ns: u64,
 }
 
+impl Lap {
+    /// Nanoseconds from an earlier reading to this one.
+    pub fn ns_since(self, earlier: Lap) -> u64 {
+        self.ticks.saturating_sub(earlier.ticks)
+    }
+}
+
 pub struct Clock {
     now: Now,
     started: Now,

@@ -305,14 +305,16 @@ impl Load {
     }
 
     fn take_effect(&mut self, core: &mut Core<'_>) -> Result<(), LoadError> {
-        let functions = match self.origin {
-            Origin::Aof(_) => std::mem::take(&mut core.server.scripting.functions),
-            Origin::Snapshot(_) => {
-                let functions = core.server.functions_of_dataset(&self.functions);
-                functions.map_err(|error| target::no_library(&error))?
+        match self.origin {
+            Origin::Aof(_) => {
+                let functions = std::mem::take(&mut core.server.scripting.functions);
+                self.target.take_effect_with(core, functions);
+                Ok(())
             }
-        };
-        self.target.take_effect(core, functions)
+            Origin::Snapshot(_) => {
+                self.target.take_effect(core, std::mem::take(&mut self.functions))
+            }
+        }
     }
 
     /// The dataset will never be whole.

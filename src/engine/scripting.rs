@@ -7,6 +7,7 @@
 pub mod debugged;
 pub mod functions;
 
+use super::clock::{Lap, Ticks};
 use super::program::{Counts, Failure, Program, Step};
 use super::propagate::{Position, Targets};
 use super::{Caller, Cx, Server, gates};
@@ -17,7 +18,7 @@ use crate::config::REDIS_VERSION;
 use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request};
 use crate::script::cache::{self, Cache, Digest, Script};
 use crate::script::functions::Function;
-use crate::script::run::{Answer, Asked, Killer, Run};
+use crate::script::run::{Answer, Asked, Killer, Run, SLICE_NS};
 use crate::script::shebang::{self, Flags as Declared};
 use crate::script::vm::{Compiled, Fact, Role, Vm};
 use debugged::{Evaluator, Talk};
@@ -107,22 +108,14 @@ pub struct Running {
 
 impl Scripting {
     /// Compiles and keeps a script, if it is not known yet.
-    pub fn add(
-        &mut self,
-        body: &[u8],
-        for_good: bool,
-        seed: u32,
-    ) -> Result<KeptScript, CommandError> {
+    fn add(&mut self, body: &[u8], for_good: bool) -> Result<KeptScript, CommandError> {
         if let Some(known) = self.cache.run_body(body) {
             if for_good {
                 self.cache.keep(&known.digest);
             }
             return Ok(known);
         }
-        let vm = match &mut self.vm {
-            Some(vm) => vm,
-            none => none.insert(new_vm(Role::Scripts, seed)?),
-        };
+        let vm = self.vm.as_ref().expect("who adds a script has made a state");
         let header = shebang::parse_script(body).map_err(|error| err(&error.text()))?;
         let (declared, code) = (header.flags, &body[header.len..]);
         let compiled = vm.compile(code).map_err(|error| {
@@ -212,14 +205,37 @@ const QUARTER_BYTES_MIN: u64 = 256 << 20;
 /// A state and the smallest of scripts need so much.
 const LIMIT_BYTES_MIN: u64 = 1 << 20;
 
-/// What scripts are told of the server.
-const FACTS: &[(&str, Fact<'_>)] = &[
-    ("REDIS_VERSION", Fact::Text(REDIS_VERSION)),
-    ("REDIS_VERSION_NUM", Fact::Number(0x0007_0204 as f64)),
-];
+/// What the states of scripts are made with.
+#[derive(Clone, Copy)]
+pub(super) struct NewVm {
+    seed: u32,
+    memory_max: usize,
+    ticks: Ticks,
+}
 
-fn new_vm(role: Role, seed: u32) -> Result<Vm, CommandError> {
-    Vm::new(role, seed, FACTS).map_err(|_| CommandError::NoMemory)
+impl NewVm {
+    fn make(self, role: Role) -> Result<Vm, CommandError> {
+        // What scripts are told of the server.
+        let facts = [
+            ("REDIS_VERSION", Fact::Text(REDIS_VERSION)),
+            ("REDIS_VERSION_NUM", Fact::Number(version_number(REDIS_VERSION))),
+        ];
+        let vm = Vm::new(role, self.seed, &facts).map_err(|_| CommandError::NoMemory)?;
+        limit(&vm, self.memory_max);
+        vm.set_ticks(self.ticks);
+        Ok(vm)
+    }
+}
+
+/// A version as scripts compare it: a byte for each of its parts.
+fn version_number(text: &str) -> f64 {
+    let parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+    f64::from(parts.fold(0, |number, part| number << 8 | part))
+}
+
+/// Beyond so much a script ends unless garbage makes up for it; of twice as much nothing is given.
+fn limit(vm: &Vm, memory_max: usize) {
+    vm.set_memory_max(memory_max, memory_max.saturating_mul(2));
 }
 
 /// What the flags of a command that runs a script count as, by what the script says of itself.
@@ -263,20 +279,27 @@ impl Server {
         flags_as_declared(own, declared)
     }
 
-    /// How much memory scripts may take is asked anew for each: the limit may have changed.
-    fn limit_script_memory(&self) {
+    /// How much memory the state of scripts may take.
+    fn script_memory_max(&self) -> usize {
         const DEFAULT_BYTES: u64 = 1 << 30;
         let config = &self.config;
-        let limit = match (config.script_memory_limit, config.maxmemory) {
+        let bytes = match (config.script_memory_limit, config.maxmemory) {
             (0, 0) => DEFAULT_BYTES,
             (0, maxmemory) => (maxmemory / 4).clamp(QUARTER_BYTES_MIN, DEFAULT_BYTES),
             (limit, _) => limit.max(LIMIT_BYTES_MIN),
         };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        for vm in self.scripting.states() {
-            vm.set_memory_max(limit, limit.saturating_mul(2));
-        }
-        self.scripting.has_garbage.set(true);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn new_vm(&mut self) -> NewVm {
+        let memory_max = self.script_memory_max();
+        NewVm { seed: self.prng.next_u64() as u32, memory_max, ticks: self.parts.ticks }
+    }
+
+    /// The limit is asked for anew for each script: it may have changed.
+    fn limit_scripts(&self) {
+        let memory_max = self.script_memory_max();
+        self.scripting.states().for_each(|vm| limit(vm, memory_max));
     }
 
     pub(super) fn warn_of_slow_script(&self, elapsed_ms: u64) {
@@ -365,8 +388,11 @@ impl Cx<'_> {
     /// The script of a body, compiled unless it is known. One that is to run is kept for as long as
     /// it is among the last ones; one that is loaded stays.
     pub fn script_of(&mut self, body: &[u8], for_good: bool) -> Result<KeptScript, CommandError> {
-        let seed = self.server.prng.next_u64() as u32;
-        self.server.scripting.add(body, for_good, seed)
+        if self.server.scripting.vm.is_none() {
+            let vm = self.server.new_vm().make(Role::Scripts)?;
+            self.server.scripting.vm = Some(vm);
+        }
+        self.server.scripting.add(body, for_good)
     }
 
     /// Runs a script when the handler has ended, with the arguments that are left, the first of
@@ -413,7 +439,8 @@ impl Cx<'_> {
         }
         self.script_may_start(start.declared, start.is_read_only)?;
         let run = run.map_err(cannot_run)?;
-        self.server.limit_script_memory();
+        self.server.limit_scripts();
+        self.server.scripting.has_garbage.set(true);
         let says_no_writes = start.declared.is_some_and(|own| own.has(Declared::NO_WRITES));
         self.server.scripting.running = Some(Box::new(Running {
             kind: start.kind,
@@ -430,6 +457,7 @@ impl Cx<'_> {
             request: OwnedRequest::default(),
             reply: ReplyBuf::new(),
             has_buffers: false,
+            slice_began: None,
             db: self.keys.db,
             stream_start: self.server.propagation.position(),
         };
@@ -482,6 +510,8 @@ struct ScriptProgram {
     reply: ReplyBuf,
     /// They are the engine's at the moment.
     has_buffers: bool,
+    /// Since when others wait.
+    slice_began: Option<Lap>,
     /// The database of its client.
     db: usize,
     stream_start: Position,
@@ -501,6 +531,9 @@ impl Program for ScriptProgram {
     }
 
     fn step(&mut self, cx: &mut Cx<'_>) -> Step {
+        if self.is_slice_over(cx.server.clock.lap()) {
+            return Step::Yield;
+        }
         loop {
             let killed = cx.server.scripting.running.as_ref().filter(|own| own.is_killed);
             let killed = killed.map(|own| Answer::Kill(own.kind.killer()));
@@ -515,8 +548,12 @@ impl Program for ScriptProgram {
                 self.reply.clear();
             }
             match asked {
-                Asked::Slice => return Step::Yield,
+                Asked::Slice => {
+                    self.slice_began = None;
+                    return Step::Yield;
+                }
                 Asked::Stopped => {
+                    self.slice_began = None;
                     self.stand(cx);
                     return Step::Yield;
                 }
@@ -539,6 +576,17 @@ impl Program for ScriptProgram {
 }
 
 impl ScriptProgram {
+    /// Whether the commands that the script has run have taken so long that others are looked after
+    /// before it goes on. The script looks after its own time by itself.
+    fn is_slice_over(&mut self, now: Lap) -> bool {
+        let began = *self.slice_began.get_or_insert(now);
+        let is_over = now.ns_since(began) > SLICE_NS;
+        if is_over {
+            self.slice_began = None;
+        }
+        is_over
+    }
+
     /// Exchanges the buffers with what runs.
     fn exchange(&mut self) {
         let run = debugged::active(&mut self.run, &mut self.evaluator);

@@ -6,8 +6,10 @@
 
 use super::convert::with_number_text;
 use super::debugger;
+use super::functions::{LibraryError, is_name};
 use super::lua::{Call, Kind, Native, Raised, Stack};
 use super::run::Asked;
+use super::shebang::Flags;
 use super::vm::{Fact, Registered, Role, target};
 use crate::resp::Protocol;
 
@@ -44,10 +46,6 @@ const TARGETS: [(&str, u8); 5] = [
     ("REPL_REPLICA", target::REPLICAS),
     ("REPL_ALL", target::ALL),
 ];
-
-/// What functions can be declared to be.
-const FLAGS: [&str; 5] =
-    ["no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"];
 
 /// Pushes the table of a number.
 pub(super) fn push_table(stack: Stack, role: Role, tag: usize, facts: &[(&str, Fact<'_>)]) {
@@ -298,22 +296,23 @@ fn register_function(call: &Call<'_>) -> Result<usize, Raised> {
     let Some(callback) = given.callback else {
         return Err(fault(format!("{own} must get a callback argument")));
     };
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    if name.is_empty() || !name.iter().all(is_word) {
-        let text = "Library names can only contain letters, numbers, or underscores(_) and must be \
-                    at least one character long";
-        return Err(fault(text.to_owned()));
+    if !is_name(&name) {
+        return Err(refused(LibraryError::BadName));
     }
     let mut registered = call.host.registered.borrow_mut();
     let Some(list) = &mut *registered else { return Ok(0) };
     if list.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
-        return Err(fault("Function already exists in the library".to_owned()));
+        return Err(refused(LibraryError::FunctionTwice));
     }
     call.stack.push_copy(callback);
     let callback = call.stack.pin();
     let (description, flags) = (given.description, given.flags);
     list.push(Registered { name, description, flags, callback });
     Ok(0)
+}
+
+fn refused(error: LibraryError) -> Raised {
+    fault(String::from_utf8_lossy(&error.text()).into_owned())
 }
 
 fn fault(text: String) -> Raised {
@@ -327,7 +326,7 @@ struct Given {
     /// At which index of the stack it is.
     callback: Option<i32>,
     description: Option<Vec<u8>>,
-    flags: Vec<&'static str>,
+    flags: Flags,
 }
 
 impl Given {
@@ -401,19 +400,18 @@ impl Given {
 }
 
 /// The flags in the list on top of the stack.
-fn read_flags(call: &Call<'_>) -> Result<Vec<&'static str>, Raised> {
+fn read_flags(call: &Call<'_>) -> Result<Flags, Raised> {
     let stack = call.stack;
-    let mut flags = Vec::new();
+    let mut flags = Flags::NONE;
     for index in 1.. {
         call.host.spend(10)?;
         stack.raw_get_index(-1, index);
         let kind = stack.kind(-1);
-        let flag = FLAGS.iter().find(|flag| stack.bytes(-1) == Some(flag.as_bytes()));
+        let flag = stack.bytes(-1).and_then(Flags::named);
         stack.pop(1);
         match flag {
             _ if kind == Kind::Nil => break,
-            Some(flag) if !flags.contains(flag) => flags.push(*flag),
-            Some(_) => {}
+            Some(flag) => flags = flags.with(flag),
             None => return Err(fault("unknown flag given".to_owned())),
         }
     }

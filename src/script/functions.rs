@@ -167,7 +167,8 @@ impl<F> Draft<F> {
     }
 }
 
-fn is_name(name: &[u8]) -> bool {
+/// Whether a library or a function can be called so.
+pub(super) fn is_name(name: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     !name.is_empty() && name.iter().all(is_part)
 }

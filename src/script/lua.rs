@@ -534,6 +534,13 @@ impl Stack {
         unsafe { ffi::lua_topointer(self.0, index).addr() }
     }
 
+    /// Has the host look at all that runs each time after so many instructions, from now on.
+    pub fn watch_each(self, instructions: u32) {
+        unsafe {
+            _ = ffi::lua_sethook(self.0, Some(watch), ffi::LUA_MASKCOUNT, instructions as c_int)
+        }
+    }
+
     /// Collects garbage; whether all is collected.
     pub fn collect(self, how: Collection) -> bool {
         let what = match how {
@@ -821,9 +828,7 @@ impl State {
 
     /// Has the host look at all that runs, each time after so many instructions.
     pub fn watch(&self, instructions: u32) {
-        let count = instructions as c_int;
-        // SAFETY: the state is live.
-        unsafe { _ = ffi::lua_sethook(self.raw, Some(watch), ffi::LUA_MASKCOUNT, count) }
+        Stack(self.raw).watch_each(instructions);
     }
 
     /// The same, and at each line for the debugger.

@@ -176,7 +176,26 @@ function globals.xpcall(...)
   return handled(handler, pcall(f))
 end
 
+-- So many coroutines may have resumed one another, as in Lua 5.1, whose host's stack they use: each
+-- costs memory, and errors pass through all of them. A number that an error has left too high is
+-- right again where no coroutine runs.
+local running = coroutine.running
+local NESTED_MAX, TOO_DEEP = 200, "C stack overflow"
+local nested = 0
+
+local function nests_too_deep()
+  if not running() then
+    nested = 0
+  end
+  if nested >= NESTED_MAX then
+    return true
+  end
+  nested = nested + 1
+  return false
+end
+
 local function resumed(ok, ...)
+  nested = nested - 1
   if not ok and ... == ENDED then
     error(ENDED, 0)
   end
@@ -184,6 +203,7 @@ local function resumed(ok, ...)
 end
 
 local function unwrapped(ok, ...)
+  nested = nested - 1
   if ok then
     return ...
   end
@@ -197,6 +217,9 @@ local function wrap(f)
   end
   local thread = create(f)
   return function(...)
+    if nests_too_deep() then
+      error(TOO_DEEP, 2)
+    end
     return unwrapped(resume(thread, ...))
   end
 end
@@ -277,6 +300,9 @@ libraries.math.random, libraries.math.randomseed = host.random.random, host.rand
 libraries.coroutine.wrap = wrap
 
 function libraries.coroutine.resume(...)
+  if nests_too_deep() then
+    return false, TOO_DEEP
+  end
   return resumed(resume(...))
 end
 
@@ -349,7 +375,6 @@ getmetatable("").__index = libraries.string
 function host.null_meta.__tostring()
   return "userdata: (nil)"
 end
-
 
 globals.redis = protect(host.redis)
 globals.server = protect(host.server)

@@ -34,6 +34,14 @@ pub(super) const HOOK_INSTRUCTIONS: u32 = 1000;
 /// After so many instructions, or what costs as much, a script is put aside for others: one to
 /// three milliseconds.
 const SLICE_INSTRUCTIONS: u64 = 1_000_000;
+/// What an instruction costs has no bound: it may make a string of a gigabyte. So a script is put
+/// aside after so long, too, where somebody measures the time.
+pub const SLICE_NS: u64 = 3_000_000;
+/// When the instructions between two looks take longer than this, the script is looked at more
+/// often, until they take next to no time again.
+const LOOK_NS_MAX: u64 = 1_000_000;
+const LOOK_NS_MIN: u64 = 20_000;
+const CLOSE_HOOK_INSTRUCTIONS: u32 = 10;
 /// What a call counts for, and each so many bytes of its reply.
 const CALL_INSTRUCTIONS: u64 = 500;
 const REPLY_BYTES_PER_INSTRUCTION: u64 = 64;
@@ -125,6 +133,12 @@ pub struct Host {
     spare_stack: RefCell<Option<DefaultStack>>,
     ending: Cell<Option<Ending>>,
     spent: Cell<u64>,
+    /// A monotonic reading in nanoseconds; of those who measure nothing, always 0.
+    ticks: Cell<fn() -> u64>,
+    /// When the slice was first looked at, and when it was last.
+    slice_began: Cell<Option<u64>>,
+    looked_at: Cell<Option<u64>>,
+    is_watched_closely: Cell<bool>,
     task: Cell<(Task, Option<Pin>)>,
     keys: RefCell<OwnedRequest>,
     args: RefCell<OwnedRequest>,
@@ -154,6 +168,10 @@ impl Host {
             spare_stack: RefCell::default(),
             ending: Cell::new(None),
             spent: Cell::new(0),
+            ticks: Cell::new(|| 0),
+            slice_began: Cell::new(None),
+            looked_at: Cell::new(None),
+            is_watched_closely: Cell::new(false),
             task: Cell::new((Task::Library, None)),
             keys: RefCell::default(),
             args: RefCell::default(),
@@ -184,6 +202,10 @@ impl Host {
     pub(super) fn set_memory_max(&self, soft: usize, hard: usize) {
         self.memory_soft_max.set(soft);
         self.memory.set_max(hard);
+    }
+
+    pub(super) fn set_ticks(&self, ticks: fn() -> u64) {
+        self.ticks.set(ticks);
     }
 
     /// Who debugs what runs; not to be kept when the script's stack is left.
@@ -233,11 +255,40 @@ impl Host {
             return Err(Raised::Ended);
         }
         self.spent.set(self.spent.get() + instructions);
-        if self.spent.get() >= SLICE_INSTRUCTIONS {
-            self.spent.set(0);
-            self.ask(Asked::Slice)?;
+        match self.spent.get() >= SLICE_INSTRUCTIONS {
+            true => self.end_slice(),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    fn end_slice(&self) -> Result<(), Raised> {
+        self.begin_slice();
+        self.ask(Asked::Slice)
+    }
+
+    fn begin_slice(&self) {
+        self.spent.set(0);
+        self.slice_began.set(None);
+        self.looked_at.set(None);
+    }
+
+    /// Looks at the clock: more often if what has passed since the last look was much. Whether the
+    /// slice has lasted long enough.
+    fn look_at_clock(&self, stack: Stack) -> bool {
+        let now = (self.ticks.get())();
+        let is_close = self.is_watched_closely.get();
+        let is_to_change = self.looked_at.replace(Some(now)).is_some_and(|last| {
+            let since_look = now.saturating_sub(last);
+            if is_close { since_look < LOOK_NS_MIN } else { since_look > LOOK_NS_MAX }
+        });
+        // The debugger has a hook of its own, and stops a script that takes long.
+        if is_to_change && self.debugger.borrow().is_none() {
+            self.is_watched_closely.set(!is_close);
+            stack.watch_each(if is_close { HOOK_INSTRUCTIONS } else { CLOSE_HOOK_INSTRUCTIONS });
+        }
+        let began = self.slice_began.get().unwrap_or(now);
+        self.slice_began.set(Some(began));
+        now.saturating_sub(began) > SLICE_NS
     }
 
     /// A while of the script's own work has passed.
@@ -256,7 +307,12 @@ impl Host {
                 return Err(self.end_for_memory());
             }
         }
-        self.spend(u64::from(HOOK_INSTRUCTIONS))
+        let is_close = self.is_watched_closely.get();
+        if self.look_at_clock(stack) && self.ending.get().is_none() {
+            return self.end_slice();
+        }
+        let instructions = if is_close { CLOSE_HOOK_INSTRUCTIONS } else { HOOK_INSTRUCTIONS };
+        self.spend(u64::from(instructions))
     }
 
     /// Whether the stack that this runs on is nearly used up.
@@ -293,7 +349,7 @@ impl Host {
         self.protocol.set(Protocol::Resp2);
         self.targets.set(super::vm::target::ALL);
         self.ending.set(None);
-        self.spent.set(0);
+        self.begin_slice();
         self.memory.forget_refusal();
         *self.failure.borrow_mut() = None;
     }

@@ -8,6 +8,7 @@ use super::convert::Failure;
 use super::run::{Answer, Asked, Killer, Run};
 use super::vm::{Role, Vm};
 use crate::resp::{Protocol, ReplyBuf};
+use std::cell::Cell;
 
 fn vm() -> Vm {
     Vm::new(Role::Scripts, 7, &[]).expect("it is right")
@@ -487,6 +488,48 @@ fn a_fresh_state_is_small() {
     }
     vm.collect_some();
     assert!(vm.memory_bytes() < 2 * fresh, "{}", vm.memory_bytes());
+}
+
+thread_local! {
+    static READINGS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often a script of some 200,000 instructions is put aside, and how often it is looked at, if
+/// so much time passes between two looks.
+fn slices_and_looks(ns_a_look: fn(u64) -> u64) -> (usize, u64) {
+    thread_local! {
+        static NS_A_LOOK: Cell<fn(u64) -> u64> = const { Cell::new(|_| 0) };
+    }
+    NS_A_LOOK.set(ns_a_look);
+    READINGS.set(0);
+    let vm = vm();
+    vm.set_ticks(|| {
+        READINGS.set(READINGS.get() + 1);
+        NS_A_LOOK.get()(READINGS.get())
+    });
+    let script = vm.compile(b"for i = 1, 200000 do end").expect("it is right");
+    let nothing = || std::iter::empty::<&[u8]>();
+    let mut run = Run::new(&vm, &script, nothing(), nothing(), Protocol::Resp2).expect("a stack");
+    let slices = std::iter::from_fn(|| (run.resume(Answer::Go) == Asked::Slice).then_some(()));
+    let slices = slices.count();
+    assert_eq!(shown(&mut run), "$-1|");
+    (slices, READINGS.get())
+}
+
+#[test]
+fn what_takes_long_is_put_aside_and_looked_at_more_often() {
+    let (slices, looks) = slices_and_looks(|_| 0);
+    assert_eq!(slices, 0, "it is short, and nobody measures");
+    assert!((100..1000).contains(&looks), "{looks}");
+    // As long as a look at each thousand of instructions is often enough.
+    let (slices, same_looks) = slices_and_looks(|reading| reading * 100_000);
+    assert!((2..50).contains(&slices), "{slices}");
+    assert_eq!(same_looks, looks);
+    let (slices, more_looks) = slices_and_looks(|reading| reading * 2_000_000);
+    assert!(slices > 1000 && more_looks > 50 * looks, "{slices} {more_looks}");
+    // Only the beginning took long.
+    let (slices, looks_again) = slices_and_looks(|reading| reading.min(5) * 2_000_000);
+    assert!(slices < 10 && looks_again < 2 * looks, "{slices} {looks_again}");
 }
 
 #[test]

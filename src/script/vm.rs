@@ -10,6 +10,7 @@ use super::libraries;
 use super::lua::{Call, Collection, Kind, Pin, Raised, Stack, State, UNGUARDED};
 use super::random::{self, Rand48};
 use super::run::{HOOK_INSTRUCTIONS, Host, body, on_error};
+use super::shebang::Flags;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
@@ -106,8 +107,7 @@ impl Compiled {
 pub struct Registered<F = Compiled> {
     pub name: Vec<u8>,
     pub description: Option<Vec<u8>>,
-    /// As they are declared, each once.
-    pub flags: Vec<&'static str>,
+    pub flags: Flags,
     pub callback: F,
 }
 
@@ -194,6 +194,12 @@ impl Vm {
     /// How much it may hold: of `soft` a script ends that goes on to grow, `hard` is never passed.
     pub fn set_memory_max(&self, soft: usize, hard: usize) {
         self.state.host().set_memory_max(soft, hard);
+    }
+
+    /// By what the time is measured that scripts take, in nanoseconds; without it instructions are
+    /// counted only.
+    pub fn set_ticks(&self, ticks: fn() -> u64) {
+        self.state.host().set_ticks(ticks);
     }
 
     /// Collects some garbage, when there is time for it; whether all is collected. No script may be

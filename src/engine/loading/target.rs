@@ -67,24 +67,33 @@ impl Target {
         }
     }
 
-    /// The dataset is whole, with these function libraries: from now on it is there.
+    /// The dataset is whole, with the libraries of these codes: from now on it is there, or nothing
+    /// has changed.
     pub(super) fn take_effect(
         &mut self,
         core: &mut Core<'_>,
-        functions: Functions,
+        codes: Vec<Vec<u8>>,
     ) -> Result<(), LoadError> {
+        if let Place::Joined { aside, merges } = &self.0 {
+            // What can refuse comes first.
+            core.may_join(aside, *merges)?;
+            core.server.join_libraries(codes, *merges).map_err(|error| no_library(&error))?;
+            self.take_effect_with(core, Functions::default());
+            return Ok(());
+        }
+        let functions = core.server.functions_of_dataset(&codes);
+        self.take_effect_with(core, functions.map_err(|error| no_library(&error))?);
+        Ok(())
+    }
+
+    /// The same with libraries that have been loaded. Those of a dataset that joins the one there is
+    /// are there already.
+    pub(super) fn take_effect_with(&mut self, core: &mut Core<'_>, functions: Functions) {
         match std::mem::replace(&mut self.0, Place::Live) {
             Place::Live => core.server.scripting.functions = functions,
             Place::Aside(aside) => core.replace_dataset(*aside, functions),
-            Place::Joined { aside, merges } => {
-                let codes = functions.codes();
-                drop(functions);
-                let joined = core.server.join_libraries(&codes, merges);
-                joined.map_err(|error| no_library(&error))?;
-                return core.join_dataset(*aside, merges);
-            }
+            Place::Joined { aside, .. } => core.join_dataset(*aside),
         }
-        Ok(())
     }
 }
 
@@ -109,18 +118,23 @@ impl Core<'_> {
         call::settle(self.space, self.clients, self.server, None);
     }
 
-    /// Adds the entries of a dataset to the one there is.
-    fn join_dataset(&mut self, other: Keyspace, merges: bool) -> Result<(), LoadError> {
-        if !merges {
-            for (db, (there, new)) in self.space.dbs().iter().zip(other.dbs()).enumerate() {
-                if let Some(key) = common_key(there, new) {
-                    return Err(LoadError::Duplicate { key, db });
-                }
+    /// Whether the entries of a dataset can be added to the one there is.
+    fn may_join(&self, other: &Keyspace, merges: bool) -> Result<(), LoadError> {
+        if merges {
+            return Ok(());
+        }
+        for (db, (there, new)) in self.space.dbs().iter().zip(other.dbs()).enumerate() {
+            if let Some(key) = common_key(there, new) {
+                return Err(LoadError::Duplicate { key, db });
             }
         }
+        Ok(())
+    }
+
+    /// Adds the entries of a dataset to the one there is.
+    fn join_dataset(&mut self, other: Keyspace) {
         self.space.join(other);
         call::settle(self.space, self.clients, self.server, None);
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@
 //! everything with them until one of both changes it; nobody else waits for it, and nothing of what
 //! it does is told, recorded or counted ([`Aside`]).
 
-use super::{Running, ScriptProgram, Start, new_vm, split_words};
+use super::{NewVm, Running, ScriptProgram, Start, split_words};
 use crate::command::{Args, CommandError, CommandResult};
 use crate::engine::program::{Failure, Program, Step};
 use crate::engine::propagate::Propagation;
@@ -141,9 +141,9 @@ impl Cx<'_> {
         keys: usize,
         args: &Args<'_>,
     ) -> CommandResult {
-        let seed = self.server.prng.next_u64() as u32;
+        let state = self.server.new_vm();
         // The hook for lines is for a whole state: it has one of its own.
-        let vm = new_vm(Role::Scripts, seed)?;
+        let vm = state.make(Role::Scripts)?;
         vm.watch_lines();
         let body = &script.body;
         let header_len = shebang::parse_script(body).map_or(0, |header| header.len);
@@ -152,7 +152,7 @@ impl Cx<'_> {
         let evaluator = Evaluator {
             keys: own_keys.map(Into::into).collect(),
             args: rest.map(Into::into).collect(),
-            seed,
+            state,
             vm: None,
             run: None,
         };
@@ -188,7 +188,7 @@ impl Program for FailedStart {
 pub(super) struct Evaluator {
     keys: Vec<Box<[u8]>>,
     args: Vec<Box<[u8]>>,
-    seed: u32,
+    state: NewVm,
     /// Made when the first code comes.
     vm: Option<Vm>,
     /// What is being evaluated.
@@ -201,7 +201,7 @@ impl Evaluator {
         let no_memory = |_| b"<error> not enough memory".to_vec();
         let vm = match &mut self.vm {
             Some(vm) => vm,
-            none => none.insert(new_vm(Role::Scripts, self.seed).map_err(no_memory)?),
+            none => none.insert(self.state.make(Role::Scripts).map_err(no_memory)?),
         };
         let compiled = vm.compile_evaluation(code);
         let compiled = compiled.map_err(|error| format!("<error> {}", error.0).into_bytes())?;

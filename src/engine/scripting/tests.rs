@@ -11,6 +11,7 @@ use crate::config::{Config, ProtectedAction};
 use crate::engine::testing::{self, Bench};
 use crate::engine::{ClientId, ServerParts};
 use crate::persist::disk::{Disk, MemoryDisk};
+use std::cell::Cell;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -32,6 +33,27 @@ fn with(config: Config) -> Bench {
 
 fn debugging(config: Config) -> Config {
     Config { enable_debug_command: ProtectedAction::Yes, ..config }
+}
+
+thread_local! {
+    static TICKS: Cell<u64> = const { Cell::new(0) };
+    static TICK_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A clock by which every reading takes a millisecond.
+fn ticking(directives: &[(&str, &str)]) -> Bench {
+    ticking_by(1_000_000, directives)
+}
+
+/// A clock by which every reading takes so long.
+fn ticking_by(ns: u64, directives: &[(&str, &str)]) -> Bench {
+    TICK_NS.set(ns);
+    let ticks = || {
+        TICKS.set(TICKS.get() + TICK_NS.get());
+        TICKS.get()
+    };
+    let parts = ServerParts { ticks, ..ServerParts::default() };
+    Bench::over(testing::config(directives), parts).stepping()
 }
 
 /// A server whose files are here, and which has loaded them.
@@ -77,17 +99,18 @@ fn start(bench: &mut Bench, body: &str) -> ClientId {
     client
 }
 
-/// Runs turns until what is put aside has ended, for at most so many.
-fn finish(bench: &mut Bench) {
+/// Runs turns until what is put aside has ended, for at most so many; how many it took.
+fn finish(bench: &mut Bench) -> usize {
     let turns = (0..10_000).take_while(|_| {
         bench.engine.is_under_way() && {
             bench.turn();
             true
         }
     });
-    turns.count();
+    let count = turns.count();
     assert!(!bench.engine.is_under_way(), "it does not come to an end");
     bench.turn();
+    count
 }
 
 /// Makes what is put aside late.

@@ -21,7 +21,9 @@ const ENDS: &str = "";
 
 /// Scripts, and what their error says.
 const ATTACKS: &[(&str, &str)] = &[
-    ("local function f() coroutine.wrap(f)() end f()", ENDS),
+    ("local function f() coroutine.wrap(f)() end f()", LOW_ON_STACK),
+    ("local function f() local _, e = coroutine.resume(coroutine.create(f)) error(e, 0) end f()",
+      LOW_ON_STACK),
     ("local function f() coroutine.resume(coroutine.create(f)) end f()", ENDS),
     ("local function f() string.gsub('x', 'x', f) end f()", LOW_ON_STACK),
     ("local function f() string.gsub('x', 'x', function() pcall(f) end) end f()", ENDS),
@@ -45,6 +47,9 @@ const ATTACKS: &[(&str, &str)] = &[
       return t == setmetatable({}, getmetatable(t))", ENDS),
     ("local f = function() end for i = 1, 1e6 do f = coroutine.wrap(f) end f()", MEMORY),
     ("local f = function() end for i = 1, 3e4 do f = coroutine.wrap(f) end f()", ENDS),
+    ("local f = function() end for i = 1, 1e3 do f = coroutine.wrap(f) end f()", LOW_ON_STACK),
+    ("local f, e = loadstring('return ' .. string.rep('a?1:', 1e6) .. '1') error(e, 0)",
+      "unexpected symbol near '?'"),
     ("return unpack({}, 1, 2^31 - 1)", "too many results"),
     ("return unpack({}, -2^31, 2^31 - 1)", "too many results"),
     ("return select('#', unpack({}, 1, 7999))", ENDS),

@@ -3,6 +3,7 @@
 use super::{finish, shown};
 use crate::resp::Protocol;
 use crate::script::run::{Answer, Asked, Killer, Run};
+use crate::script::shebang::Flags;
 use crate::script::vm::{Fact, Registered, Role, Vm};
 
 fn vm() -> Vm {
@@ -58,7 +59,7 @@ fn functions_are_given_their_keys_and_arguments() {
     let library = load(&vm, code).expect("it is right");
     let function = &library[1];
     assert_eq!(function.description.as_deref(), Some(&b"what it is"[..]));
-    assert_eq!(function.flags, ["no-writes", "allow-oom"]);
+    assert_eq!(function.flags, Flags::NO_WRITES.with(Flags::ALLOW_OOM));
     assert_eq!(call(&vm, &library, "f"), "*5|$4|key!|$3|two|:1|$5|table|$3|nil|");
     assert_eq!(call(&vm, &library, "f"), "*5|$4|key!|$3|two|:2|$5|table|$3|nil|");
     for (name, reply) in [

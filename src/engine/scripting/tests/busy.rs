@@ -178,3 +178,14 @@ fn a_transaction_with_a_slow_script_is_one_for_all_others() {
     let found = logged(&disk, &bench);
     assert!(found.ends_with(expected), "{found}");
 }
+
+#[test]
+fn a_script_whose_commands_take_long_is_put_aside() {
+    let mut bench = ticking(&[]);
+    bench.expect("EVAL return(redis.call('incr','k')) 0", ":1|");
+    let body = "for i=1,20 do redis.call('incr','k') end return(redis.call('get','k'))";
+    assert_eq!(testing::text(&bench.run(&[b"EVAL", body.as_bytes(), b"0"])), "");
+    let turns = finish(&mut bench);
+    assert!((3..20).contains(&turns), "{turns}");
+    bench.expect("GET k", "$2|21|");
+}

@@ -1,7 +1,6 @@
 //! What scripts may do, and which gates they pass by what they say of themselves.
 
 use super::*;
-use std::cell::Cell;
 
 #[test]
 fn some_commands_are_not_for_scripts() {
@@ -229,4 +228,16 @@ fn a_script_may_be_forgotten_between_multi_and_exec() {
     bench.ask("SCRIPT FLUSH");
     bench.client = own;
     bench.expect("EXEC", "*1|-NOSCRIPT No matching script. Please use EVAL.|");
+}
+
+#[test]
+fn a_library_that_is_loaded_and_a_script_keep_to_the_memory_there_is() {
+    const FILLS: &str = "local t = {} while true do t[#t + 1] = {} end";
+    let mut bench = with(testing::config(&[("script-memory-limit", "2mb")]));
+    let library = format!("#!lua name=l\n{FILLS}");
+    let reply = testing::text(&bench.run(&[b"FUNCTION", b"LOAD", library.as_bytes()]));
+    assert!(reply.contains("not enough memory"), "{reply}");
+    // It ends within its first slice.
+    let reply = eval(&mut bench, FILLS);
+    assert!(reply.contains("not enough memory"), "{reply}");
 }

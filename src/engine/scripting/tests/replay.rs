@@ -157,6 +157,19 @@ fn libraries_are_in_the_snapshot() {
     bench.expect("FCALL f 1 k 0", ":15|");
 }
 
+#[test]
+fn a_reload_that_fails_leaves_the_libraries_as_they_were() {
+    let disk = Arc::new(MemoryDisk::default());
+    let mut bench = bench_on(&disk, &[]);
+    load(&mut bench, LIBRARY);
+    bench.expect_all(&[("SET there v", "+OK|"), ("SAVE", "+OK|"), ("FUNCTION FLUSH", "+OK|")]);
+    let failed = "-ERR Error trying to load the RDB dump, check server logs.|";
+    bench.expect("DEBUG RELOAD NOFLUSH NOSAVE", failed);
+    bench.expect("FCALL f 1 k 0", "-ERR Function not found|");
+    bench.expect_all(&[("DEL there", ":1|"), ("DEBUG RELOAD NOFLUSH NOSAVE", "+OK|")]);
+    bench.expect_all(&[("FCALL f 1 k 0", ":0|"), ("GET there", "$1|v|")]);
+}
+
 /// A running script's state is not the one that a reload takes away.
 #[test]
 fn a_dataset_that_takes_the_place_brings_its_own_libraries() {
