@@ -293,7 +293,8 @@ impl Server {
 
     pub(super) fn new_vm(&mut self) -> NewVm {
         let memory_max = self.script_memory_max();
-        NewVm { seed: self.prng.next_u64() as u32, memory_max, ticks: self.parts.ticks }
+        let seed = self.script_seeds.next_u64() as u32;
+        NewVm { seed, memory_max, ticks: self.parts.ticks }
     }
 
     /// The limit is asked for anew for each script: it may have changed.

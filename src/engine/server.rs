@@ -122,6 +122,9 @@ pub struct Server {
     /// The log has been told that clients hold too much and none may be closed.
     pub has_told_of_clients: bool,
     pub prng: Prng,
+    /// Seeds of the states that scripts run in, of which there may be more or fewer: by this nobody
+    /// else's numbers depend on them.
+    pub script_seeds: Prng,
     pub parts: ServerParts,
     /// 40 hex digits that name this run of the server.
     pub run_id: String,
@@ -187,6 +190,7 @@ impl Server {
             eviction: EvictionState::default(),
             has_told_of_clients: false,
             prng: Prng::seeded(prng.next_u64()),
+            script_seeds: Prng::seeded(prng.next_u64()),
             run_id: random_hex(prng),
             replication_id: random_hex(prng),
             parts,

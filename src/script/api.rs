@@ -196,7 +196,9 @@ fn sha1hex(call: &Call<'_>) -> Result<usize, Raised> {
     if call.len() != 1 {
         return Err(Raised::object("ERR wrong number of arguments".to_owned()));
     }
-    let digest = super::cache::digest_of(call.stack.to_bytes(1).unwrap_or_default());
+    let text = call.stack.to_bytes(1).unwrap_or_default();
+    call.host.spend_on(text.len())?;
+    let digest = super::cache::digest_of(text);
     call.stack.push_bytes(super::cache::print_digest(&digest).as_bytes());
     Ok(1)
 }

@@ -45,6 +45,8 @@ const CLOSE_HOOK_INSTRUCTIONS: u32 = 10;
 /// What a call counts for, and each so many bytes of its reply.
 const CALL_INSTRUCTIONS: u64 = 500;
 const REPLY_BYTES_PER_INSTRUCTION: u64 = 64;
+/// A byte that is converted or hashed takes so much less than an instruction.
+const BYTES_PER_INSTRUCTION: u64 = 4;
 /// Buffers that a run has made longer are not kept for the next one.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -259,6 +261,11 @@ impl Host {
             true => self.end_slice(),
             false => Ok(()),
         }
+    }
+
+    /// Counts bytes that have been read or made one by one.
+    pub(super) fn spend_on(&self, bytes: usize) -> Result<(), Raised> {
+        self.spend(bytes as u64 / BYTES_PER_INSTRUCTION)
     }
 
     fn end_slice(&self) -> Result<(), Raised> {

@@ -128,8 +128,6 @@ impl Pair<'_> {
         };
         self.called.insert(row.full_name);
         let [direct, scripted] = &mut self.worlds;
-        // A script is compiled with a number of the server's.
-        direct.engine.server.prng.next_u64();
         let expected = match row.command.flags.has(Flags::BLOCKING) {
             true => ask_without_block(direct, client, &words),
             false => ask(direct, client, &words),

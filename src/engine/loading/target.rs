@@ -86,8 +86,8 @@ impl Target {
         Ok(())
     }
 
-    /// The same with libraries that have been loaded. Those of a dataset that joins the one there is
-    /// are there already.
+    /// The same with libraries that have been loaded. Those of a dataset that joins the one there
+    /// is are there already.
     pub(super) fn take_effect_with(&mut self, core: &mut Core<'_>, functions: Functions) {
         match std::mem::replace(&mut self.0, Place::Live) {
             Place::Live => core.server.scripting.functions = functions,

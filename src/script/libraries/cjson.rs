@@ -47,6 +47,7 @@ fn encode(call: &Call<'_>) -> Result<usize, Raised> {
     let mut document = Vec::with_capacity(FIRST_BYTES);
     let encoded = cjson::encode(&mut Values::of(call), &settings, &mut document);
     encoded.map_err(|failed| raised(call, failed))?;
+    call.host.spend_on(document.len())?;
     call.stack.push_bytes(&document);
     Ok(1)
 }
@@ -56,8 +57,10 @@ fn decode(call: &Call<'_>) -> Result<usize, Raised> {
         return Err(call.refuse_argument(1, "expected 1 argument"));
     }
     let settings = call.cell::<Settings>().get();
-    let decoded = cjson::decode(call.check_bytes(1), &settings, &mut Values::of(call));
+    let document = call.check_bytes(1);
+    let decoded = cjson::decode(document, &settings, &mut Values::of(call));
     decoded.map_err(|failed| raised(call, failed))?;
+    call.host.spend_on(document.len())?;
     Ok(1)
 }
 

@@ -44,6 +44,7 @@ fn pack(call: &Call<'_>) -> Result<usize, Raised> {
         done.map_err(|failed| raised(call, failed))?;
         call.stack.pop(1);
     }
+    call.host.spend_on(packed.len())?;
     call.stack.push_bytes(&packed);
     Ok(1)
 }
@@ -73,6 +74,7 @@ fn unpack_some(call: &Call<'_>, limit: i64, offset: i64) -> Result<usize, Raised
     let input = call.check_bytes(1);
     let unpacked = cmsgpack::unpack(input, limit, offset, &mut Values::of(call));
     let unpacked = unpacked.map_err(|failed| raised(call, failed))?;
+    call.host.spend_on(input.len())?;
     let Some(next_offset) = unpacked.next_offset else { return Ok(unpacked.values) };
     if !call.stack.try_make_room(1) {
         return Err(Raised::text("stack overflow (in function mp_unpack_full)"));

@@ -8,9 +8,6 @@ use std::borrow::Cow;
 pub const FUNCTIONS: &[(&str, Native)] =
     &[("pack", pack_values), ("size", size_of_format), ("unpack", unpack_values)];
 
-/// A byte that is copied or converted takes so much less than an instruction.
-const BYTES_PER_INSTRUCTION: u64 = 4;
-
 fn raised(call: &Call<'_>, error: &StructError) -> Raised {
     match error.argument() {
         Some(argument) => call.refuse_argument(argument as i32, &error.to_string()),
@@ -44,7 +41,7 @@ impl Arguments for Given<'_> {
 fn pack_values(call: &Call<'_>) -> Result<usize, Raised> {
     let format = call.check_bytes(1);
     let packed = pack(format, &mut Given(call)).map_err(|error| raised(call, &error))?;
-    call.host.spend((format.len() + packed.len()) as u64 / BYTES_PER_INSTRUCTION)?;
+    call.host.spend_on(format.len() + packed.len())?;
     call.stack.push_bytes(&packed);
     Ok(1)
 }
@@ -53,7 +50,7 @@ fn unpack_values(call: &Call<'_>) -> Result<usize, Raised> {
     let (format, data) = (call.check_bytes(1), call.check_bytes(2));
     let position = call.check_option(3).map(cast::to_i64);
     let (values, next) = unpack(format, data, position).map_err(|error| raised(call, &error))?;
-    call.host.spend(format.len() as u64 / BYTES_PER_INSTRUCTION)?;
+    call.host.spend_on(format.len())?;
     call.stack.make_room(values.len() + 1);
     for value in &values {
         match value {
@@ -68,7 +65,7 @@ fn unpack_values(call: &Call<'_>) -> Result<usize, Raised> {
 fn size_of_format(call: &Call<'_>) -> Result<usize, Raised> {
     let format = call.check_bytes(1);
     let size = size(format).map_err(|error| raised(call, &error))?;
-    call.host.spend(format.len() as u64 / BYTES_PER_INSTRUCTION)?;
+    call.host.spend_on(format.len())?;
     call.stack.push_number(size as f64);
     Ok(1)
 }
