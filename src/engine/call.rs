@@ -121,6 +121,11 @@ impl Frame {
         progress
     }
 
+    /// The request that its program is having run, if that one has left a program, too.
+    pub(super) fn called(&mut self) -> Option<Request<'_>> {
+        self.inner.is_some().then(|| self.program.call().0)
+    }
+
     /// Runs it to its end, however long that takes.
     pub(super) fn finish(mut self, cx: &mut Cx<'_>, request: &Request<'_>) {
         loop {

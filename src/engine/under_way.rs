@@ -207,8 +207,10 @@ impl UnderWay {
         !is_killed && talk.as_ref().is_some_and(|talk| talk.is_waiting())
     }
 
-    pub fn request(&self) -> Request<'_> {
-        self.request.as_request()
+    /// What is run: of a transaction the command that it has come to.
+    pub fn request(&mut self) -> Request<'_> {
+        let own = self.request.as_request();
+        self.frame.called().unwrap_or(own)
     }
 
     pub fn is_late(&self) -> bool {

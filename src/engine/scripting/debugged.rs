@@ -15,6 +15,7 @@ use crate::command::{Args, CommandError, CommandResult};
 use crate::engine::program::{Failure, Program, Step};
 use crate::engine::propagate::Propagation;
 use crate::engine::scripting::{KeptScript, Scripting};
+use crate::engine::tracking::Tracking;
 use crate::engine::transaction::WatchTable;
 use crate::engine::{Caller, Cx, Effect, Server};
 use crate::keyspace::{Garbage, Keyspace, Observers};
@@ -294,6 +295,7 @@ pub struct Aside {
     pub talk: Option<Box<Talk>>,
     propagation: Propagation,
     watched: WatchTable,
+    tracking: Tracking,
     observers: Observers,
     dirty: u64,
     /// What the copy keeps counts as pinned.
@@ -310,6 +312,7 @@ impl Aside {
             talk: server.scripting.talk.take(),
             propagation: Propagation::default(),
             watched: WatchTable::default(),
+            tracking: Tracking::default(),
             observers: Observers::default(),
             dirty: space.changes.dirty,
         })
@@ -324,6 +327,7 @@ impl Aside {
         std::mem::swap(&mut self.talk, &mut server.scripting.talk);
         std::mem::swap(&mut self.propagation, &mut server.propagation);
         std::mem::swap(&mut self.watched, &mut server.watched);
+        std::mem::swap(&mut self.tracking, &mut server.tracking);
         std::mem::swap(&mut self.observers, &mut space.changes.observers);
         std::mem::swap(&mut self.dirty, &mut space.changes.dirty);
     }

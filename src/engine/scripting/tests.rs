@@ -5,6 +5,7 @@ mod busy;
 mod effects;
 mod gates;
 mod kills;
+mod payloads;
 mod replay;
 
 use crate::config::{Config, ProtectedAction};

@@ -92,6 +92,26 @@ fn nothing_comes_of_a_script_that_is_debugged_over_a_copy() {
     assert!(bench.engine.server.asides.is_empty());
 }
 
+/// What is done to the copy makes nobody forget who has read what of the data.
+#[test]
+fn clients_that_cache_hear_of_what_changes_after_a_script_that_was_debugged_over_a_copy() {
+    let mut bench = Bench::new();
+    let caching = bench.client;
+    bench.ask("HELLO 3");
+    bench.expect("SET k old", "+OK|");
+    bench.expect("CLIENT TRACKING ON", "+OK|");
+    bench.expect("GET k", "$3|old|");
+    begin(&mut bench, "YES", SCRIPT);
+    for command in ["r set k new", "r flushall", "r get k"] {
+        bench.ask(command);
+    }
+    bench.ask("a");
+    assert_eq!(bench.heard(caching), "");
+    bench.client = bench.engine.connect(Peer::internal());
+    bench.expect("SET k later", "+OK|");
+    assert_eq!(bench.heard(caching), ">2|$10|invalidate|*1|$1|k|");
+}
+
 #[test]
 fn a_script_whose_client_has_left_goes_on_over_the_data() {
     let mut bench = Bench::new();

@@ -131,6 +131,23 @@ fn a_function_that_runs_is_shown_with_its_command() {
     assert!(bench.ask("FUNCTION STATS").starts_with("*4|$14|running_script|$-1|"));
 }
 
+#[test]
+fn a_function_that_a_transaction_runs_is_shown_with_its_own_command() {
+    let mut bench = bench();
+    let code = "redis.register_function('f', function(k) while true do end end)";
+    load_library(&mut bench, code);
+    bench.connect();
+    bench.expect_all(&[("MULTI", "+OK|"), ("PING", "+QUEUED|"), ("FCALL f 1 key a", "+QUEUED|")]);
+    bench.expect("EXEC", "");
+    bench.connect();
+    let shown = "*4|$14|running_script|*6|$4|name|$1|f|$7|command|*5|$5|FCALL|$1|f|$1|1|$3|key|\
+                 $1|a|$11|duration_ms|";
+    let stats = bench.ask("FUNCTION STATS");
+    assert!(stats.starts_with(shown), "{stats}");
+    bench.expect("FUNCTION KILL", "+OK|");
+    finish(&mut bench);
+}
+
 /// A script that takes some slices is no reason to refuse anything.
 #[test]
 fn nothing_is_refused_for_a_script_before_it_is_late() {
