@@ -8,6 +8,7 @@ use super::convert::with_number_text;
 use super::debugger;
 use super::functions::{LibraryError, is_name};
 use super::lua::{Call, Kind, Native, Raised, Stack};
+use super::output::{Full, Output};
 use super::run::Asked;
 use super::shebang::Flags;
 use super::vm::{Fact, Registered, Role, target};
@@ -197,8 +198,7 @@ fn sha1hex(call: &Call<'_>) -> Result<usize, Raised> {
         return Err(Raised::object("ERR wrong number of arguments".to_owned()));
     }
     let text = call.stack.to_bytes(1).unwrap_or_default();
-    call.host.spend_on(text.len())?;
-    let digest = super::cache::digest_of(text);
+    let digest = super::cache::digest_by_pieces(text, |bytes| call.host.spend_on(bytes))?;
     call.stack.push_bytes(super::cache::print_digest(&digest).as_bytes());
     Ok(1)
 }
@@ -215,9 +215,15 @@ fn log(call: &Call<'_>) -> Result<usize, Raised> {
     if !(0..LOG_LEVELS.len() as i64).contains(&level) {
         return Err(Raised::object("ERR Invalid log level.".to_owned()));
     }
-    let words = (2..=call.stack.top()).filter_map(|argument| call.stack.to_bytes(argument));
-    let text = words.collect::<Vec<_>>().join(&b' ');
-    let text = String::from_utf8_lossy(&text);
+    // The same string may stand there many times.
+    let mut line = Output::new(&call.host.memory);
+    for argument in 2..=call.stack.top() {
+        let Some(word) = call.stack.to_bytes(argument) else { continue };
+        let gap: &[u8] = if line.is_empty() { b"" } else { b" " };
+        let written = line.append(gap).and_then(|()| line.append(word));
+        written.map_err(|Full| call.host.end_for_memory())?;
+    }
+    let text = String::from_utf8_lossy(line.as_slice());
     match level {
         0 => tracing::trace!("{text}"),
         1 => tracing::debug!("{text}"),

@@ -4,6 +4,7 @@
 //! what was loaded on purpose stays. A body is looked up by itself, too, so that EVAL computes the
 //! digest of a body once.
 
+use crate::structs::recency::{Place, Recency};
 use hashbrown::HashMap;
 use std::cell::Cell;
 use std::hash::RandomState;
@@ -20,21 +21,21 @@ pub struct Script<F> {
     pub body: Box<[u8]>,
     /// What it was compiled to.
     pub compiled: F,
-    /// When it last ran, if it may be dropped.
-    ran_at: Cell<Option<u64>>,
+    /// Where it stands among those that may be dropped, if it may.
+    place: Cell<Option<Place>>,
 }
 
 impl<F> Script<F> {
     pub fn new(body: &[u8], compiled: F) -> Script<F> {
-        Script { digest: digest_of(body), body: body.into(), compiled, ran_at: Cell::new(None) }
+        Script { digest: digest_of(body), body: body.into(), compiled, place: Cell::new(None) }
     }
 }
 
 pub struct Cache<F> {
     by_digest: HashMap<Digest, Rc<Script<F>>, RandomState>,
     by_body: HashMap<Box<[u8]>, Rc<Script<F>>, RandomState>,
-    runs: u64,
-    droppable: usize,
+    /// Those that came by EVAL, by when they last ran.
+    droppable: Recency<Digest>,
     bytes: usize,
     pub evicted_total: u64,
 }
@@ -44,8 +45,7 @@ impl<F> Default for Cache<F> {
         Cache {
             by_digest: HashMap::default(),
             by_body: HashMap::default(),
-            runs: 0,
-            droppable: 0,
+            droppable: Recency::default(),
             bytes: 0,
             evicted_total: 0,
         }
@@ -55,6 +55,20 @@ impl<F> Default for Cache<F> {
 /// The digest of a body.
 pub fn digest_of(body: &[u8]) -> Digest {
     sha1_smol::Sha1::from(body).digest().bytes()
+}
+
+/// The same for a text of any length: each piece of it is spent on first.
+pub fn digest_by_pieces<E>(
+    text: &[u8],
+    mut spend_on: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Digest, E> {
+    const PIECE_BYTES: usize = 64 << 10;
+    let mut sha1 = sha1_smol::Sha1::new();
+    for piece in text.chunks(PIECE_BYTES) {
+        spend_on(piece.len())?;
+        sha1.update(piece);
+    }
+    Ok(sha1.digest().bytes())
 }
 
 /// A digest in hexadecimal digits of either case.
@@ -99,40 +113,39 @@ impl<F> Cache<F> {
 
     /// The script of a digest, which is about to run.
     pub fn run(&mut self, digest: &Digest) -> Option<Rc<Script<F>>> {
-        self.runs += 1;
         let script = self.by_digest.get(digest)?;
-        script.ran_at.set(script.ran_at.get().map(|_| self.runs));
+        if let Some(place) = script.place.get() {
+            self.droppable.touch(place);
+        }
         Some(Rc::clone(script))
     }
 
     /// The script of a body that is known.
     pub fn run_body(&mut self, body: &[u8]) -> Option<Rc<Script<F>>> {
-        self.runs += 1;
         let script = self.by_body.get(body)?;
-        script.ran_at.set(script.ran_at.get().map(|_| self.runs));
+        if let Some(place) = script.place.get() {
+            self.droppable.touch(place);
+        }
         Some(Rc::clone(script))
     }
 
     /// Keeps a script: for good, or as long as it is among those that run.
     pub fn add(&mut self, script: Script<F>, for_good: bool) -> Rc<Script<F>> {
-        self.runs += 1;
-        script.ran_at.set((!for_good).then_some(self.runs));
+        let place = (!for_good).then(|| self.droppable.add(script.digest));
+        script.place.set(place);
         let script = Rc::new(script);
         self.bytes += 2 * script.body.len();
         self.by_body.insert(script.body.clone(), Rc::clone(&script));
         self.by_digest.insert(script.digest, Rc::clone(&script));
-        if !for_good {
-            self.droppable += 1;
-            self.drop_oldest();
-        }
+        self.drop_oldest();
         script
     }
 
     /// Keeps a script for good that is there already; false if it is not.
     pub fn keep(&mut self, digest: &Digest) -> bool {
         let Some(script) = self.by_digest.get(digest) else { return false };
-        if script.ran_at.take().is_some() {
-            self.droppable -= 1;
+        if let Some(place) = script.place.take() {
+            self.droppable.remove(place);
         }
         true
     }
@@ -144,18 +157,13 @@ impl<F> Cache<F> {
     }
 
     fn drop_oldest(&mut self) {
-        if self.droppable <= EVAL_SCRIPTS_MAX {
+        if self.droppable.len() <= EVAL_SCRIPTS_MAX {
             return;
         }
-        let oldest = self
-            .by_digest
-            .values()
-            .filter_map(|script| Some((script.ran_at.get()?, script.digest)));
-        let Some((_, digest)) = oldest.min() else { return };
-        if let Some(script) = self.by_digest.remove(&digest) {
+        let oldest = self.droppable.remove_oldest();
+        if let Some(script) = oldest.and_then(|digest| self.by_digest.remove(&digest)) {
             self.by_body.remove(&script.body);
             self.bytes -= 2 * script.body.len();
-            self.droppable -= 1;
             self.evicted_total += 1;
         }
     }

@@ -8,6 +8,8 @@
 //! is full, the script was killed) it says by an error, which ends the codec at once; a host may
 //! also unwind. Whatever then stands on the stack is the host's to drop.
 
+use super::output::{Full, Output};
+
 #[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]
@@ -22,7 +24,14 @@ pub trait Host {
     /// before they push more than a host has room for anyway, which is as much as Lua promises
     /// to a function (`LUA_MINSTACK`, 20) beyond its arguments.
     fn room(&mut self, slots: usize) -> bool;
+
+    /// Counts bytes that have been read or written one by one, and lets others in when they are
+    /// many. Codecs say so for each [`PIECE_BYTES`] or less of a single value.
+    fn spend_on(&mut self, bytes: usize) -> Result<(), Self::Error>;
 }
+
+/// A long string is read and written by such pieces.
+pub const PIECE_BYTES: usize = 16 << 10;
 
 /// What a decoder needs: to push values and to join them to tables.
 pub trait Build: Host {
@@ -113,10 +122,6 @@ pub trait Look: Host {
 
     /// Whether the table on top has the metatable that says it is an array.
     fn is_marked_array(&self) -> bool;
-
-    /// The output may be so long: a table that holds another one twice, that one a third one
-    /// twice, and so on, has no more to it than what memory there is.
-    fn output_bytes_max(&self) -> usize;
 }
 
 /// Why a codec ended early.
@@ -126,10 +131,28 @@ pub enum Failed<F, E> {
     Input(F),
     /// The host said so.
     Host(E),
+    /// There is no memory for what it writes.
+    Full,
 }
 
 impl<F, E> From<E> for Failed<F, E> {
     fn from(error: E) -> Self {
         Failed::Host(error)
     }
+}
+
+/// Where a codec may append so many bytes.
+#[inline]
+pub fn room_for<'o, F, E>(
+    out: &'o mut Output<'_>,
+    bytes: usize,
+) -> Result<&'o mut Vec<u8>, Failed<F, E>> {
+    out.room_for(bytes).map_err(|Full| Failed::Full)
+}
+
+/// Appends bytes if there is room for them.
+#[inline]
+pub fn append<F, E>(out: &mut Output<'_>, bytes: &[u8]) -> Result<(), Failed<F, E>> {
+    room_for(out, bytes.len())?.extend_from_slice(bytes);
+    Ok(())
 }

@@ -11,7 +11,7 @@
 //! What libraries of Lua do is done without a state: [`pattern`] matches Lua's patterns,
 //! [`structs`] packs bytes, [`cast`] makes integers of numbers as C does; [`cjson`] and
 //! [`cmsgpack`] read and write formats over [`codec`], which is what they see of Lua values and
-//! make of them.
+//! make of them. [`output`] is what they write to.
 
 mod api;
 pub mod cache;
@@ -26,6 +26,7 @@ mod dialect;
 pub mod functions;
 mod libraries;
 pub mod lua;
+pub mod output;
 pub mod pattern;
 mod random;
 pub mod run;

@@ -261,13 +261,17 @@ function globals.load(reader, name)
   return in_sandbox(compile(concat(parts), name and tostring(name) or "=(load)"))
 end
 
--- The settings of the collector would outlive the script.
+-- The settings of the collector would outlive the script. What it does is one piece of work, the
+-- longer the more there is in the state: a kilobyte takes as long as some 64 instructions.
 local collects = { count = true, collect = true, step = true }
-local collect = collectgarbage
+local collect, spend, INSTRUCTIONS_PER_KILOBYTE = collectgarbage, host.spend, 64
 
 function globals.collectgarbage(option, argument)
   option = option == nil and "collect" or option
   if collects[option] then
+    if option ~= "count" then
+      spend(collect("count") * INSTRUCTIONS_PER_KILOBYTE)
+    end
     return collect(option, argument)
   end
   if option == "stop" or option == "restart" or option == "setpause" or option == "setstepmul" then

@@ -42,6 +42,14 @@ pub const SLICE_NS: u64 = 3_000_000;
 const LOOK_NS_MAX: u64 = 1_000_000;
 const LOOK_NS_MIN: u64 = 20_000;
 const CLOSE_HOOK_INSTRUCTIONS: u32 = 10;
+/// An instruction may go through all that is in large blocks, and was cheap until it did: the more
+/// there is beyond so much, the fewer instructions run between two looks.
+const LARGE_BYTES_UNWATCHED: usize = 4 << 20;
+/// The interpreter puts strings together in a buffer of its own, half of which is freed each time
+/// that garbage is collected.
+const COLLECTIONS_MAX: u32 = 3;
+/// A byte of a large block that is made takes so much less than an instruction.
+const LARGE_BYTES_PER_INSTRUCTION: usize = 16;
 /// What a call counts for, and each so many bytes of its reply.
 const CALL_INSTRUCTIONS: u64 = 500;
 const REPLY_BYTES_PER_INSTRUCTION: u64 = 64;
@@ -141,6 +149,8 @@ pub struct Host {
     slice_began: Cell<Option<u64>>,
     looked_at: Cell<Option<u64>>,
     is_watched_closely: Cell<bool>,
+    /// So many instructions run between two looks.
+    instructions_a_look: Cell<u32>,
     task: Cell<(Task, Option<Pin>)>,
     keys: RefCell<OwnedRequest>,
     args: RefCell<OwnedRequest>,
@@ -174,6 +184,7 @@ impl Host {
             slice_began: Cell::new(None),
             looked_at: Cell::new(None),
             is_watched_closely: Cell::new(false),
+            instructions_a_look: Cell::new(HOOK_INSTRUCTIONS),
             task: Cell::new((Task::Library, None)),
             keys: RefCell::default(),
             args: RefCell::default(),
@@ -288,18 +299,35 @@ impl Host {
             let since_look = now.saturating_sub(last);
             if is_close { since_look < LOOK_NS_MIN } else { since_look > LOOK_NS_MAX }
         });
-        // The debugger has a hook of its own, and stops a script that takes long.
-        if is_to_change && self.debugger.borrow().is_none() {
+        if is_to_change {
             self.is_watched_closely.set(!is_close);
-            stack.watch_each(if is_close { HOOK_INSTRUCTIONS } else { CLOSE_HOOK_INSTRUCTIONS });
+            self.watch(stack);
         }
         let began = self.slice_began.get().unwrap_or(now);
         self.slice_began.set(Some(began));
         now.saturating_sub(began) > SLICE_NS
     }
 
+    /// Sets when what runs is looked at next.
+    fn watch(&self, stack: Stack) {
+        let wanted = match self.is_watched_closely.get() {
+            true => CLOSE_HOOK_INSTRUCTIONS,
+            false => HOOK_INSTRUCTIONS,
+        };
+        let unwatched = HOOK_INSTRUCTIONS as usize * LARGE_BYTES_UNWATCHED;
+        let bound = unwatched / self.memory.large_bytes().max(LARGE_BYTES_UNWATCHED);
+        let instructions = wanted.min(bound.max(1) as u32);
+        self.instructions_a_look.set(instructions);
+        stack.watch_each(instructions);
+    }
+
     /// A while of the script's own work has passed.
     pub(super) fn pass(&self, stack: Stack) -> Result<(), Raised> {
+        let passed = self.instructions_a_look.get();
+        let new_bytes = self.memory.take_new_large_bytes();
+        if new_bytes > 0 || passed < HOOK_INSTRUCTIONS {
+            self.watch(stack);
+        }
         if self.yielder.get().is_null() {
             return Ok(());
         }
@@ -308,18 +336,19 @@ impl Host {
         }
         let soft = self.memory_soft_max.get();
         if self.memory.used_bytes() > soft {
-            stack.collect(Collection::Whole);
             // What is left must be clearly less: else this would be done again and again.
-            if self.memory.used_bytes() > soft - soft / 8 {
+            let is_enough = |_| {
+                stack.collect(Collection::Whole);
+                self.memory.used_bytes() <= soft - soft / 8
+            };
+            if !(0..COLLECTIONS_MAX).any(is_enough) {
                 return Err(self.end_for_memory());
             }
         }
-        let is_close = self.is_watched_closely.get();
         if self.look_at_clock(stack) && self.ending.get().is_none() {
             return self.end_slice();
         }
-        let instructions = if is_close { CLOSE_HOOK_INSTRUCTIONS } else { HOOK_INSTRUCTIONS };
-        self.spend(u64::from(instructions))
+        self.spend(u64::from(passed) + (new_bytes / LARGE_BYTES_PER_INSTRUCTION) as u64)
     }
 
     /// Whether the stack that this runs on is nearly used up.

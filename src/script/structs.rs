@@ -8,6 +8,7 @@
 //! what scripts call.
 
 use super::cast;
+use super::output::{Full, Output};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -40,6 +41,14 @@ pub enum StructError {
         found: &'static str,
     },
     NoMemory,
+    /// Whoever was let in has ended it.
+    Stopped,
+}
+
+impl From<Full> for StructError {
+    fn from(_: Full) -> Self {
+        StructError::NoMemory
+    }
 }
 
 impl StructError {
@@ -78,6 +87,7 @@ impl fmt::Display for StructError {
                 write!(f, "{expected} expected, got {found}")
             }
             StructError::NoMemory => f.write_str("not enough memory"),
+            StructError::Stopped => f.write_str("stopped"),
         }
     }
 }
@@ -112,18 +122,27 @@ struct Item {
     size: usize,
 }
 
+/// Lets others in: a format may have a billion options.
+pub type Pause<'p> = &'p mut dyn FnMut() -> Result<(), StructError>;
+
+/// So many options are read between two pauses, which takes less than a millisecond.
+pub const PAUSE_OPTIONS: u32 = 1 << 16;
+
 /// Where in a format one is, and what it has said so far.
-struct Reader<'f> {
+struct Reader<'f, 'p> {
     rest: &'f [u8],
+    until_pause: u32,
+    pause: Pause<'p>,
     order: Order,
     alignment: usize,
 }
 
-impl<'f> Reader<'f> {
+impl<'f, 'p> Reader<'f, 'p> {
     /// A format ends at its first NUL.
-    fn new(format: &'f [u8]) -> Reader<'f> {
+    fn new(format: &'f [u8], pause: Pause<'p>) -> Reader<'f, 'p> {
         let len = memchr::memchr(0, format).unwrap_or(format.len());
-        Reader { rest: &format[..len], order: Order::Little, alignment: 1 }
+        let rest = &format[..len];
+        Reader { rest, until_pause: PAUSE_OPTIONS, pause, order: Order::Little, alignment: 1 }
     }
 
     /// The next option. What it says of order or alignment is [`Reader::obey`]'s, since what comes
@@ -131,6 +150,7 @@ impl<'f> Reader<'f> {
     fn next(&mut self) -> Result<Option<Item>, StructError> {
         let Some((option, rest)) = self.rest.split_first() else { return Ok(None) };
         self.rest = rest;
+        self.count_option()?;
         let integer = |size| (Kind::Integer { is_signed: option.is_ascii_lowercase() }, size);
         let (kind, size) = match option {
             b'b' | b'B' => integer(1),
@@ -145,6 +165,15 @@ impl<'f> Reader<'f> {
             _ => (Kind::Control(*option), 0),
         };
         Ok(Some(Item { kind, size }))
+    }
+
+    fn count_option(&mut self) -> Result<(), StructError> {
+        self.until_pause -= 1;
+        if self.until_pause == 0 {
+            self.until_pause = PAUSE_OPTIONS;
+            (self.pause)()?;
+        }
+        Ok(())
     }
 
     fn integer_size(&mut self) -> Result<usize, StructError> {
@@ -201,38 +230,44 @@ pub trait Arguments {
     fn text(&mut self, argument: usize) -> Result<Cow<'_, [u8]>, StructError>;
 }
 
-/// The bytes of a format with its arguments.
-pub fn pack(format: &[u8], arguments: &mut dyn Arguments) -> Result<Vec<u8>, StructError> {
-    let mut reader = Reader::new(format);
-    let mut packed = Vec::new();
+/// Appends the bytes of a format with its arguments.
+pub fn pack(
+    format: &[u8],
+    arguments: &mut dyn Arguments,
+    packed: &mut Output<'_>,
+    pause: Pause<'_>,
+) -> Result<(), StructError> {
+    let mut reader = Reader::new(format, pause);
     let mut arguments_used = 1;
     while let Some(item) = reader.next()? {
-        packed.resize(packed.len() + reader.gap(&item, packed.len()), 0);
+        let gap = reader.gap(&item, packed.len());
+        let out = packed.room_for(gap + INTEGER_BYTES_MAX)?;
+        out.resize(out.len() + gap, 0);
         let mut next = || {
             arguments_used += 1;
             arguments_used
         };
         match item.kind {
             Kind::Integer { .. } => {
-                put_integer(arguments.number(next())?, item.size, reader.order, &mut packed);
+                put_integer(arguments.number(next())?, item.size, reader.order, out);
             }
             Kind::Float => {
                 let bytes = (arguments.number(next())? as f32).to_le_bytes();
-                put_ordered(bytes, reader.order, &mut packed);
+                put_ordered(bytes, reader.order, out);
             }
             Kind::Double => {
-                put_ordered(arguments.number(next())?.to_le_bytes(), reader.order, &mut packed);
+                put_ordered(arguments.number(next())?.to_le_bytes(), reader.order, out);
             }
-            Kind::Padding => packed.push(0),
-            Kind::Chars => put_chars(arguments, next(), item.size, &mut packed)?,
+            Kind::Padding => out.push(0),
+            Kind::Chars => put_chars(arguments, next(), item.size, packed)?,
             Kind::ZeroEnded => {
-                put_chars(arguments, next(), 0, &mut packed)?;
-                packed.push(0);
+                put_chars(arguments, next(), 0, packed)?;
+                packed.append(&[0])?;
             }
             Kind::Control(option) => reader.obey(option)?,
         }
     }
-    Ok(packed)
+    Ok(())
 }
 
 fn put_integer(number: f64, size: usize, order: Order, packed: &mut Vec<u8>) {
@@ -258,17 +293,13 @@ fn put_chars(
     arguments: &mut dyn Arguments,
     argument: usize,
     size: usize,
-    packed: &mut Vec<u8>,
+    packed: &mut Output<'_>,
 ) -> Result<(), StructError> {
     let text = arguments.text(argument)?;
     let size = if size == 0 { text.len() } else { size };
     // Redis blames the argument behind it.
     let chars = text.get(..size).ok_or(StructError::StringTooShort { argument: argument + 1 })?;
-    if !crate::structs::memory::is_there_for(chars.len()) {
-        return Err(StructError::NoMemory);
-    }
-    packed.extend_from_slice(chars);
-    Ok(())
+    Ok(packed.append(chars)?)
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -282,9 +313,10 @@ pub fn unpack<'d>(
     format: &[u8],
     data: &'d [u8],
     position: Option<i64>,
+    pause: Pause<'_>,
 ) -> Result<(Vec<Unpacked<'d>>, i64), StructError> {
     let arguments = if position.is_some() { 3 } else { 2 };
-    let mut reader = Reader::new(format);
+    let mut reader = Reader::new(format, pause);
     let mut at = match position.unwrap_or(1) {
         0 => return Err(StructError::Offset),
         position => (position as usize) - 1,
@@ -386,8 +418,8 @@ fn double(bytes: &[u8], order: Order) -> f64 {
 }
 
 /// How many bytes a format takes.
-pub fn size(format: &[u8]) -> Result<usize, StructError> {
-    let mut reader = Reader::new(format);
+pub fn size(format: &[u8], pause: Pause<'_>) -> Result<usize, StructError> {
+    let mut reader = Reader::new(format, pause);
     let mut at = 0_usize;
     while let Some(item) = reader.next()? {
         at = at.saturating_add(reader.gap(&item, at));

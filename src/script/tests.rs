@@ -532,6 +532,54 @@ fn what_takes_long_is_put_aside_and_looked_at_more_often() {
     assert!(slices < 10 && looks_again < 2 * looks, "{slices} {looks_again}");
 }
 
+/// How often a script is put aside, if no time passes.
+fn slices_of(body: &str) -> usize {
+    let vm = vm();
+    let script = vm.compile(body.as_bytes()).expect("it is right");
+    let nothing = || std::iter::empty::<&[u8]>();
+    let mut run = Run::new(&vm, &script, nothing(), nothing(), Protocol::Resp2).expect("a stack");
+    let slices = std::iter::from_fn(|| (run.resume(Answer::Go) == Asked::Slice).then_some(()));
+    let slices = slices.count();
+    assert_eq!(shown(&mut run), "$-1|", "{body}");
+    slices
+}
+
+/// An instruction may take as long as a million others. A script of less than a thousand of them is
+/// looked at as soon as one has made something large, or may go through it.
+#[test]
+fn a_costly_instruction_is_followed_by_a_look() {
+    assert_eq!(slices_of("local s = ('x'):rep(1e4) for i = 1, 50 do local t = s .. i end"), 0);
+    for (body, expected) in [
+        ("local s = ('x'):rep(2e7) for i = 1, 50 do local t = s .. i end", 50),
+        ("local s = ('x'):rep(2e7) for i = 1, 50 do s = s:sub(2) end", 50),
+        ("local t = {} for i = 1, 2e5 do t[i] = {} end for i = 1, 50 do collectgarbage() end", 25),
+    ] {
+        let slices = slices_of(body);
+        assert!((expected..4 * expected).contains(&slices), "{body}: {slices}");
+    }
+}
+
+#[test]
+fn a_script_is_looked_at_more_often_while_there_is_something_large() {
+    let looks = |body: &str| {
+        READINGS.set(0);
+        let vm = vm();
+        vm.set_ticks(|| {
+            READINGS.set(READINGS.get() + 1);
+            0
+        });
+        assert_eq!(run_with(&vm, body, |_| ""), "$-1|", "{body}");
+        READINGS.get()
+    };
+    let counting = "for i = 1, 20000 do end";
+    let large = format!("local s = ('x'):rep(4e7) {counting} local t = s:len()");
+    let (few, many) = (looks(counting), looks(&large));
+    assert!(many > 8 * few, "{few} {many}");
+    let again = format!("do {large} end for i = 1, 9 do collectgarbage() end {counting}");
+    let after = looks(&again);
+    assert!(after < many + 3 * few, "{few} {many} {after}");
+}
+
 #[test]
 fn random_numbers_repeat_with_their_seed() {
     let vm = vm();

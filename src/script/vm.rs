@@ -324,6 +324,8 @@ fn build(
     stack.raw_set_name(-2, "ENDED");
     stack.push_native(load_text, 0);
     stack.raw_set_name(-2, "compile");
+    stack.push_native(spend, 0);
+    stack.raw_set_name(-2, "spend");
     stack.push_library(random::LIBRARY, 0);
     stack.raw_set_name(-2, "random");
     stack.push_library(libraries::PATTERN_FUNCTIONS, 0);
@@ -345,6 +347,12 @@ fn build(
     let body = stack.pin();
     stack.push_native(on_error, UNGUARDED);
     Ok([body, stack.pin(), environment, library_environment])
+}
+
+/// Counts what is as much work as so many instructions.
+fn spend(call: &Call<'_>) -> Result<usize, Raised> {
+    call.host.spend(call.check_number(1) as u64)?;
+    Ok(0)
 }
 
 /// `load` and `loadstring`: a text and its name to a function, or to nothing and a message. What

@@ -13,6 +13,7 @@ pub mod number;
 pub mod pins;
 pub mod prefetch;
 pub mod prng;
+pub mod recency;
 pub mod trie;
 pub mod words;
 

@@ -153,6 +153,38 @@ fn an_aof_moves_to_a_real_redis_and_back() {
     }
 }
 
+/// A snapshot and the base of an AOF hold libraries in one form; one that cannot be loaded is said
+/// to be the reason why the server does not start.
+#[test]
+fn a_library_that_cannot_be_loaded_keeps_the_server_from_starting() {
+    const LIBRARY: &str = "#!lua name=lib\nredis.register_function('f', function() return 1 end)";
+    const BASE: &str = "appendonlydir/appendonly.aof.2.base.rdb";
+    for (directives, file, last) in [
+        ("save \"\"", "dump.rdb", "Fatal error loading the DB, check server logs. Exiting."),
+        (
+            "save \"\"\nappendonly yes",
+            BASE,
+            "Error reading the RDB base file appendonly.aof.2.base.rdb, AOF loading aborted",
+        ),
+    ] {
+        let server = Server::with_file(&format!("{directives}\nrdbchecksum no\n"));
+        let mut client = server.connect();
+        client.call(&["FUNCTION", "LOAD", LIBRARY]);
+        client.run("SAVE");
+        if file == BASE {
+            client.run("BGREWRITEAOF");
+            wait_for_rewrite(&mut client);
+        }
+        let (code, log) = server.restart_expecting_failure(file, |bytes| {
+            let at = bytes.windows(17).position(|window| window == b"register_function");
+            bytes[at.expect("the library is in it")] = b'x';
+        });
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("Failed loading library, Error registering functions: "), "{log}");
+        assert!(log.contains(last), "{log}");
+    }
+}
+
 #[test]
 fn a_lost_manifest_ends_the_start_and_the_files_are_named_and_kept() {
     let mut server = Server::with_file("save \"\"\nappendonly yes");

@@ -2,15 +2,16 @@
 //!
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table,
-//! `script_law` that scripts get what clients get, and `limits` what numbers do to commands, `tcp`
-//! what only a socket shows, `subscribers` what listening clients do to a server, `service` what
-//! its system sees of one, `persistence` and `append` what outlives one, `rdb` that values move to
-//! a real Redis and back, `migration` that whole datasets do, `exporters` what monitoring tools
-//! read, `queue`, `workers` and `script_jobs` that jobs are done once, `interop` that the public
-//! tools work, `differential` that random commands get Redis's replies, `tidy` the shape of the
-//! source itself, `compatibility` that the generated document is fresh, `claim` that servers keep
-//! off each other's logs, `crash` and `crash_save` that no fault of the disk (`sim_disk`) breaks
-//! what the append-only log and the snapshot file promise.
+//! `script_law` that scripts get what clients get, `script_words` that wrong words do nothing in
+//! them, and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers`
+//! what listening clients do to a server, `service` what its system sees of one, `persistence` and
+//! `append` what outlives one, `rdb` that values move to a real Redis and back, `migration` that
+//! whole datasets do, `exporters` what monitoring tools read, `queue`, `workers` and `script_jobs`
+//! that jobs are done once, `interop` that the public tools work, `differential` that random
+//! commands get Redis's replies, `tidy` the shape of the source itself, `compatibility` that the
+//! generated document is fresh, `claim` that servers keep off each other's logs, `crash` and
+//! `crash_save` that no fault of the disk (`sim_disk`) breaks what the append-only log and the
+//! snapshot file promise.
 
 mod answer;
 mod aof;
@@ -33,6 +34,7 @@ mod queue;
 mod rdb;
 mod script_jobs;
 mod script_law;
+mod script_words;
 mod server;
 mod service;
 mod shape;

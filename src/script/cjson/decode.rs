@@ -4,7 +4,8 @@
 //! brackets follow: the list of open tables is all the state there is.
 
 use super::{Fault, Settings};
-use crate::script::codec::{Build, Failed};
+use crate::script::codec::{Build, Failed, PIECE_BYTES};
+use crate::script::output::Output;
 use crate::structs::number::{hex_digit, parse_f64_prefix};
 use smallvec::SmallVec;
 
@@ -14,8 +15,14 @@ const OBJECT: usize = 0;
 
 type Result<T, B> = std::result::Result<T, Failed<Fault, <B as crate::script::codec::Host>::Error>>;
 
-/// Pushes the value that a document stands for.
-pub fn decode<B: Build>(document: &[u8], settings: &Settings, host: &mut B) -> Result<(), B> {
+/// Pushes the value that a document stands for. Strings with escapes are put together in
+/// `unescaped`.
+pub fn decode<B: Build>(
+    document: &[u8],
+    settings: &Settings,
+    unescaped: Output<'_>,
+    host: &mut B,
+) -> Result<(), B> {
     if document.len() >= 2 && document[..2].contains(&0) {
         return Err(Failed::Input(Fault::WideUnicode));
     }
@@ -25,21 +32,22 @@ pub fn decode<B: Build>(document: &[u8], settings: &Settings, host: &mut B) -> R
         at: 0,
         start: 0,
         takes_invalid_numbers: settings.decode_invalid_numbers,
-        unescaped: Vec::new(),
+        unescaped,
+        string: None,
     };
     Decoder { reader, settings, host, open: OpenTables::new() }.run()
 }
 
-struct Decoder<'d, B> {
-    reader: Reader<'d>,
+struct Decoder<'d, 'o, B> {
+    reader: Reader<'d, 'o>,
     settings: &'d Settings,
     host: &'d mut B,
     open: OpenTables,
 }
 
-impl<'d, B: Build> Decoder<'d, B> {
+impl<'d, B: Build> Decoder<'d, '_, B> {
     fn run(&mut self) -> Result<(), B> {
-        let mut token = self.reader.next();
+        let mut token = self.token()?;
         loop {
             let first = match token {
                 Token::ObjectBegin => self.open_object()?,
@@ -57,10 +65,21 @@ impl<'d, B: Build> Decoder<'d, B> {
         }
     }
 
+    /// The next token. One that is long is read piece by piece, between which others are let in.
+    fn token(&mut self) -> Result<Token<'d>, B> {
+        loop {
+            match self.reader.next() {
+                Token::Unfinished => self.host.spend_on(PIECE_BYTES)?,
+                Token::Full => return Err(Failed::Full),
+                token => return Ok(token),
+            }
+        }
+    }
+
     fn scalar(&mut self, token: Token<'d>) -> Result<Option<Token<'d>>, B> {
         match token {
             Token::String(text) => self.host.string(text)?,
-            Token::Unescaped => self.host.string(&self.reader.unescaped)?,
+            Token::Unescaped => self.host.string(self.reader.unescaped.as_slice())?,
             Token::Number(value) => self.host.number(value)?,
             Token::Boolean(value) => self.host.boolean(value)?,
             Token::Null => self.host.null()?,
@@ -74,7 +93,7 @@ impl<'d, B: Build> Decoder<'d, B> {
         // The table, a key, and its value.
         self.descend(3)?;
         self.host.open_map(0)?;
-        let token = self.reader.next();
+        let token = self.token()?;
         if matches!(token, Token::ObjectEnd) {
             return Ok(None);
         }
@@ -86,7 +105,7 @@ impl<'d, B: Build> Decoder<'d, B> {
         // The table and a value.
         self.descend(2)?;
         self.host.open_array(0)?;
-        let token = self.reader.next();
+        let token = self.token()?;
         if matches!(token, Token::ArrayEnd) {
             if self.settings.decode_array_with_array_mt {
                 self.host.mark_array()?;
@@ -110,11 +129,11 @@ impl<'d, B: Build> Decoder<'d, B> {
     fn key(&mut self, token: Token<'d>) -> Result<Token<'d>, B> {
         match token {
             Token::String(text) => self.host.string(text)?,
-            Token::Unescaped => self.host.string(&self.reader.unescaped)?,
+            Token::Unescaped => self.host.string(self.reader.unescaped.as_slice())?,
             _ => return Err(self.unexpected("object key string", token)),
         }
-        match self.reader.next() {
-            Token::Colon => Ok(self.reader.next()),
+        match self.token()? {
+            Token::Colon => self.token(),
             other => Err(self.unexpected("colon", other)),
         }
     }
@@ -125,10 +144,10 @@ impl<'d, B: Build> Decoder<'d, B> {
         while let Some(index) = self.open.last_mut() {
             if *index == OBJECT {
                 self.host.set_entry()?;
-                match self.reader.next() {
+                match self.token()? {
                     Token::ObjectEnd => {}
                     Token::Comma => {
-                        let token = self.reader.next();
+                        let token = self.token()?;
                         return self.key(token).map(Some);
                     }
                     other => return Err(self.unexpected("comma or object end", other)),
@@ -136,9 +155,9 @@ impl<'d, B: Build> Decoder<'d, B> {
             } else {
                 self.host.set_element(*index)?;
                 *index += 1;
-                match self.reader.next() {
+                match self.token()? {
                     Token::ArrayEnd => {}
-                    Token::Comma => return Ok(Some(self.reader.next())),
+                    Token::Comma => return self.token().map(Some),
                     other => return Err(self.unexpected("comma or array end", other)),
                 }
             }
@@ -148,7 +167,7 @@ impl<'d, B: Build> Decoder<'d, B> {
     }
 
     fn end(&mut self) -> Result<(), B> {
-        match self.reader.next() {
+        match self.token()? {
             Token::End => Ok(()),
             other => Err(self.unexpected("the end", other)),
         }
@@ -177,6 +196,10 @@ enum Token<'d> {
     Comma,
     End,
     Bad(&'static str),
+    /// It goes on for longer than a piece: the reader is to be asked again.
+    Unfinished,
+    /// There is no memory for it.
+    Full,
 }
 
 impl Token<'_> {
@@ -195,23 +218,40 @@ impl Token<'_> {
             Token::Comma => "T_COMMA",
             Token::End => "T_END",
             Token::Bad(what) => what,
+            Token::Unfinished | Token::Full => "",
         }
     }
 }
 
-struct Reader<'d> {
+struct Reader<'d, 'o> {
     text: &'d [u8],
     at: usize,
     /// Where the last token began, or where in it the error is.
     start: usize,
     takes_invalid_numbers: bool,
-    unescaped: Vec<u8>,
+    unescaped: Output<'o>,
+    /// The string that is being read, if it is unfinished.
+    string: Option<OpenString>,
 }
 
-impl<'d> Reader<'d> {
+/// Where a string began, behind its quote, and whether what has been read of it is in `unescaped`.
+#[derive(Clone, Copy)]
+struct OpenString {
+    start: usize,
+    has_escapes: bool,
+}
+
+impl<'d> Reader<'d, '_> {
     fn next(&mut self) -> Token<'d> {
+        if let Some(string) = self.string.take() {
+            return self.rest_of_string(string);
+        }
+        let until = self.at.saturating_add(PIECE_BYTES);
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.at) {
             self.at += 1;
+            if self.at == until {
+                return Token::Unfinished;
+            }
         }
         self.start = self.at;
         let Some(first) = self.text.get(self.at) else { return Token::End };
@@ -268,45 +308,58 @@ impl<'d> Reader<'d> {
 
     fn string(&mut self) -> Token<'d> {
         self.at += 1;
-        let start = self.at;
-        match self.find_special() {
-            Some(b'"') => {
-                self.at += 1;
-                Token::String(&self.text[start..self.at - 1])
+        self.rest_of_string(OpenString { start: self.at, has_escapes: false })
+    }
+
+    /// Reads on in a string for at most a piece.
+    fn rest_of_string(&mut self, mut string: OpenString) -> Token<'d> {
+        let until = self.text.len().min(self.at.saturating_add(PIECE_BYTES));
+        loop {
+            let from = self.at;
+            let special = self.find_special(until);
+            if string.has_escapes && self.unescaped.append(&self.text[from..self.at]).is_err() {
+                return Token::Full;
             }
-            Some(_) => self.escaped_string(start),
-            None => self.bad("unexpected end of string"),
+            match special {
+                Some(b'"') => return self.end_string(string),
+                Some(_) => {
+                    if !string.has_escapes && !self.begin_unescaped(string.start) {
+                        return Token::Full;
+                    }
+                    string.has_escapes = true;
+                    match self.escape() {
+                        Ok(true) => {}
+                        Ok(false) => return Token::Full,
+                        Err(what) => return self.bad(what),
+                    }
+                }
+                None if self.at == self.text.len() => return self.bad("unexpected end of string"),
+                None => {
+                    self.string = Some(string);
+                    return Token::Unfinished;
+                }
+            }
         }
     }
 
-    /// Goes to the next quote or backslash, or to the end.
-    fn find_special(&mut self) -> Option<u8> {
-        let rest = self.rest();
+    fn end_string(&mut self, string: OpenString) -> Token<'d> {
+        let text = &self.text[string.start..self.at];
+        self.at += 1;
+        if string.has_escapes { Token::Unescaped } else { Token::String(text) }
+    }
+
+    /// Goes to the next quote or backslash before a place, or to that place.
+    fn find_special(&mut self, until: usize) -> Option<u8> {
+        let rest = self.text.get(self.at..until)?;
         let len = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
         self.at += len.unwrap_or(rest.len());
         Some(rest[len?])
     }
 
-    /// Reads on at the first backslash of a string that began at `start`.
-    fn escaped_string(&mut self, start: usize) -> Token<'d> {
+    /// Takes what has been read of a string until its first backslash; whether there is room.
+    fn begin_unescaped(&mut self, start: usize) -> bool {
         self.unescaped.clear();
-        self.unescaped.extend_from_slice(&self.text[start..self.at]);
-        loop {
-            if let Err(what) = self.escape() {
-                return self.bad(what);
-            }
-            let start = self.at;
-            let special = self.find_special();
-            self.unescaped.extend_from_slice(&self.text[start..self.at]);
-            match special {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Token::Unescaped;
-                }
-                Some(_) => {}
-                None => return self.bad("unexpected end of string"),
-            }
-        }
+        self.unescaped.append(&self.text[start..self.at]).is_ok()
     }
 
     fn bad(&mut self, what: &'static str) -> Token<'d> {
@@ -314,8 +367,8 @@ impl<'d> Reader<'d> {
         Token::Bad(what)
     }
 
-    /// Takes what the escape here stands for, and goes behind it.
-    fn escape(&mut self) -> std::result::Result<(), &'static str> {
+    /// Takes what the escape here stands for, and goes behind it; whether there is room.
+    fn escape(&mut self) -> std::result::Result<bool, &'static str> {
         let byte = match self.text.get(self.at + 1) {
             Some(b'u') => return self.unicode_escape().ok_or("invalid unicode escape code"),
             Some(byte @ (b'"' | b'\\' | b'/')) => *byte,
@@ -326,12 +379,11 @@ impl<'d> Reader<'d> {
             Some(b'r') => b'\r',
             _ => return Err("invalid escape code"),
         };
-        self.unescaped.push(byte);
         self.at += 2;
-        Ok(())
+        Ok(self.unescaped.append(&[byte]).is_ok())
     }
 
-    fn unicode_escape(&mut self) -> Option<()> {
+    fn unicode_escape(&mut self) -> Option<bool> {
         let mut code = self.code_unit(self.at)?;
         let mut len = 6;
         if (0xd800..0xe000).contains(&code) {
@@ -343,9 +395,8 @@ impl<'d> Reader<'d> {
             len = 12;
         }
         let character = char::from_u32(code)?;
-        self.unescaped.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         self.at += len;
-        Some(())
+        Some(self.unescaped.append(character.encode_utf8(&mut [0; 4]).as_bytes()).is_ok())
     }
 
     /// What `\u` and four digits at this place stand for.

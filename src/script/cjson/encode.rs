@@ -5,16 +5,17 @@
 
 use super::settings::InvalidNumbers;
 use super::{Fault, Settings};
-use crate::script::codec::{Failed, Host, Look, Seen};
+use crate::script::codec::{Failed, Host, Look, PIECE_BYTES, Seen, append, room_for};
+use crate::script::output::Output;
 use crate::structs::general::push_general;
 use smallvec::SmallVec;
 
 type Result<T, L> = std::result::Result<T, Failed<Fault, <L as Host>::Error>>;
 
 /// Appends the document that the value on top stands for; the value stays there.
-pub fn encode<L: Look>(host: &mut L, settings: &Settings, out: &mut Vec<u8>) -> Result<(), L> {
-    let bytes_max = host.output_bytes_max();
-    Encoder { host, settings, out, bytes_max, open: SmallVec::new() }.run()
+pub fn encode<L: Look>(host: &mut L, settings: &Settings, out: &mut Output<'_>) -> Result<(), L> {
+    let spent_on = out.len();
+    Encoder { host, settings, out, spent_on, open: SmallVec::new() }.run()
 }
 
 /// A table that is being written.
@@ -23,42 +24,70 @@ enum Open {
     Object { is_first: bool },
 }
 
-struct Encoder<'e, L> {
+/// Which value is looked at.
+#[derive(Clone, Copy)]
+enum Place {
+    Top,
+    Key,
+}
+
+impl Place {
+    fn text<L: Look>(self, host: &L) -> &[u8] {
+        let seen = match self {
+            Place::Top => host.top(),
+            Place::Key => host.key(),
+        };
+        if let Seen::String(text) = seen { text } else { b"" }
+    }
+}
+
+/// The longest number, or what else is no string, with what stands around it.
+const SCALAR_BYTES: usize = 64;
+
+struct Encoder<'e, 'o, L> {
     host: &'e mut L,
     settings: &'e Settings,
-    out: &'e mut Vec<u8>,
-    bytes_max: usize,
+    out: &'e mut Output<'o>,
+    /// So much of the output has been spent on.
+    spent_on: usize,
     open: SmallVec<[Open; 16]>,
 }
 
-impl<L: Look> Encoder<'_, L> {
+impl<L: Look> Encoder<'_, '_, L> {
     fn run(&mut self) -> Result<(), L> {
         loop {
             let mut is_whole = self.value()?;
             // What is whole is popped, which may make the table around it whole.
             while is_whole {
                 if self.open.is_empty() {
-                    return Ok(());
+                    return self.spend();
                 }
                 self.host.pop();
                 is_whole = self.step()?;
             }
-            if self.out.len() > self.bytes_max {
-                return Err(Failed::Input(Fault::TooLong));
+            if self.out.len() - self.spent_on >= PIECE_BYTES {
+                self.spend()?;
             }
         }
+    }
+
+    fn spend(&mut self) -> Result<(), L> {
+        let len = self.out.len();
+        self.host.spend_on(len - std::mem::replace(&mut self.spent_on, len))?;
+        Ok(())
     }
 
     /// Writes the value on top, or the beginning of it, and says whether that was all of it. If it
     /// was not, the first element is on top.
     fn value(&mut self) -> Result<bool, L> {
+        let out = room_for(self.out, SCALAR_BYTES)?;
         match self.host.top() {
             Seen::Table => return self.table(),
-            Seen::String(text) => push_string(self.out, text, self.bytes_max)?,
-            Seen::Number(value) => push_number(self.out, self.settings, value)?,
-            Seen::Boolean(true) => self.out.extend_from_slice(b"true"),
-            Seen::Boolean(false) => self.out.extend_from_slice(b"false"),
-            Seen::Nil | Seen::Null => self.out.extend_from_slice(b"null"),
+            Seen::String(_) => self.string(Place::Top)?,
+            Seen::Number(value) => push_number(out, self.settings, value)?,
+            Seen::Boolean(true) => out.extend_from_slice(b"true"),
+            Seen::Boolean(false) => out.extend_from_slice(b"false"),
+            Seen::Nil | Seen::Null => out.extend_from_slice(b"null"),
             other @ Seen::Other(_) => return Err(refused(other, "type not supported")),
         }
         Ok(true)
@@ -73,15 +102,15 @@ impl<L: Look> Encoder<'_, L> {
         }
         match self.array_len()? {
             Some(0) if self.host.is_marked_array() => {
-                self.out.extend_from_slice(b"[]");
+                append(self.out, b"[]")?;
                 return Ok(true);
             }
             Some(len @ 1..) => {
-                self.out.push(b'[');
+                append(self.out, b"[")?;
                 self.open.push(Open::Array { next: 1, len });
             }
             _ => {
-                self.out.push(b'{');
+                append(self.out, b"{")?;
                 self.host.begin()?;
                 self.open.push(Open::Object { is_first: true });
             }
@@ -95,7 +124,7 @@ impl<L: Look> Encoder<'_, L> {
         match self.open.last_mut() {
             Some(Open::Array { next, len }) if *next <= *len => {
                 if *next > 1 {
-                    self.out.push(b',');
+                    append(self.out, b",")?;
                 }
                 self.host.element(*next)?;
                 *next += 1;
@@ -104,31 +133,53 @@ impl<L: Look> Encoder<'_, L> {
             Some(Open::Object { is_first }) => {
                 if self.host.next()? {
                     if !std::mem::take(is_first) {
-                        self.out.push(b',');
+                        append(self.out, b",")?;
                     }
                     self.key()?;
                     return Ok(false);
                 }
-                self.out.push(b'}');
+                append(self.out, b"}")?;
             }
-            _ => self.out.push(b']'),
+            _ => append(self.out, b"]")?,
         }
         self.open.pop();
         Ok(true)
     }
 
     fn key(&mut self) -> Result<(), L> {
+        let out = room_for(self.out, SCALAR_BYTES)?;
         match self.host.key() {
-            Seen::String(text) => push_string(self.out, text, self.bytes_max)?,
+            Seen::String(_) => self.string(Place::Key)?,
             Seen::Number(value) => {
-                self.out.push(b'"');
-                push_number(self.out, self.settings, value)?;
-                self.out.push(b'"');
+                out.push(b'"');
+                push_number(out, self.settings, value)?;
+                out.push(b'"');
             }
             other => return Err(refused(other, "table key must be a number or string")),
         }
-        self.out.push(b':');
+        append(self.out, b":")?;
         Ok(())
+    }
+
+    /// Writes the string of a place in quotes. Others are let in between two pieces of it: it may
+    /// have a gigabyte, each byte of which becomes six.
+    fn string(&mut self, place: Place) -> Result<(), L> {
+        let mut at = 0;
+        loop {
+            let text = place.text(self.host);
+            let piece = &text[at..text.len().min(at + PIECE_BYTES)];
+            let out = room_for(self.out, ESCAPED_BYTES_MAX * piece.len() + 2)?;
+            if at == 0 {
+                out.push(b'"');
+            }
+            push_escaped(out, piece);
+            at += piece.len();
+            if at == text.len() {
+                out.push(b'"');
+                return Ok(());
+            }
+            self.spend()?;
+        }
     }
 
     /// How long the array is that the table on top stands for; none if it is an object. A table
@@ -212,18 +263,10 @@ const ESCAPES: [u8; 256] = {
     escapes
 };
 
-/// Appends a string in quotes, unless the output becomes too long by it: what is checked after
-/// each value would be too late for a string of a gigabyte, each byte of which may become six.
-fn push_string<E>(
-    out: &mut Vec<u8>,
-    text: &[u8],
-    bytes_max: usize,
-) -> std::result::Result<(), Failed<Fault, E>> {
-    let room = bytes_max.saturating_sub(out.len());
-    if text.len() > room / 6 && text.iter().map(|byte| written_len(*byte)).sum::<usize>() > room {
-        return Err(Failed::Input(Fault::TooLong));
-    }
-    out.push(b'"');
+/// A byte may become so many.
+const ESCAPED_BYTES_MAX: usize = 6;
+
+fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
     while let Some(len) = rest.iter().position(|byte| ESCAPES[usize::from(*byte)] != 0) {
         out.extend_from_slice(&rest[..len]);
@@ -231,16 +274,6 @@ fn push_string<E>(
         rest = &rest[len + 1..];
     }
     out.extend_from_slice(rest);
-    out.push(b'"');
-    Ok(())
-}
-
-fn written_len(byte: u8) -> usize {
-    match ESCAPES[usize::from(byte)] {
-        0 => 1,
-        b'u' => 6,
-        _ => 2,
-    }
 }
 
 fn push_escape(out: &mut Vec<u8>, byte: u8) {

@@ -27,7 +27,6 @@ pub enum Fault {
     Unexpected { expected: &'static str, found: &'static str, position: usize },
     EncodeTooDeep { depth: usize },
     NotSerialisable { type_name: &'static str, reason: &'static str },
-    TooLong,
 }
 
 impl fmt::Display for Fault {
@@ -46,7 +45,6 @@ impl fmt::Display for Fault {
             Fault::NotSerialisable { type_name, reason } => {
                 write!(f, "Cannot serialise {type_name}: {reason}")
             }
-            Fault::TooLong => f.write_str("not enough memory"),
         }
     }
 }

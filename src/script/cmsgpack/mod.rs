@@ -40,14 +40,13 @@ pub enum Fault {
     IndexIsNil,
     IndexIsNan,
     StackOverflow(&'static str),
-    TooLong,
 }
 
 impl Fault {
     /// Whether the error's text begins with the script's name and line, as that of an error that a
     /// library raises does; not so one that the interpreter raises meanwhile.
     pub fn has_place(self) -> bool {
-        !matches!(self, Fault::IndexIsNil | Fault::IndexIsNan | Fault::TooLong)
+        !matches!(self, Fault::IndexIsNil | Fault::IndexIsNan)
     }
 }
 
@@ -67,7 +66,6 @@ impl fmt::Display for Fault {
             Fault::IndexIsNil => f.write_str("table index is nil"),
             Fault::IndexIsNan => f.write_str("table index is NaN"),
             Fault::StackOverflow(what) => write!(f, "stack overflow ({what})"),
-            Fault::TooLong => f.write_str("not enough memory"),
         }
     }
 }

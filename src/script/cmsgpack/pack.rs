@@ -1,7 +1,8 @@
 //! Values out.
 
 use super::Fault;
-use crate::script::codec::{Failed, Host, Look, Seen};
+use crate::script::codec::{Failed, Host, Look, PIECE_BYTES, Seen, room_for};
+use crate::script::output::Output;
 use smallvec::SmallVec;
 
 /// Tables in so many others become nil, so that those that hold themselves come to an end.
@@ -10,9 +11,9 @@ const NESTING_MAX: usize = 16;
 type Result<T, L> = std::result::Result<T, Failed<Fault, <L as Host>::Error>>;
 
 /// Appends the bytes of the value on top; the value stays there.
-pub fn pack<L: Look>(host: &mut L, out: &mut Vec<u8>) -> Result<(), L> {
-    let bytes_max = host.output_bytes_max();
-    Packer { host, out, bytes_max, open: SmallVec::new() }.run()
+pub fn pack<L: Look>(host: &mut L, out: &mut Output<'_>) -> Result<(), L> {
+    let spent_on = out.len();
+    Packer { host, out, spent_on, open: SmallVec::new() }.run()
 }
 
 /// A table that is being written.
@@ -27,29 +28,39 @@ enum Open {
     },
 }
 
-struct Packer<'p, L> {
+/// The longest head, or number.
+const HEAD_BYTES: usize = 9;
+
+struct Packer<'p, 'o, L> {
     host: &'p mut L,
-    out: &'p mut Vec<u8>,
-    bytes_max: usize,
+    out: &'p mut Output<'o>,
+    /// So much of the output has been spent on.
+    spent_on: usize,
     open: SmallVec<[Open; NESTING_MAX]>,
 }
 
-impl<L: Look> Packer<'_, L> {
+impl<L: Look> Packer<'_, '_, L> {
     fn run(&mut self) -> Result<(), L> {
         loop {
             let mut is_whole = self.value()?;
             // What is whole is popped, which may make the table around it whole.
             while is_whole {
                 if self.open.is_empty() {
-                    return Ok(());
+                    return self.spend();
                 }
                 self.host.pop();
                 is_whole = self.step()?;
             }
-            if self.out.len() > self.bytes_max {
-                return Err(Failed::Input(Fault::TooLong));
+            if self.out.len() - self.spent_on >= PIECE_BYTES {
+                self.spend()?;
             }
         }
+    }
+
+    fn spend(&mut self) -> Result<(), L> {
+        let len = self.out.len();
+        self.host.spend_on(len - std::mem::replace(&mut self.spent_on, len))?;
+        Ok(())
     }
 
     /// Writes the value on top, or the beginning of it, and says whether that was all of it. If it
@@ -57,13 +68,14 @@ impl<L: Look> Packer<'_, L> {
     fn value(&mut self) -> Result<bool, L> {
         match self.host.top() {
             Seen::Table if self.open.len() < NESTING_MAX => return self.table(),
-            Seen::String(text) if text.len() > self.bytes_max.saturating_sub(self.out.len()) => {
-                return Err(Failed::Input(Fault::TooLong));
+            Seen::String(text) => push_string(room_for(self.out, HEAD_BYTES + text.len())?, text),
+            Seen::Number(value) => push_number(room_for(self.out, HEAD_BYTES)?, value),
+            Seen::Boolean(value) => {
+                room_for(self.out, 1)?.push(if value { 0xc3 } else { 0xc2 });
             }
-            Seen::String(text) => push_string(self.out, text),
-            Seen::Number(value) => push_number(self.out, value),
-            Seen::Boolean(value) => self.out.push(if value { 0xc3 } else { 0xc2 }),
-            Seen::Nil | Seen::Null | Seen::Table | Seen::Other(_) => self.out.push(0xc0),
+            Seen::Nil | Seen::Null | Seen::Table | Seen::Other(_) => {
+                room_for(self.out, 1)?.push(0xc0);
+            }
         }
         Ok(true)
     }
@@ -74,7 +86,7 @@ impl<L: Look> Packer<'_, L> {
             return Err(Failed::Input(Fault::StackOverflow("in function table_is_an_array")));
         }
         if let Some(len) = self.array_len()? {
-            push_head(self.out, [0x90, 0xdc, 0xdd], len);
+            push_head(room_for(self.out, HEAD_BYTES)?, [0x90, 0xdc, 0xdd], len);
             self.open.push(Open::Array { next: 1, len });
             return self.step();
         }
@@ -84,7 +96,7 @@ impl<L: Look> Packer<'_, L> {
             self.host.pop();
             len += 1;
         }
-        push_head(self.out, [0x80, 0xde, 0xdf], len);
+        push_head(room_for(self.out, HEAD_BYTES)?, [0x80, 0xde, 0xdf], len);
         self.host.begin()?;
         self.open.push(Open::Map { is_at_key: false });
         self.step()

@@ -2,6 +2,8 @@
 
 use super::values::{Exhausted, Stack, Value};
 use super::{Failed, Seen};
+use crate::script::output::Output;
+use crate::script::output::tests::Limit;
 use crate::script::{cjson, cmsgpack};
 use proptest::prelude::*;
 use std::fmt::Display;
@@ -54,6 +56,7 @@ fn json_outcome<T>(result: Result<T, Failed<cjson::Fault, Exhausted>>) -> Outcom
     result.map_err(|failed| match failed {
         Failed::Input(fault) => (fault.to_string(), true),
         Failed::Host(Exhausted) => ("exhausted".to_owned(), false),
+        Failed::Full => ("full".to_owned(), false),
     })
 }
 
@@ -61,8 +64,12 @@ fn packed_outcome<T>(result: Result<T, Failed<cmsgpack::Fault, Exhausted>>) -> O
     result.map_err(|failed| match failed {
         Failed::Input(fault) => (fault.to_string(), fault.has_place()),
         Failed::Host(Exhausted) => ("exhausted".to_owned(), false),
+        Failed::Full => ("full".to_owned(), false),
     })
 }
+
+/// Nothing that is tested needs more.
+const OUTPUT_BYTES_MAX: usize = 1 << 24;
 
 /// A stack with a function's argument on it.
 fn called() -> Stack {
@@ -71,7 +78,12 @@ fn called() -> Stack {
 
 fn decode(document: &[u8], settings: &cjson::Settings) -> Outcome<Stack> {
     let mut stack = called();
-    json_outcome(cjson::decode(document, settings, &mut stack))?;
+    json_outcome(cjson::decode(
+        document,
+        settings,
+        Output::new(&Limit::of(usize::MAX)),
+        &mut stack,
+    ))?;
     assert_eq!(stack.values.len(), 2);
     Ok(stack)
 }
@@ -86,21 +98,31 @@ fn unpack(packed: &[u8], limit: i64, offset: i64) -> Outcome<(Vec<Value>, Option
 }
 
 fn encode(stack: &mut Stack, settings: &cjson::Settings) -> Outcome<String> {
+    encode_within(OUTPUT_BYTES_MAX, stack, settings)
+}
+
+fn encode_within(max: usize, stack: &mut Stack, settings: &cjson::Settings) -> Outcome<String> {
     let height = stack.values.len();
-    let mut out = Vec::new();
+    let account = Limit::of(max);
+    let mut out = Output::new(&account);
     json_outcome(cjson::encode(stack, settings, &mut out))?;
     assert_eq!(stack.values.len(), height);
-    Ok(out.escape_ascii().to_string())
+    Ok(out.as_slice().escape_ascii().to_string())
 }
 
 fn pack(values: impl IntoIterator<Item = Value>) -> Outcome<String> {
-    let mut out = Vec::new();
+    pack_within(OUTPUT_BYTES_MAX, values)
+}
+
+fn pack_within(max: usize, values: impl IntoIterator<Item = Value>) -> Outcome<String> {
+    let account = Limit::of(max);
+    let mut out = Output::new(&account);
     for value in values {
         let mut stack = Stack::of(value);
         packed_outcome(cmsgpack::pack(&mut stack, &mut out))?;
         assert_eq!(stack.values.len(), 1);
     }
-    Ok(out.escape_ascii().to_string())
+    Ok(out.as_slice().escape_ascii().to_string())
 }
 
 fn show(values: &[Value]) -> String {
@@ -250,26 +272,45 @@ fn doubling(levels: usize) -> Value {
 
 #[test]
 fn output_does_not_grow_without_bound() {
-    let mut stack = Stack { output_bytes_max: 10_000, ..Stack::of(doubling(60)) };
-    let outcome = encode(&mut stack, &cjson::Settings::default());
-    assert_eq!(outcome, Err(("not enough memory".to_owned(), true)));
+    let mut stack = Stack::of(doubling(60));
+    let outcome = encode_within(10_000, &mut stack, &cjson::Settings::default());
+    assert_eq!(text_of(outcome), "full");
     let sparse = Value::table([(Value::Number(2e9), Value::Boolean(true))]);
-    let mut stack = Stack { output_bytes_max: 10_000, ..Stack::of(sparse) };
-    let outcome = encode(&mut stack, &settings_of("sparse=0x0x10"));
-    assert_eq!(text_of(outcome), "not enough memory");
+    let outcome = encode_within(10_000, &mut Stack::of(sparse), &settings_of("sparse=0x0x10"));
+    assert_eq!(text_of(outcome), "full");
     // Deeper than 16 all is nil, which still leaves two to the power of 16 of them.
-    let mut stack = Stack { output_bytes_max: 10_000, ..Stack::of(doubling(60)) };
-    let packed = packed_outcome(cmsgpack::pack(&mut stack, &mut Vec::new()));
-    assert_eq!(packed, Err(("not enough memory".to_owned(), false)));
-    // A single string is not written first and found too long then.
-    let mut stack = Stack { output_bytes_max: 10_000, ..Stack::of(Value::string(&[1; 1700])) };
-    let mut out = Vec::new();
-    let outcome = json_outcome(cjson::encode(&mut stack, &Default::default(), &mut out));
-    assert_eq!(text_of(outcome), "not enough memory");
-    stack.output_bytes_max = 1000;
-    let outcome = packed_outcome(cmsgpack::pack(&mut stack, &mut out));
-    assert_eq!(text_of(outcome), "not enough memory");
-    assert_eq!(out.len(), 0);
+    assert_eq!(text_of(pack_within(10_000, [doubling(60)])), "full");
+    let mut stack = Stack::of(Value::string(&[1; 1700]));
+    let outcome = encode_within(10_000, &mut stack, &cjson::Settings::default());
+    assert_eq!(text_of(outcome), "full");
+    assert_eq!(text_of(pack_within(1000, [Value::string(&[1; 1700])])), "full");
+}
+
+/// Long strings are no single piece of work: whoever is let in between may end it.
+#[test]
+fn a_long_string_is_read_and_written_in_pieces() {
+    let settings = cjson::Settings::default();
+    for text in [&b"x"[..], b"\x01", b"\n\xff"] {
+        let text = text.repeat(1_000_000);
+        let document = encode(&mut Stack::of(Value::string(&text)), &settings).expect("it is one");
+        let document = unescape(&document);
+        let stack = decode(&document, &settings).expect("it is whole");
+        assert_eq!(stack.values[1].seen(), Seen::String(&text));
+        let mut stack = Stack { bytes_left: 100_000, ..Stack::of(Value::string(&text)) };
+        assert_eq!(text_of(encode(&mut stack, &settings)), "exhausted");
+        let mut stack = Stack { bytes_left: 100_000, ..called() };
+        let account = Limit::of(usize::MAX);
+        let outcome = cjson::decode(&document, &settings, Output::new(&account), &mut stack);
+        assert_eq!(outcome, Err(Failed::Host(Exhausted)));
+    }
+    let mut stack = Stack { bytes_left: 100_000, ..called() };
+    let account = Limit::of(0);
+    let spaces = b" ".repeat(1_000_000);
+    let outcome = cjson::decode(&spaces, &settings, Output::new(&account), &mut stack);
+    assert_eq!(outcome, Err(Failed::Host(Exhausted)));
+    let escaped = b"[\"a\", \"\\n\"]";
+    let outcome = cjson::decode(escaped, &settings, Output::new(&account), &mut called());
+    assert_eq!(outcome, Err(Failed::Full));
 }
 
 #[test]
@@ -427,19 +468,21 @@ proptest! {
     fn json_keeps_plain_values(value in plain_value()) {
         let settings = cjson::Settings::default();
         let shown = value.show();
-        let mut out = Vec::new();
+        let account = Limit::of(usize::MAX);
+        let mut out = Output::new(&account);
         let encoded = cjson::encode(&mut Stack::of(value), &settings, &mut out);
         json_outcome(encoded).expect("it is plain");
-        let stack = decode(&out, &settings).expect("it is a document");
+        let stack = decode(out.as_slice(), &settings).expect("it is a document");
         prop_assert_eq!(stack.values[1].show(), shown);
     }
 
     #[test]
     fn messages_keep_values(value in packed_value()) {
         let shown = value.show();
-        let mut out = Vec::new();
+        let account = Limit::of(usize::MAX);
+        let mut out = Output::new(&account);
         packed_outcome(cmsgpack::pack(&mut Stack::of(value), &mut out)).expect("there is room");
-        let (values, next) = unpack(&out, 1, 0).expect("it is a message");
+        let (values, next) = unpack(out.as_slice(), 1, 0).expect("it is a message");
         prop_assert_eq!(show(&values), shown);
         prop_assert_eq!(next, Some(-1));
     }
@@ -453,7 +496,8 @@ proptest! {
     ) {
         let settings = cjson::Settings { decode_invalid_numbers: !is_strict, ..Default::default() };
         let mut stack = Stack { pushes_left: input.len(), ..called() };
-        let outcome = cjson::decode(&input, &settings, &mut stack);
+        let account = Limit::of(usize::MAX);
+        let outcome = cjson::decode(&input, &settings, Output::new(&account), &mut stack);
         prop_assert_ne!(outcome, Err(Failed::Host(Exhausted)));
         let mut stack = Stack { pushes_left: input.len(), ..called() };
         let outcome = cmsgpack::unpack(&input, 0, offset, &mut stack);
@@ -464,15 +508,17 @@ proptest! {
     /// A host that gives up is obeyed at once, wherever that is.
     #[test]
     fn a_host_may_give_up_anywhere(value in packed_value(), pushes_left in 0usize..50) {
-        let mut packed = Vec::new();
+        let account = Limit::of(usize::MAX);
+        let mut packed = Output::new(&account);
         let whole = packed_outcome(cmsgpack::pack(&mut Stack::of(value.clone()), &mut packed));
         prop_assert_eq!(whole, Ok(()));
         let mut stack = Stack { pushes_left, ..Stack::of(value) };
-        _ = packed_outcome(cmsgpack::pack(&mut stack, &mut Vec::new()));
+        _ = packed_outcome(cmsgpack::pack(&mut stack, &mut Output::new(&account)));
         stack.pushes_left = pushes_left;
-        _ = json_outcome(cjson::encode(&mut stack, &Default::default(), &mut Vec::new()));
+        let mut out = Output::new(&account);
+        _ = json_outcome(cjson::encode(&mut stack, &Default::default(), &mut out));
         let mut stack = Stack { pushes_left, ..called() };
-        let outcome = cmsgpack::unpack(&packed, 0, 0, &mut stack);
+        let outcome = cmsgpack::unpack(packed.as_slice(), 0, 0, &mut stack);
         prop_assert!(!matches!(outcome, Err(Failed::Input(_))));
     }
 }

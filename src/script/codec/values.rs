@@ -157,7 +157,7 @@ impl Table {
     }
 }
 
-/// Why [`Stack`] ends a codec: it has been asked for more values than it was to give.
+/// Why [`Stack`] ends a codec: it has been asked for more than it was to give.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Exhausted;
 
@@ -165,7 +165,8 @@ pub struct Exhausted;
 pub struct Stack {
     pub values: Vec<Value>,
     pub slots_max: usize,
-    pub output_bytes_max: usize,
+    /// So many bytes may be read or written yet.
+    pub bytes_left: usize,
     /// So many values may be pushed yet.
     pub pushes_left: usize,
     /// What codecs said to expect, in all.
@@ -179,7 +180,7 @@ impl Default for Stack {
         Stack {
             values: Vec::new(),
             slots_max: 8000,
-            output_bytes_max: 1 << 24,
+            bytes_left: usize::MAX,
             pushes_left: usize::MAX,
             expected: 0,
             has_room_until: 20,
@@ -221,6 +222,11 @@ impl Host for Stack {
         }
         self.has_room_until = self.has_room_until.max(until);
         true
+    }
+
+    fn spend_on(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Exhausted)?;
+        Ok(())
     }
 }
 
@@ -318,9 +324,5 @@ impl Look for Stack {
 
     fn is_marked_array(&self) -> bool {
         self.table().borrow().is_marked
-    }
-
-    fn output_bytes_max(&self) -> usize {
-        self.output_bytes_max
     }
 }

@@ -366,19 +366,20 @@ fn stats(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     cx.reply.map(2);
     cx.reply.bulk(b"running_script");
-    match (running, cx.server.under_way.as_deref()) {
+    let now = cx.server.clock.now();
+    match (running, cx.server.under_way.as_deref_mut()) {
         (Some(running), Some(under_way)) if running.kind == Kind::Function => {
             cx.reply.map(3);
             cx.reply.bulk(b"name");
             cx.reply.bulk(running.name.to_string().as_bytes());
             cx.reply.bulk(b"command");
+            let elapsed_ms = under_way.elapsed_ms(now);
             let request = under_way.request();
             cx.reply.array(request.len());
             for word in request.iter() {
                 cx.reply.bulk(word);
             }
             cx.reply.bulk(b"duration_ms");
-            let elapsed_ms = under_way.elapsed_ms(cx.server.clock.now());
             cx.reply.integer(i64::try_from(elapsed_ms).unwrap_or(i64::MAX));
         }
         _ => cx.reply.null(),

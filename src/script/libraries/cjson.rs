@@ -5,6 +5,7 @@ use super::values::{Values, seen};
 use crate::script::cjson::{self, Fault, Setting, Settings};
 use crate::script::codec::{Failed, Seen};
 use crate::script::lua::{Call, Native, Raised, Stack};
+use crate::script::output::Output;
 use std::borrow::Cow;
 use std::ffi::c_int;
 
@@ -38,17 +39,14 @@ fn new(call: &Call<'_>) -> Result<usize, Raised> {
 }
 
 fn encode(call: &Call<'_>) -> Result<usize, Raised> {
-    /// Most documents are small.
-    const FIRST_BYTES: usize = 512;
     if call.len() != 1 {
         return Err(call.refuse_argument(1, "expected 1 argument"));
     }
     let settings = call.cell::<Settings>().get();
-    let mut document = Vec::with_capacity(FIRST_BYTES);
+    let mut document = Output::new(&call.host.memory);
     let encoded = cjson::encode(&mut Values::of(call), &settings, &mut document);
     encoded.map_err(|failed| raised(call, failed))?;
-    call.host.spend_on(document.len())?;
-    call.stack.push_bytes(&document);
+    call.stack.push_bytes(document.as_slice());
     Ok(1)
 }
 
@@ -58,7 +56,8 @@ fn decode(call: &Call<'_>) -> Result<usize, Raised> {
     }
     let settings = call.cell::<Settings>().get();
     let document = call.check_bytes(1);
-    let decoded = cjson::decode(document, &settings, &mut Values::of(call));
+    let unescaped = Output::new(&call.host.memory);
+    let decoded = cjson::decode(document, &settings, unescaped, &mut Values::of(call));
     decoded.map_err(|failed| raised(call, failed))?;
     call.host.spend_on(document.len())?;
     Ok(1)
@@ -68,7 +67,7 @@ fn decode(call: &Call<'_>) -> Result<usize, Raised> {
 fn raised(call: &Call<'_>, failed: Failed<Fault, Raised>) -> Raised {
     match failed {
         Failed::Host(raised) => raised,
-        Failed::Input(Fault::TooLong) => call.host.end_for_memory(),
+        Failed::Full => call.host.end_for_memory(),
         Failed::Input(fault) => Raised::Text(Cow::Owned(fault.to_string().into_bytes())),
     }
 }

@@ -4,6 +4,7 @@ use super::values::Values;
 use crate::script::cmsgpack::{self, Fault, NO_INPUT, TOO_MANY_ARGUMENTS};
 use crate::script::codec::Failed;
 use crate::script::lua::{Call, Kind, Native, Raised, Stack};
+use crate::script::output::Output;
 use std::borrow::Cow;
 use std::ffi::c_int;
 
@@ -37,15 +38,14 @@ fn pack(call: &Call<'_>) -> Result<usize, Raised> {
     if !call.stack.try_make_room(count) {
         return Err(call.refuse_argument(0, TOO_MANY_ARGUMENTS));
     }
-    let mut packed = Vec::new();
+    let mut packed = Output::new(&call.host.memory);
     for argument in 1..=count {
         call.stack.push_copy(argument as c_int);
         let done = cmsgpack::pack(&mut Values::of(call), &mut packed);
         done.map_err(|failed| raised(call, failed))?;
         call.stack.pop(1);
     }
-    call.host.spend_on(packed.len())?;
-    call.stack.push_bytes(&packed);
+    call.stack.push_bytes(packed.as_slice());
     Ok(1)
 }
 
@@ -101,7 +101,7 @@ fn to_integer(value: f64) -> i64 {
 fn raised(call: &Call<'_>, failed: Failed<Fault, Raised>) -> Raised {
     match failed {
         Failed::Host(raised) => raised,
-        Failed::Input(Fault::TooLong) => call.host.end_for_memory(),
+        Failed::Full => call.host.end_for_memory(),
         Failed::Input(fault) if fault.has_place() => {
             Raised::Text(Cow::Owned(fault.to_string().into_bytes()))
         }

@@ -5,6 +5,7 @@
 
 use crate::script::cast;
 use crate::script::lua::{Call, Kind, Native, Raised, Stack};
+use crate::script::output::Output;
 use crate::script::pattern::matcher::{Capture, Matcher, Meter, PAUSE_STEPS, Stopped, find_plain};
 use crate::script::pattern::search::{Gmatch, Gsub, start_of};
 use crate::script::pattern::{CAPTURES_MAX, Caret, PatternError, is_plain};
@@ -16,8 +17,6 @@ pub const FUNCTIONS: &[(&str, Native)] =
 
 /// A step takes about half as long as an instruction of a script.
 const STEPS_PER_INSTRUCTION: u64 = 2;
-/// Strings of Lua are shorter.
-const STRING_BYTES_MAX: usize = i32::MAX as usize;
 
 /// Runs a matcher, whose steps count as instructions of the script.
 fn metered<T>(
@@ -168,9 +167,9 @@ fn gsub(call: &Call<'_>) -> Result<usize, Raised> {
         _ => return Err(call.refuse_argument(3, "string/function/table expected")),
     };
     let pattern = call.host.patterns.borrow_mut().compiled(text, Caret::Anchor);
-    let out_max = STRING_BYTES_MAX.min(call.host.memory.max_bytes());
     let count_max = usize::try_from(count_max).unwrap_or(0);
-    let mut gsub = Gsub::new(&pattern, subject, count_max).limited_to(out_max);
+    let out = Output::new(&call.host.memory);
+    let mut gsub = Gsub::new(&pattern, subject, count_max, out);
     call.stack.make_room(CAPTURES_MAX + 1);
     while metered(call, |meter| gsub.next(meter))? {
         match replacement {
@@ -191,13 +190,13 @@ fn gsub(call: &Call<'_>) -> Result<usize, Raised> {
         }
     }
     let (text, count) = gsub.finish().map_err(raised)?;
-    call.stack.push_bytes(&text);
+    call.stack.push_bytes(text.as_slice());
     call.stack.push_number(count as f64);
     Ok(2)
 }
 
 /// Puts the value on top in the place of the match, which stays where there is none.
-fn put_value(stack: Stack, gsub: &mut Gsub<'_, '_>) -> Result<(), Raised> {
+fn put_value(stack: Stack, gsub: &mut Gsub<'_, '_, '_>) -> Result<(), Raised> {
     let put = match stack.kind(-1) {
         Kind::Nil => gsub.keep(),
         Kind::Boolean if !stack.boolean(-1) => gsub.keep(),

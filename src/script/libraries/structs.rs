@@ -2,7 +2,10 @@
 
 use crate::script::cast;
 use crate::script::lua::{Call, Native, Raised};
-use crate::script::structs::{Arguments, StructError, Unpacked, pack, size, unpack};
+use crate::script::output::Output;
+use crate::script::structs::{
+    Arguments, PAUSE_OPTIONS, Pause, StructError, Unpacked, pack, size, unpack,
+};
 use std::borrow::Cow;
 
 pub const FUNCTIONS: &[(&str, Native)] =
@@ -13,6 +16,21 @@ fn raised(call: &Call<'_>, error: &StructError) -> Raised {
         Some(argument) => call.refuse_argument(argument as i32, &error.to_string()),
         None => Raised::Text(Cow::Owned(error.to_string().into_bytes())),
     }
+}
+
+/// Reads a format, whose options count as instructions of the script.
+fn metered<T>(
+    call: &Call<'_>,
+    run: impl FnOnce(Pause<'_>) -> Result<T, StructError>,
+) -> Result<T, Raised> {
+    let mut ended = None;
+    let mut pause = || {
+        call.host.spend(u64::from(PAUSE_OPTIONS)).map_err(|raised| {
+            ended = Some(raised);
+            StructError::Stopped
+        })
+    };
+    run(&mut pause).map_err(|error| ended.unwrap_or_else(|| raised(call, &error)))
 }
 
 struct Given<'c>(&'c Call<'c>);
@@ -40,17 +58,17 @@ impl Arguments for Given<'_> {
 
 fn pack_values(call: &Call<'_>) -> Result<usize, Raised> {
     let format = call.check_bytes(1);
-    let packed = pack(format, &mut Given(call)).map_err(|error| raised(call, &error))?;
-    call.host.spend_on(format.len() + packed.len())?;
-    call.stack.push_bytes(&packed);
+    let mut packed = Output::new(&call.host.memory);
+    metered(call, |pause| pack(format, &mut Given(call), &mut packed, pause))?;
+    call.host.spend_on(packed.len())?;
+    call.stack.push_bytes(packed.as_slice());
     Ok(1)
 }
 
 fn unpack_values(call: &Call<'_>) -> Result<usize, Raised> {
     let (format, data) = (call.check_bytes(1), call.check_bytes(2));
     let position = call.check_option(3).map(cast::to_i64);
-    let (values, next) = unpack(format, data, position).map_err(|error| raised(call, &error))?;
-    call.host.spend_on(format.len())?;
+    let (values, next) = metered(call, |pause| unpack(format, data, position, pause))?;
     call.stack.make_room(values.len() + 1);
     for value in &values {
         match value {
@@ -64,8 +82,7 @@ fn unpack_values(call: &Call<'_>) -> Result<usize, Raised> {
 
 fn size_of_format(call: &Call<'_>) -> Result<usize, Raised> {
     let format = call.check_bytes(1);
-    let size = size(format).map_err(|error| raised(call, &error))?;
-    call.host.spend_on(format.len())?;
+    let size = metered(call, |pause| size(format, pause))?;
     call.stack.push_number(size as f64);
     Ok(1)
 }

@@ -189,14 +189,23 @@ fn no_metamethod_is_run() {
     assert_eq!(run(body), "*2|$5|[1,2]|:3|");
 }
 
-/// A codec at work can be put aside and killed as a script can.
+/// A native at work can be put aside and killed as a script can, also within a single value.
 #[test]
-fn codecs_can_be_killed() {
+fn natives_can_be_killed() {
     let bodies = [
         "local t = {} for i = 1, 60 do t = {t, t} end return cjson.encode(t)",
         "local t = {} for i = 1, 15 do t = {t, t, t, t, t, t, t, t} end return cmsgpack.pack(t)",
         "return pcall(cjson.decode, '[' .. ('1,'):rep(5e6) .. '1]')",
         "return pcall(cmsgpack.unpack_limit, '\\221\\0\\64\\0\\0' .. ('\\1'):rep(5e6), 1, 0)",
+        "return cjson.encode(('\\1'):rep(4e6))",
+        "return cjson.encode({[('\\n'):rep(1e7)] = 1})",
+        "return pcall(cjson.decode, '\"' .. ('x'):rep(2e7) .. '\"')",
+        "return pcall(cjson.decode, '\"' .. ('\\\\n'):rep(1e7) .. '\"')",
+        "return pcall(cjson.decode, (' '):rep(2e7))",
+        "return struct.pack(('x'):rep(5e6))",
+        "return struct.size((' '):rep(5e6))",
+        "return struct.unpack(('<'):rep(5e6), '')",
+        "return redis.sha1hex(('x'):rep(2e7))",
     ];
     for body in bodies {
         let vm = vm();
@@ -211,7 +220,7 @@ fn codecs_can_be_killed() {
 }
 
 #[test]
-fn codecs_keep_to_the_memory_there_is() {
+fn natives_keep_to_the_memory_there_is() {
     for body in [
         "local t = {} for i = 1, 60 do t = {t, t} end return pcall(cjson.encode, t)",
         "local t = {('x'):rep(1e6)} for i = 1, 9 do t = {t, t} end return pcall(cmsgpack.pack, t)",
@@ -223,5 +232,30 @@ fn codecs_keep_to_the_memory_there_is() {
         vm.set_memory_max(8 << 20, 16 << 20);
         let script = vm.compile(body.as_bytes()).expect("it is a script");
         assert_eq!(run_with(&vm, &script, &[]), "!ERR not enough memory", "{body}");
+    }
+}
+
+/// What a native makes lies outside the interpreter's memory, and counts as if it did not: here
+/// the state holds a text, and has no room for what is made of it and for the string of that.
+#[test]
+fn what_natives_make_counts_against_the_memory_of_their_state() {
+    for body in [
+        "local s = ('x'):rep(6e6) return #cjson.encode(s)",
+        "local s = ('x'):rep(6e6) return #cjson.encode({[s] = 1})",
+        "local s = ('x'):rep(6e6) return #cmsgpack.pack(s)",
+        "local s = ('x'):rep(6e6) return #struct.pack('s', s)",
+        "return #struct.pack(('x'):rep(6e6))",
+        "local s = ('x'):rep(6e6) return #s:gsub('^x', 'y')",
+        "return #cjson.decode('\"\\\\n' .. ('x'):rep(4e6) .. '\"')",
+        "local s = ('x'):rep(6e6) redis.log(redis.LOG_DEBUG, s, s, s) return 1",
+    ] {
+        let vm = vm();
+        let fresh = vm.memory_bytes();
+        vm.set_memory_max(14 << 20, 16 << 20);
+        let script = vm.compile(body.as_bytes()).expect("it is a script");
+        assert!(run_with(&vm, &script, &[]).contains("not enough memory"), "{body}");
+        // The interpreter's own buffer is halved each time.
+        (0..12).for_each(|_| vm.collect());
+        assert!(vm.memory_bytes() < 2 * fresh, "{body}");
     }
 }

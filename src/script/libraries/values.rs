@@ -54,6 +54,10 @@ impl codec::Host for Values<'_> {
     fn room(&mut self, slots: usize) -> bool {
         self.stack.try_make_room(slots)
     }
+
+    fn spend_on(&mut self, bytes: usize) -> Result<(), Raised> {
+        self.host.spend_on(bytes)
+    }
 }
 
 impl Build for Values<'_> {
@@ -153,9 +157,5 @@ impl Look for Values<'_> {
         let is_marked = self.stack.boolean(-1);
         self.stack.pop(2);
         is_marked
-    }
-
-    fn output_bytes_max(&self) -> usize {
-        self.host.memory.max_bytes()
     }
 }

@@ -3,7 +3,7 @@
 
 use super::matcher::{Capture, Matcher, Meter};
 use super::{Pattern, PatternError};
-use crate::structs::memory::Growth;
+use crate::script::output::{Full, Output};
 use crate::structs::number::{I64Buf, format_i64};
 use std::ops::Range;
 
@@ -38,7 +38,7 @@ impl Gmatch {
 }
 
 /// A `gsub` that goes from match to match. After each one its caller puts something in its place.
-pub struct Gsub<'p, 's> {
+pub struct Gsub<'p, 's, 'o> {
     matcher: Matcher<'p, 's>,
     /// What lies before it is in `out`, or replaced.
     copied: usize,
@@ -48,15 +48,19 @@ pub struct Gsub<'p, 's> {
     count: usize,
     count_max: usize,
     is_over: bool,
-    out: Vec<u8>,
-    out_max: usize,
+    out: Output<'o>,
     /// So much of it has been counted as steps.
     counted: usize,
-    growth: Growth,
 }
 
-impl<'p, 's> Gsub<'p, 's> {
-    pub fn new(pattern: &'p Pattern, subject: &'s [u8], count_max: usize) -> Gsub<'p, 's> {
+impl<'p, 's, 'o> Gsub<'p, 's, 'o> {
+    /// The whole text goes to `out`.
+    pub fn new(
+        pattern: &'p Pattern,
+        subject: &'s [u8],
+        count_max: usize,
+        out: Output<'o>,
+    ) -> Gsub<'p, 's, 'o> {
         Gsub {
             matcher: Matcher::new(pattern, subject),
             copied: 0,
@@ -65,16 +69,9 @@ impl<'p, 's> Gsub<'p, 's> {
             count: 0,
             count_max,
             is_over: false,
-            out: Vec::new(),
-            out_max: usize::MAX,
+            out,
             counted: 0,
-            growth: Growth::default(),
         }
-    }
-
-    /// Sets how long the whole text may become.
-    pub fn limited_to(self, out_max: usize) -> Gsub<'p, 's> {
-        Gsub { out_max, ..self }
     }
 
     /// Whether there is another match, which is to be replaced before the next one is sought.
@@ -113,12 +110,7 @@ impl<'p, 's> Gsub<'p, 's> {
 
     /// Puts bytes in the place of the match.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), PatternError> {
-        let is_too_long = bytes.len() > self.out_max.saturating_sub(self.out.len());
-        if is_too_long || !self.growth.is_there_for(bytes.len()) {
-            return Err(PatternError::NoMemory);
-        }
-        self.out.extend_from_slice(bytes);
-        Ok(())
+        self.out.append(bytes).map_err(|Full| PatternError::NoMemory)
     }
 
     /// Leaves the match as it is.
@@ -155,7 +147,7 @@ impl<'p, 's> Gsub<'p, 's> {
     }
 
     /// The whole text, and how many matches were replaced.
-    pub fn finish(mut self) -> Result<(Vec<u8>, usize), PatternError> {
+    pub fn finish(mut self) -> Result<(Output<'o>, usize), PatternError> {
         self.copy_until(self.matcher.subject.len())?;
         Ok((self.out, self.count))
     }

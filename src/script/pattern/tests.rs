@@ -2,6 +2,8 @@ use super::matcher::{Capture, Matcher, Meter, PAUSE_STEPS, Stopped, find_plain};
 use super::search::{Gmatch, Gsub, start_of};
 use super::{Caret, Pattern, PatternError, is_plain, set};
 use crate::script::cast;
+use crate::script::output::Output;
+use crate::script::output::tests::Limit;
 use crate::structs::prng::Prng;
 use std::ops::Range;
 
@@ -115,19 +117,20 @@ fn gsub(
     subject: &[u8],
     pattern: &[u8],
     count_max: usize,
-    mut replace: impl FnMut(&mut Gsub<'_, '_>) -> Result<(), PatternError>,
+    mut replace: impl FnMut(&mut Gsub<'_, '_, '_>) -> Result<(), PatternError>,
 ) -> Answer {
     let pattern = Pattern::compile(pattern, Caret::Anchor);
-    let mut gsub = Gsub::new(&pattern, subject, count_max);
+    let account = Limit::of(usize::MAX);
+    let mut gsub = Gsub::new(&pattern, subject, count_max, Output::new(&account));
     while gsub.next(&mut Meter::new(&mut go_on))? {
         replace(&mut gsub)?;
     }
     let (text, count) = gsub.finish()?;
-    Ok(vec![Value::Text(text), Value::Number(count)])
+    Ok(vec![Value::Text(text.as_slice().to_vec()), Value::Number(count)])
 }
 
 /// What the function of the table puts in the place of a match.
-fn put_called(gsub: &mut Gsub<'_, '_>) -> Result<(), PatternError> {
+fn put_called(gsub: &mut Gsub<'_, '_, '_>) -> Result<(), PatternError> {
     let values: Result<Vec<_>, _> = (0..gsub.values()).map(|own| gsub.value(own)).collect();
     let text = |value| match Value::of(value) {
         Value::Text(text) => text,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::script::output::tests::Limit;
 use crate::structs::prng::Prng;
 
 /// What real servers have answered, a line each: the function, its format, its arguments and the
@@ -51,6 +52,25 @@ impl Given {
     }
 }
 
+fn packed(format: &[u8], given: &mut dyn Arguments) -> Result<Vec<u8>, StructError> {
+    let account = Limit::of(usize::MAX);
+    let mut packed = Output::new(&account);
+    pack(format, given, &mut packed, &mut || Ok(()))?;
+    Ok(packed.as_slice().to_vec())
+}
+
+fn unpack_all<'d>(
+    format: &[u8],
+    data: &'d [u8],
+    position: Option<i64>,
+) -> Result<(Vec<Unpacked<'d>>, i64), StructError> {
+    unpack(format, data, position, &mut || Ok(()))
+}
+
+fn sized(format: &[u8]) -> Result<usize, StructError> {
+    size(format, &mut || Ok(()))
+}
+
 fn shown_number(number: f64) -> String {
     format!("{number}")
 }
@@ -77,8 +97,8 @@ impl Arguments for Given {
 fn answer(function: &str, format: &[u8], given: Vec<Value>) -> Result<Vec<Value>, StructError> {
     let as_number = |number: i64| Value::Number(number as f64);
     match function {
-        "size" => Ok(vec![as_number(size(format)? as i64)]),
-        "pack" => Ok(vec![Value::Text(pack(format, &mut Given(given))?)]),
+        "size" => Ok(vec![as_number(sized(format)? as i64)]),
+        "pack" => Ok(vec![Value::Text(packed(format, &mut Given(given))?)]),
         _ => {
             let mut given = Given(given);
             let position = match given.0.len() {
@@ -86,7 +106,7 @@ fn answer(function: &str, format: &[u8], given: Vec<Value>) -> Result<Vec<Value>
                 _ => Some(cast::to_i64(given.number(3)?)),
             };
             let data = given.text(2)?.into_owned();
-            let (found, next) = unpack(format, &data, position)?;
+            let (found, next) = unpack_all(format, &data, position)?;
             let values = found.into_iter().map(|value| match value {
                 Unpacked::Number(number) => Value::Number(number),
                 Unpacked::Text(text) => Value::Text(text.to_vec()),
@@ -143,7 +163,7 @@ fn real_servers_answer_the_same() {
 fn only_so_many_values_fit_on_the_stack() {
     let data = [b'a'; 9000];
     let count = |options: usize, position| {
-        let unpacked = unpack(&b"b".repeat(options), &data, position);
+        let unpacked = unpack_all(&b"b".repeat(options), &data, position);
         unpacked.map(|(values, next)| (values.len(), next))
     };
     assert_eq!(count(7997, None), Ok((7997, 7998)));
@@ -151,7 +171,7 @@ fn only_so_many_values_fit_on_the_stack() {
     assert_eq!(count(7996, Some(1)), Ok((7996, 7997)));
     assert_eq!(count(7997, Some(1)), Err(StructError::TooManyResults));
     // Control options are counted with what there is when they are met.
-    assert_eq!(unpack(&b"x".repeat(8500), &data, None), Ok((Vec::new(), 8501)));
+    assert_eq!(unpack_all(&b"x".repeat(8500), &data, None), Ok((Vec::new(), 8501)));
 }
 
 #[test]
@@ -198,16 +218,16 @@ fn no_format_and_no_bytes_end_in_a_panic() {
         });
         let given = Given(numbers.collect());
         let position = [None, Some(0), Some(3), Some(-1), Some(i64::MAX), Some(i64::MIN)];
-        let unpacked = unpack(&format, &data, position[prng.below(6) as usize]);
+        let unpacked = unpack_all(&format, &data, position[prng.below(6) as usize]);
         if let Ok((values, _)) = unpacked {
             assert!(values.len() <= format.len());
         }
-        let sized = size(&format);
-        if let (Ok(packed), Ok(size)) = (pack(&format, &mut { given }), sized) {
+        let size = sized(&format);
+        if let (Ok(packed), Ok(size)) = (packed(&format, &mut { given }), size) {
             packed_count += 1;
             assert_eq!(packed.len(), size, "{}", String::from_utf8_lossy(&format));
             // What was packed has all that the format wants.
-            assert!(unpack(&format, &packed, None).is_ok());
+            assert!(unpack_all(&format, &packed, None).is_ok());
         }
     }
     assert!(packed_count > 1000, "{packed_count}");
