@@ -90,7 +90,10 @@ impl<'a> Args<'a> {
             .filter(|distance| self.hashed.step > 0 && distance % self.hashed.step == 0)
             .and_then(|distance| self.hashed.hashes.get(distance / self.hashed.step));
         match known {
-            Some(hash) => Key::hashed(bytes, *hash),
+            Some(hash) => {
+                debug_assert_eq!(*hash, self.hasher.hash(bytes), "it is that of this key");
+                Key::hashed(bytes, *hash)
+            }
             None => self.hasher.key(bytes),
         }
     }

@@ -6,6 +6,7 @@
 
 use super::{Command, Flags, keys};
 use crate::resp::Request;
+use crate::structs::number::parse_i64;
 use hashbrown::HashTable;
 
 /// One line a room. ORDER: any; the table sorts by name.
@@ -57,12 +58,14 @@ pub struct Row {
     pub prefetch: Prefetch,
 }
 
-/// Keys that are found without looking at the arguments.
+/// Keys that are found without looking at the arguments, but for the one that counts them.
 #[derive(Clone, Copy, Default)]
 pub struct Prefetch {
     pub first: u16,
     pub last: i16,
     pub step: u16,
+    /// Where their number stands; 0 if none does.
+    count_at: u16,
 }
 
 impl Prefetch {
@@ -73,9 +76,19 @@ impl Prefetch {
             last if last >= 0 => first + usize::from(last.unsigned_abs()),
             from_end => words.saturating_sub(usize::from(from_end.unsigned_abs())),
         };
-        let end = if self.step == 0 { first } else { (last + 1).min(words) };
+        let end = match (self.step, self.count_at) {
+            (0, _) => first,
+            (_, 0) => (last + 1).min(words),
+            (_, at) => first.saturating_add(count_of_keys(request, at.into())).min(words),
+        };
         (first..end).step_by(usize::from(self.step).max(1))
     }
+}
+
+/// How many keys a request says that it names; none if that is no number.
+fn count_of_keys(request: &Request<'_>, at: usize) -> usize {
+    let count = (at < request.len()).then(|| parse_i64(request.arg(at))).flatten();
+    count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
 }
 
 /// What a request's first words name.
@@ -318,7 +331,10 @@ fn prefetch_of(command: &Command) -> Prefetch {
     let Some(spec) = command.keys.first() else { return Prefetch::default() };
     match (spec.begin, spec.find) {
         (keys::Begin::Index(first), keys::Find::Range { last, step, limit: 0 }) => {
-            Prefetch { first, last, step }
+            Prefetch { first, last, step, count_at: 0 }
+        }
+        (keys::Begin::Index(begin), keys::Find::Counted { count, first, step: 1 }) => {
+            Prefetch { first: begin + first, last: 0, step: 1, count_at: begin + count }
         }
         _ => Prefetch::default(),
     }
@@ -327,6 +343,35 @@ fn prefetch_of(command: &Command) -> Prefetch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::OwnedRequest;
+
+    #[test]
+    fn keys_to_fetch_ahead_are_found_by_their_places_or_by_their_number() {
+        let table = Table::new();
+        let found = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let request = OwnedRequest::from_args(&words);
+            let id = table.by_name(words[0].as_bytes()).expect("a command");
+            table.row(id).prefetch.positions(&request.as_request()).collect::<Vec<_>>()
+        };
+        for (line, places) in [
+            ("GET k", vec![1]),
+            ("MSET a 1 b 2", vec![1, 3]),
+            ("EVAL s 2 a b c", vec![3, 4]),
+            ("FCALL f 1 a", vec![3]),
+            ("SINTERCARD 2 a b LIMIT 1", vec![2, 3]),
+            ("EVAL s 0", vec![]),
+            ("EVAL s 5 a", vec![3]),
+            ("EVAL s 9223372036854775807 a", vec![3]),
+            ("EVAL s -1 a", vec![]),
+            ("EVAL s x a", vec![]),
+            ("EVAL s", vec![]),
+            ("EVAL", vec![]),
+            ("PING", vec![]),
+        ] {
+            assert_eq!(found(line), places, "{line}");
+        }
+    }
 
     #[test]
     fn folding_is_that_of_ascii() {
