@@ -332,6 +332,18 @@ pub(super) fn settle(
     server: &mut Server,
     running: Option<ClientId>,
 ) {
+    if space.changes.are_none() {
+        return;
+    }
+    tell_changes(space, clients, server, running);
+}
+
+fn tell_changes(
+    space: &mut Keyspace,
+    clients: &mut Clients,
+    server: &mut Server,
+    running: Option<ClientId>,
+) {
     let changes = &mut space.changes;
     for key in changes.expired.drain(..) {
         server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_expire);

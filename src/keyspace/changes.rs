@@ -140,6 +140,17 @@ impl Changes {
         }
     }
 
+    /// Whether there is nothing to tell anybody, as after most commands.
+    #[inline]
+    pub fn are_none(&mut self) -> bool {
+        self.touched.is_empty()
+            && self.events.get_mut().is_empty()
+            && self.expired.is_empty()
+            && self.evicted.is_empty()
+            && self.expired_fields.is_empty()
+            && self.garbage.is_empty()
+    }
+
     /// The events since the last call, in order. A key expires once in a command, however often
     /// it was met before it was taken away: the first telling of it counts.
     pub fn take_events(&mut self) -> Vec<KeyEvent> {
