@@ -268,8 +268,7 @@ impl Server {
         }
         let word = request.arg(1);
         let declared = if command.traits.has(Traits::NAMES_A_DIGEST) {
-            let digest = cache::parse_digest(word);
-            let script = digest.and_then(|digest| self.scripting.cache.get(&digest));
+            let script = self.scripting.cache.named(word);
             script.and_then(|script| script.compiled.declared)
         } else if command.traits.has(Traits::NAMES_A_FUNCTION) {
             self.scripting.functions.libraries.function(word).map(|function| function.flags)

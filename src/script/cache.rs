@@ -2,7 +2,8 @@
 //!
 //! A script that came by EVAL is kept for EVALSHA as long as it is among the last ones to run;
 //! what was loaded on purpose stays. A body is looked up by itself, too, so that EVAL computes the
-//! digest of a body once.
+//! digest of a body once. What runs all the time is few scripts: these are found by comparing one
+//! text, be it the body or the digest as clients write it, and no hash is computed.
 
 use crate::structs::recency::{Place, Recency};
 use hashbrown::HashMap;
@@ -16,8 +17,13 @@ const EVAL_SCRIPTS_MAX: usize = 500;
 /// A digest as 20 bytes.
 pub type Digest = [u8; 20];
 
+/// How long it is in hexadecimal digits.
+pub const NAME_LEN: usize = 2 * size_of::<Digest>();
+
 pub struct Script<F> {
     pub digest: Digest,
+    /// The digest as [`print_digest`] has it.
+    name: [u8; NAME_LEN],
     pub body: Box<[u8]>,
     /// What it was compiled to.
     pub compiled: F,
@@ -27,7 +33,41 @@ pub struct Script<F> {
 
 impl<F> Script<F> {
     pub fn new(body: &[u8], compiled: F) -> Script<F> {
-        Script { digest: digest_of(body), body: body.into(), compiled, place: Cell::new(None) }
+        let digest = digest_of(body);
+        let mut name = [0; NAME_LEN];
+        name.copy_from_slice(print_digest(&digest).as_bytes());
+        Script { digest, name, body: body.into(), compiled, place: Cell::new(None) }
+    }
+}
+
+/// So many places there are for scripts that have run lately.
+const RECENT: usize = 16;
+
+/// Scripts that have run lately, each at the place that the text has by which it was named.
+struct Recent<F>([Option<Rc<Script<F>>>; RECENT]);
+
+impl<F> Default for Recent<F> {
+    fn default() -> Self {
+        Recent([const { None }; RECENT])
+    }
+}
+
+impl<F> Recent<F> {
+    /// Texts that differ little are to have different places; that some do not costs a comparison.
+    fn place(text: &[u8]) -> usize {
+        let byte = |at: usize| text.get(at).map_or(0, |byte| usize::from(*byte));
+        let (middle, last) = (byte(text.len() / 2), byte(text.len().saturating_sub(1)));
+        (text.len() + 7 * middle + 3 * last) % RECENT
+    }
+
+    /// What is at the place of a text, if that is what the text names.
+    #[inline]
+    fn find(&self, text: &[u8], is_it: impl Fn(&Script<F>) -> bool) -> Option<&Rc<Script<F>>> {
+        self.0[Self::place(text)].as_ref().filter(|script| is_it(script))
+    }
+
+    fn remember(&mut self, text: &[u8], script: &Rc<Script<F>>) {
+        self.0[Self::place(text)] = Some(Rc::clone(script));
     }
 }
 
@@ -36,6 +76,8 @@ pub struct Cache<F> {
     by_body: HashMap<Box<[u8]>, Rc<Script<F>>, RandomState>,
     /// Those that came by EVAL, by when they last ran.
     droppable: Recency<Digest>,
+    recent_names: Recent<F>,
+    recent_bodies: Recent<F>,
     bytes: usize,
     pub evicted_total: u64,
 }
@@ -46,6 +88,8 @@ impl<F> Default for Cache<F> {
             by_digest: HashMap::default(),
             by_body: HashMap::default(),
             droppable: Recency::default(),
+            recent_names: Recent::default(),
+            recent_bodies: Recent::default(),
             bytes: 0,
             evicted_total: 0,
         }
@@ -103,30 +147,32 @@ impl<F> Cache<F> {
         self.bytes + self.len() * (size_of::<Script<F>>() + 2 * size_of::<(Digest, Box<[u8]>)>())
     }
 
-    pub fn contains(&self, digest: &Digest) -> bool {
-        self.by_digest.contains_key(digest)
+    /// The script of a digest that is given in hexadecimal digits.
+    pub fn named(&self, name: &[u8]) -> Option<&Rc<Script<F>>> {
+        let recent = self.recent_names.find(name, |script| script.name == *name);
+        recent.or_else(|| self.by_digest.get(&parse_digest(name)?))
     }
 
-    pub fn get(&self, digest: &Digest) -> Option<&Script<F>> {
-        self.by_digest.get(digest).map(|script| &**script)
+    /// The same of one that is about to run.
+    pub fn run(&mut self, name: &[u8]) -> Option<Rc<Script<F>>> {
+        let script = Rc::clone(self.named(name)?);
+        self.recent_names.remember(name, &script);
+        Some(self.note_run(script))
     }
 
-    /// The script of a digest, which is about to run.
-    pub fn run(&mut self, digest: &Digest) -> Option<Rc<Script<F>>> {
-        let script = self.by_digest.get(digest)?;
-        if let Some(place) = script.place.get() {
-            self.droppable.touch(place);
-        }
-        Some(Rc::clone(script))
-    }
-
-    /// The script of a body that is known.
+    /// The script of a body that is known, which is about to run.
     pub fn run_body(&mut self, body: &[u8]) -> Option<Rc<Script<F>>> {
-        let script = self.by_body.get(body)?;
+        let recent = self.recent_bodies.find(body, |script| *script.body == *body);
+        let script = Rc::clone(recent.or_else(|| self.by_body.get(body))?);
+        self.recent_bodies.remember(body, &script);
+        Some(self.note_run(script))
+    }
+
+    fn note_run(&mut self, script: Rc<Script<F>>) -> Rc<Script<F>> {
         if let Some(place) = script.place.get() {
             self.droppable.touch(place);
         }
-        Some(Rc::clone(script))
+        script
     }
 
     /// Keeps a script: for good, or as long as it is among those that run.
@@ -162,6 +208,7 @@ impl<F> Cache<F> {
         }
         let oldest = self.droppable.remove_oldest();
         if let Some(script) = oldest.and_then(|digest| self.by_digest.remove(&digest)) {
+            (self.recent_names, self.recent_bodies) = Default::default();
             self.by_body.remove(&script.body);
             self.bytes -= 2 * script.body.len();
             self.evicted_total += 1;
@@ -184,18 +231,50 @@ mod tests {
         for n in 0..EVAL_SCRIPTS_MAX {
             cache.add(script(n), false);
         }
-        assert!(cache.run(&script(0).digest).is_some());
+        let name = |n| print_digest(&script(n).digest);
+        assert!(cache.run(name(0).as_bytes()).is_some());
         assert!(cache.keep(&script(2).digest));
         cache.add(script(600), false);
         assert_eq!((cache.len(), cache.evicted_total), (EVAL_SCRIPTS_MAX + 2, 0));
         cache.add(script(601), false);
         assert_eq!((cache.len(), cache.evicted_total), (EVAL_SCRIPTS_MAX + 2, 1));
-        let has = |n| cache.contains(&script(n).digest);
-        assert!(has(0) && !has(1) && has(2) && has(600) && cache.contains(&loaded));
+        let is_there = |digest: &Digest| cache.named(print_digest(digest).as_bytes()).is_some();
+        let has = |n| is_there(&script(n).digest);
+        assert!(has(0) && !has(1) && has(2) && has(600) && is_there(&loaded));
         assert!(cache.run_body(b"return 1").is_none());
         assert_eq!(cache.run_body(b"return 3").map(|script| script.compiled), Some(3));
         cache.clear();
         assert_eq!((cache.len(), cache.bytes, cache.evicted_total), (0, 0, 1));
+        assert!(cache.run_body(b"return 3").is_none());
+    }
+
+    #[test]
+    fn what_has_run_lately_is_found_by_any_of_its_names_and_goes_with_its_script() {
+        let mut cache = Cache::default();
+        for n in 0..EVAL_SCRIPTS_MAX {
+            cache.add(script(n), false);
+        }
+        for _ in 0..2 {
+            for n in 0..100 {
+                let name = print_digest(&digest_of(format!("return {n}").as_bytes()));
+                for name in [name.to_ascii_uppercase(), name] {
+                    let found = cache.run(name.as_bytes()).map(|script| script.compiled);
+                    assert_eq!(found, Some(n));
+                    let found = cache.named(name.as_bytes()).map(|script| script.compiled);
+                    assert_eq!(found, Some(n));
+                }
+                let found = cache.run_body(format!("return {n}").as_bytes());
+                assert_eq!(found.map(|script| script.compiled), Some(n));
+            }
+        }
+        for n in EVAL_SCRIPTS_MAX..2 * EVAL_SCRIPTS_MAX {
+            cache.add(script(n), false);
+        }
+        for n in 0..EVAL_SCRIPTS_MAX {
+            let body = format!("return {n}");
+            assert!(cache.run_body(body.as_bytes()).is_none(), "{body}");
+            assert!(cache.run(print_digest(&digest_of(body.as_bytes())).as_bytes()).is_none());
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::command::{
 };
 use crate::engine::Cx;
 use crate::engine::scripting::{KeptScript, Kind, Name, Start};
-use crate::script::cache::parse_digest;
+use crate::script::cache;
 
 const READS: Flags =
     Flags::NOSCRIPT.or(Flags::SKIP_MONITOR).or(Flags::NO_MANDATORY_KEYS).or(Flags::STALE);
@@ -115,9 +115,11 @@ fn run_digest(cx: &mut Cx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Comma
         return Err(CommandError::Fixed("ERR Please use EVAL instead of EVALSHA for debugging"));
     }
     let word = args.bytes();
-    let digest = parse_digest(word).ok_or(UNKNOWN)?;
+    if word.len() != cache::NAME_LEN {
+        return Err(UNKNOWN);
+    }
     let keys = number_of_keys(args, CommandError::NotInteger)?;
-    let script = cx.server.scripting.cache.run(&digest).ok_or(UNKNOWN)?;
+    let script = cx.server.scripting.cache.run(word).ok_or(UNKNOWN)?;
     start(cx, args, &script, keys, is_read_only)
 }
 

@@ -6,7 +6,7 @@ use crate::command::{
 use crate::engine::Cx;
 use crate::engine::scripting::Kind;
 use crate::engine::scripting::debugged::DebugMode;
-use crate::script::cache::{parse_digest, print_digest};
+use crate::script::cache::print_digest;
 
 pub(super) static SCRIPT: Command = Command {
     name: "script",
@@ -43,8 +43,7 @@ static EXISTS: Command = Command {
 fn exists(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.reply.array(args.remaining());
     while !args.is_empty() {
-        let digest = parse_digest(args.bytes());
-        let is_there = digest.is_some_and(|digest| cx.server.scripting.cache.contains(&digest));
+        let is_there = cx.server.scripting.cache.named(args.bytes()).is_some();
         cx.reply.integer(i64::from(is_there));
     }
     Ok(())
@@ -141,9 +140,9 @@ static SHOW: Command = Command {
 };
 
 fn show(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    let digest = parse_digest(args.bytes());
+    let name = args.bytes();
     args.done()?;
-    let script = digest.and_then(|digest| cx.server.scripting.cache.get(&digest));
+    let script = cx.server.scripting.cache.named(name);
     let script = script.ok_or(CommandError::Fixed("NOSCRIPT No matching script."))?;
     cx.reply.bulk(&script.body);
     Ok(())
