@@ -46,7 +46,7 @@ pub struct Scripting {
     /// Scripts have run since garbage was collected.
     has_garbage: Cell<bool>,
     /// The one that runs, or is put aside.
-    pub running: Option<Box<Running>>,
+    pub running: Option<Running>,
     /// There is one if the script that runs is debugged.
     pub talk: Option<Box<Talk>>,
     /// Scripts may run everything (DEBUG SET-DISABLE-DENY-SCRIPTS).
@@ -314,7 +314,7 @@ impl Server {
 
     /// What others are told while a script holds the server.
     pub fn busy_error(&self) -> CommandError {
-        CommandError::Fixed(match self.scripting.running.as_deref().map(|running| running.kind) {
+        CommandError::Fixed(match self.scripting.running.as_ref().map(|running| running.kind) {
             Some(Kind::Function) => {
                 "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN \
                  NOSAVE."
@@ -442,7 +442,7 @@ impl Cx<'_> {
         self.server.limit_scripts();
         self.server.scripting.has_garbage.set(true);
         let says_no_writes = start.declared.is_some_and(|own| own.has(Declared::NO_WRITES));
-        self.server.scripting.running = Some(Box::new(Running {
+        self.server.scripting.running = Some(Running {
             kind: start.kind,
             name: start.name,
             is_read_only: start.is_read_only || says_no_writes,
@@ -450,7 +450,7 @@ impl Cx<'_> {
             was_over_memory: self.server.is_over_memory(),
             has_written: false,
             is_killed: false,
-        }));
+        });
         let program = ScriptProgram {
             run,
             evaluator,

@@ -136,7 +136,7 @@ fn take_request(call: &Call<'_>) -> Result<Option<&'static str>, Raised> {
     for argument in 1..=call.stack.top() {
         match call.stack.kind(argument) {
             Kind::String => {
-                let text = call.stack.bytes(argument).unwrap_or_default();
+                let text = call.stack.to_bytes(argument).unwrap_or_default();
                 bytes += text.len();
                 // The same string may stand there many times.
                 if bytes > call.host.memory.max_bytes() {

@@ -291,7 +291,7 @@ impl ScriptProgram {
 /// it; and what has been put away of the server's meanwhile.
 pub struct Aside {
     space: Keyspace,
-    running: Option<Box<Running>>,
+    running: Option<Running>,
     pub talk: Option<Box<Talk>>,
     propagation: Propagation,
     watched: WatchTable,

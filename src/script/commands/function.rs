@@ -359,7 +359,7 @@ static STATS: Command = Command {
 
 fn stats(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    let running = cx.server.scripting.running.as_deref();
+    let running = cx.server.scripting.running.as_ref();
     let is_late = cx.server.under_way.as_ref().is_some_and(|under_way| under_way.is_late());
     if is_late && running.is_some_and(|running| running.kind == Kind::Script) {
         return Err(cx.server.busy_error());
