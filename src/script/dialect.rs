@@ -66,6 +66,26 @@ fn answers_one_value(table: &[u8], function: &[u8]) -> bool {
     TABLES.iter().any(|(name, functions)| *name == table && functions.has(function))
 }
 
+/// What is called most, by the names of a table and of a function of it: where only that is meant
+/// they can be made one name, which is found faster ([`Joins::Made`]).
+pub(super) const JOINED: [(&[u8], &[u8]); 4] =
+    [(b"redis", b"call"), (b"redis", b"pcall"), (b"server", b"call"), (b"server", b"pcall")];
+
+/// What stands for the dot in such a name: no byte of a text that somebody has written.
+const JOINT: u8 = 0xff;
+
+/// Both names as one.
+pub(super) fn join(table: &[u8], function: &[u8]) -> Vec<u8> {
+    [table, &[JOINT], function].concat()
+}
+
+/// Whether such names are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joins {
+    None,
+    Made,
+}
+
 /// Longer texts are left as they are: nobody writes them by hand.
 const LEN_MAX: usize = 1 << 20;
 
@@ -75,10 +95,12 @@ enum Edit {
     Insert(u8),
     /// The byte there goes.
     Drop,
+    /// It becomes the joint of two names.
+    Join,
 }
 
 /// A script's text for LuaJIT.
-pub(super) fn translate(text: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn translate(text: &[u8], joins: Joins) -> Cow<'_, [u8]> {
     if text.len() > LEN_MAX {
         return Cow::Borrowed(text);
     }
@@ -89,6 +111,9 @@ pub(super) fn translate(text: &[u8]) -> Cow<'_, [u8]> {
     }
     if memchr::memchr(b'\\', text).is_some() {
         edits.extend(find_escapes(text).map(|at| (at, Edit::Drop)));
+    }
+    if joins == Joins::Made {
+        edits.extend(find_joints(text).into_iter().map(|at| (at, Edit::Join)));
     }
     if edits.is_empty() {
         return Cow::Borrowed(text);
@@ -104,6 +129,10 @@ pub(super) fn translate(text: &[u8]) -> Cow<'_, [u8]> {
                 place
             }
             Edit::Drop => place + 1,
+            Edit::Join => {
+                translated.push(JOINT);
+                place + 1
+            }
         };
     }
     translated.extend_from_slice(&text[at..]);
@@ -114,6 +143,15 @@ pub(super) fn translate(text: &[u8]) -> Cow<'_, [u8]> {
 fn is_escaped(byte: u8) -> bool {
     const LETTERS: &[u8] = b"abfnrtv\\\"'\n\r";
     byte.is_ascii_digit() || LETTERS.contains(&byte)
+}
+
+/// Whether a name stands in a text; it may be within a string or a comment.
+pub(super) fn has_name(text: &[u8], name: &[u8]) -> bool {
+    let is_end = |byte: Option<&u8>| byte.is_none_or(|byte| !is_name(*byte));
+    memchr::memmem::find_iter(text, name).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before));
+        is_end(before) && is_end(text.get(at + name.len()))
+    })
 }
 
 /// The line in which a mark stands that is none in Lua 5.1. LuaJIT knows it, and has no limit for
@@ -378,6 +416,38 @@ fn find_marks(text: &[u8], names: &Names<'_>) -> Vec<(usize, u8)> {
     if open.contains(&true) { Vec::new() } else { marks }
 }
 
+/// Where the dot stands between two names that are to be one, since what they name is called: the
+/// interpreter tells of anything else by its name. The table has to have its meaning in the whole
+/// text, and not to be a field of another.
+fn find_joints(text: &[u8]) -> Vec<usize> {
+    let has_any = JOINED.iter().any(|(table, _)| memchr::memmem::find(text, table).is_some());
+    if !has_any {
+        return Vec::new();
+    }
+    let names = Names::of(text);
+    let mut joints = Vec::new();
+    let mut before = [None; 4];
+    for (start, token, _) in (Tokens { text, at: 0 }) {
+        if let [
+            behind,
+            Some((first, Token::Name(table))),
+            Some((dot, Token::Mark(b'.'))),
+            Some((second, Token::Name(function))),
+        ] = before
+            && token == Token::Mark(b'(')
+            && !matches!(behind, Some((_, Token::Mark(b'.' | b':'))))
+            && (first + table.len(), dot + 1) == (dot, second)
+            && JOINED.contains(&(table, function))
+            && names.tables.contains(&table)
+        {
+            joints.push(dot);
+        }
+        before.rotate_left(1);
+        before[3] = Some((start, token));
+    }
+    joints
+}
+
 /// How much of a returned call has been read, where that began, and in which table it looks.
 #[derive(Clone, Copy)]
 enum Candidate<'a> {
@@ -393,7 +463,8 @@ mod tests {
     use super::*;
 
     fn replaced(text: &str) -> String {
-        String::from_utf8(translate(text.as_bytes()).into_owned()).expect("it was text")
+        String::from_utf8(translate(text.as_bytes(), Joins::None).into_owned())
+            .expect("it was text")
     }
 
     #[test]
@@ -422,6 +493,55 @@ mod tests {
             ),
         ] {
             assert_eq!(replaced(text), expected);
+        }
+    }
+
+    #[test]
+    fn names_that_mean_a_function_of_ours_are_made_one() {
+        let joined = |text: &str| {
+            let joined = translate(text.as_bytes(), Joins::Made).into_owned();
+            String::from_utf8_lossy(&joined).replace('\u{fffd}', "@")
+        };
+        for (text, expected) in [
+            ("redis.call('x')", "redis@call('x')"),
+            ("return redis.call('x')", "return (redis@call('x'))"),
+            ("redis.pcall\n(1)", "redis@pcall\n(1)"),
+            ("redis.call('\\q', server.call(1))", "redis@call('q', server@call(1))"),
+        ] {
+            assert_eq!(joined(text), expected);
+        }
+        for text in [
+            "redis.log(1)",
+            "x.redis.call('x')",
+            "x:redis.call('x')",
+            "redis . call('x')",
+            "redis.\ncall('x')",
+            "redis.called('x')",
+            "local call = redis.call",
+            "return redis.call.x",
+            "return redis.call + 1",
+            "local redis = {} redis.call('x')",
+            "function f(redis) redis.call('x') end",
+            "function redis.call() end redis.call()",
+            "for redis in x do redis.call() end",
+            "t = {redis = 1} redis.call()",
+            "-- redis.call()",
+            "x = 'redis.call()'",
+        ] {
+            assert_eq!(joined(text), text);
+        }
+    }
+
+    #[test]
+    fn names_are_found_where_they_are_whole() {
+        for (text, has) in [
+            ("load", true),
+            ("x = load(1)", true),
+            ("payload, loader, _load, 1load", false),
+            ("payload.load", true),
+            ("", false),
+        ] {
+            assert_eq!(has_name(text.as_bytes(), b"load"), has, "{text}");
         }
     }
 

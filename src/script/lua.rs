@@ -479,6 +479,14 @@ impl Stack {
         unsafe { ffi::luaL_loadbufferx(self.0, start, len, name.as_ptr(), mode) == ffi::LUA_OK }
     }
 
+    /// The code of the function on top, as the interpreter writes it down; empty if it does not.
+    pub fn dump(self) -> Vec<u8> {
+        let mut code: Vec<u8> = Vec::new();
+        // The vector is there until the call has returned, and knows nothing of this state.
+        let status = unsafe { ffi::lua_dump(self.0, write_down, (&raw mut code).cast(), 0) };
+        if status == 0 { code } else { Vec::new() }
+    }
+
     /// Gives the function below the top the table on top as its globals.
     pub fn set_environment(self) {
         unsafe { _ = ffi::lua_setfenv(self.0, -2) }
@@ -628,6 +636,21 @@ unsafe extern "C-unwind" fn enter(raw: *mut ffi::lua_State) -> c_int {
 #[cold]
 fn stack_is_low() -> Raised {
     Raised::text("C stack overflow")
+}
+
+/// What Lua calls with each part of a function's code that is written down.
+unsafe extern "C-unwind" fn write_down(
+    _: *mut ffi::lua_State,
+    part: *const c_void,
+    len: usize,
+    code: *mut c_void,
+) -> c_int {
+    // SAFETY: `dump` gave the vector's address and is waiting, and the part is that long.
+    unsafe {
+        let part = std::slice::from_raw_parts(part.cast(), len);
+        (*code.cast::<Vec<u8>>()).extend_from_slice(part);
+    }
+    0
 }
 
 /// What Lua calls while it runs, after so many instructions.

@@ -14,6 +14,7 @@
 //! make of them. [`output`] is what they write to.
 
 mod api;
+mod bytecode;
 pub mod cache;
 pub mod cast;
 pub mod cjson;

@@ -6,7 +6,8 @@
 -- Tables of this Lua cannot be made read-only, so scripts get empty proxies: reading goes on to the
 -- real table by __index, writing ends in an error, and whatever looks into a table by itself
 -- (pairs, next, rawget, ...) is replaced by a version that knows the proxies. Everything here that
--- a script can reach is reached through one of them.
+-- a script can reach is reached through one of them, but for the globals of a script that assigns
+-- to none and cannot get at their table (Vm::compile), which looks at them as they are.
 --
 -- What calls functions of a script is written in Lua here where it can be: Lua calls Lua without
 -- using the host's stack, and is seen by the hook.
@@ -44,9 +45,20 @@ protect = function(real, missing)
   return setmetatable(proxy, meta)
 end
 
+-- Functions under names that no script has written, which nobody sees among the globals.
+local joined = host.joined
+
+local function next_of(real, key)
+  local name, value = next(real, key)
+  while joined[name] do
+    name, value = next(real, name)
+  end
+  return name, value
+end
+
 local function copy_of(real)
   local copy = {}
-  for key, value in next, real do
+  for key, value in next_of, real do
     copy[key] = value
   end
   return copy
@@ -94,7 +106,11 @@ function globals.pairs(t)
 end
 
 function globals.next(t, key)
-  return next(real_of[t] or t, key)
+  local real = real_of[t]
+  if real then
+    return next_of(real, key)
+  end
+  return next(t, key)
 end
 
 function globals.rawget(t, key)
@@ -389,6 +405,11 @@ end
 
 environment = protect(globals, missing)
 globals._G = environment
+
+-- For scripts that have the globals without a guard, some functions under names of one word.
+for name, f in next, joined do
+  globals[name] = f
+end
 
 -- What a library sees while it loads.
 local loading = {

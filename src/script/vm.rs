@@ -5,7 +5,8 @@
 //! and hooks do not fire in compiled code.
 
 use super::api;
-use super::dialect;
+use super::bytecode;
+use super::dialect::{self, Joins};
 use super::libraries;
 use super::lua::{Call, Collection, Kind, Pin, Raised, Stack, State, UNGUARDED};
 use super::random::{self, Rand48};
@@ -135,15 +136,41 @@ impl Vm {
         let [body, handler, environment, library_environment] =
             built.map_err(|text| not_compiled(&text))?;
         state.watch(HOOK_INSTRUCTIONS);
-        Ok(Vm { state, body, handler, environment, library_environment })
+        let vm = Vm { state, body, handler, environment, library_environment };
+        // What has built it is of no use any more.
+        vm.collect();
+        Ok(vm)
     }
 
     /// Compiles a script. What stands in its first line may be cut off by the caller, its newline
     /// may not. No script may be running in this state.
+    ///
+    /// Scripts see the globals through a guard, by which each look at one takes a detour. One that
+    /// assigns to no global, and has no name for all of them, needs no guard: it has them as they
+    /// are, and with them the functions that are called most under names of one word.
     pub fn compile(&self, script: &[u8]) -> Result<Compiled, NotCompiled> {
-        let function = self.compile_named(script, c"@user_script")?;
+        const NAME: &CStr = c"@user_script";
+        let bare = if names_all_globals(script) { None } else { self.compile_bare(script, NAME) };
+        let function = bare.map_or_else(|| self.compile_named(script, NAME), Ok)?;
         let (state, looks_for) = (Rc::clone(&self.state), Arguments::named_in(script));
         Ok(Compiled(Rc::new(Kept { state, function, looks_for, open: None })))
+    }
+
+    /// Compiles a script that needs no guard; none if it does, or is wrong.
+    fn compile_bare(&self, text: &[u8], name: &CStr) -> Option<Pin> {
+        let function = self.state.protect(|stack| {
+            if text.len() > SOURCE_BYTES_MAX || dialect::foreign_mark(text).is_some() {
+                return Ok(None);
+            }
+            let text = dialect::translate(text, Joins::Made);
+            if !stack.compile(&text, name) || bytecode::assigns_globals(&stack.dump()) {
+                return Ok(None);
+            }
+            stack.push_pinned(self.state.host().names().globals);
+            stack.set_environment();
+            Ok(Some(stack.pin()))
+        });
+        function.ok().flatten()
     }
 
     fn compile_named(&self, text: &[u8], name: &CStr) -> Result<Pin, NotCompiled> {
@@ -238,10 +265,17 @@ impl Arguments {
 
     /// Those that a text may come by: by their names, or by ways that lead to all names.
     fn named_in(script: &[u8]) -> Arguments {
-        let has = |word: &[u8]| memchr::memmem::find(script, word).is_some();
-        let any = has(b"_G") || has(b"load");
-        Arguments { keys: any || has(b"KEYS"), args: any || has(b"ARGV") }
+        let any = names_all_globals(script);
+        let has = |name| any || dialect::has_name(script, name);
+        Arguments { keys: has(b"KEYS"), args: has(b"ARGV") }
     }
+}
+
+/// Whether a text has a name that leads to all globals, be it by their table or by a text that is
+/// compiled when it runs.
+fn names_all_globals(script: &[u8]) -> bool {
+    const NAMES: [&[u8]; 3] = [b"_G", b"load", b"loadstring"];
+    NAMES.iter().any(|name| dialect::has_name(script, name))
 }
 
 /// Pushes the function that a text is. The text is changed so that errors know their lines; what is
@@ -267,7 +301,7 @@ fn compile_named(stack: Stack, text: &[u8], name: &CStr) -> bool {
         stack.concat(2);
         return false;
     }
-    if stack.compile(&dialect::translate(text), name) {
+    if stack.compile(&dialect::translate(text, Joins::None), name) {
         return true;
     }
     stack.pop(1);
@@ -293,6 +327,17 @@ fn pin_names(stack: Stack) -> Names {
             stack.push_table(0, 64);
             stack.pin()
         },
+    }
+}
+
+/// Takes those functions of the table on top that are called by one name, too, into the table below
+/// it, under that name.
+fn join_names(stack: Stack, table: &str) {
+    for (_, function) in dialect::JOINED.iter().filter(|(of, _)| *of == table.as_bytes()) {
+        stack.push_bytes(&dialect::join(table.as_bytes(), function));
+        stack.push_bytes(function);
+        stack.raw_get(-3);
+        stack.raw_set(-4);
     }
 }
 
@@ -330,12 +375,15 @@ fn build(
     stack.raw_set_name(-2, "random");
     stack.push_library(libraries::PATTERN_FUNCTIONS, 0);
     stack.raw_set_name(-2, "patterns");
+    stack.push_table(0, dialect::JOINED.len());
     for (tag, name) in api::TABLES.iter().enumerate() {
         api::push_table(stack, role, tag, facts);
-        stack.raw_set_name(-2, name);
+        join_names(stack, name);
+        stack.raw_set_name(-3, name);
         api::push_loading_table(stack, tag, facts);
-        stack.raw_set_name(-2, api::LOADING_TABLES[tag]);
+        stack.raw_set_name(-3, api::LOADING_TABLES[tag]);
     }
+    stack.raw_set_name(-2, "joined");
     libraries::push(stack);
     stack.raw_set_name(-2, "libraries");
     push_null_metatable(stack);
