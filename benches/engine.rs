@@ -49,11 +49,10 @@ impl Bed {
             let prepared = self.engine.prepare(&request.as_request(), &mut self.hashes);
             self.prepared.push(prepared);
         }
-        self.engine.prefetch(self.client, &self.hashes);
+        let db = self.engine.database_of(self.client);
+        self.engine.prefetch(db, &self.hashes);
         for (request, prepared) in requests.iter().zip(&self.prepared) {
-            let hashed = prepared.hashed(&self.engine.server.table, &self.hashes);
-            let request = request.as_request();
-            self.engine.execute(self.client, prepared.clone(), request, hashed, out);
+            self.engine.execute(self.client, prepared, request.as_request(), &self.hashes, out);
         }
     }
 }

@@ -180,7 +180,7 @@ fn warn_of_directives_without_effect(config: &Config) {
 fn rename_commands(engine: &mut Engine, renamed: &[config::Statement]) -> Result<(), String> {
     for statement in renamed {
         let [_, from, to] = statement.words.as_slice() else { continue };
-        let reason = match engine.server.table.rename(from, to) {
+        let reason = match engine.rename_command(from, to) {
             Ok(()) => continue,
             Err(RenameError::NoSuchCommand) => "No such command in rename-command",
             Err(RenameError::TargetExists) => "Target command name already exists",

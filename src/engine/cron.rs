@@ -23,7 +23,7 @@ impl Engine {
             return;
         }
         let mono_ms = self.server.clock.mono_ms();
-        self.server.stats.sample(mono_ms);
+        self.server.stats.sample(self.server.traffic.totals(), mono_ms);
         let used = (self.server.parts.used_memory)();
         self.server.memory_peak = self.server.memory_peak.max(used);
         self.close_idle_clients(mono_ms);

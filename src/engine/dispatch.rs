@@ -27,6 +27,11 @@ impl Prepared {
         Prepared { lookup, hashes: start..end }
     }
 
+    /// Where the hashes of its keys are among all.
+    pub fn hashes_at(&self) -> Range<usize> {
+        self.hashes.clone()
+    }
+
     /// The member that is looked up in the value of the first key, with the key's hash.
     pub fn member<'a>(
         &self,

@@ -92,9 +92,10 @@ pub fn refresh(server: &mut Server, space: &Keyspace) {
 
 /// What the whole process has spent up to now.
 pub fn totals(server: &Server, process: &ProcessFigures) -> Totals {
+    let traffic = server.traffic.totals();
     Totals {
         command_us: server.stats.command_ns_total / 1000,
-        net_bytes: server.stats.net_input_bytes + server.stats.net_output_bytes,
+        net_bytes: traffic.read_bytes + traffic.written_bytes,
         user_ms: process.user_us / 1000,
         system_ms: process.system_us / 1000,
     }

@@ -37,6 +37,7 @@ pub mod loading;
 pub mod pause;
 mod program;
 pub mod propagate;
+pub mod reading;
 pub mod saving;
 pub mod scripting;
 pub mod server;
@@ -47,6 +48,7 @@ pub mod standstill;
 pub mod testing;
 pub mod tracking;
 pub mod transaction;
+pub mod turn;
 mod under_way;
 pub mod users;
 pub mod waiting;
@@ -60,19 +62,22 @@ pub use dispatch::{Prepared, Verdict};
 pub use driver::Driver;
 use effect::AnswerPlace;
 pub use effect::{Effect, Effects, Job, JobReply, ListenChange, Standing};
+pub use reading::Reading;
 pub use saving::{SaveJob, SaveOutcome};
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
 
-use crate::command::{CommandError, Hashed, Lookup};
+use crate::command::CommandError;
+use crate::command::table::RenameError;
 use crate::config::Config;
 use crate::keyspace::{Entry, HashSecret, Key, KeyHash, Keyspace};
 use crate::persist::aof::mark::KeySource;
-use crate::resp::{Limits, ReplyBuf, Request};
+use crate::resp::{ReplyBuf, Request};
 use crate::structs::prng::Prng;
 use crate::types::{MemberHash, Object};
 use smallvec::SmallVec;
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// Where the engine's randomness comes from. The two are apart because ids that everybody sees
 /// are drawn from one, and the order of keys must not be guessed from them.
@@ -97,6 +102,7 @@ pub struct Engine {
     pub server: Server,
     /// The end of the write stream when output was last handed out.
     told_upto: u64,
+    commands_before_turn: u64,
 }
 
 impl Engine {
@@ -108,7 +114,9 @@ impl Engine {
             Keyspace::new(databases, HashSecret::new(seed.hash_key), Prng::seeded(prng.next_u64()));
         let mut server = Server::new(config, parts, &mut prng);
         server.aof.keys = KeySource::new(seed.hash_key);
-        let mut engine = Engine { keyspace, clients: Clients::default(), server, told_upto: 0 };
+        let clients = Clients::default();
+        let (told_upto, commands_before_turn) = (0, 0);
+        let mut engine = Engine { keyspace, clients, server, told_upto, commands_before_turn };
         engine.server.follow_config(&mut engine.keyspace);
         engine
     }
@@ -120,33 +128,6 @@ impl Engine {
         self.keyspace.access.set_now(self.keyspace.now_ms);
         self.server.saving.note_start(now);
         self.expire_few_fields();
-    }
-
-    /// What the parser allows this client now.
-    pub fn request_limits(&self, client: ClientId) -> Limits {
-        let session = self.clients.get(client);
-        Limits {
-            bulk_len_max: self.server.config.proto_max_bulk_len as u64,
-            authenticated: session.is_none_or(|session| !self.server.requires_auth(session)),
-        }
-    }
-
-    /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.
-    pub fn prepare(&self, request: &Request<'_>, hashes: &mut Vec<KeyHash>) -> Prepared {
-        let lookup = self.server.table.lookup(request);
-        let start = hashes.len();
-        if let Lookup::Found(id) = lookup {
-            let row = self.server.table.row(id);
-            dispatch::hash_leading_keys(row, request, self.keyspace.hasher(), hashes);
-        }
-        Prepared::new(lookup, start, hashes.len())
-    }
-
-    /// Brings what these hashes will touch in a client's database into the caches.
-    pub fn prefetch(&self, client: ClientId, hashes: &[KeyHash]) {
-        if let Some(session) = self.clients.get(client) {
-            self.keyspace.db(session.db).prefetch(hashes);
-        }
     }
 
     /// The second stage, when the keys of a client's requests are in the caches: what the members
@@ -181,24 +162,25 @@ impl Engine {
         }
     }
 
-    /// Runs one request, or says why it cannot run now. The reply is appended to `out`.
+    /// Runs one request, or says why it cannot run now. The reply is appended to `out`. `hashes`
+    /// are those that it was prepared with.
     pub fn execute(
         &mut self,
         client: ClientId,
-        prepared: Prepared,
+        prepared: &Prepared,
         request: Request<'_>,
-        hashed: Hashed<'_>,
+        hashes: &[KeyHash],
         out: &mut ReplyBuf,
     ) -> Verdict {
-        dispatch::execute(self, client, prepared, request, hashed, out)
+        let hashed = prepared.hashed(&self.server.table, hashes);
+        dispatch::execute(self, client, prepared.clone(), request, hashed, out)
     }
 
     /// Prepares and runs one request: for drivers that have no batch to prefetch.
     pub fn run(&mut self, client: ClientId, request: Request<'_>, out: &mut ReplyBuf) -> Verdict {
         let mut hashes = Vec::new();
         let prepared = self.prepare(&request, &mut hashes);
-        let hashed = prepared.hashed(&self.server.table, &hashes);
-        self.execute(client, prepared, request, hashed, out)
+        self.execute(client, &prepared, request, &hashes, out)
     }
 
     /// A client connected.
@@ -267,6 +249,12 @@ impl Engine {
             self.server.effects.fill_in(place, bytes);
         }
         self.wake(client);
+    }
+
+    /// Gives a command another name, or none, before anybody is served.
+    pub fn rename_command(&mut self, from: &[u8], to: &[u8]) -> Result<(), RenameError> {
+        let table = Arc::get_mut(&mut self.server.table);
+        table.expect("nobody reads requests yet").rename(from, to)
     }
 
     /// The driver opened the new listening addresses, or went back to the old ones.

@@ -8,6 +8,7 @@ use super::hot_keys::Walk;
 use super::loading::{LastLoad, Loading};
 use super::pause::Pause;
 use super::propagate::Propagation;
+use super::reading::InputBounds;
 use super::saving::Saving;
 use super::scripting::Scripting;
 use super::shutdown::Shutdown;
@@ -26,6 +27,7 @@ use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
+use crate::observe::traffic::Traffic;
 use crate::persist::aof::{Aof, Place};
 use crate::persist::disk::{Disk, MemoryDisk};
 use crate::pubsub::{Registry, notify};
@@ -93,7 +95,9 @@ impl Default for ServerParts {
 
 pub struct Server {
     pub config: Config,
-    pub table: Table,
+    pub table: Arc<Table>,
+    pub input_bounds: Arc<InputBounds>,
+    pub traffic: Traffic,
     pub users: Users,
     pub stats: Stats,
     pub effects: Effects,
@@ -157,7 +161,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(config: Config, parts: ServerParts, prng: &mut Prng) -> Server {
-        let table = Table::new();
+        let table = Arc::new(Table::new());
         let used = (parts.used_memory)();
         let place = Place {
             directory: config.appenddirname.as_path().to_owned(),
@@ -167,6 +171,8 @@ impl Server {
         Server {
             stats: Stats::new(table.len()),
             table,
+            input_bounds: Arc::default(),
+            traffic: Traffic::new(config.io_threads as usize),
             users: Users::default(),
             config,
             effects: Effects::default(),
@@ -214,6 +220,7 @@ impl Server {
     /// Sets the counters of INFO back (CONFIG RESETSTAT).
     pub fn reset_stats(&mut self) {
         self.stats.reset();
+        self.traffic.reset();
         self.eviction.reset();
         self.scripting.cache.evicted_total = 0;
         self.lazy_freed_at_reset = self.stats.lazy_freed_objects;
@@ -230,6 +237,7 @@ impl Server {
         access.lfu_decay_minutes = config.lfu_decay_time;
         space.changes.observers.events = notify::collected(config.notify_keyspace_events);
         self.aof.options = aof::options(config);
+        self.input_bounds.follow(config);
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
     }
 

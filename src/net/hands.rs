@@ -22,9 +22,9 @@ struct Hands<'n>(&'n Rc<Net>);
 impl Driver for Hands<'_> {
     fn send(&mut self, engine: &mut Engine, client: ClientId, bytes: ReplyBuf, told: Told) {
         let Some(connection) = self.0.connection(client) else { return };
-        let io = &mut *connection.io.borrow_mut();
-        io.out.append(bytes);
-        holds::mark(&connection, io, told, engine.release());
+        let outbox = &mut *connection.outbox.borrow_mut();
+        outbox.out.append(bytes);
+        holds::mark(&connection, outbox, told, engine.release());
         self.0.mark_dirty(&connection);
     }
 
@@ -44,18 +44,18 @@ impl Driver for Hands<'_> {
             if connection.client != client || connection.is_closed.get() {
                 continue;
             }
-            let io = &mut *connection.io.borrow_mut();
-            if io.is_closing {
+            let outbox = &mut *connection.outbox.borrow_mut();
+            if outbox.is_closing {
                 continue;
             }
-            if io.out.is_empty() {
-                io.out = ReplyBuf::with_bytes(self.0.buffers.output());
+            if outbox.out.is_empty() {
+                outbox.out = ReplyBuf::with_bytes(self.0.buffers.output());
             }
-            io.out.append_shared(&bytes);
-            io.out.set_aside_if_full();
-            holds::mark(connection, io, told, release);
-            if io.out.len() > output_limits::FREE_BYTES {
-                output_limits::check(engine, connection, io);
+            outbox.out.append_shared(&bytes);
+            outbox.out.set_aside_if_full();
+            holds::mark(connection, outbox, told, release);
+            if outbox.out.len() > output_limits::FREE_BYTES {
+                output_limits::check(engine, connection, outbox);
             }
             self.0.mark_dirty(connection);
         }
@@ -69,7 +69,7 @@ impl Driver for Hands<'_> {
     }
 
     fn close(&mut self, engine: &mut Engine, client: ClientId) {
-        engine.clients.count_out(client);
+        engine.count_out(client);
         if let Some(connection) = self.0.connection(client) {
             connection.close();
         }
@@ -77,7 +77,7 @@ impl Driver for Hands<'_> {
 
     fn close_when_sent(&mut self, _engine: &mut Engine, client: ClientId) {
         if let Some(connection) = self.0.connection(client) {
-            connection.io.borrow_mut().is_closing = true;
+            connection.outbox.borrow_mut().is_closing = true;
             self.0.mark_dirty(&connection);
         }
     }
@@ -113,8 +113,8 @@ impl Driver for Hands<'_> {
     }
 
     fn follow_logging(&mut self, engine: &Engine) {
-        logging::reconfigure(&engine.server.config);
-        fatal::follow(&engine.server.config);
+        logging::reconfigure(engine.config());
+        fatal::follow(engine.config());
     }
 
     fn stand(&mut self, standing: Standing) {

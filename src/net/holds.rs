@@ -4,7 +4,8 @@
 //! it tells of; the output leaves as far as its marks have been reached, and connections that have
 //! more are looked at again when the append-only file has come further.
 
-use super::connection::{Connection, Io};
+use super::connection::Connection;
+use super::outbox::Outbox;
 use super::shared::Net;
 use crate::engine::Engine;
 use crate::engine::hold::{Release, Told};
@@ -16,16 +17,14 @@ pub fn mark_output(net: &Net, engine: &mut Engine) {
     let (told, release) = (engine.told(), engine.release());
     let told = Told { of_writes: false, ..told };
     for connection in net.dirty.borrow().iter() {
-        mark(connection, &mut connection.io.borrow_mut(), told, release);
+        mark(connection, &mut connection.outbox.borrow_mut(), told, release);
         connection.has_written.set(false);
     }
 }
 
 /// What has been added to a connection's output tells of this.
-pub fn mark(connection: &Connection, io: &mut Io, told: Told, release: Release) {
-    let told = told.of_writes_if(connection.has_written.get());
-    let end = io.written_bytes + io.out.len() as u64;
-    io.holds.tell(told, release, io.written_bytes, end);
+pub fn mark(connection: &Connection, outbox: &mut Outbox, told: Told, release: Release) {
+    outbox.mark(told.of_writes_if(connection.has_written.get()), release);
 }
 
 /// Has the output written of the connections whose first mark has been reached.
@@ -36,7 +35,7 @@ pub fn release_held(net: &Net, engine: &Engine) {
     }
     let mut held = net.held.borrow_mut();
     held.retain(|connection| {
-        if !connection.io.borrow().holds.may_go_on(release) {
+        if !connection.outbox.borrow().may_go_on(release) {
             return true;
         }
         connection.is_held.set(false);
@@ -57,12 +56,4 @@ pub fn let_go(net: &Net, connection: &Rc<Connection>) {
     if connection.is_held.take() {
         net.held.borrow_mut().retain(|held| !Rc::ptr_eq(held, connection));
     }
-}
-
-/// How much of a connection's output may leave now.
-pub fn free_output(engine: &Engine, io: &mut Io) -> usize {
-    if io.holds.is_empty() {
-        return usize::MAX;
-    }
-    io.holds.free(io.written_bytes, engine.release())
 }

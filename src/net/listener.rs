@@ -1,6 +1,7 @@
 //! Listening sockets, and whom they let in.
 
 use super::connection::Connection;
+use super::inbox::Inbox;
 use super::reading::serve;
 use super::shared::Net;
 use super::stream::Stream;
@@ -48,7 +49,7 @@ impl Listeners {
     pub fn bind(net: &Rc<Net>) -> Result<Listeners, Unopened> {
         let mut listeners = Listeners { tasks: Vec::new(), metrics: Vec::new(), unix_path: None };
         let engine = net.engine.borrow();
-        let config = &engine.server.config;
+        let config = engine.config();
         if config.port != 0 {
             for listener in bind_tcp(config, config.port)? {
                 let task = tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener));
@@ -122,7 +123,7 @@ pub async fn keep(net: Rc<Net>, listeners: Listeners) {
         loop {
             let Some(change) = net.listen_changes.borrow_mut().pop_front() else { break };
             // The same port on other addresses can only be opened when the old one is closed.
-            let unchanged = change.previous.port == net.engine.borrow().server.config.port;
+            let unchanged = change.previous.port == net.engine.borrow().config().port;
             if unchanged {
                 open = None;
                 tokio::task::yield_now().await;
@@ -243,7 +244,7 @@ async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                prepare_tcp(&stream, &net.engine.borrow().server.config);
+                prepare_tcp(&stream, net.engine.borrow().config());
                 let local = stream.local_addr().map_or_else(|_| String::new(), |a| a.to_string());
                 let peer = Peer {
                     address: display_address(&address).into(),
@@ -264,7 +265,7 @@ async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {
 /// the runtime looks for input, and those who are there already have their turn.
 async fn let_others_in(net: &Net, accepted: &mut u32) {
     *accepted += 1;
-    if *accepted >= net.engine.borrow().server.config.max_new_connections_per_cycle {
+    if *accepted >= net.engine.borrow().config().max_new_connections_per_cycle {
         *accepted = 0;
         tokio::task::yield_now().await;
     }
@@ -315,42 +316,22 @@ fn prepare_tcp(stream: &TcpStream, config: &Config) {
     }
 }
 
-const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
-const PROTECTED: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is \
-enabled and no password is set for the default user. In this mode connections are only accepted \
-from the loopback interface. If you want to connect from external computers to Redis you may \
-adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG \
-SET protected-mode no' from the loopback interface by connecting to Redis from the same host the \
-server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. \
-Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the \
-protected mode by editing the Redis configuration file, and setting the protected mode option to \
-'no', and then restarting the server. 3) If you started the server manually just for testing, \
-restart it with the '--protected-mode no' option. 4) Set up an authentication password for the \
-default user. NOTE: You only need to do one of the above things in order for the server to start \
-accepting connections from the outside.\r\n";
-
 /// Takes a connection in, or turns it away with a word why.
 fn admit(net: &Rc<Net>, stream: Stream, peer: Peer) {
     let mut engine = net.engine.borrow_mut();
-    let config = &engine.server.config;
-    let refusal = if engine.clients.len() >= config.maxclients as usize {
-        Some(TOO_MANY_CLIENTS)
-    } else if config.protected_mode && !peer.is_local && !engine.server.has_password() {
-        Some(PROTECTED)
-    } else {
-        None
-    };
-    if let Some(text) = refusal {
-        engine.server.stats.connections_rejected += 1;
-        // Whoever does not read this one line learns it from the closed connection.
-        let _ = stream.try_write(&[io::IoSlice::new(text)]);
-        return;
-    }
-    tracing::trace!("Accepted {}", peer.address);
     engine.tick(net.now());
-    let client = engine.connect(peer);
+    let client = match engine.admit(peer) {
+        Ok(client) => client,
+        Err(text) => {
+            // Whoever does not read this one line learns it from the closed connection.
+            let _ = stream.try_write(&[io::IoSlice::new(text.as_bytes())]);
+            return;
+        }
+    };
+    let is_authenticated = engine.is_authenticated(client);
     drop(engine);
-    let connection = Rc::new(Connection::new(client, stream));
+    let inbox = Inbox::new(is_authenticated);
+    let connection = Rc::new(Connection::new(client, stream, inbox));
     net.remember(&connection);
     tokio::task::spawn_local(serve(Rc::clone(net), connection));
 }

@@ -34,7 +34,7 @@ pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
         None => AofEnd::default(),
     };
     let mut engine = net.engine.borrow_mut();
-    if !engine.server.config.appendonly {
+    if !engine.config().appendonly {
         return Ok(());
     }
     engine.tick(net.now());
@@ -60,7 +60,7 @@ async fn drive(net: &Rc<Net>, mut load: Load) -> Result<AofEnd, NotLoaded> {
             Step::NeedFile(source) => read(net, &mut load, source).await,
             Step::Done(end) => return Ok(end),
             Step::Failed => {
-                if !net.engine.borrow().server.config.appendonly {
+                if !net.engine.borrow().config().appendonly {
                     tracing::warn!("Fatal error loading the DB, check server logs. Exiting.");
                 }
                 return Err(NotLoaded);
@@ -109,18 +109,11 @@ struct ProgressLine {
 
 impl ProgressLine {
     fn tell(&mut self, engine: &Engine) {
-        let Some(loading) = &engine.server.loading else { return };
+        let Some(progress) = engine.loading_progress() else { return };
         if self.told.elapsed() < PROGRESS_EVERY {
             return;
         }
         self.told = Instant::now();
-        let seconds = loading.elapsed_seconds(engine.server.clock.now());
-        let keys = engine.server.last_load.keys_loaded;
-        tracing::info!(
-            "Loading: {:.1}% of {} bytes, {keys} keys, {} keys per second",
-            loading.percent(),
-            loading.total_bytes,
-            keys / seconds.max(1),
-        );
+        tracing::info!("Loading: {progress}");
     }
 }

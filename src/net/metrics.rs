@@ -107,16 +107,14 @@ fn is_whole(head: &[u8]) -> bool {
 
 /// The rule of `protected-mode`: nobody from elsewhere while there is no password.
 fn is_welcome(net: &Net, peer: SocketAddr) -> bool {
-    let engine = net.engine.borrow();
-    let is_protected = engine.server.config.protected_mode && !engine.server.has_password();
-    peer.ip().to_canonical().is_loopback() || !is_protected
+    peer.ip().to_canonical().is_loopback() || !net.engine.borrow().is_protected()
 }
 
 fn page(net: &Net) -> String {
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
-    engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
-    metrics::page(&View::new(&engine.server, &engine.keyspace, &engine.clients))
+    engine.note_freed_objects(net.jobs.freed_objects());
+    metrics::page(&View::of(&engine))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,12 +10,14 @@ pub mod fatal;
 mod hands;
 pub mod healthcheck;
 mod holds;
+mod inbox;
 mod jobs;
 pub mod limits;
 mod listener;
 mod loader;
 pub mod logging;
 mod metrics;
+mod outbox;
 mod outcomes;
 mod output_limits;
 mod pool;
@@ -58,7 +60,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");
         net.service.tell(Standing::Loading);
-        net.engine.borrow_mut().server.remove_leftovers(&limits::is_running);
+        net.engine.borrow_mut().remove_leftovers(&limits::is_running);
         if loader::load(&net).await.is_err() {
             return Ok(net.exit_code.get().unwrap_or(1));
         }

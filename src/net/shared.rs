@@ -4,10 +4,12 @@ use super::connection::Connection;
 use super::service::Service;
 use super::{jobs, pool, syncer};
 use crate::engine::hold::Release;
-use crate::engine::{ClientId, Engine, ListenChange, Now};
+use crate::engine::{ClientId, Engine, ListenChange, Now, Reading};
+use crate::observe::traffic::ThreadTraffic;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
@@ -36,6 +38,9 @@ pub struct Net {
     /// What the AOF had released when they were last looked at.
     pub released: Cell<Option<Release>>,
     pub buffers: pool::BufferPool,
+    /// What requests are read with.
+    pub reading: Reading,
+    traffic: Arc<[ThreadTraffic]>,
     pub executor: Notify,
     pub listeners_changed: Notify,
     pub listen_changes: RefCell<VecDeque<ListenChange>>,
@@ -57,6 +62,8 @@ impl Net {
         service: Service,
     ) -> Net {
         Net {
+            reading: engine.reading(),
+            traffic: engine.traffic(),
             engine: RefCell::new(engine),
             connections: RefCell::default(),
             ready: RefCell::default(),
@@ -88,6 +95,11 @@ impl Net {
             // Never zero, which means "not yet" in a few places.
             mono_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX) + 1_000,
         }
+    }
+
+    /// What goes through the sockets of this thread.
+    pub fn traffic(&self) -> &ThreadTraffic {
+        &self.traffic[0]
     }
 
     pub fn connection(&self, client: ClientId) -> Option<Rc<Connection>> {

@@ -20,22 +20,21 @@ pub fn watch(net: &Rc<Net>) -> io::Result<()> {
                 let is_interrupt = kind == SignalKind::interrupt();
                 if is_interrupt && interrupted.replace(true) {
                     tracing::warn!("You insist... exiting now.");
-                    net.engine.borrow().server.remove_unfinished_snapshot();
+                    net.engine.borrow().remove_unfinished_snapshot();
                     net.service.end();
                     std::process::exit(1);
                 }
                 let mut engine = net.engine.borrow_mut();
-                match engine.server.loading {
-                    None => tracing::warn!("Received {name} scheduling shutdown..."),
-                    Some(_) => tracing::warn!(
+                match engine.is_loading() {
+                    false => tracing::warn!("Received {name} scheduling shutdown..."),
+                    true => tracing::warn!(
                         "Received shutdown signal during loading, scheduling shutdown."
                     ),
                 }
                 engine.tick(net.now());
-                let config = &engine.server.config;
                 let options = match is_interrupt {
-                    true => config.shutdown_on_sigint,
-                    false => config.shutdown_on_sigterm,
+                    true => engine.config().shutdown_on_sigint,
+                    false => engine.config().shutdown_on_sigterm,
                 };
                 engine.shut_down_by_signal(options);
                 hands::carry_out(&net, &mut engine);

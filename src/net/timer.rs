@@ -20,7 +20,7 @@ pub async fn run(net: Rc<Net>) {
         while expire_some(&net) | evict_some(&net) {
             tokio::task::yield_now().await;
         }
-        let hz = u64::from(net.engine.borrow().server.config.hz.clamp(1, 500));
+        let hz = u64::from(net.engine.borrow().config().hz.clamp(1, 500));
         cron_at = Instant::now() + Duration::from_millis(1000 / hz);
     }
 }
@@ -29,13 +29,13 @@ fn run_cron(net: &Rc<Net>) {
     let started = Instant::now();
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
-    engine.server.stats.lazy_freed_objects = net.jobs.freed_objects();
+    engine.note_freed_objects(net.jobs.freed_objects());
     engine.cron();
     engine.end_waits();
     end(net, &mut engine);
     output_limits::check_all(net, &mut engine);
     let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
-    engine.server.stats.cron_us_total += elapsed_us;
+    engine.count_cron(elapsed_us);
 }
 
 /// Takes some expired keys away; true if more are due.
@@ -54,7 +54,7 @@ fn evict_some(net: &Rc<Net>) -> bool {
         return false;
     }
     engine.tick(net.now());
-    engine.server.eviction.freed_garbage_bytes = net.jobs.freed_bytes();
+    engine.note_freed_bytes(net.jobs.freed_bytes());
     let more = engine.evict_more();
     end(net, &mut engine);
     more
@@ -68,25 +68,8 @@ fn end(net: &Rc<Net>, engine: &mut Engine) {
     holds::release_held(net, engine);
 }
 
-/// When a key expires, or a pause or a client's wait ends, if that is to come.
+/// When the engine has something to do by itself, if that is to come.
 fn next_deadline(net: &Net) -> Option<Instant> {
-    let engine = net.engine.borrow();
-    if engine.is_evicting() {
-        return Some(Instant::now());
-    }
-    let now = net.now();
-    let expiry = engine.next_expiry_unix_ms();
-    let waits = [
-        expiry.map(|at_ms| at_ms.saturating_sub(now.unix_us / 1000) + 1),
-        engine.server.pause.until_ms().map(|at_ms| at_ms.saturating_sub(now.mono_us / 1000) + 1),
-        engine.next_sync_us().map(|at_us| at_us.saturating_sub(now.mono_us).div_ceil(1000)),
-        engine.server.waiting.earliest_deadline_ms().map(|at_ms| ms_until(at_ms, now.mono_us)),
-    ];
-    let wait_ms = waits.into_iter().flatten().min()?;
-    Instant::now().checked_add(Duration::from_millis(wait_ms.max(1)))
-}
-
-/// Whole milliseconds from a moment to one that is given in milliseconds, rounded up.
-fn ms_until(at_ms: u64, now_us: u64) -> u64 {
-    at_ms.saturating_mul(1000).saturating_sub(now_us).div_ceil(1000)
+    let wait_ms = net.engine.borrow().ms_until_deadline(net.now())?;
+    Instant::now().checked_add(Duration::from_millis(wait_ms))
 }

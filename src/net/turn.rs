@@ -6,8 +6,9 @@
 //! client. A turn ends when nothing is ready or its time is over; the rest waits for the next
 //! turn, after new input has been looked for, so that no client's pipeline keeps others out.
 
-use super::connection::{Connection, Io};
+use super::connection::Connection;
 use super::hands::carry_out;
+use super::outbox::Outbox;
 use super::shared::Net;
 use super::{holds, output_limits};
 use crate::engine::{Engine, Verdict};
@@ -57,9 +58,7 @@ pub fn run_early(net: &Rc<Net>) {
 fn turn(net: &Rc<Net>) -> bool {
     let started = Instant::now();
     let mut engine = net.engine.borrow_mut();
-    engine.tick(net.now());
-    engine.server.eviction.freed_garbage_bytes = net.jobs.freed_bytes();
-    engine.evict_clients();
+    engine.begin_turn(net.now(), net.jobs.freed_bytes());
     carry_out(net, &mut engine);
     if engine.is_ending() {
         return false;
@@ -67,7 +66,6 @@ fn turn(net: &Rc<Net>) -> bool {
     net.let_tired_in();
     let mut window = Window::default();
     let mut out_of_time = false;
-    let commands_before = engine.server.stats.commands_total;
     while !out_of_time && window.fill(net, &engine) {
         window.execute(net, &mut engine);
         out_of_time = started.elapsed() > TURN_MAX;
@@ -83,10 +81,8 @@ fn turn(net: &Rc<Net>) -> bool {
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
-    let left = left || !net.dirty.borrow().is_empty();
-    let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
-    engine.server.stats.turn_ended(elapsed_us, commands_before);
-    left
+    engine.count_turn(u64::try_from(started.elapsed().as_micros()).unwrap_or(0));
+    left || !net.dirty.borrow().is_empty()
 }
 
 /// The requests that are prefetched and run together: so many of each of these connections.
@@ -106,57 +102,49 @@ impl Window {
         while taken < WINDOW {
             let Some(connection) = net.ready.borrow_mut().pop_front() else { break };
             connection.is_ready.set(false);
-            let count = self.prepare(&connection, engine, WINDOW - taken, &mut db);
+            let count = connection.inbox.borrow_mut().prepare(&net.reading, WINDOW - taken);
+            self.take_hashes(&connection, engine, count, &mut db);
             taken += count;
             self.members.push((connection, count));
         }
         if let Some(db) = db {
-            engine.keyspace.db(db).prefetch(&self.hashes);
+            engine.prefetch(db, &self.hashes);
             self.prefetch_members(engine);
         }
         !self.members.is_empty()
     }
 
-    fn prefetch_members(&self, engine: &Engine) {
-        for (connection, count) in &self.members {
-            let io = connection.io.borrow();
-            let requests = io.prepared.iter().enumerate().take(*count);
-            let requests = requests.map(|(i, prepared)| (prepared, io.reader.request(i)));
-            engine.prefetch_members(connection.client, requests, &io.hashes);
-        }
-    }
-
-    /// Looks up commands and hashes keys of the connection's first requests.
-    fn prepare(
+    /// Adds the hashes of the connection's first requests. Those of one database are prefetched
+    /// together.
+    fn take_hashes(
         &mut self,
         connection: &Connection,
         engine: &Engine,
-        max: usize,
+        count: usize,
         db: &mut Option<usize>,
-    ) -> usize {
-        let io = &mut *connection.io.borrow_mut();
-        let count = io.reader.pending().min(max);
-        io.prepared.clear();
-        io.hashes.clear();
-        for i in 0..count {
-            let prepared = engine.prepare(&io.reader.request(i), &mut io.hashes);
-            io.prepared.push(prepared);
+    ) {
+        let inbox = connection.inbox.borrow();
+        let hashes = inbox.hashes_of_first(count);
+        if hashes.is_empty() {
+            return;
         }
-        if io.hashes.is_empty() {
-            return count;
-        }
-        let own = engine.clients.get(connection.client).map_or(0, |session| session.db);
-        if db.is_some_and(|other| other != own) {
-            engine.keyspace.db(db.unwrap_or(own)).prefetch(&self.hashes);
+        let own = engine.database_of(connection.client);
+        if let Some(other) = db.replace(own).filter(|other| *other != own) {
+            engine.prefetch(other, &self.hashes);
             self.hashes.clear();
         }
-        *db = Some(own);
-        self.hashes.extend_from_slice(&io.hashes);
-        count
+        self.hashes.extend_from_slice(hashes);
+    }
+
+    fn prefetch_members(&self, engine: &Engine) {
+        for (connection, count) in &self.members {
+            let inbox = connection.inbox.borrow();
+            engine.prefetch_members(connection.client, inbox.first(*count), inbox.hashes());
+        }
     }
 
     fn execute(&mut self, net: &Rc<Net>, engine: &mut Engine) {
-        engine.server.clock.restart();
+        engine.begin_commands();
         let mut members = self.members.drain(..);
         for (connection, count) in members.by_ref() {
             run_batch(net, engine, &connection, count);
@@ -176,17 +164,13 @@ impl Window {
 
 /// Whether the turn has lasted long enough, as of the end of the last command.
 fn is_out_of_time(engine: &Engine) -> bool {
-    u128::from(engine.server.clock.since_tick_ns()) > TURN_MAX.as_nanos()
+    u128::from(engine.turn_ns()) > TURN_MAX.as_nanos()
 }
 
 /// Runs the prepared requests of one connection, then sees what is next for it.
 fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, count: usize) {
-    let mono_ms = engine.server.clock.mono_ms();
-    if let Some(session) = engine.clients.get_mut(connection.client) {
-        session.last_active_ms = mono_ms;
-        session.io.read_bytes_total = connection.io.borrow().read_bytes;
-    }
-    let recorded = engine.server.propagation.offset();
+    engine.begin_batch(connection.client, connection.inbox.borrow().figures());
+    let recorded = engine.stream_end();
     let mut at = 0;
     while at < count && !connection.is_closed.get() && !(at > 0 && is_out_of_time(engine)) {
         let verdict = run_until_effect(net, engine, connection, &mut at, count);
@@ -195,19 +179,17 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
             Verdict::Done => {}
             Verdict::Suspended | Verdict::Postponed => {
                 // An effect may have ended the wait already.
-                let session = engine.clients.get(connection.client);
-                let waits = session.is_some_and(|s| s.wait.is_some());
-                connection.is_suspended.set(waits);
+                connection.is_suspended.set(engine.is_waiting(connection.client));
                 break;
             }
             Verdict::Closing => {
-                connection.io.borrow_mut().is_closing = true;
+                connection.outbox.borrow_mut().is_closing = true;
                 break;
             }
             Verdict::Dropped => connection.close(),
         }
     }
-    if engine.server.propagation.offset() != recorded {
+    if engine.stream_end() != recorded {
         connection.has_written.set(true);
     }
     finish_batch(net, engine, connection);
@@ -221,18 +203,17 @@ fn run_until_effect(
     at: &mut usize,
     count: usize,
 ) -> Verdict {
-    let io = &mut *connection.io.borrow_mut();
-    if io.out.is_empty() {
-        io.out = ReplyBuf::with_bytes(net.buffers.output());
+    let inbox = &mut *connection.inbox.borrow_mut();
+    let outbox = &mut *connection.outbox.borrow_mut();
+    let out = &mut outbox.out;
+    if out.is_empty() {
+        *out = ReplyBuf::with_bytes(net.buffers.output());
     }
     while *at < count {
-        let prepared = io.prepared[*at].clone();
-        let hashed = prepared.hashed(&engine.server.table, &io.hashes);
-        let request = io.reader.request(0);
-        let verdict = engine.execute(connection.client, prepared, request, hashed, &mut io.out);
-        io.out.set_aside_if_full();
+        let verdict = inbox.run_first(engine, connection.client, out);
+        out.set_aside_if_full();
         if verdict != Verdict::Postponed {
-            io.reader.pop_front();
+            inbox.pop();
             *at += 1;
         }
         if verdict != Verdict::Done || engine.has_effects() || is_out_of_time(engine) {
@@ -242,67 +223,49 @@ fn run_until_effect(
     Verdict::Done
 }
 
-/// Parses on, reports a broken protocol, requeues what is left and leaves the figures that
-/// CLIENT LIST shows.
+/// Parses on, reports a broken protocol, requeues what is left and has the output written.
 fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
-    let mut io = connection.io.borrow_mut();
-    let io = &mut *io;
-    let runs_on = !io.is_closing && !connection.is_suspended.get() && !connection.is_closed.get();
-    if runs_on && io.reader.pending() == 0 && io.failure.is_none() {
+    let inbox = &mut *connection.inbox.borrow_mut();
+    let outbox = &mut *connection.outbox.borrow_mut();
+    let runs_on =
+        !outbox.is_closing && !connection.is_suspended.get() && !connection.is_closed.get();
+    inbox.is_authenticated = engine.is_authenticated(connection.client);
+    if runs_on && !inbox.has_work() {
         // While a client is not authenticated, requests are parsed one at a time.
-        if let Err(failure) = io.reader.parse(&engine.request_limits(connection.client)) {
-            io.failure = Some(failure);
-        }
+        inbox.parse(&net.reading);
     }
-    if runs_on
-        && io.reader.pending() == 0
-        && let Some(failure) = io.failure.take()
-    {
-        report_failure(engine, io, connection, &failure);
+    if runs_on && let Some(failure) = inbox.take_failure() {
+        engine.refuse_input(connection.client, failure, &mut outbox.out);
+        outbox.is_closing = true;
     }
-    if runs_on && !io.is_closing && io.reader.pending() > 0 {
+    if runs_on && !outbox.is_closing && inbox.has_work() {
         if is_out_of_time(engine) {
             net.mark_tired(connection);
         } else {
             net.mark_ready(connection);
         }
-    } else if connection.has_paused_reading.take() {
+    } else if connection.is_hungry.take() {
         if is_out_of_time(engine) {
             net.resting.borrow_mut().push(Rc::clone(connection));
         } else {
             connection.wake();
         }
     }
-    if !io.out.is_empty() || io.is_closing {
-        net.mark_dirty(connection);
-    } else if let Some(buffer) = io.reader.detach_buffer() {
-        net.buffers.give_input(buffer);
+    if !outbox.out.is_empty() || outbox.is_closing {
+        return net.mark_dirty(connection);
     }
-    io.leave_figures(engine, connection.client);
-}
-
-fn report_failure(
-    engine: &mut Engine,
-    io: &mut Io,
-    connection: &Connection,
-    failure: &crate::resp::ProtocolError,
-) {
-    if let Some(session) = engine.clients.get(connection.client) {
-        tracing::debug!("Protocol error ({failure}) from client: addr={}", session.peer.address);
-    }
-    let text = failure.reply_text();
-    engine.server.stats.error(&text);
-    io.out.writer(crate::resp::Protocol::Resp2).error(&text);
-    io.is_closing = true;
+    inbox.give_back(&net.buffers);
+    engine.end_batch(connection.client, inbox.figures(), outbox.figures());
 }
 
 fn flush_dirty(net: &Rc<Net>, engine: &mut Engine, share: usize) {
     let mut dirty = std::mem::take(&mut *net.dirty.borrow_mut());
     let most = (share as u64).saturating_mul(FLUSHES_MAX);
-    let enough = engine.server.stats.net_output_bytes.saturating_add(most);
+    let written = || net.traffic().totals().written_bytes;
+    let enough = written().saturating_add(most);
     let mut served = 0;
     for connection in &dirty {
-        if engine.server.stats.net_output_bytes >= enough {
+        if written() >= enough {
             break;
         }
         connection.is_dirty.set(false);
@@ -333,58 +296,62 @@ const FLUSH_BYTES_MAX: usize = 256 * 1024;
 const FLUSHES_MAX: u64 = 16;
 
 /// Writes a connection's output as far as the socket takes it and its share goes.
-fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, mut share: usize) {
+fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, share: usize) {
     if connection.is_closed.get() {
         return;
     }
-    let mut io = connection.io.borrow_mut();
-    let io = &mut *io;
-    if io.out.len() > output_limits::FREE_BYTES {
-        output_limits::check(engine, connection, io);
+    let outbox = &mut *connection.outbox.borrow_mut();
+    if outbox.out.len() > output_limits::FREE_BYTES {
+        output_limits::check(engine, connection, outbox);
     }
-    let free = holds::free_output(engine, io);
-    share = share.min(free);
-    let before = io.written_bytes;
-    while !io.out.is_empty() && share > 0 && !connection.is_closed.get() {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let filled = io.out.slices(&mut slices, share);
-        match io.stream.try_write(&slices[..filled]) {
-            Ok(written) => {
-                io.out.advance(written);
-                share = share.saturating_sub(written);
-                io.written_bytes += written as u64;
-                engine.server.stats.net_output_bytes += written as u64;
-                engine.server.stats.writes_total += 1;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(_) => return connection.close(),
-        }
-    }
-    let is_left = !io.out.is_empty();
-    if let Some(session) = engine.clients.get_mut(connection.client) {
-        session.io.written_bytes_total = io.written_bytes;
-    }
-    let is_held = is_left && io.written_bytes - before == free as u64;
+    let free = outbox.free(engine.release());
+    let Ok(written) = write(net, connection, outbox, share.min(free)) else {
+        return connection.close();
+    };
+    let is_left = !outbox.out.is_empty();
+    let is_held = is_left && written == free;
     connection.wants_write.set(is_left && !is_held);
     if is_held {
-        io.leave_figures(engine, connection.client);
-        return holds::hold(net, connection);
-    }
-    if is_left {
-        io.leave_figures(engine, connection.client);
+        holds::hold(net, connection);
+    } else if is_left {
         // Always, not only the first time: the task asks for the next writability when it is
         // polled, and its last poll ended with this one.
         connection.wake();
-        return;
+    } else {
+        outbox.over_soft_limit = None;
+        net.buffers.give_output(outbox.out.take_bytes());
+        if outbox.is_closing {
+            connection.close();
+        }
     }
-    io.over_soft_limit = None;
-    net.buffers.give_output(io.out.take_bytes());
-    if io.is_closing {
-        connection.close();
-    } else if io.reader.pending() == 0
-        && let Some(buffer) = io.reader.detach_buffer()
-    {
-        net.buffers.give_input(buffer);
+    let inbox = &mut *connection.inbox.borrow_mut();
+    if !is_left {
+        inbox.give_back(&net.buffers);
     }
-    io.leave_figures(engine, connection.client);
+    engine.end_batch(connection.client, inbox.figures(), outbox.figures());
+}
+
+/// Writes at most so much; how much the socket has taken.
+fn write(
+    net: &Net,
+    connection: &Connection,
+    outbox: &mut Outbox,
+    most: usize,
+) -> io::Result<usize> {
+    let stream = connection.stream.borrow();
+    let mut written = 0;
+    while !outbox.out.is_empty() && written < most && !connection.is_closed.get() {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let filled = outbox.out.slices(&mut slices, most - written);
+        match stream.try_write(&slices[..filled]) {
+            Ok(count) => {
+                outbox.advance(count);
+                written += count;
+                net.traffic().count_write(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
 }

@@ -11,3 +11,4 @@ pub mod memory;
 pub mod process;
 pub mod slow_log;
 pub mod stats;
+pub mod traffic;

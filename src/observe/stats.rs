@@ -2,6 +2,7 @@
 //! from which INFO's instantaneous rates come.
 
 use super::latency::Histograms;
+use super::traffic::Totals;
 use crate::command::CommandId;
 use hashbrown::HashMap;
 use std::hash::RandomState;
@@ -61,10 +62,6 @@ pub struct Stats {
     pub errors_total: u64,
     pub connections_total: u64,
     pub connections_rejected: u64,
-    pub net_input_bytes: u64,
-    pub net_output_bytes: u64,
-    pub reads_total: u64,
-    pub writes_total: u64,
     pub query_limit_disconnections: u64,
     pub output_limit_disconnections: u64,
     pub evicted_clients: u64,
@@ -158,10 +155,10 @@ impl Stats {
     }
 
     /// Takes the samples from which the rates are computed.
-    pub fn sample(&mut self, mono_ms: u64) {
+    pub fn sample(&mut self, traffic: Totals, mono_ms: u64) {
         self.operations.sample(self.commands_total, mono_ms);
-        self.input.sample(self.net_input_bytes, mono_ms);
-        self.output.sample(self.net_output_bytes, mono_ms);
+        self.input.sample(traffic.read_bytes, mono_ms);
+        self.output.sample(traffic.written_bytes, mono_ms);
         self.turns.sample(self.turns_total, mono_ms);
         self.turn_time.sample(self.turn_us_total, mono_ms);
     }

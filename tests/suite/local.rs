@@ -154,7 +154,8 @@ impl World {
         if connection.is_closed || connection.is_suspended {
             return false;
         }
-        let parsed = connection.reader.parse(&engine.request_limits(client));
+        let parsed =
+            connection.reader.parse(&engine.reading().limits(engine.is_authenticated(client)));
         if connection.reader.pending() == 0 {
             if let Err(failure) = parsed {
                 let mut out = ReplyBuf::new();

@@ -377,6 +377,23 @@ fn files_of_the_net_name_each_other_in_no_circle() {
     assert!(named.is_empty(), "a circle: {named:?}");
 }
 
+/// What a driver says to an engine and asks it has names (`engine/turn.rs`).
+#[test]
+fn the_net_names_no_part_of_the_engine() {
+    const PARTS: &[&str] = &["engine.server", "engine.keyspace", "engine.clients"];
+    let names = |line: &str| {
+        PARTS
+            .iter()
+            .any(|part| line.replace("borrow_mut().", "").replace("borrow().", "").contains(part))
+    };
+    assert!(names("net.engine.borrow_mut().server.config"));
+    check(|source| {
+        let is_net = source.path.starts_with("src/net/");
+        let code = source.code().filter(|_| is_net);
+        lines(source, code, "the net names a part of the engine", names)
+    });
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let markers = [

@@ -72,9 +72,9 @@ pub static STATS: &[Field] = &[
     field("instantaneous_ops_per_sec", |view| {
         view.server.stats.operations.per_second().to_string()
     }),
-    field("total_net_input_bytes", |view| view.server.stats.net_input_bytes.to_string())
+    field("total_net_input_bytes", |view| view.server.traffic.totals().read_bytes.to_string())
         .counter("net_input_bytes_total"),
-    field("total_net_output_bytes", |view| view.server.stats.net_output_bytes.to_string())
+    field("total_net_output_bytes", |view| view.server.traffic.totals().written_bytes.to_string())
         .counter("net_output_bytes_total"),
     zero("total_net_repl_input_bytes").counter("net_repl_input_bytes_total"),
     zero("total_net_repl_output_bytes").counter("net_repl_output_bytes_total"),
@@ -143,9 +143,9 @@ pub static STATS: &[Field] = &[
     field("total_error_replies", |view| view.server.stats.errors_total.to_string())
         .counter("total_error_replies"),
     zero("dump_payload_sanitizations").counter("dump_payload_sanitizations"),
-    field("total_reads_processed", |view| view.server.stats.reads_total.to_string())
+    field("total_reads_processed", |view| view.server.traffic.totals().reads.to_string())
         .counter("total_reads_processed"),
-    field("total_writes_processed", |view| view.server.stats.writes_total.to_string())
+    field("total_writes_processed", |view| view.server.traffic.totals().writes.to_string())
         .counter("total_writes_processed"),
     zero("io_threaded_reads_processed").counter("io_threaded_reads_processed"),
     zero("io_threaded_writes_processed").counter("io_threaded_writes_processed"),

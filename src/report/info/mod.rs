@@ -13,7 +13,7 @@ mod persistence;
 mod server;
 
 use super::metrics::Type;
-use crate::engine::{Clients, Server};
+use crate::engine::{Clients, Engine, Server};
 use crate::keyspace::Keyspace;
 use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
@@ -30,6 +30,11 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// The same of an engine.
+    pub fn of(engine: &'a Engine) -> View<'a> {
+        View::new(&engine.server, &engine.keyspace, &engine.clients)
+    }
+
     /// The state of the server, as it is now.
     pub fn new(server: &'a Server, keyspace: &'a Keyspace, clients: &'a Clients) -> View<'a> {
         let (memory, process) = ((server.parts.memory)(), (server.parts.process)());
