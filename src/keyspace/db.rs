@@ -314,7 +314,11 @@ impl Db {
         if let Some(at_ms) = after {
             self.expiring += 1;
             self.expiry_sum_ms += u128::from(at_ms);
-            self.entries.lower_deadline(hash, at_ms);
+            // A bound of what came earlier is one of what comes later; most keys that have a
+            // deadline are given a later one.
+            if before.is_none_or(|before_ms| at_ms < before_ms) {
+                self.entries.lower_deadline(hash, at_ms);
+            }
         }
     }
 

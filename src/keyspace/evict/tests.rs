@@ -90,6 +90,13 @@ fn the_first_to_expire_goes_first() {
             set(&mut space, (n % 4) as usize, n, Expiry::Never);
             model.remove(&at_ms);
         }
+        // They are put off, and brought forward.
+        if n % 3 == 1 {
+            let moved_ms = START_MS + 1000 + prng.below(1 << 40);
+            set(&mut space, (n % 4) as usize, n, Expiry::AtMs(moved_ms));
+            model.remove(&at_ms);
+            model.insert(moved_ms, n);
+        }
     }
     while let Some((_, n)) = model.pop_first() {
         let mut evict = || space.evict_one(EvictionPolicy::VolatileTtl, 5);
