@@ -15,10 +15,10 @@ use crate::command::{
     Args, Command, CommandError, CommandId, CommandResult, Flags, Lookup, Traits,
 };
 use crate::config::REDIS_VERSION;
-use crate::resp::{OwnedRequest, Protocol, ReplyBuf, Request};
+use crate::resp::{Protocol, ReplyBuf, Request};
 use crate::script::cache::{self, Cache, Digest, Script};
 use crate::script::functions::Function;
-use crate::script::run::{Answer, Asked, Killer, Run, SLICE_NS};
+use crate::script::run::{Answer, Asked, Buffers, Killer, Run, SLICE_NS};
 use crate::script::shebang::{self, Flags as Declared};
 use crate::script::vm::{Compiled, Fact, Role, Vm};
 use debugged::{Evaluator, Talk};
@@ -454,9 +454,7 @@ impl Cx<'_> {
         let program = ScriptProgram {
             run,
             evaluator,
-            request: OwnedRequest::default(),
-            reply: ReplyBuf::new(),
-            has_buffers: false,
+            asked: None,
             slice_began: None,
             db: self.keys.db,
             stream_start: self.server.propagation.position(),
@@ -505,11 +503,8 @@ struct ScriptProgram {
     run: Run,
     /// There is one if it is debugged.
     evaluator: Option<Box<Evaluator>>,
-    /// What it has asked for, and the reply to that.
-    request: OwnedRequest,
-    reply: ReplyBuf,
-    /// They are the engine's at the moment.
-    has_buffers: bool,
+    /// What it has asked for, and the reply to that, until it goes on.
+    asked: Option<Box<Buffers>>,
     /// Since when others wait.
     slice_began: Option<Lap>,
     /// The database of its client.
@@ -538,14 +533,16 @@ impl Program for ScriptProgram {
             let killed = cx.server.scripting.running.as_ref().filter(|own| own.is_killed);
             let killed = killed.map(|own| Answer::Kill(own.kind.killer()));
             let answer = killed.or_else(|| self.listen(cx)).unwrap_or(Answer::Go);
-            if std::mem::take(&mut self.has_buffers) {
-                self.exchange();
+            let buffers = self.asked.take();
+            let run = self.active();
+            if let Some(buffers) = buffers {
+                run.give_buffers(buffers);
             }
-            let asked = self.active().resume(answer);
+            let asked = run.resume(answer);
             if matches!(asked, Asked::Call | Asked::MayCall) {
-                self.exchange();
-                self.has_buffers = true;
-                self.reply.clear();
+                let mut buffers = run.take_buffers();
+                buffers.reply.clear();
+                self.asked = Some(buffers);
             }
             match asked {
                 Asked::Slice => {
@@ -571,7 +568,8 @@ impl Program for ScriptProgram {
     }
 
     fn call(&mut self) -> (Request<'_>, &mut ReplyBuf) {
-        (self.request.as_request(), &mut self.reply)
+        let Buffers { request, reply } = self.buffers();
+        (request.as_request(), reply)
     }
 }
 
@@ -587,18 +585,16 @@ impl ScriptProgram {
         is_over
     }
 
-    /// Exchanges the buffers with what runs.
-    fn exchange(&mut self) {
-        let run = debugged::active(&mut self.run, &mut self.evaluator);
-        run.exchange(&mut self.request, &mut self.reply);
+    fn buffers(&mut self) -> &mut Buffers {
+        self.asked.as_mut().expect("a call was asked for")
     }
 
     /// Whether the client may run what the script names, be it complete or not: there is one user,
     /// who may do all.
     fn answer_may_call(&mut self, cx: &mut Cx<'_>) {
-        let request = self.request.as_request();
         let protocol = self.active_protocol();
-        let mut reply = self.reply.writer(protocol);
+        let Buffers { request, reply } = self.buffers();
+        let (request, mut reply) = (request.as_request(), reply.writer(protocol));
         match cx.server.table.lookup(&request) {
             Lookup::Found(_) => reply.integer(1),
             Lookup::UnknownSubcommand(_) if request.len() < 2 => reply.integer(1),
@@ -609,7 +605,7 @@ impl ScriptProgram {
     /// The command that the script has asked for, if there is one that takes so many words; if not
     /// the error is the reply.
     fn find_command(&mut self, cx: &mut Cx<'_>) -> Option<CommandId> {
-        let request = self.request.as_request();
+        let request = self.buffers().request.as_request();
         let (id, error) = match cx.server.table.lookup(&request) {
             Lookup::Found(id) => {
                 if cx.server.table.row(id).command.arity.accepts(request.len()) {
@@ -627,7 +623,7 @@ impl ScriptProgram {
         }
         cx.server.stats.error(error.as_bytes());
         let protocol = self.active_protocol();
-        self.reply.writer(protocol).error(error.as_bytes());
+        self.buffers().reply.writer(protocol).error(error.as_bytes());
         self.active().note_refusal();
         None
     }

@@ -130,7 +130,7 @@ fn take_request(call: &Call<'_>) -> Result<Option<&'static str>, Raised> {
     if call.is_empty() {
         return Ok(Some("ERR Please specify at least one argument for this redis lib call"));
     }
-    let mut request = call.host.request.borrow_mut();
+    let mut request = call.host.request();
     request.clear();
     let mut bytes = 0;
     for argument in 1..=call.stack.top() {

@@ -498,7 +498,7 @@ fn evaluate(host: &Host, request: &Request<'_>) -> Result<(), Raised> {
 }
 
 fn run_command(host: &Host, request: &Request<'_>) -> Result<(), Raised> {
-    let mut own = host.request.borrow_mut();
+    let mut own = host.request();
     own.clear();
     request.iter().skip(1).for_each(|word| own.push(word));
     drop(own);
@@ -510,7 +510,7 @@ fn run_command(host: &Host, request: &Request<'_>) -> Result<(), Raised> {
 
 /// Shows the call that the script is about to make.
 pub(super) fn say_call(host: &Host) {
-    let request = host.request.borrow();
+    let request = host.request();
     let request = request.as_request();
     let mut line = b"<redis>".to_vec();
     for word in request.iter().take(CALL_WORDS_SHOWN) {

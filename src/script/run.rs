@@ -131,6 +131,29 @@ enum Task {
     Evaluation,
 }
 
+/// What a script asks for, and the reply to that.
+#[derive(Default)]
+pub struct Buffers {
+    pub request: OwnedRequest,
+    pub reply: ReplyBuf,
+}
+
+impl Buffers {
+    /// Lets go of what has become long.
+    fn tidy(&mut self) {
+        if self.request.memory() > KEPT_BYTES_MAX {
+            self.request = OwnedRequest::default();
+        }
+        tidy_reply(&mut self.reply);
+    }
+}
+
+fn tidy_reply(buffer: &mut ReplyBuf) {
+    if buffer.own_memory() + buffer.len() > KEPT_BYTES_MAX {
+        *buffer = ReplyBuf::default();
+    }
+}
+
 /// What a state's functions and the engine's side share.
 pub struct Host {
     pub(super) memory: Memory,
@@ -154,8 +177,8 @@ pub struct Host {
     task: Cell<(Task, Option<Pin>)>,
     keys: RefCell<OwnedRequest>,
     args: RefCell<OwnedRequest>,
-    pub(super) request: RefCell<OwnedRequest>,
-    reply: RefCell<ReplyBuf>,
+    /// Not here while the engine has them.
+    buffers: RefCell<Option<Box<Buffers>>>,
     result: RefCell<ReplyBuf>,
     failure: RefCell<Option<Failure>>,
     client_protocol: Cell<Protocol>,
@@ -188,8 +211,7 @@ impl Host {
             task: Cell::new((Task::Library, None)),
             keys: RefCell::default(),
             args: RefCell::default(),
-            request: RefCell::default(),
-            reply: RefCell::default(),
+            buffers: RefCell::default(),
             result: RefCell::default(),
             failure: RefCell::default(),
             client_protocol: Cell::new(Protocol::Resp2),
@@ -226,8 +248,20 @@ impl Host {
         self.debugger.borrow_mut()
     }
 
+    fn buffers(&self) -> RefMut<'_, Buffers> {
+        RefMut::map(self.buffers.borrow_mut(), |buffers| &mut **buffers.get_or_insert_default())
+    }
+
+    /// What is asked for next; not to be kept when the script's stack is left.
+    pub(super) fn request(&self) -> RefMut<'_, OwnedRequest> {
+        RefMut::map(self.buffers(), |buffers| &mut buffers.request)
+    }
+
+    /// The reply to what was asked for.
     pub(super) fn reply(&self) -> Ref<'_, ReplyBuf> {
-        self.reply.borrow()
+        Ref::map(self.buffers.borrow(), |buffers| {
+            &buffers.as_ref().expect("who goes on has its buffers back").reply
+        })
     }
 
     /// Leaves the script's stack until it is resumed.
@@ -364,7 +398,7 @@ impl Host {
             debugger::say_call(self);
         }
         self.ask(asked)?;
-        let reply = self.reply.borrow();
+        let reply = self.reply();
         let bytes = reply.whole();
         if is_shown {
             debugger::say_reply(self, &bytes);
@@ -392,17 +426,15 @@ impl Host {
 
     /// Lets go of buffers that a run has made long; whoever fills one clears it first.
     fn tidy(&self) {
-        for words in [&self.keys, &self.args, &self.request] {
+        for words in [&self.keys, &self.args] {
             let mut words = words.borrow_mut();
             if words.memory() > KEPT_BYTES_MAX {
                 *words = OwnedRequest::default();
             }
         }
-        for buffer in [&self.reply, &self.result] {
-            let mut buffer = buffer.borrow_mut();
-            if buffer.own_memory() + buffer.len() > KEPT_BYTES_MAX {
-                *buffer = ReplyBuf::default();
-            }
+        tidy_reply(&mut self.result.borrow_mut());
+        if let Some(buffers) = self.buffers.borrow_mut().as_mut() {
+            buffers.tidy();
         }
     }
 
@@ -662,22 +694,25 @@ impl Run {
         }
     }
 
-    /// Exchanges the buffers of requests and replies: the engine has them while it runs what was
-    /// asked for, the script at all other times.
-    pub fn exchange(&mut self, request: &mut OwnedRequest, reply: &mut ReplyBuf) {
-        let host = self.state.host();
-        std::mem::swap(&mut *host.request.borrow_mut(), request);
-        std::mem::swap(&mut *host.reply.borrow_mut(), reply);
+    /// Takes the buffers of requests and replies: the engine has them while it runs what was asked
+    /// for, the script at all other times.
+    pub fn take_buffers(&mut self) -> Box<Buffers> {
+        self.state.host().buffers.take().unwrap_or_default()
+    }
+
+    /// Gives them back, before the run goes on.
+    pub fn give_buffers(&mut self, buffers: Box<Buffers>) {
+        self.state.host().buffers.replace(Some(buffers));
     }
 
     /// What is to be run.
-    pub fn request(&self) -> Ref<'_, OwnedRequest> {
-        self.state.host().request.borrow()
+    pub fn request(&self) -> RefMut<'_, OwnedRequest> {
+        self.state.host().request()
     }
 
     /// Where its reply goes; what was in it is to be cleared.
     pub fn reply(&self) -> RefMut<'_, ReplyBuf> {
-        self.state.host().reply.borrow_mut()
+        RefMut::map(self.state.host().buffers(), |buffers| &mut buffers.reply)
     }
 
     /// The protocol in which replies to calls are written.
