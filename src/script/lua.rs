@@ -16,10 +16,9 @@
 #![allow(unsafe_code)]
 
 use super::debugger::{self, Event};
-use super::output::Account;
+use super::memory;
 use super::run::Host;
 use mlua_sys as ffi;
-use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::any::TypeId;
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -679,157 +678,23 @@ unsafe extern "C-unwind" fn watch_lines(raw: *mut ffi::lua_State, event: *mut ff
     }
 }
 
-/// An instruction that makes a block so long, or goes through it, is a costly one.
-const LARGE_BLOCK_BYTES: usize = 1 << 20;
-
-/// Whether one of two blocks is large.
-fn is_large(one: usize, other: usize) -> bool {
-    const { assert!(LARGE_BLOCK_BYTES.is_power_of_two()) };
-    one | other >= LARGE_BLOCK_BYTES
-}
-
-/// What a state may hold, and does.
-pub struct Memory {
-    /// The state itself, which is told to have the host look when there is a large block more.
-    state: Cell<*mut ffi::lua_State>,
-    large_bytes: Cell<usize>,
-    /// So much of it has come since the host has looked.
-    new_large_bytes: Cell<usize>,
-    used_bytes: Cell<usize>,
-    max_bytes: Cell<usize>,
-    /// Something has been refused.
-    is_refused: Cell<bool>,
-}
-
-impl Default for Memory {
-    fn default() -> Memory {
-        Memory {
-            state: Cell::new(ptr::null_mut()),
-            large_bytes: Cell::new(0),
-            new_large_bytes: Cell::new(0),
-            used_bytes: Cell::new(0),
-            max_bytes: Cell::new(usize::MAX),
-            is_refused: Cell::new(false),
-        }
-    }
-}
-
-impl Memory {
-    pub fn used_bytes(&self) -> usize {
-        self.used_bytes.get()
-    }
-
-    pub fn max_bytes(&self) -> usize {
-        self.max_bytes.get()
-    }
-
-    pub fn set_max(&self, bytes: usize) {
-        self.max_bytes.set(bytes);
-    }
-
-    /// What the state holds in large blocks.
-    pub fn large_bytes(&self) -> usize {
-        self.large_bytes.get()
-    }
-
-    /// How long the large blocks are, all in all, that have come since this was last asked.
-    pub fn take_new_large_bytes(&self) -> usize {
-        self.new_large_bytes.take()
-    }
-
-    pub fn is_refused(&self) -> bool {
-        self.is_refused.get()
-    }
-
-    pub fn forget_refusal(&self) {
-        self.is_refused.set(false);
-    }
-
-    fn has_room(&self, old: usize, new: usize) -> bool {
-        let used = self.used_bytes.get() - old;
-        new <= old || used.saturating_add(new) <= self.max_bytes.get()
-    }
-
-    /// Counts a block of another size; false if there is no room for it, which is noted.
-    fn resize_block(&self, old: usize, new: usize) -> bool {
-        let has_room = self.resize(old, new);
-        if !has_room {
-            self.is_refused.set(true);
-        }
-        has_room
-    }
-
-    /// Has the host look at what runs, after the instruction that asks for a large block.
-    #[cold]
-    fn resize_large_block(&self, old: usize, new: usize) {
-        let [old, new] = [old, new].map(|bytes| if bytes < LARGE_BLOCK_BYTES { 0 } else { bytes });
-        self.large_bytes.set(self.large_bytes.get() - old + new);
-        let state = self.state.get();
-        if new > old && !state.is_null() {
-            self.new_large_bytes.set(self.new_large_bytes.get().saturating_add(new));
-            // The interpreter lets this be done at any time, were it in a handler of signals.
-            Stack(state).watch_each(1);
-        }
-    }
-}
-
-impl Account for Memory {
-    fn resize(&self, old_bytes: usize, new_bytes: usize) -> bool {
-        let has_room = self.has_room(old_bytes, new_bytes);
-        if has_room {
-            self.used_bytes.set(self.used_bytes.get() - old_bytes + new_bytes);
-        }
-        has_room
-    }
-}
-
 /// What all that Lua keeps is aligned to.
-const ALIGNMENT: usize = 8;
+const ALIGNMENT: usize = memory::ALIGNMENT;
 
-/// The allocator of a state: counts, and refuses what is too much.
+/// The allocator of a state.
 unsafe extern "C" fn allocate(
     host: *mut c_void,
     block: *mut c_void,
     old: usize,
     new: usize,
 ) -> *mut c_void {
-    // SAFETY: `State::new` gave the host, which outlives the state.
-    let memory = unsafe { &(*host.cast_const().cast::<Host>()).memory };
-    let old = if block.is_null() { 0 } else { old };
-    let is_large = is_large(old, new);
-    if is_large && Layout::from_size_align(new, ALIGNMENT).is_err() {
-        return ptr::null_mut();
+    // SAFETY: `State::new` gave the host, which outlives the state. The interpreter says of a block
+    // how long it asked for it to be, and gives back none twice.
+    unsafe {
+        let memory = &(*host.cast_const().cast::<Host>()).memory;
+        let old = if block.is_null() { 0 } else { old };
+        memory.allocate(block.cast(), old, new).cast()
     }
-    // SAFETY: `old` is the length of a block that there is, and `new` is small, or was checked.
-    let [old_layout, new_layout] =
-        [old, new].map(|bytes| unsafe { Layout::from_size_align_unchecked(bytes, ALIGNMENT) });
-    if !memory.resize_block(old, new) {
-        return ptr::null_mut();
-    }
-    if is_large {
-        memory.resize_large_block(old, new);
-    }
-    // SAFETY: a block of length `old` comes from here, with the same alignment; none of the
-    // lengths that are asked for is zero.
-    let moved = unsafe {
-        match (old, new) {
-            (0, 0) => return ptr::null_mut(),
-            (0, _) => alloc(new_layout),
-            (_, 0) => {
-                dealloc(block.cast(), old_layout);
-                return ptr::null_mut();
-            }
-            _ => realloc(block.cast(), old_layout, new),
-        }
-    };
-    if moved.is_null() {
-        memory.resize_block(new, old);
-        if is_large {
-            memory.resize_large_block(new, old);
-        }
-        memory.is_refused.set(true);
-    }
-    moved.cast()
 }
 
 /// How a protected call ended.
@@ -860,7 +725,7 @@ impl State {
         if raw.is_null() {
             return None;
         }
-        host.memory.state.set(raw);
+        host.memory.set_stack(Stack(raw));
         let state = State { raw, host };
         state.protect(open_libraries).ok()?;
         Some(state)

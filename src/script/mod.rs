@@ -11,7 +11,7 @@
 //! What libraries of Lua do is done without a state: [`pattern`] matches Lua's patterns,
 //! [`structs`] packs bytes, [`cast`] makes integers of numbers as C does; [`cjson`] and
 //! [`cmsgpack`] read and write formats over [`codec`], which is what they see of Lua values and
-//! make of them. [`output`] is what they write to.
+//! make of them. [`output`] is what they write to. [`memory`] is what a state holds.
 
 mod api;
 mod bytecode;
@@ -27,6 +27,7 @@ mod dialect;
 pub mod functions;
 mod libraries;
 pub mod lua;
+mod memory;
 pub mod output;
 pub mod pattern;
 mod random;

@@ -12,7 +12,8 @@
 
 use super::convert::{self, Failure};
 use super::debugger::{self, Debugger};
-use super::lua::{Call, Collection, Kind, Memory, Pin, Raised, Stack, State, Status};
+use super::lua::{Call, Collection, Kind, Pin, Raised, Stack, State, Status};
+use super::memory::Memory;
 use super::pattern::cache::Patterns;
 use super::random::Rand48;
 use super::vm::{Arguments, Compiled, Names, Registered, Vm};

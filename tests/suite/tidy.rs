@@ -19,6 +19,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/net/fatal.rs",
     "src/observe/memory.rs",
     "src/script/lua.rs",
+    "src/script/memory.rs",
     "src/script/run.rs",
     "src/structs/blob.rs",
     "src/structs/filling.rs",
