@@ -561,6 +561,11 @@ impl Stack {
         how == Collection::Whole || is_done
     }
 
+    /// Has garbage collected anew when there is so much of what was left, in percent.
+    pub fn set_collection_pause(self, percent: c_int) {
+        unsafe { _ = ffi::lua_gc(self.0, ffi::LUA_GCSETPAUSE, percent) }
+    }
+
     fn host<'h>(self) -> &'h Host {
         let mut host = ptr::null_mut();
         // The allocator is given the host of its state, which outlives it: [`State`] owns both.

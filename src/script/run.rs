@@ -46,6 +46,11 @@ const CLOSE_HOOK_INSTRUCTIONS: u32 = 10;
 /// An instruction may go through all that is in large blocks, and was cheap until it did: the more
 /// there is beyond so much, the fewer instructions run between two looks.
 const LARGE_BYTES_UNWATCHED: usize = 4 << 20;
+/// Going through what is left costs as much as it is, and there is always what was made with the
+/// state: while that is nearly all, garbage is collected less often than the interpreter would.
+const SMALL_STATE_BYTES: usize = 1 << 20;
+const SMALL_STATE_PAUSE: i32 = 400;
+const LARGE_STATE_PAUSE: i32 = 200;
 /// The interpreter puts strings together in a buffer of its own, half of which is freed each time
 /// that garbage is collected.
 const COLLECTIONS_MAX: u32 = 3;
@@ -175,6 +180,7 @@ pub struct Host {
     is_watched_closely: Cell<bool>,
     /// So many instructions run between two looks.
     instructions_a_look: Cell<u32>,
+    is_small: Cell<bool>,
     task: Cell<(Task, Option<Pin>)>,
     keys: RefCell<OwnedRequest>,
     args: RefCell<OwnedRequest>,
@@ -209,6 +215,7 @@ impl Host {
             looked_at: Cell::new(None),
             is_watched_closely: Cell::new(false),
             instructions_a_look: Cell::new(HOOK_INSTRUCTIONS),
+            is_small: Cell::new(false),
             task: Cell::new((Task::Library, None)),
             keys: RefCell::default(),
             args: RefCell::default(),
@@ -356,6 +363,15 @@ impl Host {
         stack.watch_each(instructions);
     }
 
+    /// Has garbage collected as it becomes a state of this size.
+    pub(super) fn set_collection_pause(&self, stack: Stack) {
+        let is_small = self.memory.used_bytes() < SMALL_STATE_BYTES;
+        if self.is_small.replace(is_small) != is_small {
+            let percent = if is_small { SMALL_STATE_PAUSE } else { LARGE_STATE_PAUSE };
+            stack.set_collection_pause(percent);
+        }
+    }
+
     /// A while of the script's own work has passed.
     pub(super) fn pass(&self, stack: Stack) -> Result<(), Raised> {
         let passed = self.instructions_a_look.get();
@@ -363,6 +379,7 @@ impl Host {
         if new_bytes > 0 || passed < HOOK_INSTRUCTIONS {
             self.watch(stack);
         }
+        self.set_collection_pause(stack);
         if self.yielder.get().is_null() {
             return Ok(());
         }

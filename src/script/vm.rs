@@ -238,7 +238,10 @@ impl Vm {
     /// Collects all garbage, which takes as long as there are things in the state. No script may be
     /// running.
     pub fn collect(&self) {
-        _ = self.state.protect(|stack| Ok(stack.collect(Collection::Whole)));
+        _ = self.state.protect(|stack| {
+            self.state.host().set_collection_pause(stack);
+            Ok(stack.collect(Collection::Whole))
+        });
     }
 }
 
