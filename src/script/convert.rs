@@ -224,6 +224,14 @@ fn read_one(
 ) -> Result<Option<(Aggregate, usize)>, Raised> {
     let (stack, names) = (call.stack, call.host.names());
     let rest = reply.get(*at..).ok_or_else(malformed)?;
+    if let [b'$', digits @ ..] = rest
+        && let Some((len, digits_len)) = short_integer(digits)
+    {
+        let start = 1 + digits_len + 2;
+        stack.push_bytes(rest.get(start..start + len).ok_or_else(malformed)?);
+        *at += start + len + 2;
+        return Ok(None);
+    }
     let end = memchr::memchr(b'\r', rest).ok_or_else(malformed)?;
     let (prefix, line) = rest[..end].split_first().ok_or_else(malformed)?;
     *at += end + 2;
@@ -234,8 +242,10 @@ fn read_one(
             None => stack.push_boolean(false),
         },
         b'+' => {
+            stack.push_table(0, 1);
+            stack.push_pinned(names.ok);
             stack.push_bytes(line);
-            wrap(stack, names.ok);
+            stack.raw_set(-3);
         }
         b'-' => {
             stack.push_error(line);
@@ -259,6 +269,21 @@ fn read_one(
         _ => return Err(malformed()),
     }
     Ok(None)
+}
+
+/// A number of a few digits at the begin of a line, as most are, and how many digits it has.
+#[inline]
+fn short_integer(line: &[u8]) -> Option<(usize, usize)> {
+    const DIGITS_MAX: usize = 6;
+    let mut number = 0;
+    for (len, byte) in line.iter().take(DIGITS_MAX + 1).enumerate() {
+        match byte {
+            b'0'..=b'9' => number = 10 * number + usize::from(byte - b'0'),
+            b'\r' if len > 0 => return Some((number, len)),
+            _ => return None,
+        }
+    }
+    None
 }
 
 fn integer(line: &[u8]) -> Result<i64, Raised> {
@@ -429,6 +454,10 @@ fn whole_part(number: f64) -> i64 {
 fn write_table(call: &Call<'_>, out: &mut Reply<'_>) -> Result<Option<Writing>, Raised> {
     let (stack, names) = (call.stack, call.host.names());
     stack.make_room(8);
+    if let Some(len) = short_list_len(stack) {
+        out.array(len as usize);
+        return Ok(Some(Writing::Array { next: 0, len }));
+    }
     let table = stack.top();
     let fields = [
         (names.err, Kind::String),
@@ -467,6 +496,24 @@ fn write_table(call: &Call<'_>, out: &mut Reply<'_>) -> Result<Option<Writing>, 
     let len = count_elements(call)?;
     out.array(len as usize);
     Ok(Some(Writing::Array { next: 0, len }))
+}
+
+/// How many elements the table on top has, if these are few and it has nothing else: then it has
+/// none of the names by which a table stands for something.
+fn short_list_len(stack: Stack) -> Option<i32> {
+    const LEN_MAX: i32 = 4;
+    stack.push_nil();
+    for len in 0..=LEN_MAX {
+        if !stack.next(-2) {
+            return Some(len);
+        }
+        stack.pop(1);
+        if stack.kind(-1) != Kind::Number || stack.number(-1) != f64::from(len + 1) {
+            break;
+        }
+    }
+    stack.pop(1);
+    None
 }
 
 /// What a line of a reply may hold.
