@@ -98,6 +98,12 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// Hashes of the next arguments, as keys, as far as they are known.
+    pub fn known_hashes(&self) -> &'a [KeyHash] {
+        let Hashed { first, step, hashes } = self.hashed;
+        if first == self.next && step == 1 { hashes } else { &[] }
+    }
+
     /// The next argument as a signed 64-bit integer.
     pub fn integer(&mut self) -> i64 {
         self.integer_or(CommandError::NotInteger)

@@ -13,6 +13,7 @@ use super::program::{Counts, Failure, Program, Step};
 use super::propagate::{Position, Targets};
 use super::standstill::Deed;
 use super::{ClientId, Clients, Cx, Effect, Server};
+use crate::command::table::Row;
 use crate::command::{Args, Command, CommandError, CommandId, CommandResult, Flags, Group, Hashed};
 use crate::keyspace::Keyspace;
 use crate::observe::slow_log::{self, SlowEntry};
@@ -97,11 +98,14 @@ impl Frame {
             }
             match program.step(cx) {
                 Step::Call(id) => {
-                    let command = cx.server.table.row(id).command;
+                    let &Row { command, prefetch, .. } = cx.server.table.row(id);
+                    let first = usize::from(prefetch.first);
+                    let known = if first > 0 { program.known_hash(first) } else { None };
+                    let hashed = Hashed { first, step: 1, hashes: known.as_slice() };
                     cx.server.propagation.aim_at(program.targets());
                     let (caller, protocol) = (program.caller(), program.protocol());
                     let (request, reply) = program.call();
-                    let asked = Asked { id, command, request, hashed: Hashed::default() };
+                    let asked = Asked { id, command, request, hashed };
                     let mut own = cx.within(caller, protocol, reply);
                     if let Passage::Frame(called) = dispatch::pass_gates(&mut own, &asked) {
                         *inner = Some(called);

@@ -11,6 +11,7 @@
 use super::propagate::Targets;
 use super::{Caller, Cx};
 use crate::command::{CommandError, CommandId};
+use crate::keyspace::KeyHash;
 use crate::resp::{Protocol, ReplyBuf, Request};
 
 /// What a program wants next.
@@ -62,6 +63,11 @@ pub trait Program {
     /// Goes on until it wants something; `cx` is that of the command that left the program, and
     /// what was asked for last has been done.
     fn step(&mut self, cx: &mut Cx<'_>) -> Step;
+
+    /// The hash of an argument of that call, as a key, if it is known.
+    fn known_hash(&self, _at: usize) -> Option<KeyHash> {
+        None
+    }
 
     /// The request of the call that was asked for, and the buffer for its reply.
     fn call(&mut self) -> (Request<'_>, &mut ReplyBuf);

@@ -15,6 +15,7 @@ use crate::command::{
     Args, Command, CommandError, CommandId, CommandResult, Flags, Lookup, Traits,
 };
 use crate::config::REDIS_VERSION;
+use crate::keyspace::KeyHash;
 use crate::resp::{Protocol, ReplyBuf, Request};
 use crate::script::cache::{self, Cache, Digest, Script};
 use crate::script::functions::Function;
@@ -23,6 +24,7 @@ use crate::script::shebang::{self, Flags as Declared};
 use crate::script::vm::{Compiled, Fact, Role, Vm};
 use debugged::{Evaluator, Talk};
 use functions::Functions;
+use smallvec::SmallVec;
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
@@ -408,10 +410,11 @@ impl Cx<'_> {
             return self.debug_script(start, script, keys, args);
         }
         let vm = self.server.scripting.vm.as_ref().expect("what is compiled has a state");
+        let known = known_hashes(args, keys);
         let (keys, rest) = split_words(args, keys);
         let compiled = &script.compiled.compiled;
         let run = Run::new(vm, compiled, keys, rest, self.reply.protocol());
-        self.start_run(start, run, None)
+        self.start_run(start, run, None, known)
     }
 
     /// The same with a function.
@@ -423,9 +426,10 @@ impl Cx<'_> {
         args: &Args<'_>,
     ) -> CommandResult {
         let vm = self.server.scripting.functions.vm.as_ref().expect("what is compiled has a state");
+        let known = known_hashes(args, keys);
         let (keys, rest) = split_words(args, keys);
         let run = Run::of_function(vm, callback, keys, rest, self.reply.protocol());
-        self.start_run(start, run, None)
+        self.start_run(start, run, None, known)
     }
 
     fn start_run(
@@ -433,6 +437,7 @@ impl Cx<'_> {
         start: Start,
         run: std::io::Result<Run>,
         evaluator: Option<Box<Evaluator>>,
+        known_hashes: KnownHashes,
     ) -> CommandResult {
         if self.server.scripting.running.is_some() {
             return Err(gates::NOT_FOR_SCRIPTS);
@@ -455,6 +460,7 @@ impl Cx<'_> {
             run,
             evaluator,
             asked: None,
+            known_hashes,
             slice_began: None,
             db: self.keys.db,
             stream_start: self.server.propagation.position(),
@@ -498,6 +504,14 @@ fn split_words<'a>(
     (words(first..first + keys), words(first + keys..request.len()))
 }
 
+/// The hashes of the first keys that a script was given: most of what it calls is for these.
+type KnownHashes = SmallVec<[KeyHash; 2]>;
+
+fn known_hashes(args: &Args<'_>, keys: usize) -> KnownHashes {
+    let hashes = args.known_hashes();
+    hashes.iter().take(keys.min(KnownHashes::new().inline_size())).copied().collect()
+}
+
 /// A script that runs.
 struct ScriptProgram {
     run: Run,
@@ -505,6 +519,7 @@ struct ScriptProgram {
     evaluator: Option<Box<Evaluator>>,
     /// What it has asked for, and the reply to that, until it goes on.
     asked: Option<Box<Buffers>>,
+    known_hashes: KnownHashes,
     /// Since when others wait.
     slice_began: Option<Lap>,
     /// The database of its client.
@@ -565,6 +580,12 @@ impl Program for ScriptProgram {
                 }
             }
         }
+    }
+
+    fn known_hash(&self, at: usize) -> Option<KeyHash> {
+        let request = self.asked.as_ref()?.request.as_request();
+        let key = (at < request.len()).then(|| request.arg(at))?;
+        self.run.position_of_key(key).and_then(|at| self.known_hashes.get(at)).copied()
     }
 
     fn call(&mut self) -> (Request<'_>, &mut ReplyBuf) {

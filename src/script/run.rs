@@ -733,6 +733,13 @@ impl Run {
         RefMut::map(self.state.host().buffers(), |buffers| &mut buffers.reply)
     }
 
+    /// Which of the first keys that the run was given this is, if it is one.
+    pub fn position_of_key(&self, key: &[u8]) -> Option<usize> {
+        const KEYS_MAX: usize = 2;
+        let keys = self.state.host().keys.borrow();
+        keys.as_request().iter().take(KEYS_MAX).position(|given| given == key)
+    }
+
     /// The protocol in which replies to calls are written.
     pub fn protocol(&self) -> Protocol {
         self.state.host().protocol.get()

@@ -10,7 +10,7 @@
 //! everything with them until one of both changes it; nobody else waits for it, and nothing of what
 //! it does is told, recorded or counted ([`Aside`]).
 
-use super::{NewVm, Running, ScriptProgram, Start, split_words};
+use super::{KnownHashes, NewVm, Running, ScriptProgram, Start, split_words};
 use crate::command::{Args, CommandError, CommandResult};
 use crate::engine::program::{Failure, Program, Step};
 use crate::engine::propagate::Propagation;
@@ -160,7 +160,7 @@ impl Cx<'_> {
         let (own_keys, rest) = split_words(args, keys);
         let protocol = self.reply.protocol();
         let run = Run::debugged(&vm, &compiled, own_keys, rest, protocol, body);
-        self.start_run(start, run, Some(Box::new(evaluator)))
+        self.start_run(start, run, Some(Box::new(evaluator)), KnownHashes::new())
     }
 }
 
