@@ -43,9 +43,7 @@ fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Pol
         if connection.is_heavy.get() {
             return Poll::Pending;
         }
-        let stream = &mut *connection.stream.borrow_mut();
-        let polled = connection.inbox.borrow_mut().poll_read(stream, &net.buffers, cx);
-        match polled {
+        match poll_read(net, connection, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::OutOfMemory => {
                 // It is told so before it is closed.
@@ -59,6 +57,12 @@ fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Pol
             }
         }
     }
+}
+
+/// Reads once. Nothing is borrowed when it has returned: what was read may be run at once.
+fn poll_read(net: &Net, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut stream = connection.stream.borrow_mut();
+    connection.inbox.borrow_mut().poll_read(&mut stream, &net.buffers, cx)
 }
 
 /// What a connection takes in before others have their turn.

@@ -46,6 +46,30 @@ fn pipelines_are_answered_in_order_and_apart() {
     }
 }
 
+/// Requests of very many clients wait in the kernel, and are all there when the server looks.
+#[test]
+fn very_many_clients_that_ask_at_once_are_all_answered() {
+    const CLIENTS: usize = 700;
+    let server = Server::rufous();
+    let mut sleeper = server.connect();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.connect()).collect();
+    // All are served before, so that none waits to be let in.
+    for client in &mut clients {
+        assert_eq!(client.run("PING"), Answer::Simple(b"PONG".to_vec()));
+    }
+    for round in 0..3 {
+        sleeper.send(&encode(&["DEBUG", "SLEEP", "0.2"]));
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(&encode(&["ECHO", &format!("{round}-{number}")]));
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            let expected = Answer::Bulk(format!("{round}-{number}").into_bytes());
+            assert_eq!(client.receive(), Some(expected));
+        }
+        assert_eq!(sleeper.receive(), Some(ok()));
+    }
+}
+
 /// Has the server look at all its clients' input more than once.
 fn let_it_read(observer: &mut Client) {
     for _ in 0..200 {
