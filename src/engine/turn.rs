@@ -6,7 +6,7 @@
 //! the parts are made; on which thread a connection lives is not the engine's business.
 
 use super::client_line::describe;
-use super::session::{ClientKind, Peer};
+use super::session::{ClientKind, IoFigures, Peer, Session};
 use super::{ClientId, Engine, Now};
 use crate::config::{Config, OutputLimit};
 use crate::keyspace::KeyHash;
@@ -30,6 +30,21 @@ pub struct OutputFigures {
     /// What of it is no part of the data.
     pub own_bytes: usize,
     pub written_bytes_total: u64,
+}
+
+impl IoFigures {
+    fn take_input(&mut self, input: InputFigures) {
+        self.query_bytes = input.query_bytes;
+        self.query_free_bytes = input.query_free_bytes;
+        self.argv_bytes = input.argv_bytes;
+        self.read_bytes_total = input.read_bytes_total;
+    }
+
+    fn take_output(&mut self, output: OutputFigures) {
+        self.output_bytes = output.bytes;
+        self.output_own_bytes = output.own_bytes;
+        self.written_bytes_total = output.written_bytes_total;
+    }
 }
 
 /// A client that has not authenticated is closed when so many bytes of replies wait for it.
@@ -121,38 +136,31 @@ impl Engine {
     /// Requests of a client are about to run.
     pub fn begin_batch(&mut self, client: ClientId, input: InputFigures) {
         let mono_ms = self.server.clock.mono_ms();
-        if let Some(session) = self.clients.get_mut(client) {
+        self.note(client, |session| {
             session.last_active_ms = mono_ms;
-        }
-        self.note_input(client, input);
-    }
-
-    /// A connection holds so much input.
-    pub fn note_input(&mut self, client: ClientId, input: InputFigures) {
-        let Some(session) = self.clients.get_mut(client) else { return };
-        session.io.query_bytes = input.query_bytes;
-        session.io.query_free_bytes = input.query_free_bytes;
-        session.io.argv_bytes = input.argv_bytes;
-        session.io.read_bytes_total = input.read_bytes_total;
-        self.clients.recount(client);
+            session.io.take_input(input);
+        });
     }
 
     /// The batch of a client has run, and its replies have been sent as far as they could be.
     pub fn end_batch(&mut self, client: ClientId, input: InputFigures, output: OutputFigures) {
-        let Some(session) = self.clients.get_mut(client) else { return };
-        session.io.output_bytes = output.bytes;
-        session.io.output_own_bytes = output.own_bytes;
-        session.io.written_bytes_total = output.written_bytes_total;
-        self.note_input(client, input);
+        self.note(client, |session| {
+            session.io.take_input(input);
+            session.io.take_output(output);
+        });
     }
 
-    /// A connection holds so much output.
-    pub fn note_output(&mut self, client: ClientId, output: OutputFigures) {
-        let Some(session) = self.clients.get_mut(client) else { return };
-        session.io.output_bytes = output.bytes;
-        session.io.output_own_bytes = output.own_bytes;
-        session.io.written_bytes_total = output.written_bytes_total;
-        self.clients.recount(client);
+    /// A connection holds so much input.
+    pub fn note_input(&mut self, client: ClientId, input: InputFigures) {
+        self.note(client, |session| session.io.take_input(input));
+    }
+
+    /// Leaves something with a session and counts the client's memory anew.
+    fn note(&mut self, client: ClientId, leave: impl FnOnce(&mut Session)) {
+        if let Some(session) = self.clients.get_mut(client) {
+            leave(session);
+            self.clients.recount(client);
+        }
     }
 
     /// A client has sent more than it may before any of it is executed: its connection is closed.
