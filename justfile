@@ -22,6 +22,11 @@ asan:
     LSAN_OPTIONS=suppressions=fuzz/leaks.txt RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
         cargo test --lib --target x86_64-unknown-linux-gnu -- entry trie types
 
+# How threads hand over to each other, through all orders that scheduler and memory allow.
+proofs:
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/proofs" \
+        cargo test --release --manifest-path proofs/Cargo.toml
+
 # Fuzzes one target of fuzz/fuzz_targets. Needs cargo-fuzz. Without the address sanitizer and with
 # little optimization, for all of it together builds for a quarter of an hour.
 fuzz target seconds="60":

@@ -137,6 +137,7 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         config_path: loaded.path,
         executable: executable(),
         process_id: std::process::id(),
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
         supervised: service.manager_name(),
         disk: Arc::new(SystemDisk),
     };

@@ -5,7 +5,7 @@
 //! Redis's special directives have) would let parsing do things, and parsing only describes.
 
 use super::quote::quote;
-use super::value::{Kind, Line, Reason, Setting, Source, Text, lenient_integer, only};
+use super::value::{Kind, Line, Reason, Setting, Source, Text, int, lenient_integer, only};
 use super::value::{WRONG_COUNT, bytes, with_unit};
 
 /// The rule of these rows: the type says it all.
@@ -13,6 +13,54 @@ pub const OWN_FORM: () = ();
 
 fn joined<T>(items: &[T], one: impl Fn(&T) -> String) -> Vec<u8> {
     items.iter().map(one).collect::<Vec<String>>().join(" ").into_bytes()
+}
+
+// ------------------------------------------------------------------------------------- threads
+
+/// How many threads serve clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadCount {
+    /// As many as there are processors for, within reason.
+    Auto,
+    Fixed(u32),
+}
+
+impl ThreadCount {
+    const MAX: u32 = 128;
+    /// One executor has nothing to do for more.
+    const AUTO_MAX: usize = 8;
+
+    /// How many that is where there are so many processors.
+    pub fn resolve(self, processors: usize) -> usize {
+        match self {
+            ThreadCount::Auto => processors.clamp(1, ThreadCount::AUTO_MAX),
+            ThreadCount::Fixed(count) => count as usize,
+        }
+    }
+}
+
+impl Setting for ThreadCount {
+    type Rule = ();
+
+    fn parse((): &(), args: &[&[u8]], _: &Self, source: Source) -> Result<Self, Reason> {
+        let text = only(args)?;
+        if text.eq_ignore_ascii_case(b"auto") {
+            return Ok(ThreadCount::Auto);
+        }
+        let rule = int(1, ThreadCount::MAX.into());
+        <u32 as Setting>::parse(&rule, args, &1, source).map(ThreadCount::Fixed)
+    }
+
+    fn print(&self, (): &()) -> Vec<u8> {
+        match self {
+            ThreadCount::Auto => b"auto".to_vec(),
+            ThreadCount::Fixed(count) => count.to_string().into_bytes(),
+        }
+    }
+
+    fn kind((): &()) -> Kind {
+        Kind::Special("1-128|auto")
+    }
 }
 
 // ---------------------------------------------------------------------------------------- save

@@ -16,7 +16,7 @@ use super::directive::{Apply, Directive, FIXED, LIVE, directives};
 use super::events::EventClasses;
 use super::special::{
     BindAddresses, OWN_FORM, OomScores, OutputLimits, Percentiles, PrimaryAddress, SavePoints,
-    WorkingDirectory,
+    ThreadCount, WorkingDirectory,
 };
 use super::value::{
     ANY_TEXT, Budget, INT_MAX, INT_MIN, LONG_MAX, SIZE_OR_SHARE, Setting, Text, UINT_MAX,
@@ -560,14 +560,14 @@ section "Threads and timing" {
         "Times a second that housekeeping runs.";
     "dynamic-hz" => dynamic_hz: bool = true; YES_NO, LIVE, Nothing,
         "Runs housekeeping more often when many clients are connected.";
-    "io-threads" => io_threads: u32 = 1; int(1, 128), FIXED.later(), Nothing,
-        "Threads that read from and write to clients.";
+    "io-threads" => io_threads: ThreadCount = ThreadCount::Fixed(1); OWN_FORM, FIXED, Nothing,
+        "Threads that serve clients, that for commands included; auto: one a processor, to 8.";
     "io-threads-do-reads" => io_threads_do_reads: bool = false;
-        YES_NO, FIXED.later(), Nothing,
-        "Lets these threads read and parse too.";
+        YES_NO, FIXED, Nothing,
+        "Without effect: these threads always read and parse.";
     "events-per-io-thread" => events_per_io_thread: u32 = 2;
-        int(0, INT_MAX), LIVE.later(), Nothing,
-        "Ready clients that justify one more such thread.";
+        int(0, INT_MAX), LIVE, Nothing,
+        "Ready clients that justify one more such thread; 0 has all of them work always.";
     "prefetch-batch-max-size" => prefetch_batch_max_size: u32 = 16; int(0, 128), LIVE, Nothing,
         "Commands whose keys are fetched into the cache together; 0 and 1 fetch none ahead.";
     "server-cpulist" | "server_cpulist" => server_cpulist: Option<Text> = None;

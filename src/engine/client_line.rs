@@ -25,7 +25,7 @@ pub fn describe(server: &Server, session: &Session) -> String {
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
          multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} \
          oll={} omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={protocol} \
-         lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+         lib-name={} lib-ver={} io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
         session.id.number(),
         session.peer.address,
         session.peer.local_address,
@@ -54,6 +54,7 @@ pub fn describe(server: &Server, session: &Session) -> String {
         session.redirect_number(),
         session.library_name,
         session.library_version,
+        io.thread,
         io.read_bytes_total,
         io.written_bytes_total,
         session.commands_total,

@@ -45,7 +45,8 @@ impl Release {
         mark.offset <= self.upto || (self.fails && !mark.has_writes)
     }
 
-    fn holds(self, told: Told) -> bool {
+    /// Whether output that tells of this must wait.
+    pub fn holds(self, told: Told) -> bool {
         told.offset > self.upto && (told.of_writes || (self.holds_all && !self.fails))
     }
 }

@@ -66,6 +66,8 @@ pub struct ServerParts {
     pub config_path: Option<PathBuf>,
     pub executable: String,
     pub process_id: u32,
+    /// How many processors the process may use.
+    pub processors: usize,
     /// The service manager that watches over the process, `no` if there is none.
     pub supervised: &'static str,
 }
@@ -88,6 +90,7 @@ impl Default for ServerParts {
             config_path: None,
             executable: String::new(),
             process_id: 0,
+            processors: 1,
             supervised: "no",
         }
     }
@@ -172,7 +175,7 @@ impl Server {
             stats: Stats::new(table.len()),
             table,
             input_bounds: Arc::default(),
-            traffic: Traffic::new(config.io_threads as usize),
+            traffic: Traffic::new(config.io_threads.resolve(parts.processors)),
             users: Users::default(),
             config,
             effects: Effects::default(),

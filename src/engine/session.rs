@@ -96,6 +96,8 @@ pub struct IoFigures {
     pub output_own_bytes: usize,
     pub read_bytes_total: u64,
     pub written_bytes_total: u64,
+    /// The thread that serves its socket; 0 is the executor's.
+    pub thread: u16,
 }
 
 pub struct Session {

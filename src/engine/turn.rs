@@ -6,6 +6,7 @@
 //! the parts are made; on which thread a connection lives is not the engine's business.
 
 use super::client_line::describe;
+use super::clock::Ticks;
 use super::session::{ClientKind, IoFigures, Peer, Session};
 use super::{ClientId, Engine, Now};
 use crate::config::{Config, OutputLimit};
@@ -67,6 +68,11 @@ accepting connections from the outside.\r\n";
 impl Engine {
     pub fn config(&self) -> &Config {
         &self.server.config
+    }
+
+    /// The clock that commands are measured with, in nanoseconds.
+    pub fn ticks(&self) -> Ticks {
+        self.server.parts.ticks
     }
 
     /// The counters of the threads that serve sockets; the first is the executor's.
@@ -155,11 +161,23 @@ impl Engine {
         self.note(client, |session| session.io.take_input(input));
     }
 
+    /// A connection holds so much output.
+    pub fn note_output(&mut self, client: ClientId, output: OutputFigures) {
+        self.note(client, |session| session.io.take_output(output));
+    }
+
     /// Leaves something with a session and counts the client's memory anew.
     fn note(&mut self, client: ClientId, leave: impl FnOnce(&mut Session)) {
         if let Some(session) = self.clients.get_mut(client) {
             leave(session);
             self.clients.recount(client);
+        }
+    }
+
+    /// Another thread serves a client's socket from now on; 0 is the executor's.
+    pub fn note_thread(&mut self, client: ClientId, thread: usize) {
+        if let Some(session) = self.clients.get_mut(client) {
+            session.io.thread = u16::try_from(thread).unwrap_or(u16::MAX);
         }
     }
 

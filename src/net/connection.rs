@@ -1,10 +1,14 @@
-//! One client's connection: its task reads and parses ([`super::reading`]), the executor runs what
-//! was parsed and writes the replies ([`super::turn`]).
+//! One client's connection, as the executor sees it.
 //!
-//! The two share the connection through cells, never at the same time: all run on one thread and
-//! nobody waits while holding a borrow. The task is polled once for each arrival of data in the
-//! ordinary case; the executor wakes it only when input came while requests were queued, or when
-//! output is left that the socket would not take.
+//! It is served on the executor's thread, where its task reads and parses ([`super::reading`]), or
+//! on a thread of its own ([`super::threads`]), which hands its inbox over when there is something
+//! to run. The executor runs what was parsed ([`super::turn`]); what has to go out stays with it
+//! until it may leave.
+//!
+//! Where task and executor share the connection they do so through cells, never at the same time:
+//! all run on one thread and nobody waits while holding a borrow. The task is polled once for each
+//! arrival of data in the ordinary case; the executor wakes it only when input came while requests
+//! were queued, or when output is left that the socket would not take.
 
 use super::inbox::Inbox;
 use super::outbox::Outbox;
@@ -13,11 +17,25 @@ use crate::engine::ClientId;
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Waker};
 
+/// Where a connection's socket is.
+pub enum Place {
+    /// On the executor's thread.
+    Here(Stream),
+    /// On this thread of the fleet.
+    There(usize),
+    /// On its way from this thread to the executor's: nothing can be sent.
+    Returning(usize),
+}
+
 pub struct Connection {
     pub client: ClientId,
-    pub stream: RefCell<Stream>,
-    pub inbox: RefCell<Inbox>,
+    pub place: RefCell<Place>,
+    /// Not there while its thread reads.
+    pub inbox: RefCell<Option<Box<Inbox>>>,
     pub outbox: RefCell<Outbox>,
+    /// How often it has gone to another thread. A task serves it for one stay on this one: it may
+    /// have come back, and got another task, before the former has noticed that it was away.
+    pub stay: Cell<u32>,
     /// In the list of connections with requests to run.
     pub is_ready: Cell<bool>,
     /// In the list of connections with output to write.
@@ -36,16 +54,17 @@ pub struct Connection {
     pub is_heavy: Cell<bool>,
     /// The socket would not take all output.
     pub wants_write: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
 }
 
 impl Connection {
-    pub fn new(client: ClientId, stream: Stream, inbox: Inbox) -> Connection {
+    pub fn new(client: ClientId, stream: Stream, inbox: Box<Inbox>) -> Connection {
         Connection {
             client,
-            stream: RefCell::new(stream),
-            inbox: RefCell::new(inbox),
+            place: RefCell::new(Place::Here(stream)),
+            inbox: RefCell::new(Some(inbox)),
             outbox: RefCell::default(),
+            stay: Cell::new(0),
             is_ready: Cell::new(false),
             is_dirty: Cell::new(false),
             is_suspended: Cell::new(false),
@@ -55,27 +74,41 @@ impl Connection {
             is_hungry: Cell::new(false),
             is_heavy: Cell::new(false),
             wants_write: Cell::new(false),
-            waker: RefCell::new(None),
+            waker: Cell::new(None),
         }
     }
 
-    /// Has the task polled again.
+    /// Has the task polled again, if it has one on this thread.
     pub fn wake(&self) {
-        if let Some(waker) = self.waker.borrow().as_ref() {
+        if let Some(waker) = self.waker.take() {
             waker.wake_by_ref();
+            self.waker.set(Some(waker));
         }
-    }
-
-    /// Ends the connection; what is buffered is dropped.
-    pub fn close(&self) {
-        self.is_closed.set(true);
-        self.wake();
     }
 
     pub fn remember_waker(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
+        let known = self.waker.take().filter(|known| known.will_wake(cx.waker()));
+        self.waker.set(Some(known.unwrap_or_else(|| cx.waker().clone())));
+    }
+
+    /// The thread that serves it, unless that is the executor's.
+    pub fn thread(&self) -> Option<usize> {
+        match *self.place.borrow() {
+            Place::Here(_) => None,
+            Place::There(thread) | Place::Returning(thread) => Some(thread),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server has many that idle: with what the allocator and the count add, both are of classes
+    /// of the allocator's.
+    #[test]
+    fn idle_connections_are_small() {
+        assert!(size_of::<Connection>() <= 304, "{}", size_of::<Connection>());
+        assert!(size_of::<Inbox>() <= 384, "{}", size_of::<Inbox>());
     }
 }

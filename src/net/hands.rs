@@ -1,6 +1,8 @@
 //! The net as the engine's driver: output goes to sockets, long work to the plain threads.
 
+use super::connection::Place;
 use super::shared::Net;
+use super::threads::letters::Order;
 use super::{fatal, holds, logging, output_limits};
 use crate::engine::hold::Told;
 use crate::engine::{ClientId, Driver, Engine, Job, ListenChange, Now, SaveJob, Standing};
@@ -37,41 +39,64 @@ impl Driver for Hands<'_> {
         bytes: SharedBytes,
         told: Told,
     ) {
-        let connections = self.0.connections.borrow();
         let release = engine.release();
+        let mut away: Vec<Vec<ClientId>> = vec![Vec::new(); self.0.fleet.threads()];
         for client in clients {
-            let Some(Some(connection)) = connections.get(client.slot()) else { continue };
-            if connection.client != client || connection.is_closed.get() {
+            let Some(connection) = self.0.connection(client) else { continue };
+            if connection.is_closed.get() {
                 continue;
             }
             let outbox = &mut *connection.outbox.borrow_mut();
             if outbox.is_closing {
                 continue;
             }
-            if outbox.out.is_empty() {
-                outbox.out = ReplyBuf::with_bytes(self.0.buffers.output());
+            let is_free = outbox.out.is_empty() && !holds::would_hold(&connection, told, release);
+            match *connection.place.borrow() {
+                // Its thread has the message once, for all to whom it goes there.
+                Place::There(thread) if is_free => {
+                    outbox.pass(bytes.len());
+                    away[thread].push(client);
+                    // Its thread reports nothing until the socket takes more.
+                    if outbox.is_stuck() {
+                        engine.note_output(client, outbox.figures());
+                    }
+                }
+                _ => {
+                    if outbox.out.is_empty() {
+                        outbox.out = ReplyBuf::with_bytes(self.0.buffers.output());
+                    }
+                    outbox.out.append_shared(&bytes);
+                    outbox.out.set_aside_if_full();
+                    holds::mark(&connection, outbox, told, release);
+                    self.0.mark_dirty(&connection);
+                }
             }
-            outbox.out.append_shared(&bytes);
-            outbox.out.set_aside_if_full();
-            holds::mark(connection, outbox, told, release);
-            if outbox.out.len() > output_limits::FREE_BYTES {
-                output_limits::check(engine, connection, outbox);
+            if outbox.waiting(output_limits::FREE_BYTES) > output_limits::FREE_BYTES {
+                output_limits::check(self.0, engine, &connection, outbox);
             }
-            self.0.mark_dirty(connection);
+        }
+        for (thread, clients) in away.into_iter().enumerate().filter(|(_, all)| !all.is_empty()) {
+            self.0.order(thread, Order::Broadcast { clients, bytes: bytes.clone() });
         }
     }
 
     fn wake(&mut self, _engine: &mut Engine, client: ClientId) {
         if let Some(connection) = self.0.connection(client) {
             connection.is_suspended.set(false);
-            self.0.mark_ready(&connection);
+            match *connection.place.borrow() {
+                Place::There(thread) if connection.inbox.borrow().is_none() => {
+                    self.0.order(thread, Order::Wake { client });
+                }
+                // One that is on its way is looked at when it arrives.
+                _ => self.0.mark_ready(&connection),
+            }
         }
     }
 
     fn close(&mut self, engine: &mut Engine, client: ClientId) {
         engine.count_out(client);
         if let Some(connection) = self.0.connection(client) {
-            connection.close();
+            self.0.close(&connection);
         }
     }
 

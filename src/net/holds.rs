@@ -22,6 +22,11 @@ pub fn mark_output(net: &Net, engine: &mut Engine) {
     }
 }
 
+/// Whether output that tells of this would have to wait.
+pub fn would_hold(connection: &Connection, told: Told, release: Release) -> bool {
+    release.holds(told.of_writes_if(connection.has_written.get()))
+}
+
 /// What has been added to a connection's output tells of this.
 pub fn mark(connection: &Connection, outbox: &mut Outbox, told: Told, release: Release) {
     outbox.mark(told.of_writes_if(connection.has_written.get()), release);

@@ -9,6 +9,7 @@ use crate::engine::turn::InputFigures;
 use crate::engine::{ClientId, Engine, Prepared, Reading, Verdict};
 use crate::keyspace::KeyHash;
 use crate::resp::{ProtocolError, ReplyBuf, Request, RequestReader};
+use crate::structs::prefetch;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -19,9 +20,11 @@ pub struct Inbox {
     prepared: Vec<Prepared>,
     hashes: Vec<KeyHash>,
     /// How many of `prepared` have been taken off.
-    taken: usize,
+    taken: u32,
     /// The input broke the protocol: said, and the connection closed, after the requests before it.
     failure: Option<ProtocolError>,
+    /// Memory for the replies, when it comes from another thread, to which they will go.
+    pub reply: Vec<u8>,
     /// The client may send as much as who has authenticated.
     pub is_authenticated: bool,
     read_bytes_total: u64,
@@ -86,7 +89,7 @@ impl Inbox {
     /// how many of at most `max` there are.
     pub fn prepare(&mut self, reading: &Reading, max: usize) -> usize {
         let count = self.pending().min(max);
-        for i in self.prepared.len() - self.taken..count {
+        for i in self.prepared.len() - self.taken()..count {
             let prepared = reading.prepare(&self.reader.request(i), &mut self.hashes);
             self.prepared.push(prepared);
         }
@@ -95,8 +98,12 @@ impl Inbox {
 
     /// The first requests, which have been prepared, and the hashes that they refer to.
     pub fn first(&self, count: usize) -> impl Iterator<Item = (&Prepared, Request<'_>)> {
-        let prepared = self.prepared[self.taken..].iter().enumerate().take(count);
+        let prepared = self.prepared[self.taken()..].iter().enumerate().take(count);
         prepared.map(|(i, prepared)| (prepared, self.reader.request(i)))
+    }
+
+    fn taken(&self) -> usize {
+        self.taken as usize
     }
 
     /// The hashes that the prepared requests refer to.
@@ -106,7 +113,7 @@ impl Inbox {
 
     /// The hashes of the first requests alone.
     pub fn hashes_of_first(&self, count: usize) -> &[KeyHash] {
-        match &self.prepared[self.taken..][..count] {
+        match &self.prepared[self.taken()..][..count] {
             [first, .., last] => &self.hashes[first.hashes_at().start..last.hashes_at().end],
             [one] => &self.hashes[one.hashes_at()],
             [] => &[],
@@ -115,7 +122,7 @@ impl Inbox {
 
     /// Has the first request run, which must have been prepared.
     pub fn run_first(&self, engine: &mut Engine, client: ClientId, out: &mut ReplyBuf) -> Verdict {
-        let prepared = &self.prepared[self.taken];
+        let prepared = &self.prepared[self.taken()];
         engine.execute(client, prepared, self.reader.request(0), &self.hashes, out)
     }
 
@@ -123,7 +130,7 @@ impl Inbox {
     pub fn pop(&mut self) {
         self.reader.pop_front();
         self.taken += 1;
-        if self.taken == self.prepared.len() {
+        if self.taken() == self.prepared.len() {
             self.prepared.clear();
             self.hashes.clear();
             self.taken = 0;
@@ -135,6 +142,29 @@ impl Inbox {
         if let Some(buffer) = self.reader.detach_buffer() {
             buffers.give_input(buffer);
         }
+    }
+
+    /// Forgets what it holds; a buffer goes back if it can be used again.
+    pub fn clear(&mut self, buffers: &BufferPool) {
+        self.give_back(buffers);
+        *self = Inbox::new(self.is_authenticated);
+    }
+
+    /// Brings what running the first requests will touch into the caches, when another thread has
+    /// written it.
+    pub fn prefetch(&self) {
+        self.reader.prefetch();
+        self.prepared.first().inspect(|prepared| prefetch::value(*prepared));
+        self.hashes.first().inspect(|hash| prefetch::value(*hash));
+        prefetch::address(self.reply.as_ptr());
+    }
+
+    /// The same as soon as who reads on has given an empty buffer back.
+    pub fn figures_at_rest(&self) -> InputFigures {
+        let figures = self.figures();
+        let is_empty = figures.query_bytes == 0;
+        let query_free_bytes = if is_empty { 0 } else { figures.query_free_bytes };
+        InputFigures { query_free_bytes, ..figures }
     }
 
     pub fn figures(&self) -> InputFigures {

@@ -267,7 +267,7 @@ async fn let_others_in(net: &Net, accepted: &mut u32) {
     *accepted += 1;
     if *accepted >= net.engine.borrow().config().max_new_connections_per_cycle {
         *accepted = 0;
-        tokio::task::yield_now().await;
+        net.yield_now().await;
     }
 }
 
@@ -330,8 +330,8 @@ fn admit(net: &Rc<Net>, stream: Stream, peer: Peer) {
     };
     let is_authenticated = engine.is_authenticated(client);
     drop(engine);
-    let inbox = Inbox::new(is_authenticated);
+    let inbox = Box::new(Inbox::new(is_authenticated));
     let connection = Rc::new(Connection::new(client, stream, inbox));
     net.remember(&connection);
-    tokio::task::spawn_local(serve(Rc::clone(net), connection));
+    tokio::task::spawn_local(serve(Rc::clone(net), connection, 0));
 }

@@ -56,7 +56,7 @@ async fn drive(net: &Rc<Net>, mut load: Load) -> Result<AofEnd, NotLoaded> {
         };
         match step {
             _ if net.exit_code.get().is_some() => return Err(NotLoaded),
-            Step::More => tokio::task::yield_now().await,
+            Step::More => net.yield_now().await,
             Step::NeedFile(source) => read(net, &mut load, source).await,
             Step::Done(end) => return Ok(end),
             Step::Failed => {
@@ -96,7 +96,7 @@ async fn read(net: &Rc<Net>, load: &mut Load, source: Box<SnapshotSource>) {
         if taken.is_break() || net.exit_code.get().is_some() {
             break;
         }
-        tokio::task::yield_now().await;
+        net.yield_now().await;
     }
     drop(batches);
     load.finish_file(reader.join().unwrap_or(Err(LoadError::CalledOff)));

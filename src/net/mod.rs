@@ -6,6 +6,7 @@
 //! requests are prefetched and executed as a batch ([`turn`]).
 
 mod connection;
+mod ending;
 pub mod fatal;
 mod hands;
 pub mod healthcheck;
@@ -22,11 +23,13 @@ mod outcomes;
 mod output_limits;
 mod pool;
 mod reading;
+mod relay;
 pub mod service;
 mod shared;
 mod signals;
 mod stream;
 mod syncer;
+mod threads;
 mod timer;
 mod turn;
 
@@ -34,15 +37,22 @@ use crate::engine::{Engine, Standing};
 use service::Service;
 use shared::Net;
 use std::rc::Rc;
+use std::sync::Arc;
+use threads::fleet::{self, Fleet, Home};
+use threads::worker;
+use tokio::sync::Notify;
 
 /// Serves until a shutdown; the process's exit code.
 pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
-    let options = tokio::runtime::LocalOptions::default();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
+    let executor = Arc::new(Notify::new());
+    let now_ns = engine.ticks();
+    let home = Home { bell: fleet::new_bell(&executor), idle: Arc::default() };
+    let runtime = worker::runtime(&home.bell, &home.idle, now_ns)?;
+    let per_thread = engine.config().events_per_io_thread;
+    let fleet = Fleet::start(home, &engine.reading(), engine.traffic(), per_thread, now_ns)?;
     let (jobs, finished) = jobs::Threads::start()?;
     let (syncer, syncs) = syncer::Syncer::start()?;
-    let net = Rc::new(Net::new(engine, jobs, syncer, service));
+    let net = Rc::new(Net::new(engine, executor, fleet, jobs, syncer, service));
     let ended = Rc::clone(&net);
     let code = runtime.block_on(async move {
         net.engine.borrow_mut().tick(net.now());
@@ -53,6 +63,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         }
         let listening = listeners.kinds();
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
+        tokio::task::spawn_local(reading::welcome(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(outcomes::collect_jobs(Rc::clone(&net), finished));
         tokio::task::spawn_local(outcomes::collect_syncs(Rc::clone(&net), syncs));

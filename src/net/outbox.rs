@@ -6,7 +6,17 @@
 use crate::engine::hold::{Holds, Release, Told};
 use crate::engine::turn::OutputFigures;
 use crate::resp::ReplyBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+/// How far the thread has come that writes what has left.
+struct Relay {
+    written: Arc<AtomicU64>,
+    /// The same when it was last looked at: looking costs a cache line that the other has written.
+    seen: u64,
+    is_stuck: bool,
+}
 
 #[derive(Default)]
 pub struct Outbox {
@@ -15,8 +25,10 @@ pub struct Outbox {
     holds: Holds,
     /// No more requests are run; the connection ends when the output has left.
     pub is_closing: bool,
-    /// How much has left, all in all.
+    /// How much has left, all in all: to the socket, or to the thread that serves it.
     left_total: u64,
+    /// What that thread has done with it.
+    relay: Option<Box<Relay>>,
     /// Since when the output has been over the soft limit.
     pub over_soft_limit: Option<Instant>,
 }
@@ -41,17 +53,66 @@ impl Outbox {
         self.holds.may_go_on(release)
     }
 
-    /// So many bytes have left.
-    pub fn advance(&mut self, count: usize) {
-        self.out.advance(count);
+    /// From now on a thread writes what leaves, and counts it in what is answered.
+    pub fn begin_relay(&mut self) -> Arc<AtomicU64> {
+        let written = Arc::new(AtomicU64::new(self.left_total));
+        let seen = self.left_total;
+        let relay = Relay { written: Arc::clone(&written), seen, is_stuck: false };
+        self.relay = Some(Box::new(relay));
+        written
+    }
+
+    pub fn end_relay(&mut self) {
+        self.relay = None;
+    }
+
+    /// The socket does not take all that its thread has, or does again.
+    pub fn set_stuck(&mut self, is_stuck: bool) {
+        if let Some(relay) = &mut self.relay {
+            relay.is_stuck = is_stuck;
+        }
+    }
+
+    /// Whether the socket is known not to take all that its thread has.
+    pub fn is_stuck(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.is_stuck)
+    }
+
+    /// Takes out what may leave, for the thread that writes it.
+    pub fn take(&mut self, free: usize) -> ReplyBuf {
+        let taken = match free < self.out.len() {
+            true => self.out.split_front(free),
+            false => std::mem::take(&mut self.out),
+        };
+        self.left_total += taken.len() as u64;
+        taken
+    }
+
+    /// So many bytes have left in another way.
+    pub fn pass(&mut self, count: usize) {
         self.left_total += count as u64;
     }
 
+    /// How many bytes wait for the client to read, here or with the thread. Below `free_bytes` it
+    /// may be less than what is said.
+    pub fn waiting(&mut self, free_bytes: usize) -> usize {
+        let Some(relay) = &mut self.relay else { return self.out.len() };
+        let waiting = |seen: u64| self.out.len() + (self.left_total - seen) as usize;
+        if waiting(relay.seen) > free_bytes {
+            relay.seen = relay.written.load(Ordering::Relaxed).min(self.left_total);
+        }
+        waiting(relay.seen)
+    }
+
     pub fn figures(&self) -> OutputFigures {
+        let stuck = self.relay.as_ref().filter(|relay| relay.is_stuck);
+        let written = stuck.map(|relay| relay.written.load(Ordering::Relaxed));
+        let written_bytes_total = written.unwrap_or(self.left_total).min(self.left_total);
+        let with_thread = (self.left_total - written_bytes_total) as usize;
         OutputFigures {
-            bytes: self.out.len(),
-            own_bytes: self.out.own_memory(),
-            written_bytes_total: self.left_total,
+            bytes: self.out.len() + with_thread,
+            own_bytes: self.out.own_memory() + with_thread,
+            written_bytes_total,
         }
     }
 }

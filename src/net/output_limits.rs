@@ -16,14 +16,14 @@ pub fn check_all(net: &Net, engine: &mut Engine) {
     for connection in net.connections.borrow().iter().flatten() {
         let mut outbox = connection.outbox.borrow_mut();
         if outbox.over_soft_limit.is_some() && !connection.is_closed.get() {
-            check(engine, connection, &mut outbox);
+            check(net, engine, connection, &mut outbox);
         }
     }
 }
 
 /// Closes a client whose unread output is over its limits.
-pub fn check(engine: &mut Engine, connection: &Connection, outbox: &mut Outbox) {
-    let waiting = outbox.out.len() as u64;
+pub fn check(net: &Net, engine: &mut Engine, connection: &Connection, outbox: &mut Outbox) {
+    let waiting = outbox.waiting(FREE_BYTES) as u64;
     let limit = engine.output_limit(connection.client);
     let over_hard = limit.hard_bytes > 0 && waiting >= limit.hard_bytes;
     // What CLIENT LIST shows as omem is what users watch while time passes.
@@ -40,6 +40,6 @@ pub fn check(engine: &mut Engine, connection: &Connection, outbox: &mut Outbox) 
         engine.close_slow_reader(connection.client);
         // What it would not read is freed now, before other clients' output grows.
         outbox.out = ReplyBuf::new();
-        connection.close();
+        net.close(connection);
     }
 }

@@ -1,16 +1,25 @@
 //! The task of a connection: it reads and parses, and marks what the executor is to run.
 
-use super::connection::Connection;
+use super::connection::{Connection, Place};
+use super::ending::end;
+use super::inbox::Inbox;
 use super::shared::Net;
-use super::{holds, turn};
+use super::turn::run_early;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// The task of a connection.
-pub async fn serve(net: Rc<Net>, connection: Rc<Connection>) {
-    std::future::poll_fn(|cx| poll(&net, &connection, cx)).await;
-    end(&net, &connection);
+/// The task of a connection, until it ends or this stay of it does.
+pub async fn serve(net: Rc<Net>, connection: Rc<Connection>, stay: u32) {
+    std::future::poll_fn(|cx| match connection.stay.get() == stay {
+        true => poll(&net, &connection, cx),
+        false => Poll::Ready(()),
+    })
+    .await;
+    if connection.stay.get() == stay {
+        let mut engine = net.engine.borrow_mut();
+        end(&net, &mut engine, &connection);
+    }
 }
 
 fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Poll<()> {
@@ -18,23 +27,24 @@ fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Pol
     if connection.is_closed.get() {
         return Poll::Ready(());
     }
-    if connection.wants_write.get() {
-        match connection.stream.borrow().poll_write_ready(cx) {
-            Poll::Ready(Ok(())) => net.mark_dirty(connection),
-            Poll::Ready(Err(_)) => return Poll::Ready(()),
-            Poll::Pending => {}
-        }
-    }
     let mut taken = 0;
     loop {
         if connection.is_closed.get() {
             return Poll::Ready(());
         }
+        let mut place = connection.place.borrow_mut();
+        let Place::Here(stream) = &mut *place else { return Poll::Ready(()) };
+        if connection.wants_write.get() {
+            match stream.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => net.mark_dirty(connection),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+        }
         if !may_read(connection) {
             // Ordinarily nothing comes before the replies: then the next arrival is what has the
             // task polled again.
-            let is_there = connection.stream.borrow().poll_read_ready(cx).is_ready();
-            connection.is_hungry.set(is_there);
+            connection.is_hungry.set(stream.poll_read_ready(cx).is_ready());
             return Poll::Pending;
         }
         if taken >= TAKEN_MAX {
@@ -43,7 +53,9 @@ fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Pol
         if connection.is_heavy.get() {
             return Poll::Pending;
         }
-        match poll_read(net, connection, cx) {
+        let mut kept = connection.inbox.borrow_mut();
+        let inbox = kept.as_mut().expect("it is where the socket is");
+        match inbox.poll_read(stream, &net.buffers, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::OutOfMemory => {
                 // It is told so before it is closed.
@@ -53,16 +65,14 @@ fn poll(net: &Rc<Net>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Pol
             Poll::Ready(Ok(read)) => {
                 taken += read;
                 net.traffic().count_read(read);
-                parse(net, connection);
+                inbox.parse(&net.reading);
+                if look_at(net, connection, inbox) {
+                    drop((place, kept));
+                    run_early(net);
+                }
             }
         }
     }
-}
-
-/// Reads once. Nothing is borrowed when it has returned: what was read may be run at once.
-fn poll_read(net: &Net, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    let mut stream = connection.stream.borrow_mut();
-    connection.inbox.borrow_mut().poll_read(&mut stream, &net.buffers, cx)
 }
 
 /// What a connection takes in before others have their turn.
@@ -75,45 +85,36 @@ const READY_MAX: usize = 256;
 /// Reading goes on while nothing is queued, and for a client that waits, so that its hanging up
 /// is seen.
 fn may_read(connection: &Connection) -> bool {
-    let is_idle = !connection.inbox.borrow().has_work();
+    let is_idle = connection.inbox.borrow().as_ref().is_some_and(|inbox| !inbox.has_work());
     let is_closing = connection.outbox.borrow().is_closing;
     !is_closing && (is_idle || connection.is_suspended.get())
 }
 
-fn parse(net: &Rc<Net>, connection: &Rc<Connection>) {
-    let mut inbox = connection.inbox.borrow_mut();
-    inbox.parse(&net.reading);
+/// Marks what is to be run of what has come in; true if it should be run before more is read.
+fn look_at(net: &Net, connection: &Rc<Connection>, inbox: &Inbox) -> bool {
     let is_too_long = inbox.is_too_long(&net.reading);
     // Who waits for a reply gets the next one after it: what was read meanwhile runs then.
     if !is_too_long && inbox.has_work() && !connection.is_suspended.get() {
-        drop(inbox);
         net.mark_ready(connection);
-        if net.ready.borrow().len() >= READY_MAX {
-            turn::run_early(net);
-        }
-        return;
+        return net.ready.borrow().len() >= READY_MAX;
     }
     let mut engine = net.engine.borrow_mut();
     engine.note_input(connection.client, inbox.figures());
     if is_too_long {
         engine.close_long_query(connection.client);
-        connection.close();
+        connection.is_closed.set(true);
     } else if engine.has_too_large_clients() {
         net.executor.notify_one();
     }
+    false
 }
 
-/// The connection has ended: its client is gone.
-fn end(net: &Net, connection: &Rc<Connection>) {
-    connection.is_closed.set(true);
-    holds::let_go(net, connection);
-    net.forget(connection);
-    let mut engine = net.engine.borrow_mut();
-    engine.disconnect(connection.client);
-    if engine.is_under_way() {
-        // A script that stood in the debugger goes on without its client.
-        net.executor.notify_one();
+/// Serves the connections that come back from other threads.
+pub async fn welcome(net: Rc<Net>) {
+    loop {
+        net.has_arrivals.notified().await;
+        for (connection, stay) in net.arrivals.borrow_mut().drain(..) {
+            tokio::task::spawn_local(serve(Rc::clone(&net), connection, stay));
+        }
     }
-    drop(engine);
-    connection.inbox.borrow_mut().give_back(&net.buffers);
 }

@@ -2,6 +2,8 @@
 
 use super::connection::Connection;
 use super::service::Service;
+use super::threads::fleet::Fleet;
+use super::threads::letters::{Order, Report};
 use super::{jobs, pool, syncer};
 use crate::engine::hold::Release;
 use crate::engine::{ClientId, Engine, ListenChange, Now, Reading};
@@ -41,7 +43,15 @@ pub struct Net {
     /// What requests are read with.
     pub reading: Reading,
     traffic: Arc<[ThreadTraffic]>,
-    pub executor: Notify,
+    pub executor: Arc<Notify>,
+    /// The executor is at work: it looks at all lists before it waits.
+    pub is_in_turn: Cell<bool>,
+    /// The threads that serve sockets, and the memory of what they report.
+    pub fleet: Fleet,
+    pub reports: RefCell<Vec<Report>>,
+    /// Connections that have come back from them, and which stay here that is.
+    pub arrivals: RefCell<Vec<(Rc<Connection>, u32)>>,
+    pub has_arrivals: Notify,
     pub listeners_changed: Notify,
     pub listen_changes: RefCell<VecDeque<ListenChange>>,
     /// The timer's next moment may have come closer.
@@ -57,6 +67,8 @@ pub struct Net {
 impl Net {
     pub fn new(
         engine: Engine,
+        executor: Arc<Notify>,
+        fleet: Fleet,
         jobs: jobs::Threads,
         syncer: syncer::Syncer,
         service: Service,
@@ -75,7 +87,12 @@ impl Net {
             held: RefCell::default(),
             released: Cell::new(None),
             buffers: pool::BufferPool::default(),
-            executor: Notify::new(),
+            executor,
+            is_in_turn: Cell::new(false),
+            fleet,
+            reports: RefCell::default(),
+            arrivals: RefCell::default(),
+            has_arrivals: Notify::new(),
             listeners_changed: Notify::new(),
             listen_changes: RefCell::default(),
             deadline_moved: Notify::new(),
@@ -110,11 +127,42 @@ impl Net {
 }
 
 impl Net {
+    /// Has a turn follow, if this is not one.
+    pub fn wake_executor(&self) {
+        if !self.is_in_turn.get() {
+            self.executor.notify_one();
+        }
+    }
+
+    /// Lets the other tasks run. As long as somebody does only this the runtime never sleeps, and
+    /// nothing but its sleep has the executor look at what the threads have brought.
+    pub async fn yield_now(&self) {
+        if self.fleet.has_mail() {
+            self.executor.notify_one();
+        }
+        tokio::task::yield_now().await;
+    }
+
+    /// Tells a thread something when the turn ends.
+    pub fn order(&self, thread: usize, order: Order) {
+        self.fleet.order(thread, order);
+        self.wake_executor();
+    }
+
+    /// Ends a connection; what is buffered is dropped.
+    pub fn close(&self, connection: &Connection) {
+        connection.is_closed.set(true);
+        match connection.thread() {
+            None => connection.wake(),
+            Some(thread) => self.order(thread, Order::Close { client: connection.client }),
+        }
+    }
+
     /// Gives the connection's requests their turn.
     pub fn mark_ready(&self, connection: &Rc<Connection>) {
         if !connection.is_ready.replace(true) {
             self.ready.borrow_mut().push_back(Rc::clone(connection));
-            self.executor.notify_one();
+            self.wake_executor();
         }
     }
 
@@ -129,7 +177,7 @@ impl Net {
     pub fn mark_heavy(&self, connection: &Rc<Connection>) {
         if !connection.is_heavy.replace(true) {
             self.heavy.borrow_mut().push_back(Rc::clone(connection));
-            self.executor.notify_one();
+            self.wake_executor();
         }
     }
 
@@ -159,7 +207,7 @@ impl Net {
     pub fn mark_dirty(&self, connection: &Rc<Connection>) {
         if !connection.is_dirty.replace(true) {
             self.dirty.borrow_mut().push(Rc::clone(connection));
-            self.executor.notify_one();
+            self.wake_executor();
         }
     }
 

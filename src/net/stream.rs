@@ -1,12 +1,21 @@
 //! A client's socket, whichever family it is of.
 
-use crate::resp::Room;
+use crate::resp::{ReplyBuf, Room};
 use bytes::BufMut;
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::task::{Context, Poll};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixStream};
+
+/// A socket on its way from one thread to another, where nobody waits for it.
+pub enum Luggage {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Most pieces one write hands to the kernel.
+const SLICES: usize = 64;
 
 pub enum Stream {
     Tcp(TcpStream),
@@ -24,6 +33,47 @@ impl Stream {
             Stream::Tcp(stream) => pin!(stream.read_buf(&mut room)).poll(cx),
             Stream::Unix(stream) => pin!(stream.read_buf(&mut room)).poll(cx),
         }
+    }
+
+    /// Writes at most so much of an output; how much the socket has taken. `count` is told of each
+    /// system call.
+    pub fn write_some(
+        &self,
+        out: &mut ReplyBuf,
+        most: usize,
+        count: impl Fn(usize),
+    ) -> io::Result<usize> {
+        let mut written = 0;
+        while !out.is_empty() && written < most {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = out.slices(&mut slices, most - written);
+            match self.try_write(&slices[..filled]) {
+                Ok(taken) => {
+                    out.advance(taken);
+                    written += taken;
+                    count(taken);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    /// Takes the socket from this thread, for another one.
+    pub fn pack(self) -> io::Result<Luggage> {
+        Ok(match self {
+            Stream::Tcp(stream) => Luggage::Tcp(stream.into_std()?),
+            Stream::Unix(stream) => Luggage::Unix(stream.into_std()?),
+        })
+    }
+
+    /// Takes a socket in that comes from another thread.
+    pub fn unpack(luggage: Luggage) -> io::Result<Stream> {
+        Ok(match luggage {
+            Luggage::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Luggage::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
     }
 
     pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

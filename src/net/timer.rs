@@ -18,7 +18,7 @@ pub async fn run(net: Rc<Net>) {
         run_cron(&net);
         // A burst of expiries is spread over turns, between which clients are served.
         while expire_some(&net) | evict_some(&net) {
-            tokio::task::yield_now().await;
+            net.yield_now().await;
         }
         let hz = u64::from(net.engine.borrow().config().hz.clamp(1, 500));
         cron_at = Instant::now() + Duration::from_millis(1000 / hz);
@@ -29,6 +29,7 @@ fn run_cron(net: &Rc<Net>) {
     let started = Instant::now();
     let mut engine = net.engine.borrow_mut();
     engine.tick(net.now());
+    net.fleet.adapt(engine.config().events_per_io_thread);
     engine.note_freed_objects(net.jobs.freed_objects());
     engine.cron();
     engine.end_waits();

@@ -6,15 +6,15 @@
 //! client. A turn ends when nothing is ready or its time is over; the rest waits for the next
 //! turn, after new input has been looked for, so that no client's pipeline keeps others out.
 
-use super::connection::Connection;
+use super::connection::{Connection, Place};
 use super::hands::carry_out;
 use super::outbox::Outbox;
 use super::shared::Net;
-use super::{holds, output_limits};
+use super::{holds, output_limits, relay};
 use crate::engine::{Engine, Verdict};
 use crate::keyspace::KeyHash;
 use crate::resp::ReplyBuf;
-use std::io::{self, IoSlice};
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,15 @@ const WINDOW: usize = 64;
 /// How long a turn may run before new input is looked for.
 const TURN_MAX: Duration = Duration::from_millis(1);
 
+/// So many turns may follow each other for what other threads bring, before the runtime looks for
+/// input and timers of this one.
+const TURNS_AT_A_STRETCH: u32 = 16;
+
 pub async fn executor(net: Rc<Net>) {
     loop {
         net.executor.notified().await;
         loop {
-            let is_left = turn(&net) || !net.heavy.borrow().is_empty();
+            let is_left = turns(&net) || !net.heavy.borrow().is_empty();
             if !is_left && net.resting.borrow().is_empty() {
                 break;
             }
@@ -47,6 +51,20 @@ pub async fn executor(net: Rc<Net>) {
     }
 }
 
+/// A turn, and those that follow for what other threads have brought meanwhile; true if something
+/// is left.
+fn turns(net: &Rc<Net>) -> bool {
+    for _ in 0..TURNS_AT_A_STRETCH {
+        if turn(net) {
+            return true;
+        }
+        if !net.fleet.has_mail() {
+            return false;
+        }
+    }
+    true
+}
+
 /// Runs what is ready before all connections that have input were read: so many have been that
 /// their buffers would add up. The executor's own turn follows.
 pub fn run_early(net: &Rc<Net>) {
@@ -56,6 +74,13 @@ pub fn run_early(net: &Rc<Net>) {
 
 /// Runs what is ready; true if some of it is left.
 fn turn(net: &Rc<Net>) -> bool {
+    net.is_in_turn.set(true);
+    let is_left = take_turn(net);
+    net.is_in_turn.set(false);
+    is_left
+}
+
+fn take_turn(net: &Rc<Net>) -> bool {
     let started = Instant::now();
     let mut engine = net.engine.borrow_mut();
     engine.begin_turn(net.now(), net.jobs.freed_bytes());
@@ -63,7 +88,9 @@ fn turn(net: &Rc<Net>) -> bool {
     if engine.is_ending() {
         return false;
     }
+    relay::collect(net, &mut engine);
     net.let_tired_in();
+    net.fleet.note_turn(net.ready.borrow().len());
     let mut window = Window::default();
     let mut out_of_time = false;
     while !out_of_time && window.fill(net, &engine) {
@@ -74,15 +101,16 @@ fn turn(net: &Rc<Net>) -> bool {
     carry_out(net, &mut engine);
     engine.end_turn();
     carry_out(net, &mut engine);
-    let left =
-        engine.is_under_way() || !net.ready.borrow().is_empty() || !net.tired.borrow().is_empty();
     holds::mark_output(net, &mut engine);
     holds::release_held(net, &engine);
     flush_dirty(net, &mut engine, FLUSH_BYTES_MAX);
     engine.evict_clients();
     carry_out(net, &mut engine);
+    net.fleet.send();
     engine.count_turn(u64::try_from(started.elapsed().as_micros()).unwrap_or(0));
-    left || !net.dirty.borrow().is_empty()
+    let lists = [&net.ready, &net.tired];
+    let is_left = lists.iter().any(|list| !list.borrow().is_empty());
+    is_left || engine.is_under_way() || !net.dirty.borrow().is_empty()
 }
 
 /// The requests that are prefetched and run together: so many of each of these connections.
@@ -102,7 +130,7 @@ impl Window {
         while taken < WINDOW {
             let Some(connection) = net.ready.borrow_mut().pop_front() else { break };
             connection.is_ready.set(false);
-            let count = connection.inbox.borrow_mut().prepare(&net.reading, WINDOW - taken);
+            let count = prepare(net, &connection, WINDOW - taken);
             self.take_hashes(&connection, engine, count, &mut db);
             taken += count;
             self.members.push((connection, count));
@@ -124,7 +152,7 @@ impl Window {
         db: &mut Option<usize>,
     ) {
         let inbox = connection.inbox.borrow();
-        let hashes = inbox.hashes_of_first(count);
+        let hashes = inbox.as_ref().map_or(&[][..], |inbox| inbox.hashes_of_first(count));
         if hashes.is_empty() {
             return;
         }
@@ -138,8 +166,9 @@ impl Window {
 
     fn prefetch_members(&self, engine: &Engine) {
         for (connection, count) in &self.members {
-            let inbox = connection.inbox.borrow();
-            engine.prefetch_members(connection.client, inbox.first(*count), inbox.hashes());
+            if let Some(inbox) = &*connection.inbox.borrow() {
+                engine.prefetch_members(connection.client, inbox.first(*count), inbox.hashes());
+            }
         }
     }
 
@@ -162,6 +191,12 @@ impl Window {
     }
 }
 
+/// Looks up commands and hashes keys of the first requests; how many of at most `max` there are.
+fn prepare(net: &Net, connection: &Connection, max: usize) -> usize {
+    let mut inbox = connection.inbox.borrow_mut();
+    inbox.as_mut().map_or(0, |inbox| inbox.prepare(&net.reading, max))
+}
+
 /// Whether the turn has lasted long enough, as of the end of the last command.
 fn is_out_of_time(engine: &Engine) -> bool {
     u128::from(engine.turn_ns()) > TURN_MAX.as_nanos()
@@ -169,10 +204,15 @@ fn is_out_of_time(engine: &Engine) -> bool {
 
 /// Runs the prepared requests of one connection, then sees what is next for it.
 fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, count: usize) {
-    engine.begin_batch(connection.client, connection.inbox.borrow().figures());
+    let Some(input) = connection.inbox.borrow().as_ref().map(|inbox| inbox.figures()) else {
+        return;
+    };
+    engine.begin_batch(connection.client, input);
     let recorded = engine.stream_end();
     let mut at = 0;
-    while at < count && !connection.is_closed.get() && !(at > 0 && is_out_of_time(engine)) {
+    // Somebody else may have had it closed since this was queued.
+    let has_ended = || connection.is_closed.get() || connection.outbox.borrow().is_closing;
+    while at < count && !has_ended() && !(at > 0 && is_out_of_time(engine)) {
         let verdict = run_until_effect(net, engine, connection, &mut at, count);
         carry_out(net, engine);
         match verdict {
@@ -186,7 +226,7 @@ fn run_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, co
                 connection.outbox.borrow_mut().is_closing = true;
                 break;
             }
-            Verdict::Dropped => connection.close(),
+            Verdict::Dropped => net.close(connection),
         }
     }
     if engine.stream_end() != recorded {
@@ -203,11 +243,14 @@ fn run_until_effect(
     at: &mut usize,
     count: usize,
 ) -> Verdict {
-    let inbox = &mut *connection.inbox.borrow_mut();
-    let outbox = &mut *connection.outbox.borrow_mut();
-    let out = &mut outbox.out;
+    let mut inbox = connection.inbox.borrow_mut();
+    let inbox = inbox.as_mut().expect("whose requests run has it here");
+    let out = &mut connection.outbox.borrow_mut().out;
     if out.is_empty() {
-        *out = ReplyBuf::with_bytes(net.buffers.output());
+        // One that comes with the inbox is its thread's, and goes back there.
+        let own = std::mem::take(&mut inbox.reply);
+        let bytes = if own.capacity() > 0 { own } else { net.buffers.output() };
+        *out = ReplyBuf::with_bytes(bytes);
     }
     while *at < count {
         let verdict = inbox.run_first(engine, connection.client, out);
@@ -225,7 +268,8 @@ fn run_until_effect(
 
 /// Parses on, reports a broken protocol, requeues what is left and has the output written.
 fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>) {
-    let inbox = &mut *connection.inbox.borrow_mut();
+    let mut inbox = connection.inbox.borrow_mut();
+    let Some(inbox) = inbox.as_mut() else { return };
     let outbox = &mut *connection.outbox.borrow_mut();
     let runs_on =
         !outbox.is_closing && !connection.is_suspended.get() && !connection.is_closed.get();
@@ -251,7 +295,8 @@ fn finish_batch(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>)
             connection.wake();
         }
     }
-    if !outbox.out.is_empty() || outbox.is_closing {
+    // An inbox that came from another thread goes back in any case.
+    if !outbox.out.is_empty() || outbox.is_closing || connection.thread().is_some() {
         return net.mark_dirty(connection);
     }
     inbox.give_back(&net.buffers);
@@ -270,6 +315,9 @@ fn flush_dirty(net: &Rc<Net>, engine: &mut Engine, share: usize) {
         }
         connection.is_dirty.set(false);
         flush(net, engine, connection, share);
+        if let Some(thread) = net.fleet.next_thread().filter(|_| connection.thread().is_none()) {
+            relay::leave(net, engine, connection, thread);
+        }
         served += 1;
     }
     dirty.drain(..served);
@@ -282,11 +330,15 @@ fn flush_dirty(net: &Rc<Net>, engine: &mut Engine, share: usize) {
 /// Writes out all that sockets take, before the process ends.
 pub fn flush_everything(net: &Rc<Net>) {
     let mut engine = net.engine.borrow_mut();
+    // Those, too, whose task was about to say that the socket takes more.
+    for connection in net.connections.borrow().iter().flatten() {
+        if !connection.outbox.borrow().out.is_empty() {
+            net.mark_dirty(connection);
+        }
+    }
     flush_dirty(net, &mut engine, usize::MAX);
+    net.fleet.finish();
 }
-
-/// Most pieces one write hands to the kernel.
-const SLICES: usize = 64;
 
 /// What one connection may write in a turn: a reader that keeps up with a huge reply would keep
 /// everybody else out. About what the kernel copies in a tenth of a millisecond.
@@ -295,18 +347,29 @@ const FLUSH_BYTES_MAX: usize = 256 * 1024;
 /// So many connections may write as much in one turn; the others come first in the next.
 const FLUSHES_MAX: u64 = 16;
 
-/// Writes a connection's output as far as the socket takes it and its share goes.
+/// Has a connection's output leave as far as it may and its share goes.
 fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, share: usize) {
     if connection.is_closed.get() {
         return;
     }
     let outbox = &mut *connection.outbox.borrow_mut();
-    if outbox.out.len() > output_limits::FREE_BYTES {
-        output_limits::check(engine, connection, outbox);
+    if outbox.waiting(output_limits::FREE_BYTES) > output_limits::FREE_BYTES {
+        output_limits::check(net, engine, connection, outbox);
     }
     let free = outbox.free(engine.release());
+    if connection.thread().is_some() {
+        let input = connection.inbox.borrow().as_ref().map(|inbox| inbox.figures_at_rest());
+        relay::send_off(net, connection, outbox, free);
+        if free < usize::MAX && !outbox.out.is_empty() {
+            holds::hold(net, connection);
+        }
+        return match input {
+            Some(input) => engine.end_batch(connection.client, input, outbox.figures()),
+            None => engine.note_output(connection.client, outbox.figures()),
+        };
+    }
     let Ok(written) = write(net, connection, outbox, share.min(free)) else {
-        return connection.close();
+        return net.close(connection);
     };
     let is_left = !outbox.out.is_empty();
     let is_held = is_left && written == free;
@@ -321,10 +384,11 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, share:
         outbox.over_soft_limit = None;
         net.buffers.give_output(outbox.out.take_bytes());
         if outbox.is_closing {
-            connection.close();
+            net.close(connection);
         }
     }
-    let inbox = &mut *connection.inbox.borrow_mut();
+    let mut inbox = connection.inbox.borrow_mut();
+    let Some(inbox) = inbox.as_mut() else { return };
     if !is_left {
         inbox.give_back(&net.buffers);
     }
@@ -338,20 +402,9 @@ fn write(
     outbox: &mut Outbox,
     most: usize,
 ) -> io::Result<usize> {
-    let stream = connection.stream.borrow();
-    let mut written = 0;
-    while !outbox.out.is_empty() && written < most && !connection.is_closed.get() {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let filled = outbox.out.slices(&mut slices, most - written);
-        match stream.try_write(&slices[..filled]) {
-            Ok(count) => {
-                outbox.advance(count);
-                written += count;
-                net.traffic().count_write(count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
+    let Place::Here(stream) = &*connection.place.borrow() else { return Ok(0) };
+    let count = |bytes| net.traffic().count_write(bytes);
+    let written = stream.write_some(&mut outbox.out, most, count)?;
+    outbox.pass(written);
     Ok(written)
 }

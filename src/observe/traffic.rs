@@ -86,12 +86,18 @@ pub struct Traffic {
     threads: Arc<[ThreadTraffic]>,
     /// What there was at the last CONFIG RESETSTAT.
     at_reset: Totals,
+    beside_at_reset: Totals,
+}
+
+fn sum(threads: &[ThreadTraffic]) -> Totals {
+    let all = threads.iter().map(ThreadTraffic::totals);
+    all.fold(Totals::default(), |sum, own| sum.zip(own, u64::wrapping_add))
 }
 
 impl Traffic {
     pub fn new(threads: usize) -> Traffic {
         let threads = (0..threads.max(1)).map(|_| ThreadTraffic::default()).collect();
-        Traffic { threads, at_reset: Totals::default() }
+        Traffic { threads, at_reset: Totals::default(), beside_at_reset: Totals::default() }
     }
 
     /// The counters themselves, for those who count.
@@ -101,16 +107,17 @@ impl Traffic {
 
     /// All of it since the last reset.
     pub fn totals(&self) -> Totals {
-        self.ever().zip(self.at_reset, u64::wrapping_sub)
+        sum(&self.threads).zip(self.at_reset, u64::wrapping_sub)
+    }
+
+    /// The same without the executor's own.
+    pub fn totals_beside(&self) -> Totals {
+        sum(&self.threads[1..]).zip(self.beside_at_reset, u64::wrapping_sub)
     }
 
     pub fn reset(&mut self) {
-        self.at_reset = self.ever();
-    }
-
-    fn ever(&self) -> Totals {
-        let all = self.threads.iter().map(ThreadTraffic::totals);
-        all.fold(Totals::default(), |sum, own| sum.zip(own, u64::wrapping_add))
+        self.at_reset = sum(&self.threads);
+        self.beside_at_reset = sum(&self.threads[1..]);
     }
 }
 

@@ -103,6 +103,20 @@ impl ReplyBuf {
         std::mem::take(&mut self.bytes)
     }
 
+    /// Takes the first bytes out, as an output of their own. They are copied: this is for what is
+    /// rarely done.
+    pub fn split_front(&mut self, count: usize) -> ReplyBuf {
+        let mut front = ReplyBuf::new();
+        while front.len() < count && !self.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let filled = self.slices(&mut slices, count - front.len());
+            slices[..filled].iter().for_each(|slice| front.append_raw(slice));
+            let taken = slices[..filled].iter().map(|slice| slice.len()).sum();
+            self.advance(taken);
+        }
+        front
+    }
+
     /// Gives the memory back to a pool; what was not written is lost.
     pub fn take_bytes(&mut self) -> Vec<u8> {
         self.clear();

@@ -3,9 +3,10 @@
 //! Transcripts are the mother tongue: `transcript` reads them, `play` has them answered by an
 //! engine in process, by the binary over TCP and by a real Redis. `laws` checks the command table,
 //! `script_law` that scripts get what clients get, `script_words` that wrong words do nothing in
-//! them, and `limits` what numbers do to commands, `tcp` what only a socket shows, `subscribers`
-//! what listening clients do to a server, `service` what its system sees of one, `persistence` and
-//! `append` what outlives one, `rdb` that values move to a real Redis and back, `migration` that
+//! them, and `limits` what numbers do to commands, `tcp` what only a socket shows, `threads` what
+//! only many threads for sockets show, `subscribers` what listening clients do to a server,
+//! `service` what its system sees of one, `persistence` and `append` what outlives one, `rdb` that
+//! values move to a real Redis and back, `migration` that
 //! whole datasets do, `exporters` what monitoring tools read, `queue`, `workers` and `script_jobs`
 //! that jobs are done once, `interop` that the public tools work, `differential` that random
 //! commands get Redis's replies, `tidy` the shape of the source itself, `compatibility` that the
@@ -41,6 +42,7 @@ mod shape;
 mod sim_disk;
 mod subscribers;
 mod tcp;
+mod threads;
 mod tidy;
 mod transcript;
 mod workers;

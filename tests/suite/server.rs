@@ -15,6 +15,14 @@ use std::time::{Duration, Instant};
 /// The binary under test.
 pub const RUFOUS: &str = env!("CARGO_BIN_EXE_rufous-server");
 
+/// With `RUFOUS_IO_THREADS` in the environment our server has so many threads, and they serve
+/// however low the load is: every test that plays over TCP then plays over them.
+fn thread_arguments() -> Vec<String> {
+    let Ok(count) = std::env::var("RUFOUS_IO_THREADS") else { return Vec::new() };
+    let words = ["--io-threads", &count, "--events-per-io-thread", "0"];
+    words.map(str::to_owned).to_vec()
+}
+
 const START_MAX: Duration = Duration::from_secs(20);
 
 pub struct Server {
@@ -161,7 +169,7 @@ impl Server {
 
     fn from_file(port: u16, directory: PathBuf) -> Option<Server> {
         let mut command = Command::new(RUFOUS);
-        command.arg(CONFIG_FILE);
+        command.arg(CONFIG_FILE).args(thread_arguments());
         Server::run(command, port, directory)
     }
 
@@ -179,6 +187,9 @@ impl Server {
         command.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::null());
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
         command.args(["--enable-debug-command", "yes"]);
+        if binary == RUFOUS {
+            command.args(thread_arguments());
+        }
         for (name, value) in directives {
             command.arg(format!("--{name}"));
             command.args(rufous::structs::words::split(value.as_bytes()).map_or_else(

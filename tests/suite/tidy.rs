@@ -47,6 +47,7 @@ const CRATE_USERS: &[(&str, &[&str])] = &[
     ("redis_protocol", &["src/resp/frame.rs", "tests/"]),
     ("mlua_sys", &["src/script/lua.rs"]),
     ("corosensei", &["src/script/run.rs"]),
+    ("rtrb", &["src/net/threads/mail.rs", "proofs/"]),
 ];
 
 /// Which rooms stand on which: a room names rooms of lower levels, and itself. Its tests may name
@@ -143,7 +144,9 @@ fn root() -> PathBuf {
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     let mut directories: Vec<PathBuf> =
-        ["src", "tests", "benches", "fuzz/fuzz_targets"].map(|name| root().join(name)).into();
+        ["src", "tests", "benches", "fuzz/fuzz_targets", "proofs/src", "proofs/tests"]
+            .map(|name| root().join(name))
+            .into();
     while let Some(directory) = directories.pop() {
         let Ok(entries) = std::fs::read_dir(&directory) else { continue };
         for path in entries.map(|entry| entry.expect("it can be listed").path()) {
@@ -468,7 +471,8 @@ fn every_file_belongs_to_the_tree() {
             queue.extend(modules_of(&path, text));
         }
     }
-    let is_target = |path: &Path| path.starts_with("benches") || path.starts_with("fuzz");
+    let targets = ["benches", "fuzz", "proofs"];
+    let is_target = |path: &Path| targets.iter().any(|target| path.starts_with(target));
     let orphans: Vec<&PathBuf> =
         all.keys().filter(|path| !reached.contains(*path) && !is_target(path)).collect();
     assert!(orphans.is_empty(), "no mod line names {orphans:?}");

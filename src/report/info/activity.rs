@@ -4,6 +4,7 @@ use super::{Field, View, field, zero};
 use crate::engine::Session;
 use crate::engine::pause::PauseMode;
 use crate::engine::session::ClientKind;
+use crate::observe::traffic::Totals;
 use std::fmt::Write;
 
 pub static CLIENTS: &[Field] = &[
@@ -62,6 +63,24 @@ pub static CLIENTS: &[Field] = &[
 
 fn pause(view: &View<'_>) -> Option<(PauseMode, u64)> {
     view.server.pause.mode(view.server.clock.mono_ms())
+}
+
+/// What threads beside the executor's have done.
+fn threaded(view: &View<'_>) -> Totals {
+    view.server.traffic.totals_beside()
+}
+
+/// Which thread has how much to do; the executor's is the first.
+pub fn threads(view: &View<'_>, text: &mut String) {
+    let threads = view.server.traffic.threads();
+    let beside: u64 = threads.iter().skip(1).map(|thread| thread.clients()).sum();
+    for (index, thread) in threads.iter().enumerate() {
+        let all = view.clients.len() as u64;
+        let clients = if index == 0 { all.saturating_sub(beside) } else { thread.clients() };
+        let Totals { reads, writes, .. } = thread.totals();
+        let line = format_args!("clients={clients},reads={reads},writes={writes}");
+        write!(text, "io_thread_{index}:{line}\r\n").expect("writing to a string cannot fail");
+    }
 }
 
 pub static STATS: &[Field] = &[
@@ -147,8 +166,10 @@ pub static STATS: &[Field] = &[
         .counter("total_reads_processed"),
     field("total_writes_processed", |view| view.server.traffic.totals().writes.to_string())
         .counter("total_writes_processed"),
-    zero("io_threaded_reads_processed").counter("io_threaded_reads_processed"),
-    zero("io_threaded_writes_processed").counter("io_threaded_writes_processed"),
+    field("io_threaded_reads_processed", |view| threaded(view).reads.to_string())
+        .counter("io_threaded_reads_processed"),
+    field("io_threaded_writes_processed", |view| threaded(view).writes.to_string())
+        .counter("io_threaded_writes_processed"),
     field("client_query_buffer_limit_disconnections", |view| {
         view.server.stats.query_limit_disconnections.to_string()
     })

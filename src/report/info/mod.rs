@@ -144,6 +144,7 @@ static SECTIONS: &[Section] = &[
     section("Replication", Shown::Usually, Lines::Fields(server::REPLICATION)),
     section("CPU", Shown::Usually, Lines::Fields(server::CPU)),
     section("Modules", Shown::Usually, Lines::Fields(&[])),
+    section("Threads", Shown::InAll, Lines::Listed(activity::threads)),
     section("Commandstats", Shown::InAll, Lines::Listed(activity::commands)),
     section("Errorstats", Shown::Usually, Lines::Listed(activity::errors)),
     section("Latencystats", Shown::InAll, Lines::Listed(activity::latencies)),

@@ -31,7 +31,11 @@ pub static SERVER: &[Field] = &[
         let path = view.server.parts.config_path.as_ref();
         path.map_or_else(String::new, |path| path.display().to_string())
     }),
-    field("io_threads_active", |_| "0".to_owned()).gauge("io_threads_active"),
+    field("io_threads_active", |view| {
+        let mut threads = view.server.traffic.threads().iter().skip(1);
+        u8::from(threads.any(|thread| thread.clients() > 0)).to_string()
+    })
+    .gauge("io_threads_active"),
     optional("listener0", tcp_listener),
     optional("listener1", unix_listener),
     field("rufous_version", |_| env!("CARGO_PKG_VERSION").to_owned()),

@@ -38,6 +38,7 @@ use super::{
 use crate::resp::reply::SharedBytes;
 use crate::structs::memory;
 use crate::structs::number::parse_i64;
+use crate::structs::prefetch;
 use crate::structs::words::split_in_place;
 use incoming::Incoming;
 
@@ -197,6 +198,13 @@ impl RequestReader {
         self.spans.shrink_to(SPANS_IDLE_MAX);
         self.queue.shrink_to(SPANS_IDLE_MAX);
         Some(std::mem::take(&mut self.buffer))
+    }
+
+    /// Brings the first request into the caches, when another thread has written it.
+    pub fn prefetch(&self) {
+        prefetch::address(self.buffer.as_ptr());
+        self.spans.first().inspect(|span| prefetch::value(*span));
+        self.queue.first().inspect(|queued| prefetch::value(*queued));
     }
 
     /// How many whole requests wait to be executed.
