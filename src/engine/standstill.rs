@@ -28,6 +28,8 @@ pub enum Deed {
     Turn,
     /// Clients who wait for keys are served.
     Serve,
+    /// Clients who have waited long enough are sent on their way.
+    TimeOut,
 }
 
 /// States of the server in which some deeds must not be done.
@@ -74,7 +76,8 @@ impl Deed {
             Deed::Cron => States::CRON_OFF,
             Deed::Evict => data_is_to_stay.or(States::ENDING),
             Deed::Save | Deed::Rewrite => is_no_moment,
-            Deed::Turn => States::UNDER_WAY,
+            // What a script brings is there in time for those who were there when it began.
+            Deed::Turn | Deed::TimeOut => States::UNDER_WAY,
             Deed::Serve => data_is_to_stay.or(States::ENDING).or(States::ABOUT_TO_SLEEP),
         }
     }

@@ -281,7 +281,7 @@ impl Engine {
             self.next_expiry_unix_ms().map(|at_ms| at_ms.saturating_sub(now.unix_us / 1000) + 1),
             self.server.pause.until_ms().map(until_ms),
             self.next_sync_us().map(|at_us| at_us.saturating_sub(now.mono_us).div_ceil(1000)),
-            self.server.waiting.earliest_deadline_ms().map(|at_ms| rounded_up(at_ms, now.mono_us)),
+            self.next_time_out_ms().map(|at_ms| rounded_up(at_ms, now.mono_us)),
         ];
         waits.into_iter().flatten().min().map(|wait_ms| wait_ms.max(1))
     }

@@ -320,6 +320,8 @@ impl Engine {
             return;
         }
         self.serve_waits();
+        // Those who have waited too long meanwhile, and were not served.
+        self.server.effects.push(Effect::WakeTimer);
         self.server.wake_line(&mut self.clients, Line::Script);
         if let Some(options) = shutdown_behind {
             self.shut_down_by_signal(options);

@@ -9,6 +9,7 @@
 //! in its session, so an entry of a line that is of yesterday wakes nobody.
 
 use super::clients_by_key::ClientsByKey;
+use super::standstill::Deed;
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
 use crate::command::CommandId;
 use crate::resp::{OwnedRequest, ReplyBuf};
@@ -286,8 +287,11 @@ impl Cx<'_> {
 
 impl Engine {
     /// Sends on their way those who have waited long enough; the driver calls it when
-    /// [`WaitingRoom::earliest_deadline_ms`] has come.
+    /// [`Engine::next_time_out_ms`] has come.
     pub fn end_waits(&mut self) {
+        if !self.server.may(Deed::TimeOut) {
+            return;
+        }
         let mono_ms = self.server.clock.mono_ms();
         while let Some(&(at_ms, client)) = self.server.waiting.deadlines.first() {
             if at_ms > mono_ms {
@@ -297,6 +301,11 @@ impl Engine {
             Cx::new(self, client, super::Caller::Client, &mut nothing)
                 .send_away(client, Release::TimedOut);
         }
+    }
+
+    /// When, on the monotonic clock, the first client has waited long enough.
+    pub fn next_time_out_ms(&self) -> Option<u64> {
+        self.server.waiting.earliest_deadline_ms().filter(|_| self.server.may(Deed::TimeOut))
     }
 
     /// Lets a client go on that waits for nothing any more.

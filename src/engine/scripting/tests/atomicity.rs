@@ -216,19 +216,26 @@ fn clients_who_wait_for_keys_are_served_behind_a_script() {
     assert_eq!(bench.heard(second), "*2|$1|k|$1|z|");
 }
 
-/// Their time goes on, though.
+/// Who waits when a script begins gets what it brings, though the time is over before it ends.
 #[test]
-fn a_wait_may_end_by_its_time_within_a_script() {
+fn a_wait_ends_by_its_time_only_behind_a_script() {
     let mut bench = bench();
-    let waiting = bench.connect();
-    bench.expect("BLPOP k 0.05", "");
-    start(&mut bench, &format!("redis.call('rpush','k','x') {A_WHILE}"));
+    let [served, unlucky] = [0; 2].map(|_| bench.connect());
+    assert_eq!(bench.ask_as(served, "BLPOP k 0.05"), "");
+    assert_eq!(bench.ask_as(unlucky, "BLPOP other 0.05"), "");
+    assert!(bench.engine.next_time_out_ms().is_some());
+    start(&mut bench, &format!("{A_WHILE} redis.call('rpush','k','x')"));
     bench.advance(60);
     bench.engine.end_waits();
     bench.turn();
-    assert_eq!(bench.heard(waiting), "*-1|");
+    assert_eq!((bench.heard(served), bench.heard(unlucky)), (String::new(), String::new()));
+    assert_eq!(bench.engine.next_time_out_ms(), None);
     finish(&mut bench);
-    bench.expect("LLEN k", ":1|");
+    assert_eq!(bench.heard(served), "*2|$1|k|$1|x|");
+    bench.engine.end_waits();
+    bench.turn();
+    assert_eq!(bench.heard(unlucky), "*-1|");
+    bench.expect("EXISTS k", ":0|");
 }
 
 #[test]
