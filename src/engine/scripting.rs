@@ -334,16 +334,17 @@ impl Server {
         let Some(running) = &self.scripting.running else {
             return Err(CommandError::Fixed("NOTBUSY No scripts in execution right now."));
         };
-        if running.kind != kind {
-            return Err(busy);
-        }
-        if !self.end_script() {
+        if running.has_written {
             return Err(CommandError::Fixed(
                 "UNKILLABLE Sorry the script already executed write commands against the dataset. \
                  You can either wait the script termination or kill the server in a hard way using \
                  the SHUTDOWN NOSAVE command.",
             ));
         }
+        if running.kind != kind {
+            return Err(busy);
+        }
+        self.end_script();
         Ok(())
     }
 

@@ -96,7 +96,7 @@ fn one_that_has_written_is_not_ended() {
     make_late(&mut bench);
     bench.connect();
     bench.expect("SCRIPT KILL", UNKILLABLE);
-    bench.expect("FUNCTION KILL", BUSY);
+    bench.expect("FUNCTION KILL", UNKILLABLE);
     finish(&mut bench);
     assert_eq!(bench.heard(own), ":1|");
     bench.expect("GET k", "$1|v|");
