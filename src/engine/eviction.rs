@@ -1,8 +1,9 @@
 //! Staying within `maxmemory`: before each command, and in slices between turns.
 //!
 //! What counts is the data. Buffers of clients beyond a small allowance, what the freeing thread
-//! has yet to free, and what only snapshots keep are taken off the allocator's figure, so slow
-//! readers, a freed collection or a save do not make the data go. (In Redis the buffers of ordinary
+//! has yet to free, what scripts have left and what only snapshots keep are taken off the
+//! allocator's figure, so slow readers, a freed collection, a large script or a save do not make
+//! the data go. (In Redis the buffers of ordinary
 //! clients do, which has emptied whole caches.) A key that goes while a snapshot shares it is off
 //! the figure at once, though its memory is free only later. Clients have a limit of their own,
 //! `maxmemory-clients`, and so have snapshots, `snapshot-memory-limit`. A request that is to become
@@ -184,7 +185,8 @@ fn not_counted_without(
     let garbage = space.changes.garbage_bytes.saturating_sub(freed);
     let allowance = (server.config.maxmemory / BUFFER_ALLOWANCE_SHARE).max(BUFFER_ALLOWANCE_MIN);
     let buffers = (clients.memory().buffer_bytes as u64).saturating_sub(own_bytes);
-    buffers.saturating_sub(allowance) + garbage + pins::bytes()
+    let of_scripts = server.scripting.garbage_bytes() as u64;
+    buffers.saturating_sub(allowance) + garbage + of_scripts + pins::bytes()
 }
 
 /// Bytes in use that count as data.

@@ -156,6 +156,12 @@ impl Scripting {
         self.has_garbage.set(!is_done);
     }
 
+    /// What states hold that may be garbage, which nobody has looked at since the last script ran.
+    pub fn garbage_bytes(&self) -> usize {
+        let bytes = || self.states().map(Vm::memory_bytes).sum();
+        if self.has_garbage.get() { bytes() } else { 0 }
+    }
+
     /// Garbage is no memory that scripts use, so a small state is rid of it before it is measured.
     fn collect_if_small(&self) {
         const SMALL_BYTES: usize = 1 << 20;

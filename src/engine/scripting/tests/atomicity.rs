@@ -195,6 +195,29 @@ fn no_key_goes_to_make_room_within_a_script() {
     assert!(bench.engine.keyspace.stats.evicted > 0);
 }
 
+/// Nor for what it has left, which is no data.
+#[test]
+fn no_key_goes_for_the_garbage_of_a_script() {
+    thread_local! {
+        static USED: std::cell::Cell<usize> = const { std::cell::Cell::new(50) };
+    }
+    let parts = ServerParts { used_memory: || USED.get(), ..ServerParts::default() };
+    let config = [("maxmemory", "1000000"), ("maxmemory-policy", "allkeys-random")];
+    let mut bench = Bench::over(testing::config(&config), parts);
+    for n in 0..100 {
+        bench.ask(&format!("SET key:{n} v"));
+    }
+    let code = "local t = {} for i = 1, 50000 do t[i] = 'text' .. i end return #t";
+    assert_eq!(super::eval(&mut bench, code), ":50000|");
+    USED.set(2_000_000);
+    bench.expect_all(&[("SET key:0 v", "+OK|"), ("DBSIZE", ":100|")]);
+    while bench.engine.server.scripting.garbage_bytes() > 0 {
+        bench.engine.cron();
+    }
+    bench.expect("SET key:0 v", "-OOM command not allowed when used memory > 'maxmemory'.|");
+    bench.expect("DBSIZE", ":0|");
+}
+
 #[test]
 fn clients_who_wait_for_keys_are_served_behind_a_script() {
     let mut bench = bench();
