@@ -6,9 +6,10 @@
 //! text, be it the body or the digest as clients write it, and no hash is computed.
 
 use crate::structs::recency::{Place, Recency};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use std::borrow::Borrow;
 use std::cell::Cell;
-use std::hash::RandomState;
+use std::hash::{Hash, Hasher, RandomState};
 use std::rc::Rc;
 
 /// So many scripts that came by EVAL are kept.
@@ -71,9 +72,32 @@ impl<F> Recent<F> {
     }
 }
 
+/// A script as it is found by its body.
+struct ByBody<F>(Rc<Script<F>>);
+
+impl<F> Borrow<[u8]> for ByBody<F> {
+    fn borrow(&self) -> &[u8] {
+        &self.0.body
+    }
+}
+
+impl<F> Hash for ByBody<F> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.body.hash(state);
+    }
+}
+
+impl<F> PartialEq for ByBody<F> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.body == other.0.body
+    }
+}
+
+impl<F> Eq for ByBody<F> {}
+
 pub struct Cache<F> {
     by_digest: HashMap<Digest, Rc<Script<F>>, RandomState>,
-    by_body: HashMap<Box<[u8]>, Rc<Script<F>>, RandomState>,
+    by_body: HashSet<ByBody<F>, RandomState>,
     /// Those that came by EVAL, by when they last ran.
     droppable: Recency<Digest>,
     recent_names: Recent<F>,
@@ -86,7 +110,7 @@ impl<F> Default for Cache<F> {
     fn default() -> Self {
         Cache {
             by_digest: HashMap::default(),
-            by_body: HashMap::default(),
+            by_body: HashSet::default(),
             droppable: Recency::default(),
             recent_names: Recent::default(),
             recent_bodies: Recent::default(),
@@ -144,7 +168,8 @@ impl<F> Cache<F> {
 
     /// The memory of all bodies and of what stands beside each.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes + self.len() * (size_of::<Script<F>>() + 2 * size_of::<(Digest, Box<[u8]>)>())
+        let entries = size_of::<(Digest, Rc<Script<F>>)>() + size_of::<ByBody<F>>();
+        self.bytes + self.len() * (size_of::<Script<F>>() + entries)
     }
 
     /// The script of a digest that is given in hexadecimal digits.
@@ -163,7 +188,7 @@ impl<F> Cache<F> {
     /// The script of a body that is known, which is about to run.
     pub fn run_body(&mut self, body: &[u8]) -> Option<Rc<Script<F>>> {
         let recent = self.recent_bodies.find(body, |script| *script.body == *body);
-        let script = Rc::clone(recent.or_else(|| self.by_body.get(body))?);
+        let script = Rc::clone(recent.or_else(|| Some(&self.by_body.get(body)?.0))?);
         self.recent_bodies.remember(body, &script);
         Some(self.note_run(script))
     }
@@ -180,8 +205,8 @@ impl<F> Cache<F> {
         let place = (!for_good).then(|| self.droppable.add(script.digest));
         script.place.set(place);
         let script = Rc::new(script);
-        self.bytes += 2 * script.body.len();
-        self.by_body.insert(script.body.clone(), Rc::clone(&script));
+        self.bytes += script.body.len();
+        self.by_body.insert(ByBody(Rc::clone(&script)));
         self.by_digest.insert(script.digest, Rc::clone(&script));
         self.drop_oldest();
         script
@@ -209,8 +234,8 @@ impl<F> Cache<F> {
         let oldest = self.droppable.remove_oldest();
         if let Some(script) = oldest.and_then(|digest| self.by_digest.remove(&digest)) {
             (self.recent_names, self.recent_bodies) = Default::default();
-            self.by_body.remove(&script.body);
-            self.bytes -= 2 * script.body.len();
+            self.by_body.remove(&*script.body);
+            self.bytes -= script.body.len();
             self.evicted_total += 1;
         }
     }
