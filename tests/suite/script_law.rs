@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const DIFFERENT: &[(&str, &str)] = &[
     ("select", "a script selects a database for itself"),
     ("info", "it tells of scripts, too"),
+    ("memory|stats", "it tells of scripts, too"),
     ("slowlog|len", "so does the slow log"),
 ];
 

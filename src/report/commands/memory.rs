@@ -242,9 +242,13 @@ fn list_figures(view: &View<'_>) -> Vec<(String, Figure)> {
     count("replication.backlog", 0);
     count("clients.slaves", view.clients.memory().of(ClientKind::Replica) as u64);
     count("clients.normal", figures::clients(view));
-    for name in ["cluster.links", "aof.buffer", "lua.caches", "functions.caches"] {
+    for name in ["cluster.links", "aof.buffer"] {
         count(name, 0);
     }
+    let scripts = figures::scripts(view);
+    count("lua.caches", scripts.eval as u64);
+    count("functions.caches", scripts.library_bytes as u64);
+    count("script.VMs", scripts.vm_total() as u64);
     let dbs = view.keyspace.dbs();
     for (index, db) in dbs.iter().enumerate().filter(|(_, db)| !db.is_empty()) {
         list.push((format!("db.{index}"), Figure::Nodes(db.overhead_bytes() as u64)));

@@ -134,11 +134,14 @@ pub fn clients(view: &View<'_>) -> u64 {
     kinds.iter().map(|kind| memory.of(*kind) as u64).sum()
 }
 
-/// What is not data: the server itself, its clients, the nodes of the keyspace, and what only
-/// snapshots keep.
+/// What is not data: the server itself, its clients and scripts, the nodes of the keyspace, and
+/// what only snapshots keep.
 pub fn overhead(view: &View<'_>) -> u64 {
     let nodes: usize = view.keyspace.dbs().iter().map(|db| db.overhead_bytes()).sum();
-    (startup(view) + clients(view) + nodes as u64 + pins::bytes()).min(used(view))
+    let scripts = scripts(view);
+    let scripts = scripts.vm_total() + scripts.total();
+    let parts = startup(view) + clients(view) + (nodes + scripts) as u64 + pins::bytes();
+    parts.min(used(view))
 }
 
 pub fn dataset(view: &View<'_>) -> u64 {
@@ -150,6 +153,6 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{share:.2}%")
 }
 
-fn scripts(view: &View<'_>) -> ScriptFigures {
+pub fn scripts(view: &View<'_>) -> ScriptFigures {
     view.server.scripting.figures()
 }
