@@ -109,6 +109,6 @@ mod tests {
     #[test]
     fn idle_connections_are_small() {
         assert!(size_of::<Connection>() <= 304, "{}", size_of::<Connection>());
-        assert!(size_of::<Inbox>() <= 384, "{}", size_of::<Inbox>());
+        assert!(size_of::<Inbox>() <= 64, "{}", size_of::<Inbox>());
     }
 }

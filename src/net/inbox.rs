@@ -3,24 +3,21 @@
 //! It needs nothing but itself and a [`Reading`], so it goes with the socket or with the executor,
 //! whoever has something to do with it, and brings its own figures along.
 
+use super::intake::Intake;
 use super::pool::BufferPool;
 use super::stream::Stream;
 use crate::engine::turn::InputFigures;
-use crate::engine::{ClientId, Engine, Prepared, Reading, Verdict};
+use crate::engine::{ClientId, Engine, Reading, Verdict};
 use crate::keyspace::KeyHash;
-use crate::resp::{ProtocolError, ReplyBuf, Request, RequestReader};
+use crate::resp::{ProtocolError, ReplyBuf};
 use crate::structs::prefetch;
 use std::io;
 use std::task::{Context, Poll};
 
 #[derive(Default)]
 pub struct Inbox {
-    reader: RequestReader,
-    /// What was found out about the first queued requests, and the hashes of their keys.
-    prepared: Vec<Prepared>,
-    hashes: Vec<KeyHash>,
-    /// How many of `prepared` have been taken off.
-    taken: u32,
+    /// Not there while nothing has come.
+    intake: Option<Box<Intake>>,
     /// The input broke the protocol: said, and the connection closed, after the requests before it.
     failure: Option<ProtocolError>,
     /// Memory for the replies, when it comes from another thread, to which they will go.
@@ -42,7 +39,12 @@ impl Inbox {
 
     /// How many requests wait.
     pub fn pending(&self) -> usize {
-        self.reader.pending()
+        self.intake.as_ref().map_or(0, |intake| intake.reader.pending())
+    }
+
+    /// The requests that wait, if anything has come.
+    pub fn intake(&self) -> Option<&Intake> {
+        self.intake.as_deref()
     }
 
     /// The failure that comes after the requests that wait.
@@ -58,10 +60,8 @@ impl Inbox {
         buffers: &BufferPool,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if !self.reader.has_buffer() {
-            self.reader.attach_buffer(buffers.input());
-        }
-        let Ok(room) = self.reader.room() else {
+        let intake = self.intake.get_or_insert_with(|| buffers.intake());
+        let Ok(room) = intake.reader.room() else {
             self.failure = Some(ProtocolError::NoMemory);
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         };
@@ -75,91 +75,61 @@ impl Inbox {
 
     /// Queues the whole requests that there are.
     pub fn parse(&mut self, reading: &Reading) {
-        if let Err(failure) = self.reader.parse(&reading.limits(self.is_authenticated)) {
+        let Some(intake) = &mut self.intake else { return };
+        if let Err(failure) = intake.reader.parse(&reading.limits(self.is_authenticated)) {
             self.failure = Some(failure);
         }
     }
 
     /// Whether more has come than may before any of it is executed.
     pub fn is_too_long(&self, reading: &Reading) -> bool {
-        self.reader.buffered_len() > reading.query_bytes_max()
+        let intake = self.intake.as_ref();
+        intake.is_some_and(|intake| intake.reader.buffered_len() > reading.query_bytes_max())
     }
 
     /// Looks up commands and hashes keys of the first requests, as far as that has not been done;
     /// how many of at most `max` there are.
     pub fn prepare(&mut self, reading: &Reading, max: usize) -> usize {
-        let count = self.pending().min(max);
-        for i in self.prepared.len() - self.taken()..count {
-            let prepared = reading.prepare(&self.reader.request(i), &mut self.hashes);
-            self.prepared.push(prepared);
-        }
-        count
+        self.intake.as_mut().map_or(0, |intake| intake.prepare(reading, max))
     }
 
-    /// The first requests, which have been prepared, and the hashes that they refer to.
-    pub fn first(&self, count: usize) -> impl Iterator<Item = (&Prepared, Request<'_>)> {
-        let prepared = self.prepared[self.taken()..].iter().enumerate().take(count);
-        prepared.map(|(i, prepared)| (prepared, self.reader.request(i)))
-    }
-
-    fn taken(&self) -> usize {
-        self.taken as usize
-    }
-
-    /// The hashes that the prepared requests refer to.
-    pub fn hashes(&self) -> &[KeyHash] {
-        &self.hashes
-    }
-
-    /// The hashes of the first requests alone.
+    /// The hashes of the first requests, which have been prepared.
     pub fn hashes_of_first(&self, count: usize) -> &[KeyHash] {
-        match &self.prepared[self.taken()..][..count] {
-            [first, .., last] => &self.hashes[first.hashes_at().start..last.hashes_at().end],
-            [one] => &self.hashes[one.hashes_at()],
-            [] => &[],
+        self.intake.as_ref().map_or(&[], |intake| intake.hashes_of_first(count))
+    }
+
+    /// Has the first request run, which must have been prepared, and takes it off unless it is to
+    /// be tried again.
+    pub fn run_first(
+        &mut self,
+        engine: &mut Engine,
+        client: ClientId,
+        out: &mut ReplyBuf,
+    ) -> Verdict {
+        let intake = self.intake.as_mut().expect("what was prepared is there");
+        let verdict = intake.run_first(engine, client, out);
+        out.set_aside_if_full();
+        if verdict != Verdict::Postponed {
+            intake.pop();
         }
+        verdict
     }
 
-    /// Has the first request run, which must have been prepared.
-    pub fn run_first(&self, engine: &mut Engine, client: ClientId, out: &mut ReplyBuf) -> Verdict {
-        let prepared = &self.prepared[self.taken()];
-        engine.execute(client, prepared, self.reader.request(0), &self.hashes, out)
-    }
-
-    /// Takes the first request off.
-    pub fn pop(&mut self) {
-        self.reader.pop_front();
-        self.taken += 1;
-        if self.taken() == self.prepared.len() {
-            self.prepared.clear();
-            self.hashes.clear();
-            self.taken = 0;
-        }
-    }
-
-    /// Gives the buffer back if nothing in it is needed any more.
+    /// Gives back what it was lent, if nothing in it is needed any more.
     pub fn give_back(&mut self, buffers: &BufferPool) {
-        if let Some(buffer) = self.reader.detach_buffer() {
-            buffers.give_input(buffer);
+        if let Some(intake) = self.intake.take_if(|intake| intake.reader.is_unused()) {
+            buffers.give_intake(intake);
         }
-    }
-
-    /// Forgets what it holds; a buffer goes back if it can be used again.
-    pub fn clear(&mut self, buffers: &BufferPool) {
-        self.give_back(buffers);
-        *self = Inbox::new(self.is_authenticated);
     }
 
     /// Brings what running the first requests will touch into the caches, when another thread has
     /// written it.
     pub fn prefetch(&self) {
-        self.reader.prefetch();
-        self.prepared.first().inspect(|prepared| prefetch::value(*prepared));
-        self.hashes.first().inspect(|hash| prefetch::value(*hash));
+        self.intake.as_ref().inspect(|intake| intake.prefetch());
         prefetch::address(self.reply.as_ptr());
     }
 
-    /// The same as soon as who reads on has given an empty buffer back.
+    /// The figures as soon as who reads on has given back what is not needed.
     pub fn figures_at_rest(&self) -> InputFigures {
         let figures = self.figures();
         let is_empty = figures.query_bytes == 0;
@@ -168,12 +138,17 @@ impl Inbox {
     }
 
     pub fn figures(&self) -> InputFigures {
-        let query_bytes = self.reader.query_len();
+        let read_bytes_total = self.read_bytes_total;
+        let Some(intake) = &self.intake else {
+            return InputFigures { read_bytes_total, ..InputFigures::default() };
+        };
+        let reader = &intake.reader;
+        let query_bytes = reader.query_len();
         InputFigures {
             query_bytes,
-            query_free_bytes: self.reader.buffer_memory().saturating_sub(query_bytes),
-            argv_bytes: if query_bytes == 0 { 0 } else { self.reader.argv_len() },
-            read_bytes_total: self.read_bytes_total,
+            query_free_bytes: reader.buffer_memory().saturating_sub(query_bytes),
+            argv_bytes: if query_bytes == 0 { 0 } else { reader.argv_len() },
+            read_bytes_total,
         }
     }
 }

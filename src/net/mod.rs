@@ -12,6 +12,7 @@ mod hands;
 pub mod healthcheck;
 mod holds;
 mod inbox;
+mod intake;
 mod jobs;
 pub mod limits;
 mod listener;

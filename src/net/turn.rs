@@ -166,8 +166,9 @@ impl Window {
 
     fn prefetch_members(&self, engine: &Engine) {
         for (connection, count) in &self.members {
-            if let Some(inbox) = &*connection.inbox.borrow() {
-                engine.prefetch_members(connection.client, inbox.first(*count), inbox.hashes());
+            let inbox = connection.inbox.borrow();
+            if let Some(intake) = inbox.as_ref().and_then(|inbox| inbox.intake()) {
+                engine.prefetch_members(connection.client, intake.first(*count), intake.hashes());
             }
         }
     }
@@ -254,11 +255,7 @@ fn run_until_effect(
     }
     while *at < count {
         let verdict = inbox.run_first(engine, connection.client, out);
-        out.set_aside_if_full();
-        if verdict != Verdict::Postponed {
-            inbox.pop();
-            *at += 1;
-        }
+        *at += usize::from(verdict != Verdict::Postponed);
         if verdict != Verdict::Done || engine.has_effects() || is_out_of_time(engine) {
             return verdict;
         }

@@ -463,7 +463,7 @@ async fn serve(worker: Rc<Worker>, wire: Rc<Wire>) {
         return;
     }
     match wire.inbox.take() {
-        Some(mut inbox) => inbox.clear(&worker.buffers),
+        Some(mut inbox) => inbox.give_back(&worker.buffers),
         // The executor keeps it.
         None => worker.count_lent(worker.lent.get() - 1),
     }

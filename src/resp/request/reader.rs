@@ -62,9 +62,6 @@ const BUFFER_KEPT_MAX: usize = 128 * 1024;
 /// As many spans and queue entries are kept for the next requests.
 const SPANS_KEPT_MAX: usize = 4 * 1024;
 
-/// An idle connection keeps no more spans than this.
-const SPANS_IDLE_MAX: usize = 64;
-
 /// A whole request in the queue.
 struct Queued {
     spans_end: usize,
@@ -176,28 +173,9 @@ impl RequestReader {
         }
     }
 
-    /// Whether bytes may come without memory being found first.
-    pub fn has_buffer(&self) -> bool {
-        self.buffer.capacity() > 0 || self.incoming.is_some()
-    }
-
-    /// Lends the reader a pooled buffer; ignored unless the reader is without one.
-    pub fn attach_buffer(&mut self, buffer: Vec<u8>) {
-        if self.buffer.capacity() == 0 {
-            self.buffer = buffer;
-            self.buffer.clear();
-        }
-    }
-
-    /// Gives the buffer back if nothing in it is needed any more.
-    pub fn detach_buffer(&mut self) -> Option<Vec<u8>> {
-        if self.pending() > 0 || self.partial() || self.buffer.capacity() == 0 {
-            return None;
-        }
-        self.compact();
-        self.spans.shrink_to(SPANS_IDLE_MAX);
-        self.queue.shrink_to(SPANS_IDLE_MAX);
-        Some(std::mem::take(&mut self.buffer))
+    /// Whether nothing of what has come is needed any more, and anybody else's may follow.
+    pub fn is_unused(&self) -> bool {
+        self.pending() == 0 && !self.partial() && self.failure.is_none()
     }
 
     /// Brings the first request into the caches, when another thread has written it.

@@ -235,7 +235,6 @@ fn multibulk(args: &[&[u8]]) -> Vec<u8> {
 #[test]
 fn a_declared_length_reserves_nothing() {
     let mut reader = RequestReader::new();
-    reader.attach_buffer(Vec::with_capacity(READ_LEN));
     reader.feed(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\n");
     assert_eq!(reader.parse(&OPEN), Ok(0));
     assert!(reader.memory() < 64 * 1024, "{}", reader.memory());
@@ -316,27 +315,27 @@ fn stream_ends_count_every_byte() {
 }
 
 #[test]
-fn an_idle_connection_holds_no_buffer() {
+fn a_reader_is_unused_when_all_that_came_was_run() {
     let mut reader = RequestReader::new();
-    assert!(reader.detach_buffer().is_none());
-    reader.attach_buffer(Vec::with_capacity(READ_LEN));
+    assert!(reader.is_unused());
     reader.feed(b"PING\r\nPI");
     assert_eq!(reader.parse(&OPEN), Ok(1));
-    assert!(reader.detach_buffer().is_none());
+    assert!(!reader.is_unused(), "one waits");
     reader.pop_front();
-    assert!(reader.detach_buffer().is_none() && reader.partial());
+    assert!(!reader.is_unused() && reader.partial());
     reader.feed(b"NG\r\n");
     assert_eq!(reader.parse(&OPEN), Ok(1));
     assert_eq!(reader.request(0).arg(0), b"PING");
     assert_eq!(reader.argv_len(), 4);
     reader.pop_front();
-    let buffer = reader.detach_buffer().expect("nothing is pending");
-    assert!(buffer.is_empty() && buffer.capacity() >= READ_LEN);
-    assert!(reader.memory() < 4 * 1024, "{}", reader.memory());
-    reader.attach_buffer(buffer);
+    assert!(reader.is_unused() && reader.buffered_len() == 0);
+    assert!(reader.memory() < READ_LEN + 4 * 1024, "{}", reader.memory());
     reader.feed(b"*0\r\n\r\n");
     assert_eq!(reader.parse(&OPEN), Ok(0));
-    assert!(reader.detach_buffer().is_some());
+    assert!(reader.is_unused());
+    reader.feed(b"*x\r\n");
+    assert!(reader.parse(&OPEN).is_err());
+    assert!(!reader.is_unused(), "it parses nothing more");
 }
 
 #[test]
