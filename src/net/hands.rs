@@ -56,10 +56,8 @@ impl Driver for Hands<'_> {
                 Place::There(thread) if is_free => {
                     outbox.pass(bytes.len());
                     away[thread].push(client);
-                    // Its thread reports nothing until the socket takes more.
-                    if outbox.is_stuck() {
-                        engine.note_output(client, outbox.figures());
-                    }
+                    // Its thread reports only that the socket takes no more, or does again.
+                    engine.note_output(client, outbox.figures());
                 }
                 _ => {
                     if outbox.out.is_empty() {

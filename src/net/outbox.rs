@@ -73,11 +73,6 @@ impl Outbox {
         }
     }
 
-    /// Whether the socket is known not to take all that its thread has.
-    pub fn is_stuck(&self) -> bool {
-        self.relay.as_ref().is_some_and(|relay| relay.is_stuck)
-    }
-
     /// Takes out what may leave, for the thread that writes it.
     pub fn take(&mut self, free: usize) -> ReplyBuf {
         let taken = match free < self.out.len() {

@@ -335,6 +335,8 @@ pub fn flush_everything(net: &Rc<Net>) {
     }
     flush_dirty(net, &mut engine, usize::MAX);
     net.fleet.finish();
+    relay::collect(net, &mut engine);
+    flush_dirty(net, &mut engine, usize::MAX);
 }
 
 /// What one connection may write in a turn: a reader that keeps up with a huge reply would keep

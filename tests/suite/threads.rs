@@ -482,3 +482,26 @@ fn a_reset_ends_a_connection_on_a_thread() {
         (figure(&mut observer, "clients", "connected_clients") == 1).then_some(())
     });
 }
+
+/// What a listener has been sent shows at once, though it asks for nothing.
+#[test]
+fn what_listeners_were_sent_is_counted_as_it_is_sent() {
+    let server = start(&[]);
+    let (mut listener, mut other) = (server.connect(), server.connect());
+    let Answer::Integer(id) = listener.run("CLIENT ID") else { panic!("it has a number") };
+    listener.run("SUBSCRIBE channel");
+    let mut sent = |other: &mut Client| {
+        let Answer::Bulk(line) = other.run(&format!("CLIENT LIST ID {id}")) else { panic!() };
+        let line = String::from_utf8(line).expect("it is a text");
+        let (_, rest) = line.split_once("tot-net-out=").expect("it is shown");
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<usize>().expect("it is a number")
+    };
+    let before = sent(&mut other);
+    let message = "m".repeat(10_000);
+    for _ in 0..10 {
+        assert_eq!(other.run(&format!("PUBLISH channel {message}")), Answer::Integer(1));
+    }
+    assert!(sent(&mut other) > before + 100_000);
+    (0..10).for_each(|_| drop(listener.receive()));
+}

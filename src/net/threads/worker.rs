@@ -306,6 +306,8 @@ impl Worker {
                 for wire in self.wires.borrow().iter().flatten() {
                     self.write_at_most(wire, usize::MAX);
                 }
+                // Who has just been given back is the executor's to write to.
+                self.reports.borrow_mut().send();
                 drop(done);
             }
         }
