@@ -105,8 +105,9 @@ pub enum Killer {
 impl Killer {
     fn text(self) -> &'static str {
         match self {
-            Killer::ScriptKill => "ERR Script killed by user with SCRIPT KILL.",
-            Killer::FunctionKill => "ERR Script killed by user with FUNCTION KILL.",
+            Killer::ScriptKill | Killer::FunctionKill => {
+                "ERR Script killed by user with SCRIPT KILL..."
+            }
             Killer::LoadTimeout => "ERR FUNCTION LOAD timeout",
             Killer::EvaluationTimeout => "ERR timeout reached, infinite loop?",
         }

@@ -290,7 +290,10 @@ fn a_script_that_never_ends_lets_others_in_and_can_be_killed_wherever_it_is() {
             assert!(steps < 1000, "{body}: it does not end");
         }
         let text = shown(&mut run);
-        assert!(text.starts_with("!ERR Script killed by user with SCRIPT KILL."), "{body}: {text}");
+        assert!(
+            text.starts_with("!ERR Script killed by user with SCRIPT KILL..."),
+            "{body}: {text}"
+        );
         // The state is as good as before.
         drop(run);
         assert_eq!(run_with(&vm, "return 1", |_| "+OK|"), ":1|", "{body}");
@@ -320,7 +323,7 @@ fn a_long_value_lets_others_in_and_can_be_killed_while_it_is_written() {
             }
         }
         assert_eq!(run.resume(Answer::Kill(Killer::FunctionKill)), Asked::Done);
-        assert!(shown(&mut run).starts_with("!ERR Script killed by user with FUNCTION KILL."));
+        assert!(shown(&mut run).starts_with("!ERR Script killed by user with SCRIPT KILL..."));
         (slices_max, 0)
     };
     for body in values {

@@ -215,7 +215,7 @@ fn natives_can_be_killed() {
             assert_eq!(run.resume(Answer::Go), Asked::Slice, "{body}");
         }
         assert_eq!(run.resume(Answer::Kill(Killer::ScriptKill)), Asked::Done, "{body}");
-        assert_eq!(shown(&mut run), "!ERR Script killed by user with SCRIPT KILL.");
+        assert_eq!(shown(&mut run), "!ERR Script killed by user with SCRIPT KILL...");
     }
 }
 

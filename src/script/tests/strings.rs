@@ -140,7 +140,7 @@ fn a_search_that_would_take_for_ever_is_put_aside_and_killed() {
         let body = format!("local s = ('a'):rep(1e5) local r = {search} return r");
         let (slices, answer) = kill_after(3, &body);
         assert_eq!(slices, 3, "{search}");
-        assert!(answer.starts_with("!ERR Script killed by user with SCRIPT KILL."), "{answer}");
+        assert!(answer.starts_with("!ERR Script killed by user with SCRIPT KILL..."), "{answer}");
     }
 }
 

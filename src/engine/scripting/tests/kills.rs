@@ -2,7 +2,7 @@
 
 use super::*;
 
-const KILLED: &str = "-ERR Script killed by user with SCRIPT KILL. script: ";
+const KILLED: &str = "-ERR Script killed by user with SCRIPT KILL... script: ";
 const UNKILLABLE: &str = "-UNKILLABLE Sorry the script already executed write commands against the \
                           dataset. You can either wait the script termination or kill the server \
                           in a hard way using the SHUTDOWN NOSAVE command.|";
@@ -85,7 +85,10 @@ fn a_script_is_ended_while_its_value_is_written() {
         assert_eq!(bench.ask_as(killer, "SCRIPT KILL"), "+OK|");
         finish(&mut bench);
         let heard = bench.heard(own);
-        assert!(heard.starts_with("-ERR Script killed by user with SCRIPT KILL."), "{heard:.100}");
+        assert!(
+            heard.starts_with("-ERR Script killed by user with SCRIPT KILL..."),
+            "{heard:.100}"
+        );
     }
 }
 
@@ -130,7 +133,7 @@ fn a_function_is_ended_by_its_own_command() {
     bench.expect("SCRIPT KILL", BUSY_FUNCTION);
     bench.expect("FUNCTION KILL", "+OK|");
     finish(&mut bench);
-    let killed = "-ERR Script killed by user with FUNCTION KILL. script: f, on @user_function:";
+    let killed = "-ERR Script killed by user with SCRIPT KILL... script: f, on @user_function:";
     let heard = bench.heard(own);
     assert!(heard.starts_with(killed), "{heard}");
 }
