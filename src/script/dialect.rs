@@ -8,62 +8,95 @@
 //! nothing tells any more which line of the script it stood in. The reference implementation keeps
 //! the caller where a function of the host is called, which LuaJIT does not, and in scripts this is
 //! the way that most end. In parentheses it is no such call, and a function that answers one
-//! value answers the same:
+//! value answers the same; any other is given to a function that answers all that it is given:
 //!
 //!     return redis.call('GET', KEYS[1])      return (redis.call('GET', KEYS[1]))
+//!     return assert(x, 'none')               return answer(assert(x, 'none'))
 //!
-//! This is done where the name is one of ours that answers one value, or a local one that stands
-//! for it (`local call = redis.call`) and for nothing else in the whole text. No line moves. The
-//! text is read a few times from its start to its end, token by token, and nothing is made of it
-//! but edits.
+//! This is done where the name is one of ours, or a local one that stands for it
+//! (`local call = redis.call`) and for nothing else in the whole text; and where a method is called
+//! as those of strings are, unless the text has one of that name. Functions of the script's keep
+//! taking the place of their callers, as deep as they like. No line moves. The text is read a few
+//! times from its start to its end, token by token, and nothing is made of it but edits.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
-/// The tables whose functions may be put into parentheses, and which of them answer one value.
-const TABLES: [(&[u8], OneValue); 9] = [
-    (b"redis", OneValue::All),
-    (b"server", OneValue::All),
-    (b"cjson", OneValue::AllBut(&[b"encode_sparse_array"])),
-    (b"cmsgpack", OneValue::Only(&[b"pack"])),
-    (b"struct", OneValue::Only(&[b"pack", b"size"])),
-    (b"bit", OneValue::All),
-    (b"math", OneValue::AllBut(&[b"frexp", b"modf", b"randomseed"])),
-    (b"string", OneValue::Only(&STRING)),
-    (b"table", OneValue::Only(&[b"concat", b"getn", b"maxn"])),
+/// What a function of ours answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answers {
+    One,
+    /// None, or more than one.
+    Any,
+    /// A function that is called as one of ours.
+    Function,
+}
+
+/// Functions by the names of their tables: what those answer that are named, and what all others.
+const TABLES: [(&[u8], &[(Answers, &[&[u8]])], Answers); 11] = [
+    (b"redis", &[(Answers::Any, &SILENT)], Answers::One),
+    (b"server", &[(Answers::Any, &SILENT)], Answers::One),
+    (b"cjson", &[(Answers::Any, &[b"encode_sparse_array"])], Answers::One),
+    (b"cmsgpack", &[(Answers::One, &[b"pack"])], Answers::Any),
+    (b"struct", &[(Answers::One, &[b"pack", b"size"])], Answers::Any),
+    (b"bit", &[], Answers::One),
+    (b"math", &[(Answers::Any, &[b"frexp", b"modf", b"randomseed"])], Answers::One),
+    (
+        b"string",
+        &[(Answers::Function, &[b"gfind", b"gmatch"]), (Answers::One, &STRING)],
+        Answers::Any,
+    ),
+    (b"table", &[(Answers::One, &[b"concat", b"getn", b"maxn"])], Answers::Any),
+    (
+        b"coroutine",
+        &[(Answers::Function, &[b"wrap"]), (Answers::One, &[b"create", b"status"])],
+        Answers::Any,
+    ),
+    (b"os", &[], Answers::One),
 ];
+const SILENT: [&[u8]; 4] = [b"debug", b"log", b"set_repl", b"setresp"];
 const STRING: [&[u8]; 8] =
     [b"char", b"format", b"len", b"lower", b"rep", b"reverse", b"sub", b"upper"];
-const FUNCTIONS: [&[u8]; 8] = [
-    b"error",
-    b"getmetatable",
-    b"rawequal",
-    b"rawget",
-    b"rawset",
-    b"setmetatable",
-    b"tonumber",
-    b"type",
+const FUNCTIONS: [(Answers, &[&[u8]]); 3] = [
+    (
+        Answers::One,
+        &[
+            b"collectgarbage",
+            b"error",
+            b"gcinfo",
+            b"getmetatable",
+            b"rawequal",
+            b"rawget",
+            b"rawset",
+            b"setmetatable",
+            b"tonumber",
+            b"tostring",
+            b"type",
+        ],
+    ),
+    (
+        Answers::Any,
+        &[b"assert", b"ipairs", b"next", b"pairs", b"pcall", b"select", b"unpack", b"xpcall"],
+    ),
+    (Answers::Function, &[b"load", b"loadstring"]),
+];
+/// What is called as a method of a string.
+const METHODS: [&[u8]; 14] = [
+    b"byte", b"find", b"format", b"gfind", b"gmatch", b"gsub", b"len", b"lower", b"match", b"rep",
+    b"reverse", b"sub", b"upper", b"dump",
 ];
 
-/// Which functions of a table answer one value.
-enum OneValue {
-    All,
-    AllBut(&'static [&'static [u8]]),
-    Only(&'static [&'static [u8]]),
+/// What a function of a table of ours answers.
+fn answers_of(table: &[u8], function: &[u8]) -> Option<Answers> {
+    let (_, named, others) = TABLES.iter().find(|(name, ..)| *name == table)?;
+    let found = named.iter().find(|(_, functions)| functions.contains(&function));
+    Some(found.map_or(*others, |(answers, _)| *answers))
 }
 
-impl OneValue {
-    fn has(&self, function: &[u8]) -> bool {
-        match self {
-            OneValue::All => true,
-            OneValue::AllBut(others) => !others.contains(&function),
-            OneValue::Only(those) => those.contains(&function),
-        }
-    }
-}
-
-/// Whether a function of a table may be put into parentheses, by their names.
-fn answers_one_value(table: &[u8], function: &[u8]) -> bool {
-    TABLES.iter().any(|(name, functions)| *name == table && functions.has(function))
+/// What a function answers that is no table's.
+fn answers_of_global(function: &[u8]) -> Option<Answers> {
+    let found = FUNCTIONS.iter().find(|(_, functions)| functions.contains(&function));
+    found.map(|(answers, _)| *answers)
 }
 
 /// What is called most, by the names of a table and of a function of it: where only that is meant
@@ -73,6 +106,9 @@ pub(super) const JOINED: [(&[u8], &[u8]); 4] =
 
 /// What stands for the dot in such a name: no byte of a text that somebody has written.
 const JOINT: u8 = 0xff;
+
+/// The name of the function that answers all that it is given.
+pub(super) const ANSWER: &[u8] = &[JOINT];
 
 /// Both names as one.
 pub(super) fn join(table: &[u8], function: &[u8]) -> Vec<u8> {
@@ -92,7 +128,10 @@ const LEN_MAX: usize = 1 << 20;
 /// What is done at a place of a text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Edit {
-    Insert(u8),
+    Close,
+    Open,
+    /// The call to the function that answers what it is given begins.
+    Answer,
     /// The byte there goes.
     Drop,
     /// It becomes the joint of two names.
@@ -105,15 +144,20 @@ pub(super) fn translate(text: &[u8], joins: Joins) -> Cow<'_, [u8]> {
         return Cow::Borrowed(text);
     }
     let mut edits = Vec::new();
-    if memchr::memmem::find(text, b"return").is_some() {
-        let marks = find_marks(text, &Names::of(text));
-        edits.extend(marks.into_iter().map(|(at, parenthesis)| (at, Edit::Insert(parenthesis))));
+    let has = |name: &[u8]| memchr::memmem::find(text, name).is_some();
+    let returns = has(b"return");
+    let has_joints = joins == Joins::Made && JOINED.iter().any(|(table, _)| has(table));
+    if returns || has_joints {
+        let names = Names::of(text);
+        if returns {
+            edits.extend(find_marks(text, &names));
+        }
+        if has_joints {
+            edits.extend(find_joints(text, &names).into_iter().map(|at| (at, Edit::Join)));
+        }
     }
     if memchr::memchr(b'\\', text).is_some() {
         edits.extend(find_escapes(text).map(|at| (at, Edit::Drop)));
-    }
-    if joins == Joins::Made {
-        edits.extend(find_joints(text).into_iter().map(|at| (at, Edit::Join)));
     }
     if edits.is_empty() {
         return Cow::Borrowed(text);
@@ -124,8 +168,12 @@ pub(super) fn translate(text: &[u8], joins: Joins) -> Cow<'_, [u8]> {
     for (place, edit) in edits {
         translated.extend_from_slice(&text[at..place]);
         at = match edit {
-            Edit::Insert(byte) => {
-                translated.push(byte);
+            Edit::Close | Edit::Open | Edit::Answer => {
+                translated.extend_from_slice(match edit {
+                    Edit::Close => b")",
+                    Edit::Open => b"(",
+                    _ => &[JOINT, b'('],
+                });
                 place
             }
             Edit::Drop => place + 1,
@@ -284,11 +332,12 @@ impl Tokens<'_> {
     }
 }
 
-/// Which names stand for functions that may be put into parentheses.
+/// What names mean in a text.
 struct Names<'a> {
-    /// Those of tables and functions that the text gives no other meaning.
-    tables: Vec<&'a [u8]>,
-    functions: Vec<&'a [u8]>,
+    /// How often each name is given a meaning by the text.
+    bound: HashMap<&'a [u8], usize>,
+    /// Local names that stand for functions of ours, and for nothing else.
+    aliases: HashMap<&'a [u8], Answers>,
 }
 
 impl<'a> Names<'a> {
@@ -296,25 +345,58 @@ impl<'a> Names<'a> {
         let mut seen = Seen::default();
         let tokens = Tokens { text, at: 0 };
         tokens.for_each(|(_, token, _)| seen.take(token));
-        let is_free = |name: &&[u8]| !seen.bound.contains(name);
-        let once = |name: &[u8]| seen.bound.iter().filter(|bound| **bound == name).count() == 1;
-        let tables: Vec<&[u8]> = TABLES.iter().map(|(name, _)| *name).filter(is_free).collect();
-        let aliases = seen.aliases.iter();
-        let aliases = aliases.filter(|(name, table)| once(name) && tables.contains(table));
-        let mut functions: Vec<&[u8]> = aliases.map(|(name, _)| *name).collect();
-        functions.extend(FUNCTIONS.iter().copied().filter(is_free));
-        Names { tables, functions }
+        seen.take(Token::Mark(b';'));
+        let mut names = Names { bound: seen.bound, aliases: HashMap::new() };
+        for (name, meaning) in seen.aliases {
+            let answers = match meaning {
+                Meaning::Field(table, _) if !names.is_free(table) => None,
+                Meaning::Field(table, function) => answers_of(table, function),
+                // A local function may have the name of the one that it is.
+                Meaning::Global(function) if function != name && !names.is_free(function) => None,
+                Meaning::Global(function) => answers_of_global(function),
+            };
+            let answers = answers.filter(|_| names.bound.get(name) == Some(&1));
+            names.aliases.extend(answers.map(|answers| (name, answers)));
+        }
+        names
+    }
+
+    fn is_free(&self, name: &[u8]) -> bool {
+        !self.bound.contains_key(name)
+    }
+
+    fn is_table(&self, name: &[u8]) -> bool {
+        TABLES.iter().any(|(table, ..)| *table == name) && self.is_free(name)
+    }
+
+    fn is_method(&self, name: &[u8]) -> bool {
+        METHODS.contains(&name) && self.is_free(name)
+    }
+
+    /// What the function of ours answers for which a name stands.
+    fn answers(&self, name: &[u8]) -> Option<Answers> {
+        let alias = self.aliases.get(name).copied();
+        alias.or_else(|| answers_of_global(name).filter(|_| self.is_free(name)))
     }
 }
 
 /// What has been seen of a text: the last tokens, and what they have given a meaning.
 #[derive(Default)]
 struct Seen<'a> {
-    before: [Option<Token<'a>>; 6],
+    before: [Option<Token<'a>>; 7],
     /// Names in a list that gives each a meaning follow.
     binds: Binds,
-    bound: Vec<&'a [u8]>,
-    aliases: Vec<(&'a [u8], &'a [u8])>,
+    /// How often each name is given one.
+    bound: HashMap<&'a [u8], usize>,
+    aliases: Vec<(&'a [u8], Meaning<'a>)>,
+}
+
+/// For what a local name stands.
+#[derive(Clone, Copy)]
+enum Meaning<'a> {
+    Global(&'a [u8]),
+    /// A table's function.
+    Field(&'a [u8], &'a [u8]),
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -345,86 +427,107 @@ impl<'a> Seen<'a> {
             _ => Binds::Nothing,
         };
         // `name =`, be it an assignment or a field, which is taken for one.
-        if let (Some(Token::Name(name)), Token::Mark(b'=')) = (self.before[5], token)
-            && self.before[4] != Some(Token::Name(b"local"))
+        if let (Some(Token::Name(name)), Token::Mark(b'=')) = (self.before[6], token)
+            && self.before[5] != Some(Token::Name(b"local"))
         {
-            self.bound.push(name);
+            _ = self.bind(name, Binds::Nothing);
+        }
+        if begins_statement(token) {
+            self.aliases.extend(self.alias());
         }
         self.before.rotate_left(1);
-        self.before[5] = Some(token);
-        if let [
-            Some(Token::Name(b"local")),
-            Some(Token::Name(name)),
-            Some(Token::Mark(b'=')),
-            Some(Token::Name(table)),
-            Some(Token::Mark(b'.')),
-            Some(Token::Name(function)),
-        ] = self.before
-            && answers_one_value(table, function)
-        {
-            self.aliases.push((name, table));
+        self.before[6] = Some(token);
+    }
+
+    /// What the last tokens say that a local name stands for, if they are all of a statement.
+    fn alias(&self) -> Option<(&'a [u8], Meaning<'a>)> {
+        const LOCAL: Option<Token<'_>> = Some(Token::Name(b"local"));
+        const IS: Option<Token<'_>> = Some(Token::Mark(b'='));
+        const DOT: Option<Token<'_>> = Some(Token::Mark(b'.'));
+        match self.before {
+            [
+                _,
+                LOCAL,
+                Some(Token::Name(name)),
+                IS,
+                Some(Token::Name(table)),
+                DOT,
+                Some(Token::Name(function)),
+            ] => Some((name, Meaning::Field(table, function))),
+            [.., LOCAL, Some(Token::Name(name)), IS, Some(Token::Name(function))] => {
+                Some((name, Meaning::Global(function)))
+            }
+            _ => None,
         }
     }
 
     fn bind(&mut self, name: &'a [u8], binds: Binds) -> Binds {
-        self.bound.push(name);
+        *self.bound.entry(name).or_default() += 1;
         binds
     }
 
     fn follows_a_name(&self) -> bool {
         let keyword = |name: &[u8]| matches!(name, b"local" | b"for");
-        matches!(self.before[5], Some(Token::Name(name)) if !keyword(name))
+        matches!(self.before[6], Some(Token::Name(name)) if !keyword(name))
     }
 }
 
-/// Where which parenthesis is to be put in.
-fn find_marks(text: &[u8], names: &Names<'_>) -> Vec<(usize, u8)> {
+/// Whether a token behind an expression is none that goes on with it.
+fn begins_statement(token: Token<'_>) -> bool {
+    match token {
+        Token::Name(name) => !matches!(name, b"and" | b"or"),
+        Token::Mark(mark) => mark == b';',
+        Token::Literal => false,
+    }
+}
+
+/// Where which parenthesis is to be put in: around each call that is all that is returned.
+fn find_marks(text: &[u8], names: &Names<'_>) -> Vec<(usize, Edit)> {
     let mut marks = Vec::new();
-    // For each parenthesis that is open: whether the call that it is of is put into parentheses.
-    let mut open: Vec<bool> = Vec::new();
-    let mut call = Candidate::None;
-    for (start, token, end) in (Tokens { text, at: 0 }) {
-        let mut is_call = None;
-        call = match (call, token) {
-            (_, Token::Name(b"return")) => Candidate::Returned,
-            (Candidate::Returned, Token::Name(name)) if names.functions.contains(&name) => {
-                Candidate::Function(start)
-            }
-            (Candidate::Returned, Token::Name(name)) if names.tables.contains(&name) => {
-                Candidate::Table(start, name)
-            }
-            (Candidate::Table(at, table), Token::Mark(b'.')) => Candidate::Field(at, table),
-            (Candidate::Field(at, table), Token::Name(name)) if answers_one_value(table, name) => {
-                Candidate::Function(at)
-            }
-            (Candidate::Function(at), Token::Mark(b'(')) => {
-                is_call = Some(at);
-                Candidate::None
-            }
-            _ => Candidate::None,
-        };
-        match token {
-            Token::Mark(b'(') => {
-                open.push(is_call.is_some());
-                marks.extend(is_call.map(|at| (at, b'(')));
-            }
-            Token::Mark(b')') if open.pop() == Some(true) => marks.push((end, b')')),
-            _ => {}
+    // For each bracket that is open: what there is when it is closed.
+    let mut open: Vec<Returned<'_>> = Vec::new();
+    let mut returned = Returned::Nothing;
+    let end = (text.len(), Token::Mark(b';'), text.len());
+    for (start, token, end) in (Tokens { text, at: 0 }).chain([end]) {
+        if let Returned::Call { at, end, answers } = returned
+            && ends_return(token)
+        {
+            let opening = if answers == Answers::One { Edit::Open } else { Edit::Answer };
+            marks.extend([(at, opening), (end, Edit::Close)]);
         }
+        let is_string = token == Token::Literal && !text[start].is_ascii_digit();
+        returned = match token {
+            Token::Mark(b'(' | b'[' | b'{') => {
+                open.push(returned.opened(start, token));
+                Returned::Nothing
+            }
+            Token::Mark(b')' | b']' | b'}') => {
+                open.pop().map_or(Returned::Nothing, |bracket| bracket.ended(end))
+            }
+            Token::Literal if is_string => returned.called().ended(end),
+            Token::Mark(b'.') => match returned {
+                Returned::Table(at, table) => Returned::Field(at, table),
+                _ => returned.begun().map_or(Returned::Nothing, Returned::OtherField),
+            },
+            Token::Mark(b':') => returned.begun().map_or(Returned::Nothing, Returned::Method),
+            Token::Name(b"return") => Returned::Begins,
+            Token::Name(name) => returned.named(start, name, names),
+            _ => Returned::Nothing,
+        };
     }
     // What is not closed does not compile anyway.
-    if open.contains(&true) { Vec::new() } else { marks }
+    if open.is_empty() { marks } else { Vec::new() }
+}
+
+/// Whether what is returned ends before a token.
+fn ends_return(token: Token<'_>) -> bool {
+    matches!(token, Token::Mark(b';') | Token::Name(b"end" | b"else" | b"elseif" | b"until"))
 }
 
 /// Where the dot stands between two names that are to be one, since what they name is called: the
 /// interpreter tells of anything else by its name. The table has to have its meaning in the whole
 /// text, and not to be a field of another.
-fn find_joints(text: &[u8]) -> Vec<usize> {
-    let has_any = JOINED.iter().any(|(table, _)| memchr::memmem::find(text, table).is_some());
-    if !has_any {
-        return Vec::new();
-    }
-    let names = Names::of(text);
+fn find_joints(text: &[u8], names: &Names<'_>) -> Vec<usize> {
     let mut joints = Vec::new();
     let mut before = [None; 4];
     for (start, token, _) in (Tokens { text, at: 0 }) {
@@ -438,7 +541,7 @@ fn find_joints(text: &[u8]) -> Vec<usize> {
             && !matches!(behind, Some((_, Token::Mark(b'.' | b':'))))
             && (first + table.len(), dot + 1) == (dot, second)
             && JOINED.contains(&(table, function))
-            && names.tables.contains(&table)
+            && names.is_table(table)
         {
             joints.push(dot);
         }
@@ -448,14 +551,85 @@ fn find_joints(text: &[u8]) -> Vec<usize> {
     joints
 }
 
-/// How much of a returned call has been read, where that began, and in which table it looks.
+/// How much of what is returned has been read, where it began, and what it is so far.
 #[derive(Clone, Copy)]
-enum Candidate<'a> {
-    None,
-    Returned,
+enum Returned<'a> {
+    Nothing,
+    /// `return`
+    Begins,
     Table(usize, &'a [u8]),
+    /// A table and a dot.
     Field(usize, &'a [u8]),
-    Function(usize),
+    Function(usize, Answers),
+    /// Anything that can be called, or looked into.
+    Other(usize),
+    OtherField(usize),
+    /// Something and a colon.
+    Method(usize),
+    /// A function of ours that is called: up to where, once that is known.
+    Call {
+        at: usize,
+        end: usize,
+        answers: Answers,
+    },
+}
+
+impl<'a> Returned<'a> {
+    /// Where that began which can be called or looked into.
+    fn begun(self) -> Option<usize> {
+        match self {
+            Returned::Table(at, _)
+            | Returned::Function(at, _)
+            | Returned::Other(at)
+            | Returned::Call { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
+    /// What it is with a name behind it.
+    fn named(self, start: usize, name: &'a [u8], names: &Names<'a>) -> Returned<'a> {
+        match self {
+            Returned::Begins if matches!(name, b"function" | b"not") => Returned::Nothing,
+            Returned::Begins => match names.answers(name) {
+                Some(answers) => Returned::Function(start, answers),
+                None if names.is_table(name) => Returned::Table(start, name),
+                None => Returned::Other(start),
+            },
+            Returned::Field(at, table) => answers_of(table, name)
+                .map_or(Returned::Other(at), |answers| Returned::Function(at, answers)),
+            Returned::OtherField(at) => Returned::Other(at),
+            Returned::Method(at) if names.is_method(name) => Returned::Function(at, Answers::Any),
+            Returned::Method(at) => Returned::Other(at),
+            _ => Returned::Nothing,
+        }
+    }
+
+    /// What it is when it has been called, or put into brackets, that have opened here.
+    fn opened(self, start: usize, bracket: Token<'_>) -> Returned<'a> {
+        match (self, bracket) {
+            (Returned::Begins, Token::Mark(b'(')) => Returned::Other(start),
+            (_, Token::Mark(b'[')) => self.begun().map_or(Returned::Nothing, Returned::Other),
+            _ => self.called(),
+        }
+    }
+
+    fn called(self) -> Returned<'a> {
+        match self {
+            Returned::Function(at, answers) => Returned::Call { at, end: 0, answers },
+            Returned::Call { at, answers: Answers::Function, .. } => {
+                Returned::Call { at, end: 0, answers: Answers::Any }
+            }
+            _ => self.begun().map_or(Returned::Nothing, Returned::Other),
+        }
+    }
+
+    /// The same, with the place of its end.
+    fn ended(self, end: usize) -> Returned<'a> {
+        match self {
+            Returned::Call { at, answers, .. } => Returned::Call { at, end, answers },
+            other => other,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -463,8 +637,8 @@ mod tests {
     use super::*;
 
     fn replaced(text: &str) -> String {
-        String::from_utf8(translate(text.as_bytes(), Joins::None).into_owned())
-            .expect("it was text")
+        let translated = translate(text.as_bytes(), Joins::None).into_owned();
+        String::from_utf8_lossy(&translated).replace('\u{fffd}', "@")
     }
 
     #[test]
@@ -472,11 +646,17 @@ mod tests {
         for (text, expected) in [
             ("return redis.call('get')", "return (redis.call('get'))"),
             ("return\n redis . call (\n'get')\n", "return\n (redis . call (\n'get'))\n"),
-            ("return server.pcall(f(1), (2)) or 0", "return (server.pcall(f(1), (2))) or 0"),
-            ("return cjson.encode(redis.call('x')).a", "return (cjson.encode(redis.call('x'))).a"),
+            ("return server.pcall(f(1), (2));", "return (server.pcall(f(1), (2)));"),
+            ("do return redis.call{1, {2}} end", "do return (redis.call{1, {2}}) end"),
+            ("return redis.call'x'", "return (redis.call'x')"),
+            ("return redis.call [==[x]==] -- y", "return (redis.call [==[x]==]) -- y"),
             ("return error('x')", "return (error('x'))"),
             ("return tonumber(ARGV[1])", "return (tonumber(ARGV[1]))"),
-            ("return math.floor(x) + 1", "return (math.floor(x)) + 1"),
+            ("return math.floor(x)", "return (math.floor(x))"),
+            (
+                "local tonumber = tonumber return tonumber(x)",
+                "local tonumber = tonumber return (tonumber(x))",
+            ),
             ("return string.format('%d', x)", "return (string.format('%d', x))"),
             ("return cmsgpack.pack(1)", "return (cmsgpack.pack(1))"),
             (
@@ -497,6 +677,49 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_may_answer_more_are_given_to_what_answers_all() {
+        for (text, expected) in [
+            ("return assert(x, 'y')", "return @(assert(x, 'y'))"),
+            (
+                "if x then return unpack(x) else y() end",
+                "if x then return @(unpack(x)) else y() end",
+            ),
+            ("repeat return f(x) until pcall(x)", "repeat return f(x) until pcall(x)"),
+            ("repeat return pcall(x) until y", "repeat return @(pcall(x)) until y"),
+            (
+                "local find = string.find return find(x, y)",
+                "local find = string.find return @(find(x, y))",
+            ),
+            ("local u = unpack; return u(x)", "local u = unpack; return @(u(x))"),
+            ("return math.modf(x)", "return @(math.modf(x))"),
+            ("return redis.log(1, 'x')", "return @(redis.log(1, 'x'))"),
+            ("return cmsgpack.unpack(x)", "return @(cmsgpack.unpack(x))"),
+            ("return x:find(y)", "return @(x:find(y))"),
+            ("return x.y[1](z):gsub('a', f())", "return @(x.y[1](z):gsub('a', f()))"),
+            ("return ('x'):rep(3)", "return @(('x'):rep(3))"),
+            ("return x:lower():upper()", "return @(x:lower():upper())"),
+            ("return coroutine.wrap(f)(1)", "return @(coroutine.wrap(f)(1))"),
+            ("return coroutine.wrap(f)(1)(2)", "return coroutine.wrap(f)(1)(2)"),
+            ("return loadstring(x)()", "return @(loadstring(x)())"),
+            ("return assert(f)(1)", "return assert(f)(1)"),
+            (
+                "return f(function() return next(t) end)",
+                "return f(function() return @(next(t)) end)",
+            ),
+        ] {
+            assert_eq!(replaced(text), expected);
+        }
+    }
+
+    #[test]
+    fn many_names_are_read_in_one_go() {
+        let aliases: String = (0..20_000).map(|n| format!("local a{n} = redis.call\n")).collect();
+        let returns: String = (0..20_000).map(|n| format!("do return a{n}() end\n")).collect();
+        let text = aliases + &returns;
+        assert_eq!(replaced(&text).len(), text.len() + 2 * 20_000);
+    }
+
+    #[test]
     fn names_that_mean_a_function_of_ours_are_made_one() {
         let joined = |text: &str| {
             let joined = translate(text.as_bytes(), Joins::Made).into_owned();
@@ -505,6 +728,7 @@ mod tests {
         for (text, expected) in [
             ("redis.call('x')", "redis@call('x')"),
             ("return redis.call('x')", "return (redis@call('x'))"),
+            ("return redis.call('x').y", "return redis@call('x').y"),
             ("redis.pcall\n(1)", "redis@pcall\n(1)"),
             ("redis.call('\\q', server.call(1))", "redis@call('q', server@call(1))"),
         ] {
@@ -553,7 +777,7 @@ mod tests {
             (r"return '\a\n\65\''", r"return '\a\n\65\''"),
             (r"return [[\x41]] -- '\x41'", r"return [[\x41]] -- '\x41'"),
             (r"return '\x", r"return 'x"),
-            (r"return ('a.b'):find('\.\q\-')", r"return ('a.b'):find('.q-')"),
+            (r"return ('a.b'):find('\.\q\-').x", r"return ('a.b'):find('.q-').x"),
         ] {
             assert_eq!(replaced(text), expected, "{text}");
         }
@@ -572,19 +796,35 @@ mod tests {
     }
 
     #[test]
-    fn what_may_answer_more_or_is_something_else_stays() {
+    fn what_is_something_else_stays() {
         for text in [
             "return f(x)",
-            "return pcall(redis.call, 'x')",
-            "return unpack(redis.call('x'))",
             "return redis.call",
-            "return redis.call 'x'",
-            "return cjson.encode_sparse_array()",
-            "return cmsgpack.unpack(x)",
-            "return string.find(x, y)",
-            "return math.modf(x)",
-            "local find = string.find return find(x, y)",
             "return x.redis.call('x')",
+            "return redis.call('x') or 0",
+            "return redis.call('x').y",
+            "return redis.call('x'), 1",
+            "return (redis.call('x'))",
+            "return not redis.call('x')",
+            "return -redis.call('x')",
+            "return x:f(1)",
+            "return x.find(1)",
+            "return x:find",
+            "function x:find() return self.next:find() end",
+            "local t = {sub = f} return t:sub()",
+            "return function() return f() end",
+            "return function() (x):find(y) end",
+            "local call = redis.call and f return call('x')",
+            "local call = redis.call or f return call('x')",
+            "local call = redis.call.x return call('x')",
+            "local call = redis.call'x' return call('x')",
+            "local call = redis.call(x) return call('x')",
+            "local call = redis.call[1] return call('x')",
+            "local call = redis.call .. x return call('x')",
+            "local call = redis.call == x return call('x')",
+            "local call = error and f return call('x')",
+            "local call = error{} return call('x')",
+            "local error = f local call = error return call('x')",
             "-- return redis.call('x')",
             "return 'return redis.call(1)'",
             "local redis = f return redis.call('x')",

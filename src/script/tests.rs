@@ -153,6 +153,41 @@ fn errors_say_where_they_were_raised() {
 }
 
 #[test]
+fn returned_calls_lose_no_value_and_functions_of_scripts_return_as_deep_as_they_like() {
+    for (body, reply) in [
+        ("local function f() return unpack({1, nil, 3}, 1, 3) end return select('#', f())", ":3|"),
+        ("local function f() return redis.log(1, 'x') end return select('#', f())", ":0|"),
+        ("local function f() return redis.setresp(2) end return select('#', f())", ":0|"),
+        ("local function f() return assert(1, 2, 3) end return {f()}", "*3|:1|:2|:3|"),
+        ("local function f() return ('x'):gsub('x', 'y') end return {f()}", "*2|$1|y|:1|"),
+        ("local function f() return math.modf(1.5) end return select('#', f())", ":2|"),
+        (
+            "local call = math.floor and function() return 1, 2 end \
+             local function f() return call() end return {f()}",
+            "*2|:1|:2|",
+        ),
+        (
+            "local call = redis.call and function() return 1, 2 end \
+             local function f() return call() end return {f()}",
+            "*2|:1|:2|",
+        ),
+        (
+            "local function f(n) if n == 0 then return 7 end return f(n - 1) end return f(1e5)",
+            ":7|",
+        ),
+        (
+            "local t = {} function t:find(n) if n == 0 then return 7 end return self:find(n - 1) \
+             end return t:find(1e5)",
+            ":7|",
+        ),
+        ("return loadstring('return ...', 'x')(8)", ":8|"),
+        ("return coroutine.wrap(function(...) return ... end)(9)", ":9|"),
+    ] {
+        assert_eq!(run(body), reply, "{body}");
+    }
+}
+
+#[test]
 fn calls_are_asked_for_and_answered() {
     let vm = vm();
     let ask = |body: &str, reply: &'static str, expected: &[&str]| {

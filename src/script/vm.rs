@@ -374,6 +374,8 @@ fn build(
     stack.raw_set_name(-2, "compile");
     stack.push_native(spend, 0);
     stack.raw_set_name(-2, "spend");
+    stack.push_bytes(dialect::ANSWER);
+    stack.raw_set_name(-2, "answer");
     stack.push_library(random::LIBRARY, 0);
     stack.raw_set_name(-2, "random");
     stack.push_library(libraries::PATTERN_FUNCTIONS, 0);

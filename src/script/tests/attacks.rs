@@ -36,7 +36,7 @@ const ATTACKS: &[(&str, &str)] = &[
     ("local function f() return 1 + f() end f()", OVERFLOW),
     ("local function f() return f() end f()", KILLED),
     ("local t = setmetatable({}, {}) getmetatable(t).__tostring = function() return tostring(t) end
-      tostring(t)", KILLED),
+      tostring(t)", OVERFLOW),
     ("local t = setmetatable({}, {}) getmetatable(t).__index = function(_, k) return t[k] end
       return t.x", OVERFLOW),
     ("local t = setmetatable({}, {}) getmetatable(t).__index = t return t.x", "loop"),
