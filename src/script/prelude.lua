@@ -73,9 +73,71 @@ local function pick(from, names)
 end
 
 local globals = host.globals
-for name, value in next, pick(_G, [[error gcinfo ipairs rawequal select tonumber tostring
-  type unpack _VERSION]]) do
+for name, value in next, pick(_G, "error gcinfo ipairs rawequal tostring type _VERSION") do
   globals[name] = value
+end
+
+-- An integer that a function of Lua 5.1 takes is C's of 64 bits, of which most functions keep the
+-- lower 32; LuaJIT makes the smallest integer of whatever has no place in 32. So its own functions
+-- are given no number but those between these two.
+local INT_BEFORE, INT_AFTER = -2^31 - 1, 2^31
+local narrowed = host.narrowed
+
+local function int(value)
+  if type(value) == "string" then
+    value = tonumber(value) or value
+  end
+  if type(value) == "number" and not (value > INT_BEFORE and value < INT_AFTER) then
+    return narrowed(value)
+  end
+  return value
+end
+
+-- The second argument, which many do without, is such an integer, and there are no more.
+local function narrowing_second(f)
+  return function(...)
+    local first, second = ...
+    if second == nil then
+      return f(...)
+    end
+    return f(first, int(second))
+  end
+end
+
+-- A number below 0 in another base than 10 is what C's strtoul makes of it.
+function globals.tonumber(...)
+  local text, base = ...
+  if base == nil then
+    return tonumber(...)
+  end
+  base = int(base)
+  if type(text) == "number" then
+    text = tostring(text)
+  end
+  if type(text) ~= "string" or type(base) ~= "number" or not (base >= 2 and base < 37) then
+    return tonumber(text, base)
+  end
+  local number = tonumber(text, base)
+  local is_signed = base >= 10 and base < 11
+  return number and number < 0 and not is_signed and number + 2^64 or number
+end
+
+function globals.select(...)
+  local first = ...
+  if first == "#" or first == nil then
+    return select(...)
+  end
+  return select(int(first), select(2, ...))
+end
+
+local unpack = unpack
+
+function globals.unpack(...)
+  local list, first, last = ...
+  if first == nil and last == nil then
+    return unpack(...)
+  end
+  return unpack(list, int(first), int(last))
 end
 
 -- The message is a text, which says where it was raised.
@@ -297,19 +359,49 @@ function globals.collectgarbage(option, argument)
 end
 
 local libraries = {
-  string = pick(string, "byte char dump format len lower rep reverse sub upper"),
-  table = pick(table, "concat foreach foreachi getn insert maxn remove sort"),
-  math = pick(math, [[abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log
-    log10 max min modf pi pow rad sin sinh sqrt tan tanh]]),
+  string = pick(string, "dump format len lower reverse upper"),
+  table = pick(table, "foreach foreachi getn maxn"),
+  math = pick(math, [[abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge log log10
+    max min modf pi pow rad sin sinh sqrt tan tanh]]),
   coroutine = pick(coroutine, "create running status yield"),
   os = pick(os, "clock"),
   bit = pick(bit, "tobit bnot band bor bxor lshift rshift arshift rol ror bswap tohex"),
 }
 
 -- What takes patterns is the host's own, which can be put aside.
-for name, native in next, host.patterns do
+for name, native in next, host.strings do
   libraries.string[name] = native
 end
+
+-- Places in a string keep all 64 bits: behind the end of each string is as good as further on.
+local PLACE_MAX, PLACE_AFTER = INT_AFTER - 1, 2^63
+
+local function place(value)
+  if type(value) == "string" then
+    value = tonumber(value) or value
+  end
+  if type(value) == "number" and value >= INT_AFTER and value < PLACE_AFTER then
+    return PLACE_MAX
+  end
+  return value
+end
+
+local function placing(f)
+  return function(...)
+    local text, first, last = ...
+    if type(first) == "number" and first < INT_AFTER
+      and (last == nil or type(last) == "number" and last < INT_AFTER) then
+      return f(text, first, last)
+    elseif first == nil and last == nil then
+      return f(...)
+    end
+    return f(text, place(first), place(last))
+  end
+end
+
+libraries.string.byte, libraries.string.sub = placing(string.byte), placing(string.sub)
+libraries.string.rep = narrowing_second(string.rep)
+libraries.math.ldexp = narrowing_second(math.ldexp)
 
 -- What Lua 5.1 had and this one has not.
 libraries.string.gfind = libraries.string.gmatch
@@ -329,12 +421,14 @@ end
 -- So many digits as asked for, and no more than there are.
 local tohex = bit.tohex
 
-function libraries.bit.tohex(number, digits)
+function libraries.bit.tohex(...)
+  local number, digits = ...
+  if digits == nil then
+    return tohex(...)
+  end
+  digits = int(digits)
   if type(digits) == "number" and (digits > 8 or digits < -8) then
     digits = digits < 0 and -8 or 8
-  end
-  if digits == nil then
-    return tohex(number)
   end
   return tohex(number, digits)
 end
@@ -367,20 +461,45 @@ libraries.table.sort = changing(function(t, comes_before)
   return table_sort(t, comes_before)
 end)
 
--- The same holds for elements that make room for one far below the first.
-libraries.table.insert = changing(function(t, ...)
-  local position, value = ...
-  local is_below = type(position) == "number" and position < 1
-  if select("#", ...) == 2 and type(t) == "table" and is_below then
-    for index = #t + 1, position + 1, -1 do
-      rawset(t, index, rawget(t, index - 1))
+-- The same holds for elements that make room for one far below the last: there may be as many as
+-- integers, since a table with gaps has its border wherever there is one.
+local MOVED_BY_HOST_MAX = 100000
+
+local function insert_far(t, position, value)
+  for index = #t + 1, position + 1, -1 do
+    local moved = rawget(t, index - 1)
+    if moved ~= nil or rawget(t, index) ~= nil then
+      rawset(t, index, moved)
     end
-    rawset(t, position, value)
-    return
   end
-  return table_insert(t, ...)
+  rawset(t, position, value)
+end
+
+libraries.table.insert = changing(function(...)
+  local t, position, value = ...
+  if select("#", ...) ~= 3 or type(t) ~= "table" then
+    return table_insert(...)
+  end
+  if type(position) ~= "number" or not (position < INT_AFTER) then
+    position = int(position)
+  end
+  if type(position) ~= "number" or position >= 1 and #t - position <= MOVED_BY_HOST_MAX then
+    return table_insert(t, position, value)
+  end
+  return insert_far(t, narrowed(position), value)
 end)
-libraries.table.remove = changing(table_remove)
+
+libraries.table.remove = changing(narrowing_second(table_remove))
+
+local unbounded_concat = concat
+
+function libraries.table.concat(...)
+  local list, gap, first, last = ...
+  if first == nil and last == nil then
+    return unbounded_concat(...)
+  end
+  return unbounded_concat(list, gap, int(first), int(last))
+end
 
 for name, library in next, libraries do
   globals[name] = protect(library)

@@ -1,6 +1,7 @@
 //! `math.random` and `math.randomseed`: the 48-bit linear congruential generator of `drand48`
 //! (POSIX), so that equal seeds give equal numbers on every machine.
 
+use super::cast;
 use super::lua::{Call, Native, Raised};
 
 /// What scripts have of it.
@@ -13,19 +14,25 @@ fn random(call: &Call<'_>) -> Result<usize, Raised> {
             call.stack.push_number(drawn);
             return Ok(1);
         }
-        1 => (1.0, call.check_number(1).floor()),
-        2 => (call.check_number(1).floor(), call.check_number(2).floor()),
+        1 => (1, bound(call, 1)),
+        2 => (bound(call, 1), bound(call, 2)),
         _ => return Err(Raised::text("wrong number of arguments")),
     };
     if low > high {
         return Err(call.refuse_argument(call.len() as i32, "interval is empty"));
     }
-    call.stack.push_number((drawn * (high - low + 1.0)).floor() + low);
+    // The integers are C's, and so is the number of them.
+    let count = high.wrapping_sub(low).wrapping_add(1);
+    call.stack.push_number((drawn * f64::from(count)).floor() + f64::from(low));
     Ok(1)
 }
 
+fn bound(call: &Call<'_>, argument: i32) -> i32 {
+    cast::to_i64(call.check_number(argument)) as i32
+}
+
 fn randomseed(call: &Call<'_>) -> Result<usize, Raised> {
-    let seed = call.check_number(1) as i64 as u32;
+    let seed = bound(call, 1) as u32;
     *call.host.random.borrow_mut() = Rand48::seeded(seed);
     Ok(0)
 }

@@ -400,6 +400,7 @@ fn what_is_wrong_with_a_call_of_the_api_is_said() {
             "ERR user_script:1: bad argument #2 to 'rep' (number expected, got no \
           value)",
         ),
+        ("math.random(2^31)", "ERR user_script:1: bad argument #1 to 'random' (interval is empty)"),
         ("math.random(0)", "ERR user_script:1: bad argument #1 to 'random' (interval is empty)"),
         (
             "math.random('a')",
@@ -453,6 +454,9 @@ fn functions_of_the_sandbox_do_what_they_did_in_5_1() {
             "local f, e = loadstring('x x x') return e",
             "$41|[string \"x x x\"]:1: '=' expected near 'x'|",
         ),
+        ("return {math.random(2^32 + 1), math.random(-2^31, 2^31 - 1)}", "*2|:1|:-2147483648|"),
+        ("return tostring(tonumber('-z', 36))", "$18|1.844674407371e+19|"),
+        ("return {tonumber('-8', 10), tonumber('z', 36)}", "*2|:-8|:35|"),
         ("return table.concat({'a', 'b'}, ',')", "$3|a,b|"),
         ("return tostring(1e15) .. tostring(0.1)", "$8|1e+150.1|"),
         ("return {bit.band(6, 3), bit.tohex(255)}", "*2|:2|$8|000000ff|"),

@@ -6,6 +6,7 @@
 
 use super::api;
 use super::bytecode;
+use super::cast;
 use super::dialect::{self, Joins};
 use super::libraries;
 use super::lua::{Call, Collection, Kind, Pin, Raised, Stack, State, UNGUARDED};
@@ -374,12 +375,14 @@ fn build(
     stack.raw_set_name(-2, "compile");
     stack.push_native(spend, 0);
     stack.raw_set_name(-2, "spend");
+    stack.push_native(narrowed, 0);
+    stack.raw_set_name(-2, "narrowed");
     stack.push_bytes(dialect::ANSWER);
     stack.raw_set_name(-2, "answer");
     stack.push_library(random::LIBRARY, 0);
     stack.raw_set_name(-2, "random");
-    stack.push_library(libraries::PATTERN_FUNCTIONS, 0);
-    stack.raw_set_name(-2, "patterns");
+    stack.push_library(libraries::STRING_FUNCTIONS, 0);
+    stack.raw_set_name(-2, "strings");
     stack.push_table(0, dialect::JOINED.len());
     for (tag, name) in api::TABLES.iter().enumerate() {
         api::push_table(stack, role, tag, facts);
@@ -406,6 +409,13 @@ fn build(
 fn spend(call: &Call<'_>) -> Result<usize, Raised> {
     call.host.spend(call.check_number(1) as u64)?;
     Ok(0)
+}
+
+/// The lower 32 bits of a number as an integer of C, which is what most functions of Lua 5.1 take.
+fn narrowed(call: &Call<'_>) -> Result<usize, Raised> {
+    let number = cast::to_i64(call.check_number(1)) as i32;
+    call.stack.push_number(f64::from(number));
+    Ok(1)
 }
 
 /// `load` and `loadstring`: a text and its name to a function, or to nothing and a message. What

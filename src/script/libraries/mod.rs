@@ -12,7 +12,7 @@ mod values;
 use super::lua::Stack;
 
 /// What the library `string` has of ours.
-pub(super) use patterns::FUNCTIONS as PATTERN_FUNCTIONS;
+pub(super) use patterns::FUNCTIONS as STRING_FUNCTIONS;
 
 /// Pushes a table of the libraries by their names.
 pub(super) fn push(stack: Stack) {

@@ -1,4 +1,4 @@
-//! The functions of the library `string` that take patterns, as scripts call them.
+//! The functions of the library `string` that take patterns, as scripts call them, and `char`.
 //!
 //! The bytes of subject and pattern are those of Lua's strings, which stay where they are as long
 //! as they are arguments, or are kept by the function that `gmatch` answers.
@@ -9,11 +9,12 @@ use crate::script::output::Output;
 use crate::script::pattern::matcher::{Capture, Matcher, Meter, PAUSE_STEPS, Stopped, find_plain};
 use crate::script::pattern::search::{Gmatch, Gsub, start_of};
 use crate::script::pattern::{CAPTURES_MAX, Caret, PatternError, is_plain};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::ops::Range;
 
 pub const FUNCTIONS: &[(&str, Native)] =
-    &[("find", find), ("gmatch", gmatch), ("gsub", gsub), ("match", first_match)];
+    &[("char", char), ("find", find), ("gmatch", gmatch), ("gsub", gsub), ("match", first_match)];
 
 /// A step takes about half as long as an instruction of a script.
 const STEPS_PER_INSTRUCTION: u64 = 2;
@@ -130,6 +131,18 @@ fn push_capture(stack: Stack, capture: Capture<'_>) {
         Capture::Text(text) => stack.push_bytes(text),
         Capture::Position(position) => stack.push_number(position as f64),
     }
+}
+
+/// The interpreter's own takes what has no place in 32 bits for another number than Lua 5.1 does.
+fn char(call: &Call<'_>) -> Result<usize, Raised> {
+    let mut text: SmallVec<[u8; 64]> = SmallVec::new();
+    for argument in 1..=call.stack.top() {
+        let code = cast::to_i64(call.check_number(argument)) as i32;
+        let byte = u8::try_from(code);
+        text.push(byte.map_err(|_| call.refuse_argument(argument, "invalid value"))?);
+    }
+    call.stack.push_bytes(&text);
+    Ok(1)
 }
 
 /// Answers a function that keeps the subject, the pattern, and where the next match is sought.

@@ -65,7 +65,27 @@ const ATTACKS: &[(&str, &str)] = &[
     ("local t = {} while true do pcall(function() while true do t[{}] = {} end end) end", MEMORY),
     ("local t = {} for i = 1, 1e9 do t[i] = tostring(i) end", MEMORY),
     ("local t = {} t[2^53] = 1 t[-2^53] = 1 t[0/1] = 1 return #t", ENDS),
-    ("table.insert({}, -2147483648, 1)", ENDS),
+    ("table.insert({}, -2147483648, 1)", KILLED),
+    ("table.insert({}, 2^31, 1)", KILLED),
+    ("table.insert({}, '2147483648', 1)", KILLED),
+    ("table.insert({}, 1767225600000, 1) return 1", ENDS),
+    ("table.insert({}, 1e12, 1) return 1", ENDS),
+    ("table.insert({}, '1e12', 1) return 1", ENDS),
+    ("table.insert({}, math.huge, 1) return 1", ENDS),
+    ("table.insert({}, 0/0, 1) return 1", ENDS),
+    ("local t = {} for k = 2, 29 do t[2^k] = k end t[1] = 1 t[2] = 2
+      table.insert(t, 1, 'x')", KILLED),
+    ("local t = {} for k = 2, 29 do t[2^k] = k end t[1] = 1 t[2] = 2
+      while true do table.remove(t, 1) end", KILLED),
+    ("local t = {} for k = 2, 29 do t[2^k] = k end t[1] = 1 t[2] = 2
+      table.sort(t)", "attempt to compare"),
+    ("local t = {} for k = 2, 29 do t[2^k] = k end t[1] = 1 t[2] = 2
+      return table.concat(t)", "invalid value"),
+    ("local t = {} for k = 2, 29 do t[2^k] = k end t[1] = 1 t[2] = 2
+      return unpack(t)", "too many results"),
+    ("return string.rep('', 1e9) .. string.rep('x', 2^32 + 1)", ENDS),
+    ("return bit.tohex(1, 2^31) .. bit.tohex(1, -2^31)", ENDS),
+    ("return string.format('%2147483648d', 1)", "invalid"),
     ("table.insert({}, 2147483647, 1) return 1", ENDS),
     ("return table.concat({}, 'x', 1, 2147483647)", "invalid value"),
     ("local t = {} for i = 1, 1e6 do t[i] = -i end while true do table.sort(t)
