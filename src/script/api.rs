@@ -372,7 +372,12 @@ impl Given {
     /// Reads the field whose key and value are on top of the stack.
     fn read_field(&mut self, call: &Call<'_>, own: &str) -> Result<(), Raised> {
         let stack = call.stack;
+        let unknown = || Err(fault(format!("unknown argument given to {own}")));
         let Some(key) = stack.bytes(-2) else {
+            // A number is a text, too.
+            if stack.kind(-2) == Kind::Number {
+                return unknown();
+            }
             return Err(fault(format!("named argument key given to {own} is not a string")));
         };
         let key = key.to_ascii_lowercase();
@@ -401,7 +406,7 @@ impl Given {
                 return Err(fault(format!("flags argument to {own} {text}")));
             }
             b"flags" => self.flags = read_flags(call)?,
-            _ => return Err(fault(format!("unknown argument given to {own}"))),
+            _ => return unknown(),
         }
         Ok(())
     }

@@ -37,9 +37,14 @@ impl Failure {
 pub(super) fn returned_failure(call: &Call<'_>) -> Option<Failure> {
     let stack = call.stack;
     stack.raw_get_field(-1, call.host.names().err);
-    let text = stack.bytes(-1).map(<[u8]>::to_vec);
+    let text = stack.bytes(-1).map(|text| until_zero(text).to_vec());
     stack.pop(1);
     text.map(|text| Failure { is_counted: is_counted(call, -1), ..Failure::of_text(text) })
+}
+
+/// What of a text is an error or a status: it ends as a string of C does.
+fn until_zero(text: &[u8]) -> &[u8] {
+    &text[..memchr::memchr(0, text).unwrap_or(text.len())]
 }
 
 /// By which error a script ends that has raised the only argument.
@@ -49,10 +54,10 @@ pub(super) fn raised_failure(call: &Call<'_>) -> Failure {
         Kind::Table => {
             let is_counted = is_counted(call, 1);
             stack.raw_get_field(1, call.host.names().err);
-            let text = stack.to_bytes(-1).unwrap_or(b"ERR unknown error").to_vec();
+            let text = until_zero(stack.to_bytes(-1).unwrap_or(b"ERR unknown error"));
             return Failure { is_counted, ..Failure::of_text(text) };
         }
-        Kind::String | Kind::Number => stack.to_bytes(1).unwrap_or_default().to_vec(),
+        Kind::String | Kind::Number => until_zero(stack.to_bytes(1).unwrap_or_default()).to_vec(),
         Kind::Boolean => stack.boolean(1).to_string().into_bytes(),
         _ => stack.kind_name(1).as_bytes().to_vec(),
     };
@@ -476,8 +481,8 @@ fn write_table(call: &Call<'_>, out: &mut Reply<'_>) -> Result<Option<Writing>, 
         }
         let text = || stack.bytes(-1).unwrap_or_default();
         match place {
-            0 => out.error(text()),
-            1 => out.simple(text()),
+            0 => out.error(until_zero(text())),
+            1 => out.simple(until_zero(text())),
             2 => out.double(stack.number(-1)),
             3 => out.big_number(&one_line(text())),
             4 if write_verbatim(call, out) => {}

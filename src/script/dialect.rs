@@ -202,13 +202,16 @@ pub(super) fn has_name(text: &[u8], name: &[u8]) -> bool {
     })
 }
 
-/// The line in which a mark stands that is none in Lua 5.1. LuaJIT knows it, and has no limit for
-/// how deep what it makes of it may be nested.
-pub(super) fn foreign_mark(text: &[u8]) -> Option<usize> {
+/// A mark that is none in Lua 5.1, and its line. LuaJIT knows `?`, and has no limit for how deep
+/// what it makes of it may be nested; and of a text that begins with `#` it skips the first line.
+pub(super) fn foreign_mark(text: &[u8]) -> Option<(usize, char)> {
+    if text.first() == Some(&b'#') {
+        return Some((1, '#'));
+    }
     memchr::memchr(b'?', text)?;
     let mut tokens = Tokens { text, at: 0 };
     let (place, ..) = tokens.find(|(_, token, _)| *token == Token::Mark(b'?'))?;
-    Some(1 + memchr::memchr_iter(b'\n', &text[..place]).count())
+    Some((1 + memchr::memchr_iter(b'\n', &text[..place]).count(), '?'))
 }
 
 /// Where a backslash stands before a byte that it changes only for LuaJIT, or that LuaJIT refuses.
@@ -788,10 +791,14 @@ mod tests {
         for (text, line) in [
             ("return a ? 1 : 2", Some(1)),
             ("\nreturn 'x?'\n .. a?.b", Some(3)),
+            ("#x\nreturn 1", Some(1)),
+            ("\n#x", None),
+            ("return #x", None),
             ("return '?' -- ?", None),
             ("return [[?]] --[[ ? ]]", None),
         ] {
-            assert_eq!(foreign_mark(text.as_bytes()), line, "{text}");
+            let found = foreign_mark(text.as_bytes()).map(|(line, _)| line);
+            assert_eq!(found, line, "{text}");
         }
     }
 

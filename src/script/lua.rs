@@ -363,6 +363,11 @@ impl Stack {
         unsafe { ffi::lua_next(self.0, table) != 0 }
     }
 
+    /// Whether a value comes before another one, as scripts compare them.
+    pub fn is_less(self, value: c_int, other: c_int) -> bool {
+        unsafe { ffi::lua_lessthan(self.0, value, other) != 0 }
+    }
+
     pub fn set_metatable(self, table: c_int) {
         unsafe { _ = ffi::lua_setmetatable(self.0, table) }
     }

@@ -73,7 +73,8 @@ local function pick(from, names)
 end
 
 local globals = host.globals
-for name, value in next, pick(_G, "error gcinfo ipairs rawequal tostring type _VERSION") do
+globals.error = host.error
+for name, value in next, pick(_G, "gcinfo ipairs rawequal tostring type _VERSION") do
   globals[name] = value
 end
 
@@ -156,52 +157,63 @@ function globals.assert(...)
   error(message, 2)
 end
 
-function globals.pairs(t)
+-- What the first of some arguments is called in an error.
+local function kind_of(...)
+  return select("#", ...) == 0 and "no value" or type((...))
+end
+
+function globals.pairs(...)
+  local t = ...
   local real = real_of[t]
   if real then
     return next, copy_of(real), nil
   end
   if type(t) ~= "table" then
-    error("bad argument #1 to 'pairs' (table expected, got " .. type(t) .. ")", 2)
+    error("bad argument #1 to 'pairs' (table expected, got " .. kind_of(...) .. ")", 2)
   end
   return next, t, nil
 end
 
-function globals.next(t, key)
+function globals.next(...)
+  local t, key = ...
   local real = real_of[t]
   if real then
     return next_of(real, key)
   end
-  return next(t, key)
+  return next(...)
 end
 
-function globals.rawget(t, key)
-  return rawget(real_of[t] or t, key)
-end
-
-function globals.rawset(t, key, value)
-  if real_of[t] then
-    error("Attempt to modify a readonly table", 0)
+function globals.rawget(...)
+  local t, key = ...
+  local real = real_of[t]
+  if real then
+    return rawget(real, key)
   end
-  return rawset(t, key, value)
+  return rawget(...)
 end
 
-function globals.setmetatable(t, meta)
-  if real_of[t] then
-    error("Attempt to modify a readonly table", 0)
+-- A function that changes its first argument, and may not change what is everybody's.
+local function changing(change)
+  return function(...)
+    if real_of[(...)] then
+      error("Attempt to modify a readonly table", 0)
+    end
+    return change(...)
   end
-  return setmetatable(t, meta)
 end
+
+globals.rawset, globals.setmetatable = changing(rawset), changing(setmetatable)
 
 local string_meta
 
-function globals.getmetatable(t)
+function globals.getmetatable(...)
+  local t = ...
   if type(t) == "string" then
     return string_meta
   elseif type(t) == "userdata" then
     return nil
   end
-  return getmetatable(t)
+  return getmetatable(...)
 end
 
 -- What follows a protected call. A script that is at its end does not go on because it has caught
@@ -216,7 +228,7 @@ local function settled(ok, ...)
   end
   if type(problem) == "table" then
     local text = rawget(problem, "err")
-    if type(text) == "string" then
+    if type(text) == "string" or type(text) == "number" then
       return false, text
     end
   end
@@ -289,11 +301,15 @@ local function unwrapped(ok, ...)
   error(problem, problem ~= ENDED and 2 or 0)
 end
 
-local function wrap(f)
+local function create_for(name, f)
   if type(f) ~= "function" then
-    error("bad argument #1 to 'wrap' (Lua function expected)", 2)
+    error("bad argument #1 to '" .. name .. "' (Lua function expected)", 3)
   end
-  local thread = create(f)
+  return create(f)
+end
+
+local function wrap(f)
+  local thread = create_for("wrap", f)
   return function(...)
     if nests_too_deep() then
       error(TOO_DEEP, 2)
@@ -313,16 +329,18 @@ local function in_sandbox(f, ...)
   return f, ...
 end
 
-function globals.loadstring(text, name)
+function globals.loadstring(...)
+  local text, name = ...
   if type(text) ~= "string" and type(text) ~= "number" then
-    error("bad argument #1 to 'loadstring' (string expected, got " .. type(text) .. ")", 2)
+    error("bad argument #1 to 'loadstring' (string expected, got " .. kind_of(...) .. ")", 2)
   end
   return in_sandbox(compile(tostring(text), name and tostring(name)))
 end
 
-function globals.load(reader, name)
+function globals.load(...)
+  local reader, name = ...
   if type(reader) ~= "function" then
-    error("bad argument #1 to 'load' (function expected, got " .. type(reader) .. ")", 2)
+    error("bad argument #1 to 'load' (function expected, got " .. kind_of(...) .. ")", 2)
   end
   local parts, count = {}, 0
   while true do
@@ -355,15 +373,18 @@ function globals.collectgarbage(option, argument)
   if option == "stop" or option == "restart" or option == "setpause" or option == "setstepmul" then
     return 0
   end
-  error("bad argument #1 to 'collectgarbage' (invalid option '" .. tostring(option) .. "')", 2)
+  if type(option) ~= "string" and type(option) ~= "number" then
+    error("bad argument #1 to 'collectgarbage' (string expected, got " .. type(option) .. ")", 2)
+  end
+  error("bad argument #1 to 'collectgarbage' (invalid option '" .. option .. "')", 2)
 end
 
 local libraries = {
   string = pick(string, "dump format len lower reverse upper"),
-  table = pick(table, "foreach foreachi getn maxn"),
+  table = pick(table, "foreachi getn maxn"),
   math = pick(math, [[abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge log log10
     max min modf pi pow rad sin sinh sqrt tan tanh]]),
-  coroutine = pick(coroutine, "create running status yield"),
+  coroutine = pick(coroutine, "running status yield"),
   os = pick(os, "clock"),
   bit = pick(bit, "tobit bnot band bor bxor lshift rshift arshift rol ror bswap tohex"),
 }
@@ -411,7 +432,15 @@ libraries.math.random, libraries.math.randomseed = host.random.random, host.rand
 
 libraries.coroutine.wrap = wrap
 
+function libraries.coroutine.create(f)
+  local thread = create_for("create", f)
+  return thread
+end
+
 function libraries.coroutine.resume(...)
+  if type((...)) ~= "thread" then
+    error("bad argument #1 to 'resume' (coroutine expected)", 2)
+  end
   if nests_too_deep() then
     return false, TOO_DEEP
   end
@@ -437,28 +466,28 @@ function libraries.table.setn()
   error("'setn' is obsolete", 2)
 end
 
-local function changing(change)
-  return function(t, ...)
-    if real_of[t] then
-      error("Attempt to modify a readonly table", 0)
-    end
-    return change(t, ...)
+local foreach = table.foreach
+
+function libraries.table.foreach(...)
+  local t, f = ...
+  local real = real_of[t]
+  if real then
+    return foreach(copy_of(real), f)
   end
+  return foreach(...)
 end
 
--- The host sorts by itself, and nothing would end that: a long table is sorted in the sight of the
--- hook.
+-- The host sorts by itself, and nothing would end that: elements of a long table are compared by
+-- what counts.
 local SORTED_BY_HOST_MAX = 10000
+local is_less = host.is_less
 
-local function is_less(a, b)
-  return a < b
-end
-
-libraries.table.sort = changing(function(t, comes_before)
+libraries.table.sort = changing(function(...)
+  local t, comes_before = ...
   if comes_before == nil and type(t) == "table" and #t > SORTED_BY_HOST_MAX then
-    comes_before = is_less
+    return table_sort(t, is_less)
   end
-  return table_sort(t, comes_before)
+  return table_sort(...)
 end)
 
 -- The same holds for elements that make room for one far below the last: there may be as many as

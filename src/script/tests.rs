@@ -111,6 +111,11 @@ fn values_become_replies() {
         ("return redis.error_reply('-oops')", "!ERR oops"),
         ("return {{err='A b'}}", "*1|-A b|"),
         ("return redis.error_reply()", "!ERR wrong number or type of arguments"),
+        ("return {err='A b\\0c'}", "!A b"),
+        ("return {ok='a\\0b'}", "+a|"),
+        ("return {{err='A b\\0c'}}", "*1|-A b|"),
+        ("error('a\\0b', 0)", "!ERR a on @user_script:1"),
+        ("error({err='A b\\0c'})", "!A b on @user_script:1"),
         ("return redis.sha1hex('return 1')", "$40|e0e1f9fabfc9d4800c877a703b823ac0578ff8db|"),
         ("return coroutine.wrap(function() coroutine.yield(5) end)()", ":5|"),
     ] {
@@ -152,6 +157,66 @@ fn errors_say_where_they_were_raised() {
     }
 }
 
+/// A call that is returned takes the place of its caller, and with it the line.
+#[test]
+fn errors_of_returned_calls_say_where_they_were_raised() {
+    for (call, text) in [
+        ("assert(false, 'no key')", "no key"),
+        ("('x'):find('%')", "malformed pattern (ends with '%')"),
+        ("string.gmatch('x', '%')()", "malformed pattern (ends with '%')"),
+        ("tostring()", "bad argument #1 to 'tostring' (value expected)"),
+        ("select(0)", "bad argument #1 to 'select' (index out of range)"),
+        ("next()", "bad argument #1 to 'next' (table expected, got no value)"),
+        ("pairs(nil)", "bad argument #1 to 'pairs' (table expected, got nil)"),
+        ("pairs()", "bad argument #1 to 'pairs' (table expected, got no value)"),
+        ("ipairs(nil)", "bad argument #1 to 'ipairs' (table expected, got nil)"),
+        ("unpack(nil)", "bad argument #1 to 'unpack' (table expected, got nil)"),
+        ("xpcall(1)", "bad argument #2 to 'xpcall' (value expected)"),
+        ("load()", "bad argument #1 to 'load' (function expected, got no value)"),
+        ("loadstring(nil)", "bad argument #1 to 'loadstring' (string expected, got nil)"),
+        ("loadstring('error(5, 2)')()", "5"),
+        ("table.sort()", "bad argument #1 to 'sort' (table expected, got no value)"),
+        ("table.insert({}, 1, 2, 3)", "wrong number of arguments to 'insert'"),
+        ("table.setn({}, 1)", "'setn' is obsolete"),
+        ("table.foreach({1}, 1)", "bad argument #2 to 'foreach' (function expected, got number)"),
+        ("collectgarbage('x')", "bad argument #1 to 'collectgarbage' (invalid option 'x')"),
+        ("coroutine.wrap(function() error('x', 0) end)()", "x"),
+        ("coroutine.create(1)", "bad argument #1 to 'create' (Lua function expected)"),
+        ("coroutine.wrap(1)", "bad argument #1 to 'wrap' (Lua function expected)"),
+        ("coroutine.resume(1)", "bad argument #1 to 'resume' (coroutine expected)"),
+        ("struct.unpack('i', 'x')", "bad argument #2 to 'unpack' (data string too short)"),
+        (
+            "cmsgpack.unpack_limit('x')",
+            "bad argument #2 to 'unpack_limit' (number expected, got no value)",
+        ),
+        ("math.modf()", "bad argument #1 to 'modf' (number expected, got no value)"),
+        ("rawget({})", "bad argument #2 to 'rawget' (value expected)"),
+        ("rawset({}, 1)", "bad argument #3 to 'rawset' (value expected)"),
+        ("getmetatable()", "bad argument #1 to 'getmetatable' (value expected)"),
+        ("setmetatable({})", "bad argument #2 to 'setmetatable' (nil or table expected)"),
+        ("tonumber()", "bad argument #1 to 'tonumber' (value expected)"),
+        ("tonumber('f', 2^31)", "bad argument #2 to 'tonumber' (base out of range)"),
+        ("string.sub('x')", "bad argument #2 to 'sub' (number expected, got no value)"),
+        ("string.sub('x', nil)", "bad argument #2 to 'sub' (number expected, got nil)"),
+        ("string.char(2^31)", "bad argument #1 to 'char' (invalid value)"),
+    ] {
+        let place = "on @user_script:2";
+        let expected = format!("!ERR user_script:2: {text} {place}");
+        assert_eq!(run(&format!("\nreturn {call}")), expected, "{call}");
+        let within = format!("local function f()\nreturn {call}\nend\nlocal r = f() return r");
+        assert_eq!(run(&within), expected, "{call}");
+    }
+    for call in ["redis.call{}", "redis.call{'ping'}"] {
+        let text = "ERR Lua redis lib command arguments must be strings or integers";
+        assert_eq!(run(&format!("return {call}")), format!("!{text} on @user_script:1"));
+    }
+    let vm = vm();
+    let answer = |body: &str| run_with(&vm, body, |_| "-ERR no|");
+    for body in ["return redis.call'x'", "return redis.call[[x]]", "return redis.call\"x\""] {
+        assert_eq!(answer(body), "!ERR no on @user_script:1", "{body}");
+    }
+}
+
 #[test]
 fn returned_calls_lose_no_value_and_functions_of_scripts_return_as_deep_as_they_like() {
     for (body, reply) in [
@@ -184,6 +249,61 @@ fn returned_calls_lose_no_value_and_functions_of_scripts_return_as_deep_as_they_
         ("return coroutine.wrap(function(...) return ... end)(9)", ":9|"),
     ] {
         assert_eq!(run(body), reply, "{body}");
+    }
+}
+
+#[test]
+fn no_error_tells_of_a_file_of_ours() {
+    for (body, reply) in [
+        ("return select(2, pcall(error, 'a', 2))", "$16|user_script:1: a|"),
+        ("return select(2, pcall(error, 'a', 1))", "$1|a|"),
+        ("return select(2, pcall(error, 'a', 3))", "$1|a|"),
+        ("return select(2, pcall(function() error('a', 2) end))", "$1|a|"),
+        (
+            "return select(2, xpcall(function() error('a', 2) end, function(e) return e end))",
+            "$1|a|",
+        ),
+        (
+            "local function f() error('a', 2) end\nlocal function g()\nf()\nend\ng()",
+            "!ERR user_script:3: a on @user_script:1",
+        ),
+        ("error('a', 1e9)", "!ERR a on @user_script:1"),
+        (
+            "local t = {} for i = 1, 10001 do t[i] = 'x' end t[5] = 1 table.sort(t)",
+            "!ERR attempt to compare number with string on @user_script:1",
+        ),
+    ] {
+        assert_eq!(run(body), reply, "{body}");
+    }
+    for body in [
+        "local function f() return 1 + select(2, pcall(f)) end f()",
+        "local function f() return (pcall(f)) end f() return 1",
+        "local t = {} t[1] = setmetatable({}, {__tostring = function() return t end}) \
+         return {pcall(collectgarbage, t[1])}",
+        "return {pcall(coroutine.wrap(function() return nil + 1 end))}",
+        "return {pcall(coroutine.resume)}",
+        "return {pcall(xpcall)}",
+        "return {pcall(load, function() return nil + 1 end)}",
+        "return {pcall(string.gsub, 'x', 'x', function() return nil + 1 end)}",
+        "return {pcall(table.foreach, {1}, function() return nil + 1 end)}",
+        "return {pcall(tonumber, {}, 5)}",
+        "return {pcall(tonumber, '5', {})}",
+        "return {pcall(string.rep, 'x', {})}",
+        "return {pcall(string.sub, 'x', 1, {})}",
+        "return {pcall(table.insert, {}, {}, 1)}",
+        "return {pcall(table.remove, {1}, {})}",
+        "return {pcall(table.concat, {1}, '', {})}",
+        "return {pcall(unpack, {1}, {})}",
+        "return {pcall(select, {})}",
+        "return {pcall(bit.tohex, 1, {})}",
+        "return {pcall(math.ldexp, 1, {})}",
+        "local function f() return f() + 1 end return {pcall(f)}",
+        "local function f(...) return unpack({f(...)}) end return {pcall(f)}",
+        "local function f() return select('#', tostring(tonumber('1' .. f()))) end \
+         return {pcall(f)}",
+    ] {
+        let reply = run(body);
+        assert!(!reply.contains("prelude"), "{body}: {reply}");
     }
 }
 
@@ -440,6 +560,12 @@ fn functions_of_the_sandbox_do_what_they_did_in_5_1() {
         ("return {redis.breakpoint(), redis.debug('x')}", "*1|$-1|"),
         ("return select('#', pcall(error))", ":2|"),
         ("return {pcall(error, {err = 'A b'})}", "*2|$-1|$3|A b|"),
+        ("return {pcall(error, {err = 5})}", "*2|$-1|:5|"),
+        ("local n = 0 table.foreach(os, function() n = n + 1 end) return n", ":1|"),
+        ("return {math.random(2^32 + 1), math.random(-2^31, 2^31 - 1)}", "*2|:1|:-2147483648|"),
+        ("return tostring(tonumber('-z', 36))", "$18|1.844674407371e+19|"),
+        ("return {tonumber('-8', 10), tonumber('z', 36)}", "*2|:-8|:35|"),
+        ("#junk\nreturn 1", "not compiled: user_script:1: unexpected symbol near '#'"),
         (
             "return {xpcall(function() error({err = 'A b'}) end, function(e) return e.err end)}",
             "*2|$-1|$3|A b|",
@@ -454,9 +580,6 @@ fn functions_of_the_sandbox_do_what_they_did_in_5_1() {
             "local f, e = loadstring('x x x') return e",
             "$41|[string \"x x x\"]:1: '=' expected near 'x'|",
         ),
-        ("return {math.random(2^32 + 1), math.random(-2^31, 2^31 - 1)}", "*2|:1|:-2147483648|"),
-        ("return tostring(tonumber('-z', 36))", "$18|1.844674407371e+19|"),
-        ("return {tonumber('-8', 10), tonumber('z', 36)}", "*2|:-8|:35|"),
         ("return table.concat({'a', 'b'}, ',')", "$3|a,b|"),
         ("return tostring(1e15) .. tostring(0.1)", "$8|1e+150.1|"),
         ("return {bit.band(6, 3), bit.tohex(255)}", "*2|:2|$8|000000ff|"),

@@ -9,7 +9,7 @@ use super::bytecode;
 use super::cast;
 use super::dialect::{self, Joins};
 use super::libraries;
-use super::lua::{Call, Collection, Kind, Pin, Raised, Stack, State, UNGUARDED};
+use super::lua::{Call, Collection, Kind, Native, Pin, Raised, Stack, State, UNGUARDED};
 use super::random::{self, Rand48};
 use super::run::{HOOK_INSTRUCTIONS, Host, body, on_error};
 use super::shebang::Flags;
@@ -299,9 +299,9 @@ fn compile(stack: Stack, text: &[u8], name: &CStr) -> Result<(), Raised> {
 }
 
 fn compile_named(stack: Stack, text: &[u8], name: &CStr) -> bool {
-    if let Some(line) = dialect::foreign_mark(text) {
+    if let Some((line, mark)) = dialect::foreign_mark(text) {
         stack.push_bytes(name.to_bytes().strip_prefix(b"@").unwrap_or(b"[string]"));
-        stack.push_bytes(format!(":{line}: unexpected symbol near '?'").as_bytes());
+        stack.push_bytes(format!(":{line}: unexpected symbol near '{mark}'").as_bytes());
         stack.concat(2);
         return false;
     }
@@ -355,6 +355,18 @@ fn push_null_metatable(stack: Stack) {
     stack.pop(1);
 }
 
+/// What the prelude is given of ours.
+const OF_PRELUDE: [(&str, Native); 5] = [
+    ("compile", load_text),
+    ("error", error),
+    ("is_less", is_less),
+    ("narrowed", narrowed),
+    ("spend", spend),
+];
+
+/// The chunk of which no script knows.
+const PRELUDE: &CStr = c"=prelude";
+
 /// Runs the prelude, and gives what a [`Vm`] keeps.
 fn build(
     state: &State,
@@ -363,7 +375,7 @@ fn build(
     facts: &[(&str, Fact<'_>)],
 ) -> Result<[Pin; 4], Raised> {
     state.host().set_names(pin_names(stack));
-    if !stack.compile(include_bytes!("prelude.lua"), c"=prelude") {
+    if !stack.compile(include_bytes!("prelude.lua"), PRELUDE) {
         return Err(Raised::Top);
     }
     stack.push_table(0, 8);
@@ -371,12 +383,10 @@ fn build(
     stack.raw_set_name(-2, "globals");
     stack.push_end();
     stack.raw_set_name(-2, "ENDED");
-    stack.push_native(load_text, 0);
-    stack.raw_set_name(-2, "compile");
-    stack.push_native(spend, 0);
-    stack.raw_set_name(-2, "spend");
-    stack.push_native(narrowed, 0);
-    stack.raw_set_name(-2, "narrowed");
+    for (name, native) in OF_PRELUDE {
+        stack.push_native(native, 0);
+        stack.raw_set_name(-2, name);
+    }
     stack.push_bytes(dialect::ANSWER);
     stack.raw_set_name(-2, "answer");
     stack.push_library(random::LIBRARY, 0);
@@ -409,6 +419,41 @@ fn build(
 fn spend(call: &Call<'_>) -> Result<usize, Raised> {
     call.host.spend(call.check_number(1) as u64)?;
     Ok(0)
+}
+
+/// `error`: raises its first argument; in front of a text it says where the function of a level is.
+fn error(call: &Call<'_>) -> Result<usize, Raised> {
+    let level = call.check_option(2).map_or(1, |level| cast::to_i64(level) as i32);
+    call.stack.set_top(1);
+    if level > 0 && matches!(call.stack.kind(1), Kind::String | Kind::Number) {
+        call.stack.push_where(level_for_scripts(call.stack, level));
+        call.stack.insert(1);
+        call.stack.concat(2);
+    }
+    Err(Raised::Top)
+}
+
+/// The level that a script means, to which what the prelude puts around functions is not there.
+fn level_for_scripts(stack: Stack, level: i32) -> i32 {
+    const LEVELS_MAX: i32 = 200;
+    let is_hidden =
+        |own: i32| stack.activation(own).is_some_and(|call| call.is_of(PRELUDE.to_bytes()));
+    let mut own = 1;
+    let mut left = level - 1;
+    while left > 0 && own < LEVELS_MAX {
+        own += 1;
+        left -= i32::from(!is_hidden(own));
+    }
+    own.saturating_add(left)
+}
+
+/// `<`, which is counted, and tells of no place where it fails.
+fn is_less(call: &Call<'_>) -> Result<usize, Raised> {
+    const INSTRUCTIONS: u64 = 10;
+    call.host.spend(INSTRUCTIONS)?;
+    call.stack.set_top(2);
+    call.stack.push_boolean(call.stack.is_less(1, 2));
+    Ok(1)
 }
 
 /// The lower 32 bits of a number as an integer of C, which is what most functions of Lua 5.1 take.

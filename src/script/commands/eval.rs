@@ -111,12 +111,12 @@ fn start_body(cx: &mut Cx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Comma
 fn run_digest(cx: &mut Cx<'_>, args: &mut Args<'_>, is_read_only: bool) -> CommandResult {
     const UNKNOWN: CommandError =
         CommandError::Fixed("NOSCRIPT No matching script. Please use EVAL.");
-    if cx.is_debugged() {
-        return Err(CommandError::Fixed("ERR Please use EVAL instead of EVALSHA for debugging"));
-    }
     let word = args.bytes();
     if word.len() != cache::NAME_LEN {
         return Err(UNKNOWN);
+    }
+    if cx.is_debugged() {
+        return Err(CommandError::Fixed("ERR Please use EVAL instead of EVALSHA for debugging"));
     }
     let keys = number_of_keys(args, CommandError::NotInteger)?;
     let script = cx.server.scripting.cache.run(word).ok_or(UNKNOWN)?;
