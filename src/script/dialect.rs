@@ -32,8 +32,11 @@ enum Answers {
     Function,
 }
 
+/// What functions of these names answer.
+type Named = (Answers, &'static [&'static [u8]]);
+
 /// Functions by the names of their tables: what those answer that are named, and what all others.
-const TABLES: [(&[u8], &[(Answers, &[&[u8]])], Answers); 11] = [
+const TABLES: [(&[u8], &[Named], Answers); 11] = [
     (b"redis", &[(Answers::Any, &SILENT)], Answers::One),
     (b"server", &[(Answers::Any, &SILENT)], Answers::One),
     (b"cjson", &[(Answers::Any, &[b"encode_sparse_array"])], Answers::One),
@@ -57,7 +60,7 @@ const TABLES: [(&[u8], &[(Answers, &[&[u8]])], Answers); 11] = [
 const SILENT: [&[u8]; 4] = [b"debug", b"log", b"set_repl", b"setresp"];
 const STRING: [&[u8]; 8] =
     [b"char", b"format", b"len", b"lower", b"rep", b"reverse", b"sub", b"upper"];
-const FUNCTIONS: [(Answers, &[&[u8]]); 3] = [
+const FUNCTIONS: [Named; 3] = [
     (
         Answers::One,
         &[
