@@ -27,6 +27,14 @@ proofs:
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/proofs" \
         cargo test --release --manifest-path proofs/Cargo.toml
 
+# The tests that play over threads of sockets, under the thread sanitizer. Needs a nightly toolchain
+# with rust-src: the standard library is built for it, too. A race ends the server, and its test fails.
+tsan:
+    TSAN_OPTIONS="halt_on_error=1 log_path=/tmp/rufous-races suppressions={{justfile_directory()}}/proofs/races.txt" \
+    RUFOUS_IO_THREADS=3 \
+    RUSTFLAGS="-Zsanitizer=thread --cfg tsan" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/tsan" \
+        cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu --test suite -- threads:: tcp::
+
 # Fuzzes one target of fuzz/fuzz_targets. Needs cargo-fuzz. Without the address sanitizer and with
 # little optimization, for all of it together builds for a quarter of an hour.
 fuzz target seconds="60":

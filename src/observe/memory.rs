@@ -174,7 +174,8 @@ pub fn purge() -> bool {
 /// Has a thread of the allocator's own give unused memory back, so that no command's free waits
 /// for the system.
 pub fn purge_in_background(enabled: bool) {
-    let mut enabled = enabled;
+    // The thread is started behind the thread sanitizer's back, which does not survive it.
+    let mut enabled = enabled && cfg!(not(tsan));
     let place = (std::ptr::from_mut(&mut enabled).cast(), size_of::<bool>());
     control(c"background_thread", None, Some(place));
 }

@@ -48,9 +48,10 @@ fn clients_by_thread(observer: &mut Client) -> u64 {
     text.lines().filter_map(of_line).sum()
 }
 
-fn descriptors(server: &Server) -> usize {
-    let all = std::fs::read_dir(format!("/proc/{}/fd", server.pid()));
-    all.expect("the server runs").count()
+fn sockets(server: &Server) -> usize {
+    let all = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs");
+    let targets = all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
 /// Random numbers that are the same in each run.
@@ -297,7 +298,7 @@ fn act_all(server: &Server, meanwhile: impl Fn(&mut Client) + Send) {
         (figure(&mut observer, "clients", "connected_clients") == 1).then_some(())
     });
     let memory = figure(&mut observer, "memory", "mem_clients_normal");
-    let before = descriptors(server);
+    let before = sockets(server);
     let (left, is_over) = (AtomicU64::new(ACTORS as u64), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for name in 0..ACTORS {
@@ -326,7 +327,7 @@ fn act_all(server: &Server, meanwhile: impl Fn(&mut Client) + Send) {
         (figure(&mut observer, "clients", "connected_clients") == 1).then_some(())
     });
     assert_eq!(clients_by_thread(&mut observer), 1);
-    wait_for("no descriptor is left", || (descriptors(server) == before).then_some(()));
+    wait_for("no socket is left", || (sockets(server) == before).then_some(()));
     let after = figure(&mut observer, "memory", "mem_clients_normal");
     assert!(after <= memory + 20_000, "{memory} before, {after} after");
     assert_eq!(figure(&mut observer, "clients", "blocked_clients"), 0);
@@ -490,7 +491,7 @@ fn what_listeners_were_sent_is_counted_as_it_is_sent() {
     let (mut listener, mut other) = (server.connect(), server.connect());
     let Answer::Integer(id) = listener.run("CLIENT ID") else { panic!("it has a number") };
     listener.run("SUBSCRIBE channel");
-    let mut sent = |other: &mut Client| {
+    let sent = |other: &mut Client| {
         let Answer::Bulk(line) = other.run(&format!("CLIENT LIST ID {id}")) else { panic!() };
         let line = String::from_utf8(line).expect("it is a text");
         let (_, rest) = line.split_once("tot-net-out=").expect("it is shown");
