@@ -6,7 +6,8 @@
 
 use super::convert::with_number_text;
 use super::debugger;
-use super::functions::{LibraryError, is_name};
+use super::functions::is_name;
+use super::library_error::LibraryError;
 use super::lua::{Call, Kind, Native, Raised, Stack};
 use super::output::{Full, Output};
 use super::run::Asked;

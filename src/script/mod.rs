@@ -26,6 +26,7 @@ mod debugger;
 mod dialect;
 pub mod functions;
 mod libraries;
+pub mod library_error;
 pub mod lua;
 mod memory;
 pub mod output;

@@ -4,7 +4,7 @@
 //! is no part of it, so that what is left to compile begins with an empty line and the numbers of
 //! lines stay right. Where a C string would end, the search for the newline ends, too.
 
-use super::functions::LibraryError;
+use super::library_error::LibraryError;
 use crate::structs::words::split;
 
 /// What a script or a function has said that it does or may be done with it.

@@ -6,7 +6,8 @@
 use super::{NewVm, cannot_run, err};
 use crate::command::{CommandError, CommandResult};
 use crate::engine::{Cx, Server};
-use crate::script::functions::{Draft, Libraries, LibraryError, Replace, RestorePolicy};
+use crate::script::functions::{Draft, Libraries, Replace, RestorePolicy};
+use crate::script::library_error::LibraryError;
 use crate::script::run::{Answer, Asked, Killer, Run};
 use crate::script::vm::{Compiled, Role, Vm};
 
