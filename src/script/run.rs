@@ -105,9 +105,9 @@ pub enum Killer {
 impl Killer {
     fn text(self) -> &'static str {
         match self {
-            Killer::ScriptKill | Killer::FunctionKill => {
-                "ERR Script killed by user with SCRIPT KILL..."
-            }
+            Killer::ScriptKill => "ERR Script killed by user with SCRIPT KILL...",
+            // Redis names SCRIPT KILL here, too; Valkey says which it was.
+            Killer::FunctionKill => "ERR Script killed by user with FUNCTION KILL...",
             Killer::LoadTimeout => "ERR FUNCTION LOAD timeout",
             Killer::EvaluationTimeout => "ERR timeout reached, infinite loop?",
         }

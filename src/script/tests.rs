@@ -478,7 +478,7 @@ fn a_long_value_lets_others_in_and_can_be_killed_while_it_is_written() {
             }
         }
         assert_eq!(run.resume(Answer::Kill(Killer::FunctionKill)), Asked::Done);
-        assert!(shown(&mut run).starts_with("!ERR Script killed by user with SCRIPT KILL..."));
+        assert!(shown(&mut run).starts_with("!ERR Script killed by user with FUNCTION KILL..."));
         (slices_max, 0)
     };
     for body in values {

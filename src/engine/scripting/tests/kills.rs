@@ -133,7 +133,7 @@ fn a_function_is_ended_by_its_own_command() {
     bench.expect("SCRIPT KILL", BUSY_FUNCTION);
     bench.expect("FUNCTION KILL", "+OK|");
     finish(&mut bench);
-    let killed = "-ERR Script killed by user with SCRIPT KILL... script: f, on @user_function:";
+    let killed = "-ERR Script killed by user with FUNCTION KILL... script: f, on @user_function:";
     let heard = bench.heard(own);
     assert!(heard.starts_with(killed), "{heard}");
 }
