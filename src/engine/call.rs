@@ -67,9 +67,6 @@ pub(super) fn call(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Option<Box<Frame>> {
         began: cx.server.clock.lap(),
         spent_ns: 0,
     };
-    if !cx.caller.is_within_transaction() {
-        cx.session_mut().last_command = Some(id);
-    }
     super::RUNNING.set(command.name);
     let result = memory_for(cx, command, &request).and_then(|()| (command.run)(cx, &mut args));
     super::RUNNING.set("none");

@@ -103,7 +103,13 @@ pub(super) fn execute(
     if prepared.lookup == Lookup::Unknown && looks_like_http(request.arg(0)) {
         return refuse_http(&mut cx);
     }
-    let verdict = match resolve(&cx, prepared.lookup, &request) {
+    let resolved = resolve(&cx, prepared.lookup, &request);
+    // What it has asked for, be it run or not.
+    cx.session_mut().last_command = match &resolved {
+        Ok((id, _)) => Some(*id),
+        Err((id, _)) => *id,
+    };
+    let verdict = match resolved {
         Err((id, error)) => {
             reject(&mut cx, id, &error, &request);
             Verdict::Done
