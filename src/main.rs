@@ -115,7 +115,8 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         tracing::warn!("{warning}");
     }
     warn_of_directives_without_effect(&config);
-    match net::limits::open_files_for(config.maxclients) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    match net::limits::open_files_for(config.maxclients, config.io_threads.resolve(processors)) {
         Ok(clients) => config.maxclients = clients,
         Err(net::limits::TooFewFiles) => return Ok(1),
     }
@@ -133,11 +134,13 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
             std::env::set_current_dir(path)?;
             std::env::current_dir()
         },
-        room_for_clients: |wanted| net::limits::open_files_for(wanted).unwrap_or(0),
+        room_for_clients: |clients, threads| {
+            net::limits::open_files_for(clients, threads).unwrap_or(0)
+        },
         config_path: loaded.path,
         executable: executable(),
         process_id: std::process::id(),
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        processors,
         supervised: service.manager_name(),
         disk: Arc::new(SystemDisk),
     };

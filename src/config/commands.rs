@@ -177,7 +177,10 @@ fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
             config.dir.0 = now.map_err(|error| os_reason(&error))?.as_path().into();
         }
         Apply::Clients => {
-            let room = (parts.room_for_clients)(config.maxclients);
+            let room = (parts.room_for_clients)(
+                config.maxclients,
+                config.io_threads.resolve(parts.processors),
+            );
             if room < config.maxclients {
                 return Err(format!(
                     "The operating system is not able to handle the specified number of clients, \

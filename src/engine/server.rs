@@ -57,9 +57,9 @@ pub struct ServerParts {
     pub purge_in_background: fn(bool),
     /// Moves the process to another directory and says which it is now (CONFIG SET dir).
     pub change_directory: fn(&Path) -> io::Result<PathBuf>,
-    /// Makes room for so many clients, and says how many there is room for (CONFIG SET
-    /// maxclients).
-    pub room_for_clients: fn(u32) -> u32,
+    /// Makes room for so many clients, served by so many threads, and says how many there is room
+    /// for (CONFIG SET maxclients).
+    pub room_for_clients: fn(u32, usize) -> u32,
     /// Where data files are kept.
     pub disk: Arc<dyn Disk>,
     /// The configuration file, for CONFIG REWRITE and INFO.
@@ -85,7 +85,7 @@ impl Default for ServerParts {
             memory_report: String::new,
             purge_in_background: |_| {},
             change_directory: |path| Ok(path.to_owned()),
-            room_for_clients: |wanted| wanted,
+            room_for_clients: |wanted, _| wanted,
             disk: Arc::new(MemoryDisk::default()),
             config_path: None,
             executable: String::new(),

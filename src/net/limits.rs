@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Files that are open besides those of clients.
 const RESERVED: u64 = 32;
+/// The same for each thread that serves clients beside the first.
+const RESERVED_FOR_THREAD: u64 = 4;
 /// How much less is tried when the system refuses.
 const STEP: u64 = 16;
 
@@ -21,9 +23,10 @@ const STEP: u64 = 16;
 pub struct TooFewFiles;
 
 /// Raises the limit of open files to what `maxclients` clients need; how many clients that is if
-/// the system does not allow so many.
-pub fn open_files_for(maxclients: u32) -> Result<u32, TooFewFiles> {
-    let wanted = u64::from(maxclients) + RESERVED;
+/// the system does not allow so many. So many threads serve them.
+pub fn open_files_for(maxclients: u32, threads: usize) -> Result<u32, TooFewFiles> {
+    let reserved = RESERVED + RESERVED_FOR_THREAD * (threads as u64).saturating_sub(1);
+    let wanted = u64::from(maxclients) + reserved;
     let limit = getrlimit(Resource::Nofile);
     let current = limit.current.unwrap_or(u64::MAX);
     if current >= wanted {
@@ -40,14 +43,14 @@ pub fn open_files_for(maxclients: u32) -> Result<u32, TooFewFiles> {
         Err(error) => os_reason(&error),
     };
     let allowed = raise_as_far_as_possible(wanted, current, limit);
-    if allowed <= RESERVED {
+    if allowed <= reserved {
         tracing::warn!(
             "Your current 'ulimit -n' of {current} is not enough for the server to start. Please \
              increase your open file limit to at least {wanted}. Exiting."
         );
         return Err(TooFewFiles);
     }
-    let clients = u32::try_from(allowed - RESERVED).expect("less than what was wanted");
+    let clients = u32::try_from(allowed - reserved).expect("less than what was wanted");
     tracing::warn!(
         "You requested maxclients of {maxclients} requiring at least {wanted} max file \
          descriptors."

@@ -121,8 +121,8 @@ struct ThreadCounters {
     freed: &'static AtomicU64,
 }
 
-/// More threads than will ever be counted.
-const THREADS_MAX: usize = 32;
+/// More threads than will ever be counted: 128 may serve clients.
+const THREADS_MAX: usize = 160;
 
 /// The counted threads, from the first on. There is no lock around them, because the sum is read
 /// before each command that may make the data grow.

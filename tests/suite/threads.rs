@@ -506,3 +506,24 @@ fn what_listeners_were_sent_is_counted_as_it_is_sent() {
     assert!(sent(&mut other) > before + 100_000);
     (0..10).for_each(|_| drop(listener.receive()));
 }
+
+/// As many as may be asked for, with files to be read at the start, too.
+#[test]
+fn as_many_threads_as_may_be_asked_for_serve() {
+    let lines = "io-threads 128\nevents-per-io-thread 0\nappendonly yes\n";
+    let server = Server::with_file(lines);
+    assert_eq!(server.connect().run("SET k v"), ok());
+    let server = server.restart();
+    let mut clients: Vec<Client> = (0..130).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.run("GET k"), bulk("v"));
+    }
+    for client in &mut clients {
+        assert_eq!(client.run("GET k"), bulk("v"));
+    }
+    // Where all servers of a run have a number of threads, this one has it, too.
+    let count = std::env::var("RUFOUS_IO_THREADS").map_or(128, |text| text.parse().expect("one"));
+    let last = info(&mut clients[0], "threads").lines().last().map(str::to_owned);
+    let expected = format!("io_thread_{}:", count - 1);
+    assert!(last.as_ref().is_some_and(|line| line.starts_with(&expected)), "{last:?}");
+}

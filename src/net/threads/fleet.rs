@@ -71,7 +71,9 @@ impl Fleet {
     ) -> io::Result<Fleet> {
         let threads = 1..traffic.len();
         let links = threads.map(|index| Link::start(&home, index, reading, &traffic, now_ns));
-        let links = links.collect::<io::Result<Vec<Link>>>()?;
+        let links = links.collect::<io::Result<Vec<Link>>>().inspect_err(|error| {
+            tracing::warn!("Can't start the {} threads of io-threads: {error}", traffic.len());
+        })?;
         let active = if clients_per_thread == 0 { links.len() } else { 0 };
         Ok(Fleet {
             home,
