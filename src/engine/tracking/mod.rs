@@ -184,10 +184,11 @@ impl Cx<'_> {
 impl Server {
     /// Tells all who track that no key is as they know it, since a database has been emptied.
     pub(super) fn invalidate_everything(&mut self, clients: &mut Clients) {
+        // Those, too, of whom nobody tracks any more.
+        self.tracking.readers.clear();
         if self.tracking.clients == 0 {
             return;
         }
-        self.tracking.readers.clear();
         let all: Vec<ClientId> =
             clients.iter().filter(|s| s.tracking.is_some()).map(|s| s.id).collect();
         self.tell(clients, &all, &Stale::Everything);
