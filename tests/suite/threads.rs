@@ -527,3 +527,44 @@ fn as_many_threads_as_may_be_asked_for_serve() {
     let expected = format!("io_thread_{}:", count - 1);
     assert!(last.as_ref().is_some_and(|line| line.starts_with(&expected)), "{last:?}");
 }
+
+/// INFO and CLIENT LIST say who is served where, and how much was done there.
+#[test]
+fn what_threads_do_is_shown() {
+    let server = start(&[]);
+    let (mut client, mut other) = (server.connect(), server.connect());
+    (0..5).for_each(|_| drop(client.run("PING")));
+    let line = wait_for("it is served by a thread", || {
+        let Answer::Bulk(line) = client.run("CLIENT INFO") else { panic!("it is a text") };
+        let line = String::from_utf8(line).expect("it is a text");
+        (!line.contains(" io-thread=0 ")).then_some(line)
+    });
+    assert!(line.contains(" io-thread=1 ") || line.contains(" io-thread=2 "), "{line}");
+    assert_eq!(figure(&mut other, "server", "io_threads_active"), 1);
+    for name in ["io_threaded_reads_processed", "io_threaded_writes_processed"] {
+        let before = figure(&mut other, "stats", name);
+        (0..5).for_each(|_| drop(client.run("PING")));
+        assert!(figure(&mut other, "stats", name) >= before + 5, "{name}");
+    }
+    let Answer::Error(refusal) = other.run("CONFIG SET io-threads 4") else {
+        panic!("it is fixed")
+    };
+    assert!(String::from_utf8_lossy(&refusal).ends_with("can't set immutable config"));
+}
+
+/// Each thread has files of its own, which leave fewer for clients.
+#[test]
+fn files_of_threads_are_not_promised_to_clients() {
+    let server = Server::with_file("io-threads 16\n").restart_under("ulimit -n 128");
+    let promised = |clients| Answer::Array(vec![bulk("maxclients"), bulk(clients)]);
+    let maxclients = server.connect().run("CONFIG GET maxclients");
+    // Whoever may raise the limit has it raised.
+    let is_raised = maxclients == promised("10000");
+    assert!(is_raised || maxclients == promised("36"), "{maxclients:?}");
+    let mut clients: Vec<Client> = (0..36).map(|_| server.connect()).collect();
+    wait_for("all are served", || {
+        let pong = Answer::Simple(b"PONG".to_vec());
+        clients.iter_mut().all(|client| client.run("PING") == pong).then_some(())
+    });
+    assert_eq!(clients[0].run("SAVE"), ok());
+}
