@@ -4,10 +4,10 @@
 
 use crate::answer::Answer;
 use crate::client::Client;
+use crate::ports;
 use crate::server::{RUFOUS, Server};
 use redis::HotkeysResponse;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Output};
 
 fn text(answer: &Answer) -> String {
@@ -208,12 +208,6 @@ fn hot_keys_are_understood_by_a_client_library() {
     }
 }
 
-/// A port that is free at the moment.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-    listener.local_addr().expect("it is bound").port()
-}
-
 fn fetch(port: u16, request: &str) -> (String, String) {
     let mut client = Client::connect(port).expect("the endpoint is open");
     client.send(request.as_bytes());
@@ -226,7 +220,7 @@ fn fetch(port: u16, request: &str) -> (String, String) {
 
 #[test]
 fn prometheus_reads_the_endpoint() {
-    let metrics_port = free_port();
+    let metrics_port = ports::free();
     let directives = [("metrics-port".to_owned(), metrics_port.to_string())];
     let server = Server::start(RUFOUS, &directives);
     server.connect().run("SET k v");
@@ -253,7 +247,7 @@ fn prometheus_reads_the_endpoint() {
     let (head, body) = fetch(metrics_port, "HEAD /metrics HTTP/1.1\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body.is_empty(), "{head}\n{body}");
     // It can move, and be closed.
-    let moved_port = free_port();
+    let moved_port = ports::free();
     assert_eq!(text(&server.connect().run(&format!("CONFIG SET metrics-port {moved_port}"))), "OK");
     let (head, _) = fetch(moved_port, "GET /metrics HTTP/1.1\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
@@ -309,7 +303,7 @@ fn the_health_check_exits_with_what_it_found() {
         assert_eq!(output.status.code(), Some(code), "{args:?} {password:?}: {}", told(&output));
         assert_eq!(told(&output), complaint.unwrap_or(""));
     }
-    let nobody = healthcheck(&["--healthcheck", "--port", &free_port().to_string()], None);
+    let nobody = healthcheck(&["--healthcheck", "--port", &ports::free().to_string()], None);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(told(&nobody).starts_with("Could not connect to 127.0.0.1:"), "{}", told(&nobody));
 }

@@ -31,6 +31,7 @@ mod memory;
 mod migration;
 mod persistence;
 mod play;
+mod ports;
 mod queue;
 mod rdb;
 mod script_jobs;

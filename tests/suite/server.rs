@@ -1,13 +1,13 @@
 //! A server process of the test's own, on a loopback port of its own, ended with the test.
 //!
-//! The port is found by binding port 0 and letting it go again. Another process may snatch it in
-//! between; then the server ends at once and another port is tried. Nothing here sleeps: waiting
-//! is connecting until it works, and each attempt waits for the kernel, bounded in number.
+//! Another process may snatch the port before the server has it; then the server ends at once and
+//! another port is tried. Nothing here sleeps: waiting is connecting until it works, and each
+//! attempt waits for the kernel, bounded in number.
 
 use crate::answer::{Answer, encode};
 use crate::client::Client;
+use crate::ports;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,9 +35,7 @@ const CONFIG_FILE: &str = "redis.conf";
 
 /// A port that is free and a directory for whoever takes it.
 fn place() -> (u16, PathBuf) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-    let port = listener.local_addr().expect("it is bound").port();
-    drop(listener);
+    let port = ports::free();
     let directory = std::env::temp_dir().join(format!("rufous-suite-{port}"));
     // Whoever had the port before may have left files that would be loaded.
     let _ = std::fs::remove_dir_all(&directory);
@@ -73,9 +71,7 @@ impl Server {
 
     /// Starts another server in the directory of this one.
     pub fn beside(&self, directives: &[&str]) -> Beside {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
+        let port = ports::free();
         let mut command = Command::new(RUFOUS);
         command.current_dir(&self.directory).stdin(Stdio::null()).stderr(Stdio::null());
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);

@@ -2,14 +2,14 @@
 
 use crate::answer::Answer;
 use crate::client::Client;
+use crate::ports;
 use crate::server::{RUFOUS, Server, wait_for};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 fn send(signal: &str, pid: u32) {
     let status = Command::new("kill").args([signal, &pid.to_string()]).status();
@@ -49,6 +49,19 @@ impl Own {
     fn wait(&mut self) -> Option<i32> {
         self.0.wait().expect("it is our child").code()
     }
+
+    /// Reads what the server tells systemd until a line has come.
+    fn expect_told(&mut self, socket: &UnixDatagram, wanted: &str) {
+        let mut seen = Vec::new();
+        while !seen.iter().any(|line| line == wanted) {
+            let mut message = [0; 4096];
+            let len = socket.recv(&mut message).unwrap_or_else(|_| {
+                panic!("{wanted}: only {seen:?}, exit {:?}", self.0.try_wait());
+            });
+            let text = String::from_utf8_lossy(&message[..len]).into_owned();
+            seen.extend(text.lines().map(str::to_owned));
+        }
+    }
 }
 
 impl Drop for Own {
@@ -56,11 +69,6 @@ impl Drop for Own {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-    listener.local_addr().expect("it is bound").port()
 }
 
 fn connect(port: u16) -> Client {
@@ -106,7 +114,7 @@ fn a_crash_leaves_a_report_and_ends_by_its_signal() {
 #[test]
 fn a_daemon_leaves_its_terminal_and_names_itself() {
     let place = Place::new("daemon");
-    let port = free_port();
+    let port = ports::free();
     let mut command = Command::new(RUFOUS);
     // What comes on standard input must reach the background, too.
     command.args(["-", "--daemonize", "yes", "--port", &port.to_string(), "--save", ""]);
@@ -136,7 +144,7 @@ fn a_daemon_reads_its_arguments_from_where_it_was_started() {
     let place = Place::new("origin");
     std::fs::create_dir_all(place.path("etc")).expect("the directory is ours");
     std::fs::create_dir_all(place.path("data")).expect("the directory is ours");
-    let port = free_port();
+    let port = ports::free();
     let text = format!("port {port}\nbind 127.0.0.1\nsave \"\"\ndir data\npidfile pid\n");
     std::fs::write(place.path("etc/redis.conf"), text).expect("the directory is ours");
     let mut starter = Command::new(RUFOUS)
@@ -154,39 +162,28 @@ fn a_daemon_reads_its_arguments_from_where_it_was_started() {
     wait_for("the end of the daemon", || (!Path::new(&process).exists()).then_some(()));
 }
 
-/// Reads what the server tells systemd until a line has come.
-fn expect_told(socket: &UnixDatagram, wanted: &str) {
-    let mut seen = Vec::new();
-    while !seen.iter().any(|line| line == wanted) {
-        let mut message = [0; 4096];
-        let len = socket.recv(&mut message).unwrap_or_else(|_| panic!("{wanted}: only {seen:?}"));
-        let text = String::from_utf8_lossy(&message[..len]).into_owned();
-        seen.extend(text.lines().map(str::to_owned));
-    }
-}
-
 #[test]
 fn systemd_is_told_when_the_server_is_ready_and_when_it_ends() {
     for supervised in ["systemd", "auto"] {
         let place = Place::new(&format!("notify-{supervised}"));
         let socket = UnixDatagram::bind(place.path("notify")).expect("the directory is ours");
         socket.set_read_timeout(Some(WAIT_MAX)).expect("it is a socket");
-        let port = free_port().to_string();
+        let port = ports::free().to_string();
         let mut command = Command::new(RUFOUS);
         command.args(["--supervised", supervised, "--daemonize", "yes", "--save", "3600 1"]);
         command.args(["--bind", "127.0.0.1", "--port", &port, "--dir", &place.path("")]);
         command.args(["--pidfile", &place.path("pid")]);
         command.env("NOTIFY_SOCKET", place.path("notify")).stdout(Stdio::null());
         let mut server = Own::start(&mut command);
-        expect_told(&socket, "STATUS=Rufous is loading...");
-        expect_told(&socket, "READY=1");
+        server.expect_told(&socket, "STATUS=Rufous is loading...");
+        server.expect_told(&socket, "READY=1");
         let port = port.parse().expect("it was a number");
         assert!(info(&mut connect(port)).contains("process_supervised:systemd\r"));
         let pid = std::fs::read_to_string(place.path("pid")).expect("it was asked for");
         assert_eq!(pid.trim(), server.0.id().to_string(), "who is watched stays in the foreground");
         send("-TERM", server.0.id());
-        expect_told(&socket, "STOPPING=1");
-        expect_told(&socket, "STATUS=Saving the final RDB snapshot");
+        server.expect_told(&socket, "STOPPING=1");
+        server.expect_told(&socket, "STATUS=Saving the final RDB snapshot");
         assert_eq!(server.wait(), Some(0));
         assert!(!Path::new(&place.path("pid")).exists());
     }
@@ -204,12 +201,12 @@ fn systemd_is_told_through_a_socket_without_a_file_too() {
     socket.set_read_timeout(Some(WAIT_MAX)).expect("it is a socket");
     let mut command = Command::new(RUFOUS);
     command.args(["--supervised", "systemd", "--save", "", "--dir", &place.path("")]);
-    command.args(["--bind", "127.0.0.1", "--port", &free_port().to_string()]);
+    command.args(["--bind", "127.0.0.1", "--port", &ports::free().to_string()]);
     command.env("NOTIFY_SOCKET", format!("@{name}")).stdout(Stdio::null());
     let mut server = Own::start(&mut command);
-    expect_told(&socket, "READY=1");
+    server.expect_told(&socket, "READY=1");
     send("-TERM", server.0.id());
-    expect_told(&socket, "STOPPING=1");
+    server.expect_told(&socket, "STOPPING=1");
     assert_eq!(server.wait(), Some(0));
 }
 
