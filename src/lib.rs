@@ -24,6 +24,7 @@ pub mod net;
 pub mod observe;
 pub mod persist;
 pub mod pubsub;
+pub mod repl;
 pub mod report;
 pub mod resp;
 pub mod script;

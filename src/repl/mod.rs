@@ -1,0 +1,3 @@
+//! Replication: the stream's backlog, of which each replica reads its part.
+
+pub mod backlog;
