@@ -7,6 +7,7 @@
 //! rewrite (open the next increment; write the base), whose outcomes come back by
 //! [`Engine::finish_sync`] and [`Engine::finish_save`].
 
+use super::propagate::Reader;
 use super::saving::SaveOutcome;
 use super::standstill::Deed;
 use super::waiting::Line;
@@ -127,8 +128,8 @@ impl Server {
     /// Begins to record what commands change, or stops, as somebody replays it or nobody does.
     pub fn follow_readers(&mut self, space: &mut Keyspace) {
         let is_read = self.aof.is_on();
-        if self.propagation.is_active() != is_read {
-            self.propagation.set_active(is_read);
+        if self.propagation.is_active_for(Reader::Aof) != is_read {
+            self.propagation.set_active(Reader::Aof, is_read);
             self.aof.cursor = self.propagation.offset();
             space.changes.observers.propagation = is_read;
         }
@@ -506,7 +507,7 @@ impl Engine {
         server.aof.seal_if_idle(now);
         server.aof.write(now);
         if server.may(Deed::Turn) && server.aof.reaches_snapshot(now) {
-            server.propagation.forget_db();
+            server.propagation.forget_db(Reader::Aof);
             server.rewrites.base = Some(server.base_of(&self.keyspace, server.rewrites.form));
         }
         if server.aof.may_write_base().is_some() && server.rewrites.base.is_some() {

@@ -6,19 +6,19 @@
 //! cost an allocation for each word. Without anybody to replay the stream nothing is recorded.
 //!
 //! What is recorded is closed when a turn ends, so what readers find is whole commands and whole
-//! transactions. A reader is an offset into the stream ([`Propagation::read`]); all of them share
-//! the bytes, which stay until the last has read them ([`Propagation::forget_before`]). The memory
-//! of what everybody has done with is written to again.
+//! transactions. The AOF and the replicas have a [`Tape`] each, since they do not read the same: a
+//! script may speak to one of them, messages and pings are for replicas alone, and a replica's
+//! stream goes on with the offsets of whom it has got it from. A command for both is encoded once
+//! and copied. One stream with a target on each entry was refused: the offset of a replica counts
+//! the bytes that were sent to it, and who reads would have to skip.
+
+mod tape;
 
 use crate::resp::command;
 use crate::script::vm::target;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::VecDeque;
-
-/// What is allocated at once, and written to again when all have read it.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// A buffer that a huge command has made is given back.
-const KEPT_BYTES_MAX: usize = 1 << 20;
+use tape::{Place, Tape};
 
 /// One command of the stream, as tests read it.
 #[cfg(test)]
@@ -31,8 +31,16 @@ pub struct Propagated {
 /// A place in the stream, to wrap what comes after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position {
-    offset: u64,
-    commands: u64,
+    aof: Place,
+    replicas: Place,
+}
+
+/// Who reads the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reader {
+    Aof,
+    /// All replicas, who read the same.
+    Replicas,
 }
 
 /// Which readers of the stream what a command does is for; a script may say so (redis.set_repl).
@@ -51,9 +59,12 @@ impl Targets {
         Targets(mask & target::ALL)
     }
 
-    /// Whether anybody who reads the stream is meant: the AOF is its one reader.
-    fn reads_anybody(self) -> bool {
-        self.0 & target::AOF != 0
+    fn has(self, reader: Reader) -> bool {
+        let own = match reader {
+            Reader::Aof => target::AOF,
+            Reader::Replicas => target::REPLICAS,
+        };
+        self.0 & own != 0
     }
 }
 
@@ -65,25 +76,15 @@ impl Default for Targets {
 
 #[derive(Default)]
 pub struct Propagation {
-    active: bool,
     /// Whom what the running command does is for.
     targets: Targets,
-    /// What is closed and not forgotten yet, oldest first, and where it ends.
+    aof: Tape,
+    replicas: Tape,
+    /// What of the AOF's is closed and not forgotten yet, oldest first.
     closed: VecDeque<Bytes>,
-    closed_end: u64,
-    /// What is recorded behind it.
-    open: BytesMut,
-    /// The database that the stream is in; unknown to whoever starts to read it.
-    db: Option<usize>,
-    /// Commands recorded so far.
-    commands: u64,
     /// Words given by the running command instead of its own.
     replaced: Replaced,
-    /// From here on all belongs to a command that has not ended.
-    kept_from: Option<u64>,
 }
-
-const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 
 #[derive(Default)]
 struct Replaced {
@@ -108,33 +109,42 @@ impl Propagation {
         self.targets = targets;
     }
 
-    /// Starts or stops recording. What nobody has taken when it stops is of no use to anybody.
-    pub fn set_active(&mut self, active: bool) {
-        self.active = active;
-        self.db = None;
-        if !active {
-            // Offsets never go back.
-            self.closed_end += self.open.len() as u64;
+    /// Starts or stops recording for a reader.
+    pub fn set_active(&mut self, reader: Reader, active: bool) {
+        self.tape(reader).set_active(active);
+        if reader == Reader::Aof && !active {
             self.closed.clear();
-            self.kept_from = None;
-            self.open = BytesMut::new();
-        } else if self.open.capacity() == 0 {
-            self.open = BytesMut::with_capacity(BUFFER_BYTES);
         }
     }
 
-    pub fn is_active(&self) -> bool {
-        self.active
+    fn tape(&mut self, reader: Reader) -> &mut Tape {
+        match reader {
+            Reader::Aof => &mut self.aof,
+            Reader::Replicas => &mut self.replicas,
+        }
     }
 
-    /// Has the next command stand behind a SELECT: a new reader begins with it.
-    pub fn forget_db(&mut self) {
-        self.db = None;
+    /// Whether anybody reads it.
+    #[inline]
+    pub fn is_active(&self) -> bool {
+        self.aof.is_active() || self.replicas.is_active()
+    }
+
+    pub fn is_active_for(&self, reader: Reader) -> bool {
+        match reader {
+            Reader::Aof => self.aof.is_active(),
+            Reader::Replicas => self.replicas.is_active(),
+        }
+    }
+
+    /// Has the next command stand behind a SELECT: somebody begins with it.
+    pub fn forget_db(&mut self, reader: Reader) {
+        self.tape(reader).forget_db();
     }
 
     /// Records these words in place of the running command's own.
     pub fn replace(&mut self, db: usize, words: &[&[u8]]) {
-        if !self.active {
+        if !self.is_active() {
             return;
         }
         self.replaced.is_given = true;
@@ -152,52 +162,56 @@ impl Propagation {
         changed: bool,
         words: impl ExactSizeIterator<Item = &'w [u8]>,
     ) {
-        if !self.active {
+        if !self.is_active() {
             return;
         }
-        if !self.targets.reads_anybody() {
-            self.replaced.clear();
-        } else if self.replaced.is_given {
+        if self.replaced.is_given {
             self.finish_replaced();
         } else if changed {
-            self.record(db, words);
+            self.record(self.targets, db, words);
         }
     }
 
     fn finish_replaced(&mut self) {
-        let mut replaced = std::mem::take(&mut self.replaced);
-        let mut start = 0;
-        for (db, end) in replaced.ends.drain(..) {
-            self.select(db);
-            self.open.extend_from_slice(&replaced.bytes[start..end]);
-            self.commands += 1;
-            start = end;
+        let Propagation { replaced, aof, replicas, targets, .. } = self;
+        for (reader, tape) in [(Reader::Aof, aof), (Reader::Replicas, replicas)] {
+            if !tape.is_active() || !targets.has(reader) {
+                continue;
+            }
+            let mut start = 0;
+            for &(db, end) in &replaced.ends {
+                tape.copy(db, &replaced.bytes[start..end]);
+                start = end;
+            }
         }
         replaced.clear();
-        self.replaced = replaced;
     }
 
-    fn record<'w>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'w [u8]>) {
-        self.select(db);
-        command::put(&mut self.open, words);
-        self.commands += 1;
-    }
-
+    /// Writes a command for all for whom it is, once.
     #[inline]
-    fn select(&mut self, db: usize) {
-        if self.db != Some(db) {
-            self.db = Some(db);
-            let number = db.to_string();
-            command::put(&mut self.open, [&b"SELECT"[..], number.as_bytes()].into_iter());
+    fn record<'w>(
+        &mut self,
+        targets: Targets,
+        db: usize,
+        words: impl ExactSizeIterator<Item = &'w [u8]>,
+    ) {
+        let Propagation { aof, replicas, .. } = self;
+        let is_for = |tape: &Tape, reader| tape.is_active() && targets.has(reader);
+        match (is_for(aof, Reader::Aof), is_for(replicas, Reader::Replicas)) {
+            (true, true) => {
+                let start = aof.record(db, words);
+                replicas.copy(db, aof.open_from(start));
+            }
+            (true, false) => _ = aof.record(db, words),
+            (false, true) => _ = replicas.record(db, words),
+            (false, false) => {}
         }
     }
 
     /// A key was deleted by the server's own doing.
     pub fn deletion(&mut self, db: usize, key: &[u8], lazily: bool) {
-        if self.active {
-            let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
-            self.record(db, [verb, key].into_iter());
-        }
+        let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
+        self.record(Targets::ALL, db, [verb, key].into_iter());
     }
 
     /// Fields of a hash were deleted by the server's own doing.
@@ -207,86 +221,64 @@ impl Propagation {
         key: &'n [u8],
         names: impl Iterator<Item = &'n [u8]>,
     ) {
-        if self.active {
+        if self.is_active() {
             let words: Vec<&[u8]> = [&b"HDEL"[..], key].into_iter().chain(names).collect();
-            self.record(db, words.into_iter());
+            self.record(Targets::ALL, db, words.into_iter());
         }
     }
 
     /// How far the stream has come, to wrap what a command or a transaction adds.
     #[inline]
     pub fn position(&self) -> Position {
-        Position { offset: self.offset(), commands: self.commands }
+        Position { aof: self.aof.place(), replicas: self.replicas.place() }
     }
 
     /// Wraps what was added since `position` in MULTI and EXEC, if it is more than one command.
     #[inline]
     pub fn wrap_transaction(&mut self, position: Position) {
-        if self.commands > position.commands + 1 {
-            self.wrap(position.offset);
-        }
-    }
-
-    #[cold]
-    fn wrap(&mut self, start: u64) {
-        // Recording may have been stopped meanwhile, by a command of the transaction.
-        let Some(start) = start.checked_sub(self.closed_end) else { return };
-        let start = usize::try_from(start).expect("it is in memory");
-        if start > self.open.len() {
-            return;
-        }
-        // As Redis 7.2 and later do, MULTI stands before the SELECT of its first command.
-        let end = self.open.len();
-        self.open.extend_from_slice(MULTI);
-        self.open.copy_within(start..end, start + MULTI.len());
-        self.open[start..start + MULTI.len()].copy_from_slice(MULTI);
-        self.open.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-        self.commands += 2;
+        self.aof.wrap_transaction(position.aof);
+        self.replicas.wrap_transaction(position.replicas);
     }
 
     /// Keeps what comes from here on open until [`Propagation::let_go`]: a command that has been
     /// put aside is to be read as a whole.
     pub fn keep_open(&mut self, from: Position) {
-        self.kept_from = Some(from.offset.clamp(self.closed_end, self.offset()));
+        self.aof.keep_open(from.aof);
+        self.replicas.keep_open(from.replicas);
     }
 
     pub fn let_go(&mut self) {
-        self.kept_from = None;
+        self.aof.let_go();
+        self.replicas.let_go();
     }
 
-    /// The end of what can be told of: of what belongs to a command that has not ended nobody can
-    /// know.
+    /// The end of what output can tell of, as the AOF counts.
     pub fn told_offset(&self) -> u64 {
-        self.kept_from.unwrap_or_else(|| self.offset())
+        self.aof.told_offset()
     }
 
     /// How many bytes are recorded that are not closed yet.
     pub fn open_bytes(&self) -> usize {
-        self.open.len()
+        self.aof.open_bytes() + self.replicas.open_bytes()
     }
 
-    /// Closes what is recorded: a turn ends.
+    /// Closes what is recorded for the AOF: a turn ends.
     #[inline]
     pub fn close(&mut self) {
-        let end = match self.kept_from {
-            Some(offset) => usize::try_from(offset - self.closed_end).expect("it is in memory"),
-            None => self.open.len(),
-        };
-        if end == 0 {
-            return;
-        }
-        let bytes = self.open.split_to(end).freeze();
-        self.closed_end += bytes.len() as u64;
-        self.closed.push_back(bytes);
-        if self.open.capacity() > KEPT_BYTES_MAX {
-            self.open = BytesMut::with_capacity(BUFFER_BYTES);
-        }
+        self.closed.extend(self.aof.close());
     }
 
-    /// What is closed from an offset on, as far as it lies in one piece, and the offset behind it.
-    /// Nothing if all has been read. The offset is one that this gave, or [`Propagation::offset`].
+    /// Closes and takes what is recorded for replicas.
+    #[inline]
+    pub fn take_for_replicas(&mut self) -> Option<Bytes> {
+        self.replicas.close()
+    }
+
+    /// What of the AOF's is closed from an offset on, as far as it lies in one piece, and the
+    /// offset behind it. Nothing if all has been read. The offset is one that this gave, or
+    /// [`Propagation::offset`].
     pub fn read(&self, from: u64) -> Option<(Bytes, u64)> {
-        let mut start = self.closed_end;
+        let mut start = self.aof.closed_end();
         for bytes in self.closed.iter().rev() {
             let end = start;
             start -= bytes.len() as u64;
@@ -298,9 +290,10 @@ impl Propagation {
         None
     }
 
-    /// Every reader has come to here.
+    /// The AOF has come to here.
     pub fn forget_before(&mut self, offset: u64) {
-        let mut start = self.closed_end - self.closed.iter().map(|b| b.len() as u64).sum::<u64>();
+        let closed: u64 = self.closed.iter().map(|bytes| bytes.len() as u64).sum();
+        let mut start = self.aof.closed_end() - closed;
         while let Some(bytes) = self.closed.front() {
             start += bytes.len() as u64;
             if start > offset {
@@ -310,10 +303,10 @@ impl Propagation {
         }
     }
 
-    /// Where the stream ends, in bytes since the start of the server.
+    /// Where the AOF's stream ends, in bytes since the start of the server.
     #[inline]
     pub fn offset(&self) -> u64 {
-        self.closed_end + self.open.len() as u64
+        self.aof.offset()
     }
 
     #[cfg(test)]
@@ -322,24 +315,29 @@ impl Propagation {
         self.closed.drain(..).flatten().collect()
     }
 
-    /// Everything recorded since the last call, as commands.
+    /// Everything recorded for the AOF since the last call, as commands.
     #[cfg(test)]
     pub fn drain(&mut self) -> Vec<Propagated> {
         let stream = self.take_all();
-        let mut rest = stream.as_slice();
-        let mut db = 0;
-        let mut commands = Vec::new();
-        self.db = None;
-        while let Some((words, len)) = command::read(rest) {
-            rest = &rest[len..];
-            if *words[0] == *b"SELECT" {
-                db = String::from_utf8_lossy(&words[1]).parse().expect("we wrote the number");
-            } else {
-                commands.push(Propagated { db, words });
-            }
-        }
-        commands
+        self.aof.forget_db();
+        read_commands(&stream)
     }
+}
+
+/// The commands of a stream.
+#[cfg(test)]
+fn read_commands(mut rest: &[u8]) -> Vec<Propagated> {
+    let mut db = 0;
+    let mut commands = Vec::new();
+    while let Some((words, len)) = command::read(rest) {
+        rest = &rest[len..];
+        if *words[0] == *b"SELECT" {
+            db = String::from_utf8_lossy(&words[1]).parse().expect("we wrote the number");
+        } else {
+            commands.push(Propagated { db, words });
+        }
+    }
+    commands
 }
 
 #[cfg(test)]
@@ -368,7 +366,7 @@ mod tests {
         let mut stream = Propagation::default();
         finish(&mut stream, 0, true, "SET a 1");
         assert_eq!(stream.offset(), 0, "nobody reads it");
-        stream.set_active(true);
+        stream.set_active(Reader::Aof, true);
         finish(&mut stream, 3, true, "SET a 1");
         finish(&mut stream, 3, false, "GET a");
         finish(&mut stream, 0, true, "DEL b");
@@ -383,7 +381,7 @@ mod tests {
     #[test]
     fn other_words_stand_for_the_commands_own() {
         let mut stream = Propagation::default();
-        stream.set_active(true);
+        stream.set_active(Reader::Aof, true);
         stream.replace(0, &words("SET a 2"));
         stream.replace(1, &words("SET b 2"));
         stream.deletion(0, b"old", false);
@@ -396,7 +394,7 @@ mod tests {
     #[test]
     fn what_is_not_for_the_reader_is_not_recorded() {
         let mut stream = Propagation::default();
-        stream.set_active(true);
+        stream.set_active(Reader::Aof, true);
         for targets in [Targets::NONE, Targets::AOF, Targets::REPLICAS, Targets::ALL] {
             stream.aim_at(targets);
             finish(&mut stream, 0, true, &format!("SET {targets:?} v"));
@@ -417,10 +415,62 @@ mod tests {
         assert_eq!(lines(&mut stream), expected.map(|line| format!("0 {line}")));
     }
 
+    /// Both read the same commands, each with the SELECTs and transactions that it needs.
+    #[test]
+    fn replicas_read_what_is_for_them() {
+        let mut stream = Propagation::default();
+        stream.set_active(Reader::Aof, true);
+        finish(&mut stream, 3, true, "SET before v");
+        stream.set_active(Reader::Replicas, true);
+        for targets in [Targets::ALL, Targets::AOF, Targets::REPLICAS, Targets::NONE] {
+            stream.aim_at(targets);
+            finish(&mut stream, 3, true, &format!("SET {targets:?} v"));
+        }
+        stream.aim_at(Targets::ALL);
+        let start = stream.position();
+        stream.aim_at(Targets::REPLICAS);
+        finish(&mut stream, 3, true, "SET theirs 1");
+        stream.aim_at(Targets::ALL);
+        stream.replace(1, &words("SET all 2"));
+        finish(&mut stream, 3, true, "INCR all");
+        stream.deletion(1, b"old", false);
+        stream.wrap_transaction(start);
+        let theirs = stream.take_for_replicas().expect("there is some");
+        let text = |commands: Vec<Propagated>| -> Vec<String> {
+            let line = |own: &Propagated| {
+                let words = own.words.join(&b' ');
+                format!("{} {}", own.db, String::from_utf8_lossy(&words))
+            };
+            commands.iter().map(line).collect()
+        };
+        let expected = [
+            "3 SET Targets(3) v",
+            "3 SET Targets(2) v",
+            "3 MULTI",
+            "3 SET theirs 1",
+            "1 SET all 2",
+            "1 DEL old",
+            "1 EXEC",
+        ];
+        assert_eq!(text(read_commands(&theirs)), expected);
+        assert!(theirs.starts_with(b"*2\r\n$6\r\nSELECT\r\n$1\r\n3"), "they begin with it");
+        let expected = [
+            "3 SET before v",
+            "3 SET Targets(3) v",
+            "3 SET Targets(1) v",
+            "3 MULTI",
+            "1 SET all 2",
+            "1 DEL old",
+            "1 EXEC",
+        ];
+        assert_eq!(lines(&mut stream), expected);
+        assert_eq!(stream.take_for_replicas(), None);
+    }
+
     #[test]
     fn what_belongs_together_is_a_transaction_with_all_its_selects() {
         let mut stream = Propagation::default();
-        stream.set_active(true);
+        stream.set_active(Reader::Aof, true);
         let start = stream.position();
         finish(&mut stream, 2, true, "SET a 1");
         stream.wrap_transaction(start);
@@ -435,7 +485,7 @@ mod tests {
     #[test]
     fn readers_share_what_is_closed_until_the_last_has_read_it() {
         let mut stream = Propagation::default();
-        stream.set_active(true);
+        stream.set_active(Reader::Aof, true);
         let mut ends = Vec::new();
         for turn in 0..5 {
             finish(&mut stream, 0, true, &format!("SET k {turn}"));
@@ -467,14 +517,14 @@ mod tests {
     #[test]
     fn offsets_go_on_when_recording_stops() {
         let mut stream = Propagation::default();
-        stream.set_active(true);
+        stream.set_active(Reader::Aof, true);
         finish(&mut stream, 0, true, "SET k v");
         let start = stream.position();
         let end = stream.offset();
-        stream.set_active(false);
+        stream.set_active(Reader::Aof, false);
         stream.wrap_transaction(start);
         assert_eq!((stream.offset(), stream.read(0)), (end, None));
-        stream.set_active(true);
+        stream.set_active(Reader::Aof, true);
         finish(&mut stream, 0, true, "SET k v");
         stream.close();
         assert!(

@@ -5,6 +5,7 @@
 //! jobs of saves where a test wants to see what happens until they run.
 
 use super::hold::Told;
+use super::propagate::Reader;
 use super::saving::SaveJob;
 
 use super::{ClientId, Driver, Engine, Job, Now, Peer, Seed, ServerParts};
@@ -126,7 +127,7 @@ impl Bench {
 
     /// Records what is replayed, and the events of these classes.
     pub fn recording(mut self, events: EventClasses) -> Bench {
-        self.engine.server.propagation.set_active(true);
+        self.engine.server.propagation.set_active(Reader::Aof, true);
         self.engine.server.collected_events = Some(Vec::new());
         let observers = &mut self.engine.keyspace.changes.observers;
         observers.events = events.or(EventClasses::KEYEVENT);

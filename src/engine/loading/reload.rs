@@ -8,6 +8,7 @@ use super::Load;
 use super::target::Target;
 use crate::command::{CommandError, CommandResult};
 use crate::engine::core::Core;
+use crate::engine::propagate::Reader;
 use crate::engine::{ClientId, Engine};
 use crate::persist::aof::Unloadable;
 use crate::persist::snapshot::RELOAD_PREFIX;
@@ -77,7 +78,7 @@ fn save(core: &mut Core<'_>) -> CommandResult {
 
 /// Loads the AOF in place of the dataset. That there is none is no reason to have no dataset.
 fn load_aof(core: &mut Core<'_>) -> Result<(), Unloadable> {
-    core.server.propagation.set_active(false);
+    core.server.propagation.set_active(Reader::Aof, false);
     core.space.changes.observers.propagation = false;
     let target = Target::aside(core.space);
     let outcome = match Load::of_aof(core, target) {

@@ -128,7 +128,7 @@ fn events_tell_what_happened() {
 fn long_answers_are_written_by_jobs() {
     const ENTRIES: usize = 100_001;
     let mut bench = bench();
-    bench.engine.server.propagation.set_active(false);
+    bench.engine.server.propagation.set_active(crate::engine::propagate::Reader::Aof, false);
     for _ in 0..ENTRIES {
         bench.ask("XADD s * f v");
     }
@@ -191,7 +191,7 @@ fn random_line(prng: &mut Prng) -> String {
 fn who_replays_the_write_stream_comes_to_the_same_state() {
     let mut prng = Prng::seeded(5);
     let [mut source, mut replica] = [bench(), bench()];
-    replica.engine.server.propagation.set_active(false);
+    replica.engine.server.propagation.set_active(crate::engine::propagate::Reader::Aof, false);
     for bench in [&mut source, &mut replica] {
         // The identifiers of the lines below are of the clock's first milliseconds.
         bench.offset_ms = -START_MS.cast_signed();
