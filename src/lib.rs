@@ -8,7 +8,7 @@
 //! - [`keyspace`]: databases, entries, expiry;
 //! - [`command`]: what a command record is, the argument cursor, error texts, the table;
 //! - [`pubsub`]: who listens to which channel, and what messages look like;
-//! - [`repl`]: histories of writes, and who may continue them;
+//! - [`repl`]: histories of writes, and a replica's side of the link to its primary;
 //! - [`persist`]: RDB files, the append-only file, and when a write is durable;
 //! - [`observe`]: what is counted and measured;
 //! - [`engine`]: the single-threaded executor, pure: requests and time in, replies and effects out;
