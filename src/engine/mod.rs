@@ -48,6 +48,7 @@ pub mod standstill;
 pub mod testing;
 pub mod tracking;
 pub mod transaction;
+pub mod transfer;
 pub mod turn;
 mod under_way;
 pub mod users;

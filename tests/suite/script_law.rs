@@ -12,6 +12,7 @@ use crate::transcript::{Action, Scope, Step, Transcript};
 use rufous::command::table::Row;
 use rufous::command::{Flags, Table};
 use rufous::engine::ClientId;
+use rufous::engine::propagate::Reader;
 use rufous::engine::session::ClientKind;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +43,7 @@ struct Pair<'t> {
 /// The write stream is recorded, though there is no AOF.
 fn start(transcript: &Transcript) -> Local {
     let mut local = Local::start(&transcript.config);
-    local.engine.server.propagation.set_active(true);
+    local.engine.server.propagation.set_active(Reader::Aof, true);
     local.engine.keyspace.changes.observers.propagation = true;
     local
 }

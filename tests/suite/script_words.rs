@@ -12,6 +12,7 @@ use crate::shape;
 use crate::transcript::{Action, Transcript};
 use rufous::command::{Flags, Table};
 use rufous::engine::ClientId;
+use rufous::engine::propagate::Reader;
 use rufous::structs::prng::Prng;
 
 /// Calls its arguments as a command, and says whether that failed and what it said.
@@ -61,7 +62,7 @@ struct World {
 impl World {
     fn new(transcript: &Transcript) -> World {
         let mut local = Local::start(&transcript.config);
-        local.engine.server.propagation.set_active(true);
+        local.engine.server.propagation.set_active(Reader::Aof, true);
         local.engine.keyspace.changes.observers.propagation = true;
         let client = local.connect();
         World { local, client, read: 0 }
