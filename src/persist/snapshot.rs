@@ -213,15 +213,19 @@ pub struct KeyDelay(pub i32);
 const DELAY_SLICE_MAX: Duration = Duration::from_millis(10);
 
 impl KeyDelay {
-    /// Waits, if it is time to, after so many keys, unless it is called off meanwhile.
-    pub fn wait(self, keys: u64, is_called_off: impl Fn() -> bool) {
-        let us = match self.0 {
+    /// How long to wait after so many keys.
+    pub fn after(self, keys: u64) -> Duration {
+        Duration::from_micros(match self.0 {
             0 => 0,
             us if us > 0 => u64::from(us.unsigned_abs()),
             every if keys.is_multiple_of(u64::from(every.unsigned_abs())) => 1,
             _ => 0,
-        };
-        let mut left = Duration::from_micros(us);
+        })
+    }
+
+    /// Waits, if it is time to, after so many keys, unless it is called off meanwhile.
+    pub fn wait(self, keys: u64, is_called_off: impl Fn() -> bool) {
+        let mut left = self.after(keys);
         while !left.is_zero() && !is_called_off() {
             let slice = left.min(DELAY_SLICE_MAX);
             thread::sleep(slice);

@@ -36,7 +36,7 @@ pub use load::{Counts, LoadOptions, Loader, Record};
 pub use payload::{Verified, dump, restore, value_len, verify};
 pub use sink::Sink;
 pub use version::SaveVersion;
-pub use write::{Dataset, SaveError, SaveOptions, Written, write};
+pub use write::{Dataset, SaveError, SaveOptions, Written, write, write_repeatably};
 
 /// The newest version there is to read.
 pub const VERSION_MAX: u16 = 12;

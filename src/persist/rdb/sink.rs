@@ -96,15 +96,18 @@ impl<'o> Sink<'o> {
 
     fn long_len(&mut self, len: u64) {
         match u32::try_from(len) {
-            Ok(len) => {
-                self.byte(length::LEN_32);
-                self.bytes(&len.to_be_bytes());
-            }
+            Ok(len) => self.len_32(len),
             Err(_) => {
                 self.byte(length::LEN_64);
                 self.bytes(&len.to_be_bytes());
             }
         }
+    }
+
+    /// A length in the form for long ones, however short it is.
+    pub fn len_32(&mut self, len: u32) {
+        self.byte(length::LEN_32);
+        self.bytes(&len.to_be_bytes());
     }
 
     /// A string in its shortest form.

@@ -103,6 +103,39 @@ pub fn write(
     out: &mut dyn Write,
     watch: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Written, SaveError> {
+    write_stamped(dataset, options, Stamps::Shortest, out, watch)
+}
+
+/// The same so that what several calls write of one dataset is of one length, and what one of them
+/// has begun another one can end, at whatever byte.
+///
+/// The access stamps of entries are the only thing that goes on to change in a dataset. So those
+/// are as wide as each other, and there is no checksum over them.
+pub fn write_repeatably(
+    dataset: &Dataset,
+    options: &SaveOptions,
+    out: &mut dyn Write,
+    watch: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Written, SaveError> {
+    let has_checksum = options.has_checksum && options.access.is_none();
+    let options = SaveOptions { has_checksum, ..options.clone() };
+    write_stamped(dataset, &options, Stamps::OneWidth, out, watch)
+}
+
+/// How the access stamps of entries are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stamps {
+    Shortest,
+    OneWidth,
+}
+
+fn write_stamped(
+    dataset: &Dataset,
+    options: &SaveOptions,
+    stamps: Stamps,
+    out: &mut dyn Write,
+    watch: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Written, SaveError> {
     let fields_expire = dataset.dbs.iter().any(|(_, db)| db.hashes_with_deadlines > 0);
     let version = options.version.for_fields(fields_expire);
     let mut sink = Sink::new(out, options.compresses, options.has_checksum);
@@ -127,8 +160,11 @@ pub fn write(
             if watch(written.keys).is_break() {
                 return Err(SaveError::CalledOff);
             }
-            written.hashes_without_expiry +=
-                u64::from(write_record(entry, version, options.access.as_ref(), &mut sink));
+            write_expiry(entry, &mut sink);
+            if let Some(access) = &options.access {
+                write_stamp(entry, access, stamps, &mut sink);
+            }
+            written.hashes_without_expiry += u64::from(write_record(entry, version, &mut sink));
             written.keys += 1;
             sink.check()?;
         }
@@ -141,29 +177,32 @@ pub fn write(
     Ok(written)
 }
 
-/// Writes a key with its value; whether the expiry of fields was lost.
-fn write_record(
-    entry: &Entry,
-    version: SaveVersion,
-    access: Option<&AccessClock>,
-    sink: &mut Sink<'_>,
-) -> bool {
+fn write_expiry(entry: &Entry, sink: &mut Sink<'_>) {
     if let Some(at_ms) = entry.expiry_ms() {
         sink.byte(opcode::EXPIRE_MS);
         sink.bytes(&at_ms.to_le_bytes());
     }
-    if let Some(access) = access {
-        match access.policy {
-            AccessPolicy::Recency => {
-                sink.byte(opcode::IDLE);
-                sink.len(access.idle_seconds(entry.clock()));
-            }
-            AccessPolicy::Frequency => {
-                sink.byte(opcode::FREQUENCY);
-                sink.byte(access.frequency(entry.clock()));
+}
+
+fn write_stamp(entry: &Entry, access: &AccessClock, stamps: Stamps, sink: &mut Sink<'_>) {
+    match access.policy {
+        AccessPolicy::Recency => {
+            sink.byte(opcode::IDLE);
+            let idle_seconds = access.idle_seconds(entry.clock());
+            match stamps {
+                Stamps::Shortest => sink.len(idle_seconds),
+                Stamps::OneWidth => sink.len_32(idle_seconds as u32),
             }
         }
+        AccessPolicy::Frequency => {
+            sink.byte(opcode::FREQUENCY);
+            sink.byte(access.frequency(entry.clock()));
+        }
     }
+}
+
+/// Writes a key with its value; whether the expiry of fields was lost.
+fn write_record(entry: &Entry, version: SaveVersion, sink: &mut Sink<'_>) -> bool {
     let Form { number, loses_expiry } = encode::form_of(entry, version);
     sink.byte(number);
     sink.string(entry.key());

@@ -3,6 +3,7 @@
 mod mends;
 mod mutations;
 mod old_forms;
+mod passes;
 
 use super::*;
 use crate::keyspace::{Entry, HashSecret, KeyHasher, Keyspace, NewValue};
