@@ -9,6 +9,7 @@ pub mod aof;
 pub mod commands;
 pub mod crc64;
 pub mod disk;
+pub mod fan;
 pub mod load;
 pub mod lzf;
 pub mod rdb;

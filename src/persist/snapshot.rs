@@ -168,7 +168,7 @@ pub fn remove_leftovers(
 }
 
 /// What the file's version cannot hold is missed by whoever loads it.
-fn tell_losses(written: &Written) {
+pub fn tell_losses(written: &Written) {
     let hashes = written.hashes_without_expiry;
     if hashes > 0 {
         tracing::warn!("The fields of {hashes} hashes were saved without their expiry");
