@@ -81,9 +81,32 @@ impl Totals {
     }
 }
 
+/// What leaves by threads that come and go, and count together.
+#[derive(Default)]
+pub struct SenderTraffic {
+    writes: AtomicU64,
+    written_bytes: AtomicU64,
+}
+
+impl SenderTraffic {
+    pub fn count_write(&self, bytes: usize) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn totals(&self) -> Totals {
+        Totals {
+            writes: self.writes.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            ..Totals::default()
+        }
+    }
+}
+
 /// The traffic of all threads; the first is the executor's.
 pub struct Traffic {
     threads: Arc<[ThreadTraffic]>,
+    senders: Arc<SenderTraffic>,
     /// What there was at the last CONFIG RESETSTAT.
     at_reset: Totals,
     beside_at_reset: Totals,
@@ -97,7 +120,12 @@ fn sum(threads: &[ThreadTraffic]) -> Totals {
 impl Traffic {
     pub fn new(threads: usize) -> Traffic {
         let threads = (0..threads.max(1)).map(|_| ThreadTraffic::default()).collect();
-        Traffic { threads, at_reset: Totals::default(), beside_at_reset: Totals::default() }
+        Traffic {
+            threads,
+            senders: Arc::default(),
+            at_reset: Totals::default(),
+            beside_at_reset: Totals::default(),
+        }
     }
 
     /// The counters themselves, for those who count.
@@ -105,18 +133,27 @@ impl Traffic {
         &self.threads
     }
 
-    /// All of it since the last reset.
-    pub fn totals(&self) -> Totals {
-        sum(&self.threads).zip(self.at_reset, u64::wrapping_sub)
+    /// Where those count who send snapshots to replicas.
+    pub fn senders(&self) -> &Arc<SenderTraffic> {
+        &self.senders
     }
 
-    /// The same without the executor's own.
+    fn since_start(&self) -> Totals {
+        sum(&self.threads).zip(self.senders.totals(), u64::wrapping_add)
+    }
+
+    /// All of it since the last reset.
+    pub fn totals(&self) -> Totals {
+        self.since_start().zip(self.at_reset, u64::wrapping_sub)
+    }
+
+    /// What the threads that serve sockets beside the executor's have moved.
     pub fn totals_beside(&self) -> Totals {
         sum(&self.threads[1..]).zip(self.beside_at_reset, u64::wrapping_sub)
     }
 
     pub fn reset(&mut self) {
-        self.at_reset = sum(&self.threads);
+        self.at_reset = self.since_start();
         self.beside_at_reset = sum(&self.threads[1..]);
     }
 }
@@ -131,8 +168,10 @@ mod tests {
         traffic.threads()[0].count_read(10);
         traffic.threads()[1].count_read(5);
         traffic.threads()[1].count_write(7);
-        let expected = Totals { reads: 2, read_bytes: 15, writes: 1, written_bytes: 7 };
+        traffic.senders().count_write(100);
+        let expected = Totals { reads: 2, read_bytes: 15, writes: 2, written_bytes: 107 };
         assert_eq!(traffic.totals(), expected);
+        assert_eq!(traffic.totals_beside().written_bytes, 7);
         traffic.reset();
         assert_eq!(traffic.totals(), Totals::default());
         traffic.threads()[0].count_write(3);
