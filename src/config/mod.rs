@@ -46,7 +46,7 @@ pub use host::{Disk, Host, os_reason};
 pub use rewrite::Extent;
 pub use special::{
     BindAddresses, OomScores, OutputLimit, OutputLimits, Percentiles, PrimaryAddress, SavePoint,
-    SavePoints, WorkingDirectory,
+    SavePoints, ThreadCount, WorkingDirectory,
 };
 pub use table::{Config, DIRECTIVES};
 pub use value::bytes as parse_size;

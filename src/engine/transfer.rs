@@ -3,21 +3,15 @@
 //! Who carries it out decides how. The encoding is a function of the dataset and the options, so
 //! one that falls behind the others can be served by another pass over the same dataset.
 
-use super::ClientId;
+use super::session::ClientKind;
+use super::{ClientId, Engine};
+use crate::observe::traffic::SenderTraffic;
+pub use crate::persist::fan::Framing;
 use crate::persist::rdb::{Dataset, SaveOptions};
 use crate::persist::snapshot::Progress;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::time::Duration;
-
-/// How a replica knows where the snapshot ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Framing {
-    /// `$EOF:` and a mark, which follows the snapshot once more.
-    EndMark([u8; 40]),
-    /// `$` and the length, and nothing behind the snapshot.
-    Length,
-}
 
 /// One replica that is sent a snapshot.
 pub struct Recipient {
@@ -53,4 +47,20 @@ pub enum TransferReport {
     TimedOut { client: ClientId },
     /// Nobody is sent anything any more. What could not be made, if it failed.
     Ended { number: u64, failure: Option<String> },
+}
+
+impl Engine {
+    /// What has become of a snapshot, or of one who was sent it.
+    pub fn finish_transfer(&mut self, _report: TransferReport) {}
+
+    /// Whether a client's connection is to be on the executor's thread: a snapshot is sent from
+    /// there.
+    pub fn stays_here(&self, client: ClientId) -> bool {
+        self.clients.get(client).is_some_and(|session| session.kind == ClientKind::Replica)
+    }
+
+    /// Where those count what they write who send snapshots.
+    pub fn sender_traffic(&self) -> Arc<SenderTraffic> {
+        Arc::clone(self.server.traffic.senders())
+    }
 }

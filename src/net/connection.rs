@@ -46,6 +46,8 @@ pub struct Connection {
     pub is_closed: Cell<bool>,
     /// Some of the output waits for the log.
     pub is_held: Cell<bool>,
+    /// A sender writes to the socket: nobody else does, and what is to go out waits.
+    pub is_lent: Cell<bool>,
     /// Its last batch of commands has written.
     pub has_written: Cell<bool>,
     /// Input has come that was not read because requests were queued.
@@ -70,6 +72,7 @@ impl Connection {
             is_suspended: Cell::new(false),
             is_closed: Cell::new(false),
             is_held: Cell::new(false),
+            is_lent: Cell::new(false),
             has_written: Cell::new(false),
             is_hungry: Cell::new(false),
             is_heavy: Cell::new(false),

@@ -87,13 +87,13 @@ impl Threads {
     }
 }
 
-/// How much less of a processor the saving thread asks for, in the scheduler's steps: about a third
-/// of what the executor gets where both want the same one. With less, a save hardly got on at all
-/// where others kept the machine busy.
+/// How much less of a processor a thread asks for that encodes snapshots, in the scheduler's steps:
+/// about a third of what the executor gets where both want the same one. With less, a save hardly
+/// got on at all where others kept the machine busy.
 const SAVER_NICENESS: i32 = 5;
 
 /// Lets the executor go first: a save may take longer, a client may not.
-fn give_way() {
+pub fn give_way() {
     // On Linux this concerns the calling thread alone. Where it is refused, saving is not nicer.
     let _ = rustix::process::setpriority_process(None, SAVER_NICENESS);
 }

@@ -25,6 +25,7 @@ mod output_limits;
 mod pool;
 mod reading;
 mod relay;
+mod sender;
 pub mod service;
 mod shared;
 mod signals;
@@ -32,6 +33,7 @@ mod stream;
 mod syncer;
 mod threads;
 mod timer;
+pub mod transfer;
 mod turn;
 
 use crate::engine::{Engine, Standing};
@@ -53,7 +55,9 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let fleet = Fleet::start(home, &engine.reading(), engine.traffic(), per_thread, now_ns)?;
     let (jobs, finished) = jobs::Threads::start()?;
     let (syncer, syncs) = syncer::Syncer::start()?;
-    let net = Rc::new(Net::new(engine, executor, fleet, jobs, syncer, service));
+    let (senders, told) = sender::Senders::new(engine.sender_traffic());
+    let threads = shared::Threads { fleet, jobs, syncer, senders };
+    let net = Rc::new(Net::new(engine, executor, threads, service));
     let ended = Rc::clone(&net);
     let code = runtime.block_on(async move {
         net.engine.borrow_mut().tick(net.now());
@@ -68,6 +72,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
         tokio::task::spawn_local(outcomes::collect_jobs(Rc::clone(&net), finished));
         tokio::task::spawn_local(outcomes::collect_syncs(Rc::clone(&net), syncs));
+        tokio::task::spawn_local(outcomes::collect_transfers(Rc::clone(&net), told));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");

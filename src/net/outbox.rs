@@ -62,8 +62,17 @@ impl Outbox {
         written
     }
 
-    pub fn end_relay(&mut self) {
+    /// The thread has given back what it has not written.
+    pub fn end_relay(&mut self, rest: ReplyBuf) {
         self.relay = None;
+        self.left_total -= rest.len() as u64;
+        let later = std::mem::replace(&mut self.out, rest);
+        self.out.append(later);
+    }
+
+    /// Takes out all there is, for one who writes it and says so by [`Outbox::pass`].
+    pub fn lend(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out).to_vec()
     }
 
     /// The socket does not take all that its thread has, or does again.

@@ -9,6 +9,7 @@ use super::shared::Net;
 use super::stream::{Luggage, Stream};
 use super::threads::letters::{Order, Report, Then};
 use crate::engine::{ClientId, Engine};
+use crate::resp::ReplyBuf;
 use std::rc::Rc;
 
 /// Takes in what the threads have reported: requests to run, above all.
@@ -52,11 +53,17 @@ fn take_in(net: &Rc<Net>, engine: &mut Engine, report: Report) {
                 end(net, engine, &connection);
             }
         }
-        Report::Home { client, socket, inbox } => come_home(net, engine, client, socket, inbox),
+        Report::Home { client, socket, inbox, rest } => {
+            come_home(net, engine, client, (socket, inbox, rest));
+        }
         Report::Stays { client } => {
             let Some(connection) = net.connection(client) else { return };
             let thread = connection.thread().expect("whoever stays has been away");
             connection.place.replace(Place::There(thread));
+            if connection.inbox.borrow().is_none() && !connection.is_suspended.get() {
+                // Its wait may have ended while it was thought to be on its way.
+                net.order(thread, Order::Wake { client });
+            }
             net.mark_dirty(&connection);
         }
     }
@@ -69,7 +76,9 @@ pub fn leave(net: &Net, engine: &mut Engine, connection: &Rc<Connection>, thread
         && !connection.outbox.borrow().is_closing
         && !connection.is_closed.get()
         && !connection.is_ready.get()
-        && !connection.is_suspended.get();
+        && !connection.is_suspended.get()
+        && !connection.is_lent.get()
+        && !engine.stays_here(connection.client);
     if !is_idle {
         return;
     }
@@ -93,8 +102,7 @@ fn come_home(
     net: &Rc<Net>,
     engine: &mut Engine,
     client: ClientId,
-    socket: Luggage,
-    inbox: Box<Inbox>,
+    (socket, inbox, rest): (Luggage, Box<Inbox>, ReplyBuf),
 ) {
     let Some(connection) = net.connection(client) else { return };
     let thread = connection.thread().expect("it has been away");
@@ -105,7 +113,7 @@ fn come_home(
     net.fleet.count_out(thread);
     engine.note_thread(client, 0);
     connection.place.replace(Place::Here(stream));
-    connection.outbox.borrow_mut().end_relay();
+    connection.outbox.borrow_mut().end_relay(rest);
     let has_work = inbox.has_work();
     *connection.inbox.borrow_mut() = Some(inbox);
     if has_work && !connection.is_suspended.get() {
@@ -119,8 +127,26 @@ fn come_home(
     net.has_arrivals.notify_one();
 }
 
+/// Asks for a connection that its thread has. It may be that it cannot be given back now.
+pub fn recall(net: &Net, connection: &Connection) {
+    let thread = match *connection.place.borrow() {
+        Place::There(thread) => thread,
+        Place::Here(_) | Place::Returning(_) => return,
+    };
+    if connection.inbox.borrow().is_none() {
+        connection.place.replace(Place::Returning(thread));
+        net.order(thread, Order::Recall { client: connection.client });
+    }
+}
+
 /// Hands over what may leave, and the inbox if there is nothing more to run.
-pub fn send_off(net: &Net, connection: &Connection, outbox: &mut Outbox, free: usize) {
+pub fn send_off(
+    net: &Net,
+    engine: &Engine,
+    connection: &Connection,
+    outbox: &mut Outbox,
+    free: usize,
+) {
     let Place::There(thread) = *connection.place.borrow() else { return };
     let client = connection.client;
     let bytes = outbox.take(free);
@@ -134,7 +160,8 @@ pub fn send_off(net: &Net, connection: &Connection, outbox: &mut Outbox, free: u
             let suspends = connection.is_suspended.get();
             // Who waits stays: its waking could not be told to a thread that gives it away.
             let is_idle = !suspends && outbox.out.is_empty();
-            let goes_home = is_idle && net.fleet.is_to_leave(thread);
+            let is_to_leave = net.fleet.is_to_leave(thread) || engine.stays_here(client);
+            let goes_home = is_idle && is_to_leave;
             if goes_home {
                 connection.place.replace(Place::Returning(thread));
             }

@@ -4,7 +4,7 @@ use super::connection::Connection;
 use super::service::Service;
 use super::threads::fleet::Fleet;
 use super::threads::letters::{Order, Report};
-use super::{jobs, pool, syncer};
+use super::{jobs, pool, sender, syncer};
 use crate::engine::hold::Release;
 use crate::engine::{ClientId, Engine, ListenChange, Now, Reading};
 use crate::observe::traffic::ThreadTraffic;
@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
@@ -58,21 +59,26 @@ pub struct Net {
     pub deadline_moved: Notify,
     pub jobs: jobs::Threads,
     pub syncer: syncer::Syncer,
+    pub senders: sender::Senders,
+    /// Whose sockets a sender writes to, and what tells it that the connection has ended.
+    pub lent: RefCell<Vec<(ClientId, Arc<AtomicBool>)>>,
     pub started: Instant,
     pub exit_code: Cell<Option<i32>>,
     pub exit: Notify,
     pub service: Service,
 }
 
+/// What works beside the executor.
+pub struct Threads {
+    pub fleet: Fleet,
+    pub jobs: jobs::Threads,
+    pub syncer: syncer::Syncer,
+    pub senders: sender::Senders,
+}
+
 impl Net {
-    pub fn new(
-        engine: Engine,
-        executor: Arc<Notify>,
-        fleet: Fleet,
-        jobs: jobs::Threads,
-        syncer: syncer::Syncer,
-        service: Service,
-    ) -> Net {
+    pub fn new(engine: Engine, executor: Arc<Notify>, threads: Threads, service: Service) -> Net {
+        let Threads { fleet, jobs, syncer, senders } = threads;
         Net {
             reading: engine.reading(),
             traffic: engine.traffic(),
@@ -98,6 +104,8 @@ impl Net {
             deadline_moved: Notify::new(),
             jobs,
             syncer,
+            senders,
+            lent: RefCell::default(),
             started: Instant::now(),
             exit_code: Cell::new(None),
             exit: Notify::new(),

@@ -2,7 +2,10 @@
 
 use crate::resp::{ReplyBuf, Room};
 use bytes::BufMut;
+use socket2::SockRef;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::task::{Context, Poll};
 use tokio::io::AsyncReadExt;
@@ -66,6 +69,24 @@ impl Stream {
             Stream::Tcp(stream) => Luggage::Tcp(stream.into_std()?),
             Stream::Unix(stream) => Luggage::Unix(stream.into_std()?),
         })
+    }
+
+    /// The same socket once more, for a thread that writes to it while this one reads.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        let socket = match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        };
+        socket.try_clone_to_owned()
+    }
+
+    /// Ends the connection whoever else has the socket.
+    pub fn shut_down(&self) {
+        // It fails for one that the peer has ended already.
+        let _ = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+            Stream::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+        };
     }
 
     /// Takes a socket in that comes from another thread.

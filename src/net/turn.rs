@@ -358,7 +358,7 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, share:
     let free = outbox.free(engine.release());
     if connection.thread().is_some() {
         let input = connection.inbox.borrow().as_ref().map(|inbox| inbox.figures_at_rest());
-        relay::send_off(net, connection, outbox, free);
+        relay::send_off(net, engine, connection, outbox, free);
         if free < usize::MAX && !outbox.out.is_empty() {
             holds::hold(net, connection);
         }
@@ -366,6 +366,9 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, share:
             Some(input) => engine.end_batch(connection.client, input, outbox.figures()),
             None => engine.note_output(connection.client, outbox.figures()),
         };
+    }
+    if connection.is_lent.get() {
+        return note_batch(net, engine, connection, outbox);
     }
     let Ok(written) = write(net, connection, outbox, share.min(free)) else {
         return net.close(connection);
@@ -386,9 +389,14 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, share:
             net.close(connection);
         }
     }
+    note_batch(net, engine, connection, outbox);
+}
+
+/// What the connection has run and written is told to the engine.
+fn note_batch(net: &Net, engine: &mut Engine, connection: &Connection, outbox: &Outbox) {
     let mut inbox = connection.inbox.borrow_mut();
     let Some(inbox) = inbox.as_mut() else { return };
-    if !is_left {
+    if outbox.out.is_empty() {
         inbox.give_back(&net.buffers);
     }
     engine.end_batch(connection.client, inbox.figures(), outbox.figures());

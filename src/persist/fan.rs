@@ -151,6 +151,13 @@ impl<K, O: Outlet> Fan<K, O> {
         Pass::new(self, content, world).run();
     }
 
+    /// Sends nothing more to anybody.
+    pub fn give_up(self, reason: &str, world: &mut dyn World<K, O>) {
+        for Leg { recipient, .. } in self.legs {
+            world.report(recipient.key, recipient.outlet, Fate::Lost(reason.to_owned()));
+        }
+    }
+
     /// Takes those off who are about to fall out, and drops what then nobody needs.
     fn make_room(&mut self, world: &mut dyn World<K, O>) {
         while self.ring.len() > self.sizes.ring_bytes {
@@ -215,10 +222,7 @@ impl<'p, K, O: Outlet> Pass<'p, K, O> {
             pass.wait(LOOK_EVERY);
             pass.serve();
         }
-        for leg in pass.fan.legs.drain(..) {
-            let fate = Fate::Lost("the transfer was called off".to_owned());
-            pass.world.report(leg.recipient.key, leg.recipient.outlet, fate);
-        }
+        pass.fan.give_up("the transfer was called off", pass.world);
     }
 
     /// All of the snapshot has been made.

@@ -30,6 +30,8 @@ pub enum Order {
     Broadcast { clients: Vec<ClientId>, bytes: SharedBytes },
     /// The client does not wait any more.
     Wake { client: ClientId },
+    /// Give the connection back, unless the client waits for something or is being closed.
+    Recall { client: ClientId },
     /// End the connection at once.
     Close { client: ClientId },
     /// Write what sockets take, and say so by dropping this: the process is about to end.
@@ -46,8 +48,8 @@ pub enum Report {
     Output { client: ClientId, figures: OutputFigures },
     /// The connection has ended.
     Ended { client: ClientId },
-    /// The connection is given back.
-    Home { client: ClientId, socket: Luggage, inbox: Box<Inbox> },
+    /// The connection is given back, with what its socket has not taken.
+    Home { client: ClientId, socket: Luggage, inbox: Box<Inbox>, rest: ReplyBuf },
     /// It cannot be given back now.
     Stays { client: ClientId },
 }

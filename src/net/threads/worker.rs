@@ -297,6 +297,11 @@ impl Worker {
                     self.hand_over(&wire);
                 }
             }
+            Order::Recall { client } => {
+                if let Some(wire) = self.wire(client) {
+                    self.send_home(&wire);
+                }
+            }
             Order::Close { client } => {
                 if let Some(wire) = self.wire(client) {
                     wire.close();
@@ -392,17 +397,19 @@ impl Worker {
     fn send_home(&self, wire: &Wire) {
         let client = wire.client;
         let is_busy = wire.is_suspended.get() || wire.is_closing.get() || wire.is_closed.get();
-        if is_busy || !wire.out.borrow().is_empty() {
+        // The executor that has the inbox tells what is to become of it when it gives it back.
+        if is_busy || wire.inbox.borrow().is_none() {
             wire.wake();
             return self.report(Report::Stays { client });
         }
         let (stream, inbox) = (wire.stream.take(), wire.inbox.take());
         let (Some(stream), Some(inbox)) = (stream, inbox) else { return wire.close() };
+        let rest = wire.out.take();
         self.wires.borrow_mut()[client.slot()] = None;
         // The task finds nothing to serve any more.
         wire.wake();
         match stream.pack() {
-            Ok(socket) => self.report(Report::Home { client, socket, inbox }),
+            Ok(socket) => self.report(Report::Home { client, socket, inbox, rest }),
             Err(_) => self.report(Report::Ended { client }),
         }
     }

@@ -159,7 +159,7 @@ fn content(framing: Framing) -> Content {
     let mut space = Keyspace::new(1, HashSecret::new([1; 16]), Prng::seeded(1));
     for number in 0..1_200u32 {
         let key = format!("key {number}").into_bytes();
-        let value: Vec<u8> = (0..number % 400).map(|i| (i * number >> 3) as u8).collect();
+        let value: Vec<u8> = (0..number % 400).map(|i| ((i * number) >> 3) as u8).collect();
         let entry = Entry::new(&key, NewValue::Bytes(&value), Encoding::of_whole(&value), None);
         space.insert_loaded(0, space.key(&key).hash(), entry);
     }
