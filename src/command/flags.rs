@@ -22,6 +22,10 @@ macro_rules! bit_set {
                 $type(self.0 | other.0)
             }
 
+            pub const fn and(self, other: $type) -> $type {
+                $type(self.0 & other.0)
+            }
+
             pub const fn without(self, other: $type) -> $type {
                 $type(self.0 & !other.0)
             }
@@ -121,6 +125,8 @@ bit_set! {
         KEEPS_CACHING = "keeps-caching",
         /// It is allowed while a script holds the server, and does nothing then without NOSAVE.
         IS_BUSY_UNLESS_NOSAVE = "is-busy-unless-nosave",
+        /// It may end the taking in of a snapshot that the primary sends.
+        ENDS_A_FETCH = "ends-a-fetch",
     }
 }
 

@@ -18,6 +18,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::engine::commands::connection::COMMANDS,
     crate::engine::commands::debug::COMMANDS,
     crate::engine::commands::server::COMMANDS,
+    crate::engine::commands::replication::COMMANDS,
     crate::engine::commands::transaction::COMMANDS,
     crate::keyspace::commands::COMMANDS,
     crate::report::commands::COMMANDS,

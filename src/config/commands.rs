@@ -101,7 +101,8 @@ fn set(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     while !args.is_empty() {
         pairs.push((args.bytes(), args.bytes()));
     }
-    let by = SetBy { loading: cx.server.loading.is_some(), local: cx.session().peer.is_local };
+    let loading = cx.server.loading.is_some() || cx.server.is_loading_aside();
+    let by = SetBy { loading, local: cx.session().peer.is_local };
     let changed = cx.server.config.set(&pairs, by).map_err(|error| wire(&error))?;
     apply(cx, changed)
 }

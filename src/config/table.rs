@@ -28,7 +28,7 @@ directives! {
 section "Network" {
     "bind" => bind: BindAddresses = BindAddresses::default(); OWN_FORM, LIVE, Listen,
         "Local addresses to listen on; one that starts with a dash may be missing.";
-    "bind-source-addr" => bind_source_addr: Option<Text> = None; ANY_TEXT, LIVE.later(), Nothing,
+    "bind-source-addr" => bind_source_addr: Option<Text> = None; ANY_TEXT, LIVE, Nothing,
         "Local address that outgoing connections start from.";
     "protected-mode" => protected_mode: bool = true; YES_NO, LIVE, Nothing,
         "Turns away clients from other machines while the default user has no password.";
@@ -171,7 +171,7 @@ section "General" {
         "A switch of Valkey's; Rufous always answers as Redis does.";
     "availability-zone" => availability_zone: Text = Text::default(); ANY_TEXT, LIVE, Nothing,
         "Where this server runs, for clients that prefer a server nearby.";
-    "shutdown-timeout" => shutdown_timeout: u32 = 10; int(0, INT_MAX), LIVE.later(), Nothing,
+    "shutdown-timeout" => shutdown_timeout: u32 = 10; int(0, INT_MAX), LIVE, Nothing,
         "Seconds a shutdown waits for replicas to catch up.";
     "shutdown-on-sigint" => shutdown_on_sigint: ShutdownOptions = ShutdownOptions::default();
         SOME_WORDS, LIVE, Nothing,
@@ -197,7 +197,7 @@ section "Snapshots" {
     "dbfilename" => dbfilename: Text = "dump.rdb".into();
         checked(check::rdb_file_name), LIVE.protected(), Nothing,
         "Name of the snapshot file, within the working directory.";
-    "rdb-del-sync-files" => rdb_del_sync_files: bool = false; YES_NO, LIVE.later(), Nothing,
+    "rdb-del-sync-files" => rdb_del_sync_files: bool = false; YES_NO, LIVE, Nothing,
         "Deletes snapshot files made for replication, if nothing else is persisted.";
     "rdb-save-incremental-fsync" => rdb_save_incremental_fsync: bool = true;
         YES_NO, LIVE, Nothing,
@@ -248,76 +248,79 @@ section "Append-only file" {
 
 section "Replication" {
     "replicaof" | "slaveof" => replicaof: Option<PrimaryAddress> = None;
-        OWN_FORM, FIXED.later(), Nothing,
+        OWN_FORM, FIXED, Nothing,
         "Starts as a replica of that server.";
     "masterauth" | "primaryauth" => masterauth: Option<Text> = None;
-        ANY_TEXT, LIVE.sensitive().later(), Nothing,
+        ANY_TEXT, LIVE.sensitive(), Nothing,
         "Password to log in to the primary with.";
     "masteruser" | "primaryuser" => masteruser: Option<Text> = None;
-        ANY_TEXT, LIVE.sensitive().later(), Nothing,
+        ANY_TEXT, LIVE.sensitive(), Nothing,
         "User to log in to the primary as.";
     "replica-serve-stale-data" | "slave-serve-stale-data" => replica_serve_stale_data: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "A replica answers while it has lost its primary.";
     "replica-read-only" | "slave-read-only" => replica_read_only: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "A replica refuses writes of clients.";
     "replica-ignore-maxmemory" | "slave-ignore-maxmemory" => replica_ignore_maxmemory: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "A replica leaves evicting to its primary.";
     "replica-ignore-disk-write-errors" => replica_ignore_disk_write_errors: bool = false;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "A replica goes on when it cannot write to disk.";
     "replica-lazy-flush" | "slave-lazy-flush" => replica_lazy_flush: bool = false;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "A replica frees its old data in the background before a full synchronisation.";
+    "replica-keep-data-from-empty-primary" => replica_keep_data_from_empty_primary: bool = false;
+        YES_NO, LIVE, Nothing,
+        "A replica with data takes no empty dataset of a history that is not its own.";
     "replica-priority" | "slave-priority" => replica_priority: u32 = 100;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Nothing,
         "Sentinel promotes the replica with the lowest priority; 0 is never promoted.";
-    "replica-announced" => replica_announced: bool = true; YES_NO, LIVE.later(), Nothing,
+    "replica-announced" => replica_announced: bool = true; YES_NO, LIVE, Nothing,
         "Sentinel tells clients about this replica.";
     "replica-announce-ip" | "slave-announce-ip" => replica_announce_ip: Option<Text> = None;
-        ANY_TEXT, LIVE.later(), Nothing,
+        ANY_TEXT, LIVE, Nothing,
         "Address a replica tells its primary, if it is not the one it connects from.";
     "replica-announce-port" | "slave-announce-port" => replica_announce_port: u16 = 0;
-        int(0, 65535), LIVE.later(), Nothing,
+        int(0, 65535), LIVE, Nothing,
         "Port a replica tells its primary; 0 tells the one it listens on.";
     "min-replicas-to-write" | "min-slaves-to-write" => min_replicas_to_write: u32 = 0;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Nothing,
         "Refuses writes while fewer good replicas are connected.";
     "min-replicas-max-lag" | "min-slaves-max-lag" => min_replicas_max_lag: u32 = 10;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Nothing,
         "Seconds a good replica may lag behind.";
-    "repl-timeout" => repl_timeout: u32 = 60; int(1, INT_MAX), LIVE.later(), Nothing,
+    "repl-timeout" => repl_timeout: u32 = 60; int(1, INT_MAX), LIVE, Nothing,
         "Seconds of silence after which the other side of a replication link is given up.";
     "repl-ping-replica-period" | "repl-ping-slave-period" => repl_ping_replica_period: u32 = 10;
-        int(1, INT_MAX), LIVE.later(), Nothing,
+        int(1, INT_MAX), LIVE, Nothing,
         "Seconds between the primary's pings to its replicas.";
     "repl-backlog-size" => repl_backlog_size: u64 = 1 << 20;
-        memory(1, LONG_MAX).clamped(16 << 10, LONG_MAX), LIVE.later(), Nothing,
+        memory(1, LONG_MAX).clamped(16 << 10, LONG_MAX), LIVE, Nothing,
         "Bytes of history kept for replicas that reconnect.";
-    "repl-backlog-ttl" => repl_backlog_ttl: u64 = 3600; int(0, LONG_MAX), LIVE.later(), Nothing,
+    "repl-backlog-ttl" => repl_backlog_ttl: u64 = 3600; int(0, LONG_MAX), LIVE, Nothing,
         "Seconds without replicas after which the history is freed; 0 keeps it.";
     "repl-disable-tcp-nodelay" => repl_disable_tcp_nodelay: bool = false;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Sends to replicas in fewer, larger packets, at the cost of delay.";
     "repl-diskless-sync" => repl_diskless_sync: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Sends a full synchronisation straight to the replicas, without a file.";
     "repl-diskless-sync-delay" => repl_diskless_sync_delay: u32 = 5;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Nothing,
         "Seconds to wait for more replicas before such a synchronisation starts.";
     "repl-diskless-sync-max-replicas" => repl_diskless_sync_max_replicas: u32 = 0;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Nothing,
         "Replicas that end the waiting early; 0 always waits.";
     "repl-diskless-load" => repl_diskless_load: DisklessLoad = DisklessLoad::Disabled;
-        ONE_WORD, LIVE.not_loading().later(), Nothing,
+        ONE_WORD, LIVE.not_loading(), Nothing,
         "When a replica loads a full synchronisation from the link instead of a file.";
     "dual-channel-replication-enabled" => dual_channel_replication_enabled: bool = false;
         YES_NO, LIVE.later(), Nothing,
         "Sends the snapshot and the writes since over two connections.";
     "propagation-error-behavior" => propagation_error_behavior: PropagationError =
-        PropagationError::Ignore; ONE_WORD, LIVE.later(), Nothing,
+        PropagationError::Ignore; ONE_WORD, LIVE, Nothing,
         "What to do when a command of the primary or the append-only file fails.";
 }
 

@@ -21,7 +21,6 @@ use crate::persist::aof::{
 };
 use crate::persist::disk::Disk;
 use crate::persist::rdb::{self, SaveError, SaveOptions};
-use crate::persist::snapshot::KeyDelay;
 use crate::structs::pins;
 use crate::structs::prng::Prng;
 use std::io;
@@ -131,8 +130,36 @@ impl Server {
         if self.propagation.is_active_for(Reader::Aof) != is_read {
             self.propagation.set_active(Reader::Aof, is_read);
             self.aof.cursor = self.propagation.offset();
-            space.changes.observers.propagation = is_read;
         }
+        // What a replica hands on is its primary's stream, and nothing of its own.
+        let is_fed = self.replication.backlog.is_some() && !self.is_replica();
+        if self.propagation.is_active_for(Reader::Replicas) != is_fed {
+            self.propagation.set_active(Reader::Replicas, is_fed);
+        }
+        let observers = &mut space.changes.observers;
+        observers.propagation = self.propagation.is_active();
+        observers.leaves_expired = self.is_replica();
+        observers.touched_keys |= self.takes_own_writes();
+    }
+
+    /// The dataset is another one now: the AOF begins anew with it.
+    pub(super) fn restart_aof(&mut self, space: &mut Keyspace) {
+        if !self.config.appendonly {
+            return;
+        }
+        self.stop_rewrite();
+        self.rewrites.base = None;
+        let now = self.moment();
+        if let Some(request) = self.aof.stop(now) {
+            self.effects.push(Effect::Sync(request));
+        }
+        self.follow_readers(space);
+        self.aof.wait_for_base();
+        match self.is_writing_files() {
+            true => self.rewrites.is_scheduled = true,
+            false => _ = self.begin_rewrite(),
+        }
+        self.follow_readers(space);
     }
 
     /// Switches the AOF on or off, as the configuration says now. Switched on, it begins with a
@@ -269,7 +296,7 @@ impl Server {
         let is_cancelled = Arc::clone(&self.rewrites.is_cancelled);
         let is_to_stop = move || is_cancelled.load(Ordering::Relaxed);
         let mut dataset = self.dataset(space);
-        let delay = KeyDelay(self.config.rdb_key_save_delay);
+        let delay = self.save_delay.clone();
         if form == BaseForm::Commands {
             let dataset = commands::Dataset {
                 dbs: dataset.dbs,
@@ -522,6 +549,7 @@ impl Engine {
     pub fn finish_sync(&mut self, outcome: SyncOutcome) {
         let now = self.server.moment();
         self.server.aof.finish_sync(outcome, now);
+        self.server.replication.copies_have_moved = true;
         self.server.begin_due_rewrite();
         // The next group is larger if it begins with the end of the turn that comes now.
         if !self.server.aof.syncs_always() {
@@ -606,9 +634,11 @@ impl Engine {
             return true;
         }
         self.hand_over_to_aof();
+        self.core().count_own_writes();
         tracing::info!("Calling fsync() on the AOF file.");
         let now = self.server.moment();
-        let closed = self.server.aof.close(now);
+        let origin = self.server.origin();
+        let closed = self.server.aof.close(&origin, now);
         if let Err(error) = &closed {
             let reason = crate::config::os_reason(error);
             tracing::warn!("Fail to fsync the AOF file: {reason}.");

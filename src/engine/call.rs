@@ -6,6 +6,7 @@
 //! transaction with a script in it is two frames, and both can be put aside together.
 
 use super::clock::Lap;
+use super::core::Core;
 use super::dispatch::{self, Passage};
 use super::gates::{self, Asked};
 use super::hot_keys;
@@ -214,6 +215,9 @@ fn end(cx: &mut Cx<'_>, request: &Request<'_>, begun: &Begun, result: Result<(),
     }
 
     settle_changes(cx, command, db, dirty, request);
+    if cx.server.propagation.is_active() && cx.server.propagation.position() != begun.stream_start {
+        cx.session_mut().written = cx.server.written_now();
+    }
     if cx.caller.is_first_try() {
         cx.show_to_monitors(command, request);
     }
@@ -363,8 +367,12 @@ fn tell_changes(
     }
     if !changes.touched.is_empty() {
         let touched = std::mem::take(&mut changes.touched);
-        changes.observers.touched_keys = !server.watched.is_empty() || server.tracking.is_active();
+        changes.observers.touched_keys =
+            !server.watched.is_empty() || server.tracking.is_active() || server.takes_own_writes();
         server.watched.touch(clients, space, &touched);
+        if server.takes_own_writes() && running != server.replication.applier {
+            Core { space, clients, server }.note_own_keys(&touched);
+        }
         if server.tracking.is_active() {
             server.invalidate(clients, running, space.hasher(), &touched);
         }

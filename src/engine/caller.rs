@@ -20,6 +20,8 @@ pub enum Caller {
     Retry,
     /// The append-only file that is loaded.
     Aof,
+    /// The primary that is followed, by its stream.
+    Primary,
 }
 
 impl Caller {
@@ -28,7 +30,7 @@ impl Caller {
     pub fn may_answer_late(self) -> bool {
         match self {
             Caller::Client | Caller::Retry => true,
-            Caller::Exec | Caller::Script | Caller::Aof => false,
+            Caller::Exec | Caller::Script | Caller::Aof | Caller::Primary => false,
         }
     }
 
@@ -42,24 +44,24 @@ impl Caller {
     /// refused. What an AOF holds stands for what clients sent.
     pub fn is_the_client_itself(self) -> bool {
         match self {
-            Caller::Client | Caller::Retry | Caller::Aof => true,
+            Caller::Client | Caller::Retry | Caller::Aof | Caller::Primary => true,
             Caller::Exec | Caller::Script => false,
         }
     }
 
     /// What becomes of keys whose time has come. What is replayed does as it did when it was
-    /// written: expired keys are there until the AOF says that they are not.
+    /// written: expired keys are there until the AOF, or the primary, says that they are not.
     pub fn expiry_rule(self) -> ExpiryRule {
         match self {
             Caller::Client | Caller::Exec | Caller::Script | Caller::Retry => ExpiryRule::Delete,
-            Caller::Aof => ExpiryRule::Ignore,
+            Caller::Aof | Caller::Primary => ExpiryRule::Ignore,
         }
     }
 
     /// Whether whoever wrote the command down has run it: limits that have come since bound what it
     /// asks for, and are no errors.
     pub fn was_accepted_before(self) -> bool {
-        self == Caller::Aof
+        matches!(self, Caller::Aof | Caller::Primary)
     }
 
     /// Whether the request is seen for the first time: counted as the client's, shown to those who

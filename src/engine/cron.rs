@@ -1,5 +1,7 @@
 //! What happens without a request: expiry, timeouts, samples, the end of a pause.
 
+use super::core::Core;
+use super::pause::PauseOwner;
 use super::standstill::Deed;
 use super::waiting::Line;
 use super::{ClientId, Effect, Engine, call};
@@ -27,13 +29,15 @@ impl Engine {
         let used = (self.server.parts.used_memory)();
         self.server.memory_peak = self.server.memory_peak.max(used);
         self.close_idle_clients(mono_ms);
+        self.replication_cron();
         self.server.limit_tracked_keys(&mut self.clients);
         self.server.forget_gone_readers(&self.clients);
         self.save_if_due();
         self.keep_hot_keys(mono_ms);
         self.collect_script_garbage();
-        if self.server.pause.until_ms().is_some_and(|until_ms| mono_ms >= until_ms) {
-            self.end_pause();
+        if self.server.pause.end_due(mono_ms) {
+            self.core().follow_pause();
+            self.serve_waits();
         }
     }
 
@@ -81,14 +85,6 @@ impl Engine {
         self.server.scripting.collect_garbage(is_time_left);
     }
 
-    /// Ends CLIENT PAUSE and lets the waiting clients try again.
-    pub fn end_pause(&mut self) {
-        self.server.pause.end();
-        self.server.wake_line(&mut self.clients, Line::Unpause);
-        self.serve_waits();
-        self.server.effects.push(Effect::WakeTimer);
-    }
-
     fn close_idle_clients(&mut self, mono_ms: u64) {
         let timeout_ms = u64::from(self.server.config.timeout) * 1000;
         if timeout_ms == 0 {
@@ -103,6 +99,21 @@ impl Engine {
             tracing::debug!("Closing idle client");
             self.server.effects.push(Effect::Close { client });
         }
+    }
+}
+
+impl Core<'_> {
+    /// Ends what one has paused, and lets the waiting clients try again.
+    pub fn end_pause_of(&mut self, owner: PauseOwner) {
+        self.server.pause.end(owner);
+        self.follow_pause();
+    }
+
+    /// Some pause has ended: who waits tries again, and waits on if another one is in force.
+    fn follow_pause(&mut self) {
+        self.server.wake_line(self.clients, Line::Unpause);
+        // What expired meanwhile may go.
+        self.server.effects.push(Effect::WakeTimer);
     }
 }
 

@@ -94,6 +94,11 @@ impl<'a> Cx<'a> {
         self.clients.get_mut(self.client).expect("the running client is connected")
     }
 
+    /// The running client in one line, as CLIENT LIST shows it.
+    pub fn description(&self) -> String {
+        super::client_line::describe(self.server, self.session())
+    }
+
     /// Moves the client to another database.
     pub fn select(&mut self, db: usize) {
         self.session_mut().db = db;

@@ -12,7 +12,7 @@ use crate::command::table::{Row, Table};
 use crate::command::{self, Command, CommandError, CommandId, Hashed, Lookup, Traits};
 use crate::keyspace::entry::KEY_MAX;
 use crate::keyspace::{KeyHash, KeyHasher};
-use crate::resp::{OwnedRequest, ReplyBuf, Request, looks_like_http};
+use crate::resp::{Mark, OwnedRequest, ReplyBuf, Request, looks_like_http};
 use std::ops::Range;
 
 /// A request whose command has been looked up and whose leading keys have been hashed.
@@ -25,6 +25,10 @@ pub struct Prepared {
 impl Prepared {
     pub(super) fn new(lookup: Lookup, start: usize, end: usize) -> Prepared {
         Prepared { lookup, hashes: start..end }
+    }
+
+    pub(super) fn lookup(&self) -> Lookup {
+        self.lookup
     }
 
     /// Where the hashes of its keys are among all.
@@ -96,6 +100,7 @@ pub(super) fn execute(
         engine.server.effects.close_front(out);
     }
     let start = out.mark();
+    let (len_before, was_replica) = (out.len(), engine.is_replica_client(client));
     if engine.clients.get(client).is_some_and(|session| session.is_debugging) {
         return under_way::converse(engine, client, &request, out);
     }
@@ -133,6 +138,9 @@ pub(super) fn execute(
     if session.tracking.is_some() {
         end_caching(&mut cx, prepared.lookup);
     }
+    if was_replica && cx.reply.buffer().len() > len_before {
+        return drop_talkative(&mut cx, start);
+    }
     let session = cx.session_mut();
     let closing = session.closes_after_reply;
     if silent {
@@ -142,6 +150,23 @@ pub(super) fn execute(
         engine.serve_waits();
     }
     if closing { Verdict::Closing } else { verdict }
+}
+
+/// A replica's connection carries the stream: a reply in it would be taken for a part of that.
+fn drop_talkative(cx: &mut Cx<'_>, start: Mark) -> Verdict {
+    let reply = cx.reply.buffer().split_off(start).to_vec();
+    let name = cx.session().last_command.map_or("NULL", |id| cx.server.table.row(id).full_name);
+    if let Some(error) = reply.strip_prefix(b"-") {
+        let error = String::from_utf8_lossy(error.trim_ascii_end()).into_owned();
+        tracing::warn!(
+            "== CRITICAL == This master is sending an error to its replica: '{error}' after \
+             processing the command '{name}'"
+        );
+        cx.server.stats.unexpected_error_replies += 1;
+    }
+    let who = cx.description();
+    tracing::info!("Replica generated a reply to command '{name}', disconnecting it: {who}");
+    Verdict::Dropped
 }
 
 /// CLIENT CACHING holds for one command, or for one transaction, after it.
@@ -161,7 +186,7 @@ fn end_caching(cx: &mut Cx<'_>, lookup: Lookup) {
 }
 
 /// The command a request names, if it exists and the request has the words it needs.
-fn resolve(
+pub(super) fn resolve(
     cx: &Cx<'_>,
     lookup: Lookup,
     request: &Request<'_>,
@@ -255,7 +280,7 @@ pub(super) fn pass_gates(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Passage {
     })
 }
 
-fn queue(cx: &mut Cx<'_>, asked: &Asked<'_>) {
+pub(super) fn queue(cx: &mut Cx<'_>, asked: &Asked<'_>) {
     let flags = gates::own_flags(cx, asked);
     let queued = OwnedRequest::new(&asked.request);
     let session = cx.session_mut();
@@ -291,6 +316,10 @@ fn reject(cx: &mut Cx<'_>, id: Option<CommandId>, error: &CommandError, request:
 /// An EXEC that no handler saw ends the transaction and says why.
 fn abort_transaction(cx: &mut Cx<'_>, error: &CommandError) {
     transaction::leave(cx);
+    if let CommandError::Redirect(_) = error {
+        // Where to is what the client must know.
+        return write_error(cx, error);
+    }
     let text = error.text();
     let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
     let text = [b"EXECABORT Transaction discarded because of: ", reason].concat();

@@ -7,12 +7,16 @@
 
 use super::hold::Told;
 use super::loading::reload::Reload;
+use super::replication::LinkOrder;
 use super::saving::SaveJob;
+use super::transfer::{Framing, Recipient, Transfer, TransferReport};
 use super::{ClientId, Effect, Engine, Job, ListenChange, Now, Standing};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
+use crate::persist::rdb;
 use crate::resp::ReplyBuf;
 use crate::structs::SharedBytes;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 pub trait Driver {
@@ -76,6 +80,32 @@ pub trait Driver {
         engine.finish_listening(change, true);
     }
 
+    /// Does something with the connection to our primary. Who has none leaves it.
+    fn link(&mut self, _engine: &mut Engine, _order: LinkOrder) {}
+
+    /// Lets small packets to a client wait, or not.
+    fn delay(&mut self, _client: ClientId, _delays: bool) {}
+
+    /// Sends a snapshot to replicas.
+    fn transfer(&mut self, engine: &mut Engine, transfer: Transfer) {
+        let told = engine.told();
+        let mut snapshot = Vec::new();
+        let mut all = |_| ControlFlow::Continue(());
+        rdb::write(&transfer.dataset, &transfer.options, &mut snapshot, &mut all)
+            .expect("memory takes all");
+        let (header, mark) = match transfer.framing {
+            Framing::EndMark(mark) => ([b"$EOF:", &mark[..], b"\r\n"].concat(), mark.to_vec()),
+            Framing::Length => (format!("${}\r\n", snapshot.len()).into_bytes(), Vec::new()),
+        };
+        for Recipient { client, prelude, .. } in transfer.recipients {
+            let bytes = [&prelude[..], &header, &snapshot, &mark].concat();
+            self.send(engine, client, ReplyBuf::with_written(bytes), told);
+            engine.finish_transfer(TransferReport::Sent { client });
+        }
+        let number = transfer.number;
+        engine.finish_transfer(TransferReport::Ended { number, failure: None });
+    }
+
     /// The level or the file of the server's log changed.
     fn follow_logging(&mut self, _engine: &Engine) {}
 
@@ -100,7 +130,13 @@ pub trait Driver {
             Effect::Broadcast { clients, bytes } => self.broadcast(engine, clients, bytes, told),
             Effect::Wake { client } => self.wake(engine, client),
             Effect::WakeTimer => self.wake_timer(),
-            Effect::Close { client } => self.close(engine, client),
+            // Our primary has a session and no connection of the driver's.
+            Effect::Close { client } if engine.end_link_of(client) => {}
+            Effect::Close { client } => {
+                // What a replica has not read need not be kept from now on.
+                engine.forget_replica(client);
+                self.close(engine, client);
+            }
             Effect::CloseWhenSent { client } => self.close_when_sent(engine, client),
             Effect::Run { client, job } => self.run(engine, client, job),
             Effect::Sync(request) => self.sync(engine, request),
@@ -112,6 +148,9 @@ pub trait Driver {
                 engine.end_sleep(now);
             }
             Effect::Listen(change) => self.listen(engine, *change),
+            Effect::Delay { client, delays } => self.delay(client, delays),
+            Effect::Link(order) => self.link(engine, order),
+            Effect::Transfer(transfer) => self.transfer(engine, *transfer),
             Effect::Log => self.follow_logging(engine),
             Effect::Stand(standing) => self.stand(standing),
             Effect::Exit(code) => self.exit(code),

@@ -5,7 +5,9 @@
 
 use super::ClientId;
 use super::loading::reload::Reload;
+use super::replication::LinkOrder;
 use super::saving::SaveJob;
+use super::transfer::Transfer;
 use crate::command::CommandError;
 use crate::config::{Apply, Config, Directive};
 use crate::keyspace::Garbage;
@@ -73,6 +75,13 @@ pub enum Effect {
     /// The listening addresses changed: open the new ones, then close the old; the outcome goes
     /// to `Engine::finish_listening`.
     Listen(Box<ListenChange>),
+    /// Something is to be done with the connection to our primary.
+    Link(LinkOrder),
+    /// Small packets to this client may wait for more to come, or not.
+    Delay { client: ClientId, delays: bool },
+    /// Send a snapshot to replicas, on another thread; what becomes of it goes to
+    /// `Engine::finish_transfer`.
+    Transfer(Box<Transfer>),
     /// The log's level or file changed.
     Log,
     /// Things stand otherwise now.

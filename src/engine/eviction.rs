@@ -186,7 +186,8 @@ fn not_counted_without(
     let allowance = (server.config.maxmemory / BUFFER_ALLOWANCE_SHARE).max(BUFFER_ALLOWANCE_MIN);
     let buffers = (clients.memory().buffer_bytes as u64).saturating_sub(own_bytes);
     let of_scripts = server.scripting.garbage_bytes() as u64;
-    buffers.saturating_sub(allowance) + garbage + of_scripts + pins::bytes()
+    let stream = server.replication.unread_bytes(server.config.repl_backlog_size);
+    buffers.saturating_sub(allowance) + garbage + of_scripts + stream + pins::bytes()
 }
 
 /// Bytes in use that count as data.

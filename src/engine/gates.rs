@@ -15,6 +15,7 @@ use super::session::ClientKind;
 use super::waiting::Reason;
 use super::{Caller, Cx, Server, eviction};
 use crate::command::{Command, CommandError, CommandId, Flags, Hashed, Traits};
+use crate::repl::link::Primary;
 use crate::resp::{Protocol, Request};
 pub(super) use scripts::{NOT_FOR_SCRIPTS, may_replay, may_write as script_may_write};
 
@@ -86,16 +87,20 @@ rules! {
     EACH_TRY: client_is_authenticated,
     REQUEST: command_fits_transaction,
     SCRIPT: scripts::may_call,
+    REQUEST: client_is_served_here,
     #[cfg(test)]
     EACH_CALL: tests::user_may,
     EACH_TRY: system_has_memory,
     EACH_TRY: eviction::there_is_room,
     EACH_TRY: writes_are_saved,
     EACH_TRY: aof_takes_writes,
+    EACH_TRY: enough_replicas_are_good,
+    EACH_TRY: server_takes_writes,
     REQUEST: command_fits_subscriber,
+    EACH_TRY: data_is_not_stale,
     REQUEST: dataset_is_there,
     REQUEST: scripts::server_is_free,
-    REQUEST: monitors_only_watch,
+    REQUEST: peers_leave_keys_alone,
 }
 
 /// Whether, and how, a request may go on for the caller of this context.
@@ -104,6 +109,9 @@ pub(super) fn admit(cx: &mut Cx<'_>, asked: &Asked<'_>) -> Result<Admission, Com
         return Ok(Admission::Postpone(Reason::Script));
     }
     let flags = effective_flags(cx, asked);
+    if cx.caller == Caller::Client && waits_for_new_primary(cx, flags) {
+        return Ok(Admission::Postpone(Reason::Unpause));
+    }
     ask_rules(cx, asked, flags)?;
     // Whoever has waited is only served when it may run, and a part of something runs with it.
     match cx.caller {
@@ -137,7 +145,10 @@ fn effective_flags(cx: &Cx<'_>, asked: &Asked<'_>) -> Flags {
     let own = own_flags(cx, asked);
     match &cx.session().transaction {
         Some(transaction) if asked.command.traits.has(Traits::RUNS_THE_QUEUE) => {
-            own.or(transaction.flags())
+            // What only some of them may is no permission for all.
+            const MAY: Flags = Flags::LOADING.or(Flags::STALE).or(Flags::ALLOW_BUSY);
+            let may = transaction.common_flags().map_or(own, |common| own.and(common)).and(MAY);
+            own.or(transaction.flags()).without(MAY).or(may)
         }
         _ => own,
     }
@@ -193,7 +204,7 @@ fn writes_are_saved(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
 
 impl Server {
     /// Whether snapshots cannot be written, and nothing may change until they can.
-    fn has_failing_snapshots(&self) -> bool {
+    pub(super) fn has_failing_snapshots(&self) -> bool {
         !self.saving.last_succeeded
             && self.config.stop_writes_on_bgsave_error
             && !self.config.save.0.is_empty()
@@ -206,6 +217,81 @@ fn aof_takes_writes(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
         return cx.server.aof_takes_writes();
     }
     Ok(())
+}
+
+/// A client that can go to the primary is sent there, unless it has said that it reads here.
+fn client_is_served_here(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
+    if !is_redirected(cx, flags) {
+        return Ok(());
+    }
+    let Some(Primary { host, port }) = cx.server.replication.link.primary() else { return Ok(()) };
+    Err(CommandError::Redirect(format!("{host}:{port}").into_boxed_str()))
+}
+
+/// Until the replica has taken over, nobody is there to be sent to.
+fn waits_for_new_primary(cx: &Cx<'_>, flags: Flags) -> bool {
+    is_redirected(cx, flags) && cx.server.replication.failover.is_under_way()
+}
+
+fn is_redirected(cx: &Cx<'_>, flags: Flags) -> bool {
+    let session = cx.session();
+    let reads_elsewhere = flags.has(Flags::READONLY) && !session.reads_from_replica;
+    session.is_redirected && cx.server.is_replica() && (flags.has(Flags::WRITE) || reads_elsewhere)
+}
+
+pub(super) const NO_GOOD_REPLICAS: CommandError =
+    CommandError::Fixed("NOREPLICAS Not enough good replicas to write.");
+
+/// What too few would have is not written.
+fn enough_replicas_are_good(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
+    let is_refused = flags.has(Flags::WRITE) && cx.server.lacks_good_replicas();
+    if is_refused { Err(NO_GOOD_REPLICAS) } else { Ok(()) }
+}
+
+pub(super) const IS_REPLICA: CommandError =
+    CommandError::Fixed("READONLY You can't write against a read only replica.");
+
+/// A replica's data is its primary's.
+fn server_takes_writes(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
+    let is_refused = flags.has(Flags::WRITE) && cx.server.is_read_only_replica();
+    if is_refused { Err(IS_REPLICA) } else { Ok(()) }
+}
+
+const MASTER_DOWN: CommandError = CommandError::Fixed(
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+);
+
+/// A replica that has lost its primary may be told to say so instead of serving what it has.
+fn data_is_not_stale(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
+    let is_refused = !flags.has(Flags::STALE) && cx.server.serves_no_stale_data();
+    if is_refused { Err(MASTER_DOWN) } else { Ok(()) }
+}
+
+impl Server {
+    /// Whether `min-replicas-to-write` asks for more replicas than there are good ones.
+    pub(super) fn lacks_good_replicas(&self) -> bool {
+        let (wanted, lag_max) =
+            (self.config.min_replicas_to_write, self.config.min_replicas_max_lag);
+        if wanted == 0 || lag_max == 0 || self.is_replica() {
+            return false;
+        }
+        self.good_replicas() < wanted as usize
+    }
+
+    pub(super) fn is_read_only_replica(&self) -> bool {
+        self.is_replica() && self.config.replica_read_only
+    }
+
+    /// Whether clients write to a replica.
+    pub(super) fn takes_own_writes(&self) -> bool {
+        self.is_replica() && !self.config.replica_read_only
+    }
+
+    pub(super) fn serves_no_stale_data(&self) -> bool {
+        !self.config.replica_serve_stale_data
+            && self.is_replica()
+            && !self.replication.link.is_connected()
+    }
 }
 
 /// A RESP2 client that listens could not tell replies from messages.
@@ -223,16 +309,25 @@ fn command_fits_subscriber(cx: &mut Cx<'_>, asked: &Asked<'_>, _: Flags) -> Pass
 }
 
 /// While the dataset is being read, only commands run that can do without it.
-fn dataset_is_there(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
-    let is_refused = cx.server.loading.is_some() && !flags.has(Flags::LOADING);
+fn dataset_is_there(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Passed {
+    // A replica that takes in a snapshot can be told to follow somebody else instead.
+    let ends_it = asked.command.traits.has(Traits::ENDS_A_FETCH);
+    if ends_it && cx.server.replication.fetch.is_some() {
+        return Ok(());
+    }
+    let is_loading = cx.server.loading.is_some() && !flags.has(Flags::LOADING);
+    let is_refused =
+        is_loading || (cx.server.is_loading_aside() && flags.has(Flags::NO_ASYNC_LOADING));
     if is_refused { Err(CommandError::Loading) } else { Ok(()) }
 }
 
 /// What a client is shown in the order in which it happened leaves no room for replies that tell of
 /// keys.
-fn monitors_only_watch(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
+fn peers_leave_keys_alone(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
     const TOUCHES: Flags = Flags::READONLY.or(Flags::WRITE).or(Flags::MAY_REPLICATE);
-    if cx.session().is_monitor && flags.intersects(TOUCHES) {
+    let session = cx.session();
+    let is_peer = session.is_monitor || session.kind == ClientKind::Replica;
+    if is_peer && flags.intersects(TOUCHES) {
         return Err(CommandError::Fixed("ERR Replica can't interact with the keyspace"));
     }
     Ok(())

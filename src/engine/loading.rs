@@ -29,7 +29,6 @@ use crate::persist::aof::source::{AofSource, Part, ReadOptions};
 use crate::persist::aof::{AofEnd, Unloadable};
 use crate::persist::load::{Batch, LoadError, Reading, SnapshotSource};
 use crate::persist::rdb::LoadOptions;
-use crate::persist::snapshot::KeyDelay;
 use crate::resp::{OwnedRequest, ReplyBuf};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -149,6 +148,28 @@ impl Load {
         Ok(Some(Load::begin(core, origin, target, total_bytes)))
     }
 
+    /// That of a snapshot of so many bytes that a primary sends, which is read elsewhere.
+    /// Everybody is told to wait for it if it `is_shown`.
+    pub(super) fn of_link(core: &mut Core<'_>, total_bytes: u64, is_shown: bool) -> Load {
+        let target = Target::aside(core.space);
+        let load = Load::begin(core, Origin::Snapshot(None), target, total_bytes);
+        if is_shown {
+            core.begin_loading(total_bytes);
+        }
+        Load { is_shown, ..load }
+    }
+
+    /// Whether nothing has been loaded aside.
+    pub(super) fn is_empty(&self, live: &Keyspace) -> bool {
+        self.target.is_empty(live) && self.functions.is_empty()
+    }
+
+    /// It is not wanted any more.
+    pub(super) fn abandon(mut self, core: &mut Core<'_>) {
+        self.target.discard(core);
+        self.give_up(core);
+    }
+
     fn begin(core: &mut Core<'_>, origin: Origin, target: Target, total_bytes: u64) -> Load {
         // An AOF runs commands, for which nothing may be saved or served, wherever they run.
         let is_live = target.is_live();
@@ -241,6 +262,9 @@ impl Load {
             loading.loaded_bytes = batch.bytes_read;
             loading.used_memory_then = batch.used_memory_then;
         }
+        if self.is_live && matches!(self.origin, Origin::Snapshot(_)) {
+            core.server.replication.loaded = batch.origin;
+        }
         core.server.last_load.keys_expired = batch.keys_expired;
         core.server.last_load.keys_loaded += batch.entries.len() as u64;
         self.functions.extend(batch.functions);
@@ -296,7 +320,7 @@ impl Load {
             Origin::Aof(_) => {
                 tracing::info!("DB loaded from append only file: {seconds:.3} seconds");
             }
-            Origin::Snapshot(_) if self.is_shown => {
+            Origin::Snapshot(_) if self.is_live => {
                 tracing::info!("DB loaded from disk: {seconds:.3} seconds");
             }
             Origin::Snapshot(_) => {}
@@ -417,9 +441,9 @@ impl super::Server {
     /// A snapshot file as it is read at this moment.
     fn snapshot_source(&self, space: &Keyspace, path: PathBuf) -> Box<SnapshotSource> {
         let mut options = LoadOptions::of(&self.config, space);
-        options.drops_expired = true;
+        options.drops_expired = !self.is_replica();
         options.has_checksum &= !self.skips_checksums;
-        let reading = Reading { options, delay: KeyDelay(self.config.key_load_delay) };
+        let reading = Reading { options, delay: self.load_delay.clone() };
         Box::new(SnapshotSource { disk: Arc::clone(&self.parts.disk), path, reading })
     }
 

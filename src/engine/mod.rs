@@ -38,6 +38,7 @@ pub mod pause;
 mod program;
 pub mod propagate;
 pub mod reading;
+pub mod replication;
 pub mod saving;
 pub mod scripting;
 pub mod server;
@@ -199,6 +200,7 @@ impl Engine {
         }
         transaction::unwatch(&mut self.clients, &mut self.server.watched, client);
         delivery::forget(&mut self.clients, &mut self.server, client);
+        self.forget_replica(client);
         self.clients.remove(client);
     }
 
@@ -285,6 +287,7 @@ impl Engine {
         self.server.tell_prefixes(&mut self.clients);
         self.limit_snapshots();
         self.hand_over_to_aof();
+        self.hand_over_to_replicas();
     }
 
     /// The effects since the last call, in order.

@@ -208,6 +208,23 @@ impl Propagation {
         }
     }
 
+    /// The database that replicas are in when they have read all.
+    pub fn db_for_replicas(&self) -> Option<usize> {
+        self.replicas.db()
+    }
+
+    /// Records what replicas alone read, and what selects no database.
+    pub fn record_for_replicas(&mut self, command: &[u8]) {
+        if self.replicas.is_active() {
+            self.replicas.append(command);
+        }
+    }
+
+    /// Records a command that replicas alone are to run.
+    pub fn tell_replicas<'w>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'w [u8]>) {
+        self.record(Targets::REPLICAS, db, words);
+    }
+
     /// A key was deleted by the server's own doing.
     pub fn deletion(&mut self, db: usize, key: &[u8], lazily: bool) {
         let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
@@ -255,6 +272,15 @@ impl Propagation {
     /// The end of what output can tell of, as the AOF counts.
     pub fn told_offset(&self) -> u64 {
         self.aof.told_offset()
+    }
+
+    /// How many bytes are recorded for a reader that are not closed yet.
+    #[inline]
+    pub fn open_bytes_for(&self, reader: Reader) -> usize {
+        match reader {
+            Reader::Aof => self.aof.open_bytes(),
+            Reader::Replicas => self.replicas.open_bytes(),
+        }
     }
 
     /// How many bytes are recorded that are not closed yet.

@@ -16,7 +16,7 @@ use crate::keyspace::Keyspace;
 use crate::persist::aof::manifest;
 use crate::persist::aof::rewrite::{Opened, Rewritten};
 use crate::persist::rdb::{Dataset, SaveOptions};
-use crate::persist::snapshot::{self, KeyDelay, Progress, SnapshotError, SnapshotFile};
+use crate::persist::snapshot::{self, Progress, SnapshotError, SnapshotFile};
 use crate::resp::ReplyBuf;
 use crate::structs::pins;
 use std::collections::VecDeque;
@@ -272,20 +272,21 @@ impl super::Server {
             options: SaveOptions::of(&self.config, &space.access),
             progress,
             syncs_incrementally: self.config.rdb_save_incremental_fsync,
-            delay: KeyDelay(self.config.rdb_key_save_delay),
+            delay: self.save_delay.clone(),
         }
     }
 
     /// All databases as they are now, with what a file tells of its origin.
     pub fn dataset(&self, space: &Keyspace) -> Dataset {
         let used_memory = (self.parts.used_memory)();
-        let texts = [
+        let mut texts = vec![
             ("redis-ver", crate::config::REDIS_VERSION.to_owned()),
             ("redis-bits", usize::BITS.to_string()),
             ("ctime", self.clock.unix_seconds().to_string()),
             ("used-mem", used_memory.to_string()),
             ("aof-base", "0".to_owned()),
         ];
+        texts.extend(self.origin_texts());
         let dbs = space.dbs().iter().enumerate().filter(|(_, db)| !db.is_empty());
         Dataset {
             dbs: dbs.map(|(index, db)| (index, db.snapshot(space.now_ms))).collect(),
@@ -360,7 +361,10 @@ impl Engine {
         match outcome {
             SaveOutcome::Snapshot(result) => self.finish_snapshot(result),
             SaveOutcome::AofOpened(result) => self.finish_opening_aof(result),
-            SaveOutcome::AofRewritten(result) => self.finish_rewriting_aof(result),
+            SaveOutcome::AofRewritten(result) => {
+                self.server.replication.copies_have_moved = true;
+                self.finish_rewriting_aof(result);
+            }
         }
     }
 

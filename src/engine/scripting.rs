@@ -249,7 +249,8 @@ fn limit(vm: &Vm, memory_max: usize) {
 /// What the flags of a command that runs a script count as, by what the script says of itself.
 pub(super) fn flags_as_declared(own: Flags, declared: Option<Declared>) -> Flags {
     const SAID: Flags = Flags::DENYOOM.or(Flags::WRITE).or(Flags::STALE).or(Flags::MAY_REPLICATE);
-    let Some(declared) = declared else { return own };
+    // One that says nothing may not run on stale data, whatever the command itself may.
+    let Some(declared) = declared else { return own.without(Flags::STALE) };
     let mut flags = own.without(SAID);
     for (flag, is_so) in [
         (Flags::DENYOOM, !fits_full_memory(declared)),

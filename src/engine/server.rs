@@ -9,9 +9,10 @@ use super::loading::{LastLoad, Loading};
 use super::pause::Pause;
 use super::propagate::Propagation;
 use super::reading::InputBounds;
+use super::replication::{Replication, fresh_id};
 use super::saving::Saving;
 use super::scripting::Scripting;
-use super::shutdown::Shutdown;
+use super::shutdown::{Departure, Shutdown};
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
 use super::under_way::UnderWay;
@@ -30,6 +31,7 @@ use crate::observe::stats::Stats;
 use crate::observe::traffic::Traffic;
 use crate::persist::aof::{Aof, Place};
 use crate::persist::disk::{Disk, MemoryDisk};
+use crate::persist::snapshot::KeyDelay;
 use crate::pubsub::{Registry, notify};
 use crate::structs::prng::Prng;
 use std::io;
@@ -135,15 +137,22 @@ pub struct Server {
     pub parts: ServerParts,
     /// 40 hex digits that name this run of the server.
     pub run_id: String,
-    pub replication_id: String,
+    pub replication: Replication,
     pub memory_at_start: usize,
     pub memory_peak: usize,
     pub saving: Saving,
+    /// What saves and loads wait for each key, now.
+    pub save_delay: KeyDelay,
+    pub load_delay: KeyDelay,
     /// The dataset is being read.
     pub loading: Option<Loading>,
     pub last_load: LastLoad,
     /// The server is about to end.
     pub shutdown: Option<Shutdown>,
+    /// It is to end when its replicas have all that was written.
+    pub departure: Option<Departure>,
+    /// It is not to end after all, which those who wait for it have yet to be told.
+    pub departure_is_off: bool,
     /// Objects handed to the freeing thread so far.
     pub lazy_free_total: u64,
     /// Objects that thread had freed at the last CONFIG RESETSTAT.
@@ -171,13 +180,13 @@ impl Server {
             prefix: config.appendfilename.to_string_lossy().into_owned(),
         };
         let aof = Aof::new(Arc::clone(&parts.disk), place);
+        let (run_id, replication_id) = (random_hex(prng), fresh_id(prng));
         Server {
             stats: Stats::new(table.len()),
             table,
             input_bounds: Arc::default(),
             traffic: Traffic::new(config.io_threads.resolve(parts.processors)),
             users: Users::default(),
-            config,
             effects: Effects::default(),
             clock: Clock::new(parts.ticks),
             propagation: Propagation::default(),
@@ -200,15 +209,20 @@ impl Server {
             has_told_of_clients: false,
             prng: Prng::seeded(prng.next_u64()),
             script_seeds: Prng::seeded(prng.next_u64()),
-            run_id: random_hex(prng),
-            replication_id: random_hex(prng),
+            run_id,
+            replication: Replication::new(&config, replication_id),
+            config,
             parts,
             memory_at_start: used,
             memory_peak: used,
             saving: Saving::default(),
+            save_delay: KeyDelay::default(),
+            load_delay: KeyDelay::default(),
             loading: None,
             last_load: LastLoad::default(),
             shutdown: None,
+            departure: None,
+            departure_is_off: false,
             lazy_free_total: 0,
             lazy_freed_at_reset: 0,
             is_about_to_sleep: false,
@@ -241,7 +255,11 @@ impl Server {
         space.changes.observers.events = notify::collected(config.notify_keyspace_events);
         self.aof.options = aof::options(config);
         self.input_bounds.follow(config);
+        self.replication.follow(config);
+        self.save_delay.set(config.rdb_key_save_delay);
+        self.load_delay.set(config.key_load_delay);
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);
+        space.changes.observers.touched_keys |= self.takes_own_writes();
     }
 
     /// Logs, at most once a minute, that somebody's browser was made to talk to us.

@@ -4,6 +4,8 @@
 //! driver, which leaves their sizes here ([`IoFigures`]) for CLIENT LIST and the limits.
 
 use super::clients::{ClientId, Counted};
+use super::replication::acks::Written;
+use super::replication::feeders::Announced;
 use super::scripting::debugged::DebugMode;
 use super::tracking::{Interest, Mode};
 use super::transaction::{Transaction, WatchedKey};
@@ -68,6 +70,7 @@ impl ClientKind {
             ("replica", ClientKind::Replica),
             ("pubsub", ClientKind::Pubsub),
             ("master", ClientKind::Primary),
+            ("primary", ClientKind::Primary),
         ];
         kinds.iter().find(|(n, _)| n.as_bytes().eq_ignore_ascii_case(name)).map(|(_, kind)| *kind)
     }
@@ -116,6 +119,8 @@ pub struct Session {
     pub no_touch: bool,
     /// READONLY was given (cluster).
     pub reads_from_replica: bool,
+    /// A replica sends it to its primary (CLIENT CAPA redirect).
+    pub is_redirected: bool,
     /// How its scripts run.
     pub debug_mode: DebugMode,
     /// A script of its own stands in the debugger: what it sends is for that.
@@ -138,6 +143,10 @@ pub struct Session {
     pub watched: Vec<WatchedKey>,
     /// A watched key was touched: EXEC will answer null.
     pub watch_broken: bool,
+    /// Where what it has written ends.
+    pub written: Written,
+    /// What it has said of itself as a replica.
+    pub announced: Option<Box<Announced>>,
     pub created_ms: u64,
     pub last_active_ms: u64,
     pub last_command: Option<CommandId>,
@@ -164,6 +173,7 @@ impl Session {
             no_evict: false,
             no_touch: false,
             reads_from_replica: false,
+            is_redirected: false,
             debug_mode: DebugMode::Off,
             is_debugging: false,
             is_monitor: false,
@@ -176,6 +186,8 @@ impl Session {
             transaction: None,
             watched: Vec::new(),
             watch_broken: false,
+            written: Written::default(),
+            announced: None,
             created_ms: mono_ms,
             last_active_ms: mono_ms,
             last_command: None,
@@ -216,7 +228,10 @@ impl Session {
     /// It waits for something that somebody has to do, not for its own command on another thread.
     pub fn is_blocked(&self) -> bool {
         let reason = self.wait.as_ref().map(|wait| &wait.reason);
-        matches!(reason, Some(Reason::Key(_) | Reason::Unpause | Reason::Disk))
+        matches!(
+            reason,
+            Some(Reason::Key(_) | Reason::Copies(_) | Reason::Unpause | Reason::Disk | Reason::End)
+        )
     }
 
     /// It waits for what others do: for a key, for messages, for commands to watch.

@@ -4,8 +4,9 @@
 //! snapshot. A save that was running is stopped first; then the last one is made, if one is wanted.
 //! If that fails the server lives on, unless it was to end by force.
 
+use super::pause::{PauseMode, PauseOwner};
 use super::waiting::Line;
-use super::{Effect, Engine, Server, Standing};
+use super::{Clients, Effect, Engine, Server, Standing};
 use crate::command::{CommandError, CommandResult};
 use crate::config::ShutdownOptions;
 use crate::keyspace::Keyspace;
@@ -14,6 +15,13 @@ use crate::persist::aof::Mode;
 /// A shutdown that is under way.
 pub struct Shutdown {
     options: ShutdownOptions,
+}
+
+/// A shutdown that waits until the replicas have all that was written.
+pub struct Departure {
+    options: ShutdownOptions,
+    /// On the monotonic clock: then it waits no longer.
+    pub until_ms: u64,
 }
 
 const CANNOT_END: &str =
@@ -27,7 +35,83 @@ impl Server {
         if self.shutdown.is_some() {
             return Ok(());
         }
-        tracing::warn!("User requested shutdown...");
+        if self.departure.is_none() {
+            tracing::warn!("User requested shutdown...");
+            if self.begin_departure(options) {
+                return Ok(());
+            }
+        } else if !options.now {
+            // It ends when the one that was asked for before does.
+            return Ok(());
+        }
+        self.end_departure();
+        self.end(space, options)
+    }
+
+    /// Waits for replicas, if there is one that lags and it may take a while.
+    fn begin_departure(&mut self, options: ShutdownOptions) -> bool {
+        let wait_ms = u64::from(self.config.shutdown_timeout) * 1000;
+        if options.now || wait_ms == 0 || !self.has_laggards() {
+            return false;
+        }
+        tracing::info!("Waiting for replicas before shutting down.");
+        self.pause.start(PauseOwner::Shutdown, PauseMode::Writes, u64::MAX);
+        self.replication.asks_for_acks = true;
+        let until_ms = self.clock.mono_ms() + wait_ms;
+        self.departure = Some(Departure { options, until_ms });
+        true
+    }
+
+    /// The server is not to end after all; false if it was not about to. Who has asked for the end
+    /// is told so when the turn ends.
+    pub fn abort_departure(&mut self, clients: &mut Clients) -> bool {
+        if self.departure.take().is_none() {
+            return false;
+        }
+        tracing::info!("Shutdown manually aborted");
+        self.pause.end(PauseOwner::Shutdown);
+        self.wake_line(clients, Line::Unpause);
+        self.departure_is_off = true;
+        self.replication.copies_have_moved = true;
+        true
+    }
+
+    fn has_laggards(&self) -> bool {
+        let offset = self.replication_offset();
+        let mut copies =
+            self.replication.feeders.iter().filter(|feeder| !feeder.announced.rdb_only);
+        copies.any(|feeder| feeder.ack != offset)
+    }
+
+    /// Replicas are waited for no longer. Says how far they are.
+    fn end_departure(&mut self) {
+        if self.departure.take().is_some() {
+            self.pause.end(PauseOwner::Shutdown);
+        }
+        let (offset, now_ms) = (self.replication_offset(), self.clock.mono_ms());
+        let all = self.replication.feeders.iter().filter(|feeder| !feeder.announced.rdb_only);
+        let (mut count, mut in_sync) = (0, 0);
+        for feeder in all {
+            count += 1;
+            if feeder.ack == offset {
+                in_sync += 1;
+                continue;
+            }
+            tracing::info!(
+                "Lagging replica {} reported offset {} behind master, lag={}, state={}.",
+                feeder.name(),
+                offset - feeder.ack,
+                feeder.lag_seconds(now_ms),
+                feeder.word()
+            );
+        }
+        if count > 0 {
+            tracing::info!("{in_sync} of {count} replicas are in sync when shutting down.");
+        }
+    }
+
+    /// Ends the process, whatever replicas have.
+    fn end(&mut self, space: &Keyspace, options: ShutdownOptions) -> CommandResult {
         self.first_base_is_there(options)?;
         self.effects.push(Effect::Stand(Standing::Stopping));
         self.shutdown = Some(Shutdown { options });
@@ -88,6 +172,30 @@ impl Engine {
         self.server.shutdown.is_some()
     }
 
+    /// Ends the server if its replicas have all, or it has waited for them long enough.
+    pub(super) fn depart_if_due(&mut self) {
+        if std::mem::take(&mut self.server.departure_is_off) {
+            self.refuse_to_end();
+        }
+        let Some(Departure { options, until_ms }) = &self.server.departure else { return };
+        let options = *options;
+        if self.server.has_laggards() && self.server.clock.mono_ms() < *until_ms {
+            return;
+        }
+        self.server.end_departure();
+        if self.server.end(&self.keyspace, options).is_err() {
+            self.core().end_pause_of(PauseOwner::Shutdown);
+            self.refuse_to_end();
+        }
+    }
+
+    /// Those who have asked for the end are told that it does not come.
+    fn refuse_to_end(&mut self) {
+        for client in self.server.empty_line(&mut self.clients, Line::End) {
+            self.finish_job(client, Err(FAILED));
+        }
+    }
+
     /// SIGTERM or SIGINT came.
     pub fn shut_down_by_signal(&mut self, options: ShutdownOptions) {
         if let Some(under_way) = &mut self.server.under_way {
@@ -119,8 +227,6 @@ impl Engine {
         self.server.effects.push(Effect::Stand(Standing::CannotEnd(REASON)));
         tracing::warn!("{CANNOT_END}");
         self.server.shutdown = None;
-        for client in self.server.empty_line(&mut self.clients, Line::End) {
-            self.finish_job(client, Err(FAILED));
-        }
+        self.refuse_to_end();
     }
 }

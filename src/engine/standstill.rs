@@ -26,6 +26,10 @@ pub enum Deed {
     /// The AOF turns to its next increment, and the dataset is kept as it is then: the two meet at
     /// the end of a command.
     Turn,
+    /// The dataset is kept as it is, to be sent to replicas.
+    Photograph,
+    /// Replicas are shown that we live, by the stream.
+    Ping,
     /// Clients who wait for keys are served.
     Serve,
     /// Clients who have waited long enough are sent on their way.
@@ -34,7 +38,7 @@ pub enum Deed {
 
 /// States of the server in which some deeds must not be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct States(u8);
+struct States(u16);
 
 impl States {
     const NONE: States = States(0);
@@ -51,6 +55,12 @@ impl States {
     const ABOUT_TO_SLEEP: States = States(1 << 4);
     /// A script has been put aside: half of what it does is nobody's to see, to keep or to change.
     const UNDER_WAY: States = States(1 << 5);
+    /// What ends keys is a primary's to say.
+    const REPLICA: States = States(1 << 6);
+    /// Which keys go to make room is a primary's to say.
+    const REPLICA_IGNORES_MEMORY: States = States(1 << 7);
+    /// Somebody else is to take over, who must have all that the stream holds.
+    const HANDING_OVER: States = States(1 << 8);
 
     const fn or(self, other: States) -> States {
         States(self.0 | other.0)
@@ -71,11 +81,12 @@ impl Deed {
         let data_is_to_stay = States::LOADING.or(States::PAUSED).or(States::UNDER_WAY);
         let is_no_moment = States::LOADING.or(States::ENDING).or(States::UNDER_WAY);
         match self {
-            Deed::Expire => data_is_to_stay.or(States::CRON_OFF),
-            Deed::Reap => data_is_to_stay,
+            Deed::Expire => data_is_to_stay.or(States::CRON_OFF).or(States::REPLICA),
+            Deed::Reap => data_is_to_stay.or(States::REPLICA),
             Deed::Cron => States::CRON_OFF,
-            Deed::Evict => data_is_to_stay.or(States::ENDING),
-            Deed::Save | Deed::Rewrite => is_no_moment,
+            Deed::Evict => data_is_to_stay.or(States::ENDING).or(States::REPLICA_IGNORES_MEMORY),
+            Deed::Save | Deed::Rewrite | Deed::Photograph => is_no_moment,
+            Deed::Ping => States::HANDING_OVER,
             // What a script brings is there in time for those who were there when it began.
             Deed::Turn | Deed::TimeOut => States::UNDER_WAY,
             Deed::Serve => data_is_to_stay.or(States::ENDING).or(States::ABOUT_TO_SLEEP),
@@ -98,6 +109,12 @@ impl Server {
             .add_if(States::ENDING, self.shutdown.is_some())
             .add_if(States::ABOUT_TO_SLEEP, self.is_about_to_sleep)
             .add_if(States::UNDER_WAY, self.under_way.is_some())
+            .add_if(States::REPLICA, self.is_replica())
+            .add_if(
+                States::REPLICA_IGNORES_MEMORY,
+                self.is_replica() && self.config.replica_ignore_maxmemory,
+            )
+            .add_if(States::HANDING_OVER, self.pause.is_for_hand_over())
     }
 }
 

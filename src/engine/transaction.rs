@@ -17,6 +17,8 @@ pub struct Transaction {
     queued_bytes: usize,
     spoilt: bool,
     flags: Option<Flags>,
+    /// Those that all queued commands have.
+    common: Option<Flags>,
 }
 
 pub struct Queued {
@@ -32,6 +34,7 @@ impl Transaction {
             self.queued.push(Queued { id, request });
         }
         self.flags = Some(self.flags.unwrap_or(Flags::NONE).or(flags));
+        self.common = Some(self.common.map_or(flags, |common| common.and(flags)));
     }
 
     /// A command was refused: EXEC will abort.
@@ -48,6 +51,11 @@ impl Transaction {
     /// The flags of all queued commands together.
     pub fn flags(&self) -> Flags {
         self.flags.unwrap_or(Flags::NONE)
+    }
+
+    /// The flags that each of the queued commands has, if there are any.
+    pub fn common_flags(&self) -> Option<Flags> {
+        self.common
     }
 
     pub fn len(&self) -> usize {

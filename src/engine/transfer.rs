@@ -6,12 +6,11 @@
 use super::session::ClientKind;
 use super::{ClientId, Engine};
 use crate::observe::traffic::SenderTraffic;
-pub use crate::persist::fan::Framing;
+pub use crate::persist::fan::{Framing, Timeout};
 use crate::persist::rdb::{Dataset, SaveOptions};
-use crate::persist::snapshot::Progress;
+use crate::persist::snapshot::{KeyDelay, Progress};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 /// One replica that is sent a snapshot.
 pub struct Recipient {
@@ -30,9 +29,9 @@ pub struct Transfer {
     pub options: SaveOptions,
     pub framing: Framing,
     /// Who takes no byte for so long is given up.
-    pub timeout: Duration,
+    pub timeout: Timeout,
     /// As `rdb-key-save-delay` is now: it may change while the snapshot is sent.
-    pub key_delay: Arc<AtomicI32>,
+    pub key_delay: KeyDelay,
     pub progress: Arc<Progress>,
 }
 
@@ -50,9 +49,6 @@ pub enum TransferReport {
 }
 
 impl Engine {
-    /// What has become of a snapshot, or of one who was sent it.
-    pub fn finish_transfer(&mut self, _report: TransferReport) {}
-
     /// Whether a client's connection is to be on the executor's thread: a snapshot is sent from
     /// there.
     pub fn stays_here(&self, client: ClientId) -> bool {

@@ -154,6 +154,7 @@ impl Engine {
             session.io.take_input(input);
             session.io.take_output(output);
         });
+        self.follow_output(client, output);
     }
 
     /// A connection holds so much input.
@@ -164,6 +165,15 @@ impl Engine {
     /// A connection holds so much output.
     pub fn note_output(&mut self, client: ClientId, output: OutputFigures) {
         self.note(client, |session| session.io.take_output(output));
+        self.follow_output(client, output);
+    }
+
+    /// A replica that has taken what it was handed is handed more.
+    fn follow_output(&mut self, client: ClientId, output: OutputFigures) {
+        let session = self.clients.get(client);
+        if session.is_some_and(|session| session.kind == ClientKind::Replica) {
+            self.note_unsent(client, output.bytes);
+        }
     }
 
     /// Leaves something with a session and counts the client's memory anew.
@@ -209,6 +219,8 @@ impl Engine {
             ClientKind::Normal if self.server.requires_auth(session) => {
                 OutputLimit { hard_bytes: UNAUTHENTICATED_MAX_BYTES, ..OutputLimit::default() }
             }
+            // What a replica has not read is counted where it is kept.
+            ClientKind::Replica => OutputLimit::default(),
             kind => kind.output_limit(&self.server.config),
         }
     }

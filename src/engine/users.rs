@@ -38,6 +38,11 @@ impl Server {
         (!self.has_password()).then(|| Rc::clone(&self.users.default))
     }
 
+    /// Whom the server itself acts as.
+    pub fn superuser(&self) -> Option<Rc<User>> {
+        Some(Rc::clone(&self.users.default))
+    }
+
     /// Whom this client acts as.
     pub fn user_of<'a>(&'a self, session: &'a Session) -> &'a User {
         session.user.as_deref().unwrap_or(&self.users.default)

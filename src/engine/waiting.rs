@@ -9,6 +9,7 @@
 //! in its session, so an entry of a line that is of yesterday wakes nobody.
 
 use super::clients_by_key::ClientsByKey;
+use super::replication::acks::CopiesWait;
 use super::standstill::Deed;
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
 use crate::command::CommandId;
@@ -30,6 +31,8 @@ pub enum Reason {
     End,
     /// A key is to come, or to go.
     Key(KeyWait),
+    /// Replicas are to have what the client has written.
+    Copies(Box<CopiesWait>),
 }
 
 /// The lines in which clients stand for one thing that comes for all of them.
@@ -39,9 +42,10 @@ pub enum Line {
     Disk,
     Script,
     End,
+    Copies,
 }
 
-const LINES: usize = 4;
+const LINES: usize = 5;
 
 impl Reason {
     fn line(&self) -> Option<Line> {
@@ -50,6 +54,7 @@ impl Reason {
             Reason::Disk => Some(Line::Disk),
             Reason::Script => Some(Line::Script),
             Reason::End => Some(Line::End),
+            Reason::Copies(_) => Some(Line::Copies),
             Reason::Answer | Reason::Key(_) => None,
         }
     }
@@ -111,6 +116,20 @@ impl Wait {
             Reason::Key(wait) => Some(wait),
             _ => None,
         }
+    }
+
+    /// The command whose wait it is, if one is to be counted when that ends.
+    fn command(&self) -> Option<CommandId> {
+        match &self.reason {
+            Reason::Key(wait) => Some(wait.id),
+            Reason::Copies(wait) => Some(wait.id),
+            _ => None,
+        }
+    }
+
+    /// It waits for what others write, or have, as things stand with the server's role.
+    pub fn depends_on_role(&self) -> bool {
+        matches!(self.reason, Reason::Key(_) | Reason::Copies(_))
     }
 
     fn is_in(&self, line: Line) -> bool {
@@ -221,10 +240,22 @@ impl Server {
         }
     }
 
+    /// Those who stand in a line, first come first.
+    pub fn in_line(&self, clients: &Clients, line: Line) -> Vec<ClientId> {
+        let is_in = |client: &ClientId| {
+            let wait = clients.get(*client).and_then(|session| session.wait.as_deref());
+            wait.is_some_and(|wait| wait.is_in(line))
+        };
+        self.waiting.lines[line as usize].0.iter().copied().filter(is_in).collect()
+    }
+
     pub fn is_line_empty(&self, line: Line) -> bool {
         self.waiting.lines[line as usize].is_empty()
     }
 }
+
+const ROLE_CHANGED: &[u8] = b"UNBLOCKED force unblock from blocking operation, instance state \
+changed (master -> replica?)";
 
 /// How a client that waits for a key is sent on its way without what it waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -233,6 +264,8 @@ pub enum Release {
     TimedOut,
     /// With an error that says that somebody else wanted it so.
     Unblocked,
+    /// With an error that says that the server is another one's replica now; its connection ends.
+    RoleChanged,
 }
 
 impl Cx<'_> {
@@ -251,35 +284,44 @@ impl Cx<'_> {
         self.wait(Wait::for_ever(Reason::Answer));
     }
 
-    /// Ends a client's wait for a key; false if it does not wait for one.
+    /// Ends a client's wait for a key, or for replicas; false if it does not wait for one.
     pub fn release(&mut self, client: ClientId, how: Release) -> bool {
         let session = self.clients.get(client);
-        let waits = session.and_then(|session| session.wait.as_ref()?.key()).is_some();
+        let wait = session.and_then(|session| session.wait.as_deref());
+        let waits = wait.is_some_and(Wait::depends_on_role);
         if waits {
             self.send_away(client, how);
         }
         waits
     }
 
-    fn send_away(&mut self, client: ClientId, how: Release) {
+    pub(super) fn send_away(&mut self, client: ClientId, how: Release) {
         let Some(wait) = self.server.waiting.leave(self.clients, client) else { return };
         let Some(session) = self.clients.get_mut(client) else { return };
         let is_silenced = std::mem::take(&mut session.drops_late_reply);
         let mut bytes = ReplyBuf::new();
         let mut own = self.on_behalf_of(client, &mut bytes);
-        match how {
-            Release::TimedOut => (wait.time_out)(&mut own),
-            Release::Unblocked => {
-                let text = b"UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        let error = match how {
+            Release::TimedOut => None,
+            Release::Unblocked => Some(&b"UNBLOCKED client unblocked via CLIENT UNBLOCK"[..]),
+            Release::RoleChanged => Some(ROLE_CHANGED),
+        };
+        match (error, &wait.reason) {
+            (Some(text), _) => {
                 own.server.stats.error(text);
                 own.reply.error(text);
             }
+            (None, Reason::Copies(copies)) => copies.answer(&mut own),
+            (None, _) => (wait.time_out)(&mut own),
         }
-        if let Some(key) = wait.key() {
-            self.server.stats.called(key.id, 0, how == Release::Unblocked);
+        if let Some(id) = wait.command() {
+            self.server.stats.called(id, 0, error.is_some());
         }
         if !is_silenced {
             self.effect(Effect::Push { client, bytes });
+        }
+        if how == Release::RoleChanged {
+            return self.effect(Effect::CloseWhenSent { client });
         }
         self.effect(Effect::Wake { client });
     }

@@ -16,6 +16,8 @@ use std::collections::{HashSet, VecDeque};
 pub struct Observers {
     /// Some client watches keys or caches them: touched keys are listed.
     pub touched_keys: bool,
+    /// What readers find expired stays until its primary says that it is gone.
+    pub leaves_expired: bool,
     /// Some client waits for a key: keys that come are listed.
     pub awaited_keys: bool,
     /// The classes of keyspace events that are listened to.
@@ -243,12 +245,18 @@ impl Changes {
     /// A reader met a key whose time had come. The event is told now, so that it stands before
     /// what the reader tells of the key's absence; the key itself is taken away later.
     pub(super) fn found_expired(&self, db: usize, key: &[u8]) {
+        if self.observers.leaves_expired {
+            return;
+        }
         self.event(db, EventClasses::EXPIRED, EXPIRED, key);
         self.found_expired.borrow_mut().push((db, key.into()));
     }
 
     /// A hash may have lost its last field to time: it is taken away later, if so.
     pub(super) fn found_hollow(&self, db: usize, key: &[u8]) {
+        if self.observers.leaves_expired {
+            return;
+        }
         self.found_expired.borrow_mut().push((db, key.into()));
     }
 

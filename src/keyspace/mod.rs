@@ -315,6 +315,17 @@ impl Keyspace {
         entry.is_some_and(|entry| entry.is_expired(self.horizon_ms()))
     }
 
+    /// Takes away the key if its time has come, whoever else may not.
+    pub fn expire_key(&mut self, db: usize, key: &[u8]) -> bool {
+        let key = self.key(key);
+        self.remove_if_expired(db, &key)
+    }
+
+    /// The moment at which the key's time comes, if it is there and will.
+    pub fn deadline_of(&self, db: usize, key: &[u8]) -> Option<u64> {
+        self.dbs[db].get(&self.key(key))?.expiry_ms()
+    }
+
     /// Removes the key if its time has come, as an expiry.
     fn remove_if_expired(&mut self, db: usize, key: &Key<'_>) -> bool {
         let horizon_ms = self.horizon_ms();

@@ -3,8 +3,10 @@
 use super::connection::Place;
 use super::shared::Net;
 use super::threads::letters::Order;
-use super::{fatal, holds, logging, output_limits};
+use super::{fatal, holds, link, logging, output_limits, transfer};
 use crate::engine::hold::Told;
+use crate::engine::replication::LinkOrder;
+use crate::engine::transfer::Transfer;
 use crate::engine::{ClientId, Driver, Engine, Job, ListenChange, Now, SaveJob, Standing};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
@@ -135,8 +137,24 @@ impl Driver for Hands<'_> {
         self.0.listeners_changed.notify_one();
     }
 
+    fn link(&mut self, engine: &mut Engine, order: LinkOrder) {
+        link::carry_out(self.0, engine, order);
+    }
+
+    fn delay(&mut self, client: ClientId, delays: bool) {
+        let Some(connection) = self.0.connection(client) else { return };
+        if let Place::Here(stream) = &*connection.place.borrow() {
+            stream.set_delay(delays);
+        }
+    }
+
+    fn transfer(&mut self, engine: &mut Engine, snapshot: Transfer) {
+        transfer::begin(self.0, engine, snapshot);
+    }
+
     fn follow_logging(&mut self, engine: &Engine) {
         logging::reconfigure(engine.config());
+        logging::set_role(engine.is_replica());
         fatal::follow(engine.config());
     }
 

@@ -34,10 +34,11 @@ pub async fn load(net: &Rc<Net>) -> Result<(), NotLoaded> {
         None => AofEnd::default(),
     };
     let mut engine = net.engine.borrow_mut();
+    engine.tick(net.now());
+    engine.start_replication(end.origin);
     if !engine.config().appendonly {
         return Ok(());
     }
-    engine.tick(net.now());
     engine.open_aof(&end).map_err(|error| {
         tracing::warn!("Can't open the append-only file: {}", os_reason(&error));
         NotLoaded

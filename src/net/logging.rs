@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -65,6 +66,14 @@ pub fn write_line(level: Level, message: &str) {
     };
 }
 
+/// Whose lines these are: a primary's or a replica's.
+static IS_REPLICA: AtomicBool = AtomicBool::new(false);
+
+/// The server is another one's replica from now on, or nobody's.
+pub fn set_role(is_replica: bool) {
+    IS_REPLICA.store(is_replica, Ordering::Relaxed);
+}
+
 fn format_line(level: Level, message: &str) -> String {
     let mark = match level {
         Level::TRACE => '.',
@@ -73,7 +82,8 @@ fn format_line(level: Level, message: &str) -> String {
         Level::WARN | Level::ERROR => '#',
     };
     let date = ZonedDateTime::now().strftime(DATE_FORMAT);
-    format!("{}:M {date} {mark} {message}\n", std::process::id())
+    let role = if IS_REPLICA.load(Ordering::Relaxed) { 'S' } else { 'M' };
+    format!("{}:{role} {date} {mark} {message}\n", std::process::id())
 }
 
 /// `21 Nov 2026 10:04:54.123`, in the time zone of the system (TZ, /etc/localtime).

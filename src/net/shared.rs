@@ -4,7 +4,7 @@ use super::connection::Connection;
 use super::service::Service;
 use super::threads::fleet::Fleet;
 use super::threads::letters::{Order, Report};
-use super::{jobs, pool, sender, syncer};
+use super::{jobs, pool, port, sender, syncer};
 use crate::engine::hold::Release;
 use crate::engine::{ClientId, Engine, ListenChange, Now, Reading};
 use crate::observe::traffic::ThreadTraffic;
@@ -57,6 +57,8 @@ pub struct Net {
     pub listen_changes: RefCell<VecDeque<ListenChange>>,
     /// The timer's next moment may have come closer.
     pub deadline_moved: Notify,
+    /// The connection to our primary.
+    pub link: port::Port,
     pub jobs: jobs::Threads,
     pub syncer: syncer::Syncer,
     pub senders: sender::Senders,
@@ -102,6 +104,7 @@ impl Net {
             listeners_changed: Notify::new(),
             listen_changes: RefCell::default(),
             deadline_moved: Notify::new(),
+            link: port::Port::default(),
             jobs,
             syncer,
             senders,

@@ -63,6 +63,14 @@ impl Stream {
         Ok(written)
     }
 
+    /// Lets small packets wait for more to come, or not.
+    pub fn set_delay(&self, delays: bool) {
+        if let Stream::Tcp(stream) = self {
+            // A connection that is gone fails at its next use.
+            let _ = stream.set_nodelay(!delays);
+        }
+    }
+
     /// Takes the socket from this thread, for another one.
     pub fn pack(self) -> io::Result<Luggage> {
         Ok(match self {

@@ -34,6 +34,9 @@ fn run_cron(net: &Rc<Net>) {
     engine.cron();
     engine.end_waits();
     end(net, &mut engine);
+    if net.link.inlet.borrow().has_work() {
+        net.executor.notify_one();
+    }
     output_limits::check_all(net, &mut engine);
     let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
     engine.count_cron(elapsed_us);

@@ -38,7 +38,7 @@ fn is_somebody_away(net: &Net, transfer: &Transfer) -> bool {
 /// Asks for the connections until all have come, or those that do not have used up their time.
 async fn begin_when_home(net: Rc<Net>, transfer: Transfer) {
     let asked = Instant::now();
-    while is_somebody_away(&net, &transfer) && asked.elapsed() < transfer.timeout {
+    while is_somebody_away(&net, &transfer) && asked.elapsed() < transfer.timeout.get() {
         connections(&net, &transfer).for_each(|connection| relay::recall(&net, &connection));
         tokio::time::sleep(LOOK_EVERY).await;
     }

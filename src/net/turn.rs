@@ -10,7 +10,7 @@ use super::connection::{Connection, Place};
 use super::hands::carry_out;
 use super::outbox::Outbox;
 use super::shared::Net;
-use super::{holds, output_limits, relay};
+use super::{holds, inflow, output_limits, relay};
 use crate::engine::{Engine, Verdict};
 use crate::keyspace::KeyHash;
 use crate::resp::ReplyBuf;
@@ -97,6 +97,7 @@ fn take_turn(net: &Rc<Net>) -> bool {
         window.execute(net, &mut engine);
         out_of_time = started.elapsed() > TURN_MAX;
     }
+    let stream_is_left = inflow::drive(net, &mut engine);
     engine.go_on();
     carry_out(net, &mut engine);
     engine.end_turn();
@@ -110,7 +111,7 @@ fn take_turn(net: &Rc<Net>) -> bool {
     engine.count_turn(u64::try_from(started.elapsed().as_micros()).unwrap_or(0));
     let lists = [&net.ready, &net.tired];
     let is_left = lists.iter().any(|list| !list.borrow().is_empty());
-    is_left || engine.is_under_way() || !net.dirty.borrow().is_empty()
+    is_left || stream_is_left || engine.is_under_way() || !net.dirty.borrow().is_empty()
 }
 
 /// The requests that are prefetched and run together: so many of each of these connections.

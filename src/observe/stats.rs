@@ -65,6 +65,14 @@ pub struct Stats {
     pub query_limit_disconnections: u64,
     pub output_limit_disconnections: u64,
     pub evicted_clients: u64,
+    pub sync_full: u64,
+    pub sync_partial_ok: u64,
+    pub sync_partial_err: u64,
+    /// What came from the primary, and what went to replicas.
+    pub replication_input_bytes: u64,
+    pub replication_output_bytes: u64,
+    /// Errors that commands of the primary or of the AOF ended with.
+    pub unexpected_error_replies: u64,
     pub access_denied_auth: u64,
     pub expire_cycle_us: u64,
     pub lazy_freed_objects: u64,

@@ -27,7 +27,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Nobody waits longer before all is looked at: who is gone, who has taken nothing for too long,
@@ -82,6 +82,27 @@ pub struct Recipient<K, O> {
     pub is_gone: Arc<AtomicBool>,
 }
 
+/// How long one may take nothing, as the directive says it now: it may change meanwhile.
+#[derive(Clone, Default)]
+pub struct Timeout(Arc<AtomicU64>);
+
+impl Timeout {
+    pub fn of(time: Duration) -> Timeout {
+        let timeout = Timeout::default();
+        timeout.set(time);
+        timeout
+    }
+
+    pub fn set(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(ms, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// What is sent, and how.
 #[derive(Clone)]
 pub struct Content {
@@ -89,9 +110,9 @@ pub struct Content {
     pub options: SaveOptions,
     pub framing: Framing,
     /// Who takes no byte for so long is given up.
-    pub timeout: Duration,
+    pub timeout: Timeout,
     /// As `rdb-key-save-delay` is now.
-    pub key_delay: Arc<AtomicI32>,
+    pub key_delay: KeyDelay,
     pub progress: Arc<Progress>,
 }
 
@@ -282,7 +303,7 @@ impl<'p, K, O: Outlet> Pass<'p, K, O> {
         let (ring, is_whole) = (&fan.ring, fan.is_whole);
         let mut index = 0;
         while let Some(leg) = fan.legs.get_mut(index) {
-            let fate = leg.go_on(ring, now, content.timeout);
+            let fate = leg.go_on(ring, now, content.timeout.get());
             let is_sent = is_whole && !leg.is_waiting(ring);
             if let Some(fate) = fate.or(is_sent.then_some(Fate::Sent)) {
                 let recipient = fan.legs.swap_remove(index).recipient;
@@ -323,7 +344,7 @@ impl<'p, K, O: Outlet> Pass<'p, K, O> {
 
     /// How long the directive wants to stay at a key, as it is now.
     fn delay(&self, keys: u64) -> Duration {
-        KeyDelay(self.content.key_delay.load(Ordering::Relaxed)).after(keys)
+        self.content.key_delay.after(keys)
     }
 
     /// Stays at a key. What is ready goes out meanwhile.

@@ -9,6 +9,8 @@ use super::rdb::{LoadOptions, Loader, RdbError, Record};
 use super::snapshot::KeyDelay;
 use crate::config::os_reason;
 use crate::keyspace::{Entry, KeyHash};
+use crate::repl::ids::{OFFSET_MAX, Origin, ReplicationId};
+use crate::structs::number;
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -34,6 +36,8 @@ pub struct Batch {
     pub keys_expired: u64,
     /// The memory that the file's server used when it wrote it.
     pub used_memory_then: u64,
+    /// Which moment of which history it is.
+    pub origin: Origin,
 }
 
 #[derive(Debug)]
@@ -161,6 +165,10 @@ impl Reading {
                 None => break,
                 Some(Record::Aux { name, value }) => {
                     note(&name, &value, now_unix_seconds, &mut batch);
+                    if batch.origin.offset.is_some() {
+                        // Replicas that continue from here have them, and are to be told.
+                        loader.keep_expired();
+                    }
                 }
                 Some(Record::SelectDb(db)) => {
                     hand_over(&mut batch, &loader, take)?;
@@ -203,8 +211,13 @@ fn note(name: &[u8], value: &[u8], now_unix_seconds: u64, batch: &mut Batch) {
         }
         b"aof-preamble" if number > 0 => tracing::info!("RDB has an AOF tail"),
         b"aof-base" if number > 0 => tracing::info!("RDB is base AOF"),
-        b"aof-preamble" | b"aof-base" | b"redis-bits" | b"repl-stream-db" | b"repl-id"
-        | b"repl-offset" | b"lua" => {}
+        b"repl-id" => batch.origin.id = ReplicationId::parse(value),
+        b"repl-offset" => {
+            let offset = number::parse_i64(value);
+            batch.origin.offset = offset.filter(|offset| (0..=OFFSET_MAX).contains(offset));
+        }
+        b"repl-stream-db" => batch.origin.stream_db = text.parse().ok(),
+        b"aof-preamble" | b"aof-base" | b"redis-bits" | b"lua" => {}
         _ => {
             let name = String::from_utf8_lossy(name);
             if name.starts_with('%') {
@@ -245,6 +258,7 @@ fn hand_over(
         db: batch.db,
         bytes_read: batch.bytes_read,
         used_memory_then: batch.used_memory_then,
+        origin: batch.origin,
         ..Batch::default()
     };
     match take(std::mem::replace(batch, next)) {

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -205,17 +205,22 @@ impl Write for Growing<'_> {
 }
 
 /// A pause that tests ask for, so that a save or a load lasts: so many microseconds for each key,
-/// or, if negative, one microsecond for each so many keys.
-#[derive(Clone, Copy, Default)]
-pub struct KeyDelay(pub i32);
+/// or, if negative, one microsecond for each so many keys. It may change while one waits.
+#[derive(Clone, Default)]
+pub struct KeyDelay(Arc<AtomicI32>);
 
-/// Whoever calls a save off waits no longer than this.
+/// Whoever calls a save off, or wants no delay any more, waits no longer than this.
 const DELAY_SLICE_MAX: Duration = Duration::from_millis(10);
 
 impl KeyDelay {
+    /// From now on it is this, as the directive says it.
+    pub fn set(&self, us: i32) {
+        self.0.store(us, Ordering::Relaxed);
+    }
+
     /// How long to wait after so many keys.
-    pub fn after(self, keys: u64) -> Duration {
-        Duration::from_micros(match self.0 {
+    pub fn after(&self, keys: u64) -> Duration {
+        Duration::from_micros(match self.0.load(Ordering::Relaxed) {
             0 => 0,
             us if us > 0 => u64::from(us.unsigned_abs()),
             every if keys.is_multiple_of(u64::from(every.unsigned_abs())) => 1,
@@ -224,12 +229,16 @@ impl KeyDelay {
     }
 
     /// Waits, if it is time to, after so many keys, unless it is called off meanwhile.
-    pub fn wait(self, keys: u64, is_called_off: impl Fn() -> bool) {
-        let mut left = self.after(keys);
-        while !left.is_zero() && !is_called_off() {
+    pub fn wait(&self, keys: u64, is_called_off: impl Fn() -> bool) {
+        let mut waited = Duration::ZERO;
+        loop {
+            let left = self.after(keys).saturating_sub(waited);
+            if left.is_zero() || is_called_off() {
+                return;
+            }
             let slice = left.min(DELAY_SLICE_MAX);
             thread::sleep(slice);
-            left -= slice;
+            waited += slice;
         }
     }
 }

@@ -80,11 +80,10 @@ impl Backlog {
 
     /// The stream goes on with this.
     pub fn push(&mut self, bytes: Bytes) {
-        self.end += bytes.len() as u64;
         if bytes.len() >= self.block_bytes() {
-            self.seal();
-            return self.blocks.push_back(Block { end: self.end, bytes });
+            return self.push_blocks(bytes);
         }
+        self.end += bytes.len() as u64;
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             if self.tail.capacity() == 0 {
@@ -97,6 +96,19 @@ impl Backlog {
             if self.tail.len() == self.tail.capacity() {
                 self.seal_before(rest.len());
             }
+        }
+    }
+
+    /// What is long becomes blocks of its own, which are forgotten one by one. They share its
+    /// memory, unless it is more than is to be kept.
+    fn push_blocks(&mut self, mut bytes: Bytes) {
+        self.seal();
+        let is_copied = bytes.len() > self.size;
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(self.block_bytes().min(bytes.len()));
+            self.end += piece.len() as u64;
+            let bytes = if is_copied { Bytes::copy_from_slice(&piece) } else { piece };
+            self.blocks.push_back(Block { end: self.end, bytes });
         }
     }
 

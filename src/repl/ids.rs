@@ -9,6 +9,7 @@
 //! Invariant: the offset never decreases while the id stays, unless a full sync brings a dataset
 //! that is another moment of the same history (`adopt`).
 
+use crate::structs::number::parse_i64;
 use std::fmt;
 
 pub const ID_LEN: usize = 40;
@@ -60,6 +61,33 @@ impl fmt::Display for ReplicationId {
 impl fmt::Debug for ReplicationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a file says of the history that its dataset is a moment of.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Origin {
+    pub id: Option<ReplicationId>,
+    pub offset: Option<i64>,
+    /// The database in which the stream goes on.
+    pub stream_db: Option<u32>,
+}
+
+impl Origin {
+    /// As the end of an append-only file says it.
+    pub fn print(&self) -> Option<String> {
+        let (id, offset) = (self.id?, self.offset?);
+        Some(format!("{id}:{offset}:{}", self.stream_db.unwrap_or(0)))
+    }
+
+    pub fn parse(text: &[u8]) -> Option<Origin> {
+        let mut parts = text.split(|byte| *byte == b':');
+        let id = ReplicationId::parse(parts.next()?)?;
+        let offset = parse_i64(parts.next()?).filter(|offset| (0..=OFFSET_MAX).contains(offset))?;
+        let db = parse_i64(parts.next()?).and_then(|db| u32::try_from(db).ok())?;
+        let is_whole = parts.next().is_none();
+        let origin = Origin { id: Some(id), offset: Some(offset), stream_db: Some(db) };
+        is_whole.then_some(origin)
     }
 }
 

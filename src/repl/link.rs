@@ -359,6 +359,17 @@ impl Link {
         &self.history
     }
 
+    /// Nobody counts what is written, so the dataset is no longer what the history's name says.
+    pub fn forget_history(&mut self, fresh: ReplicationId) {
+        self.history.forget(fresh);
+        self.stream_db = None;
+    }
+
+    /// The history goes on under a name that nobody knows (DEBUG CHANGE-REPL-ID).
+    pub fn rename_history(&mut self, fresh: ReplicationId) {
+        self.history.forget(fresh);
+    }
+
     pub fn primary(&self) -> Option<&Primary> {
         self.primary.as_ref()
     }

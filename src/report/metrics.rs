@@ -8,6 +8,7 @@
 
 use super::info::{self, View};
 use crate::config::{Choice as _, OutputLimit, REDIS_VERSION};
+use crate::engine::replication::feeders::Feeder;
 use crate::observe::latency;
 use crate::observe::stats::CommandStats;
 use std::fmt::Write;
@@ -86,6 +87,7 @@ pub fn page(view: &View<'_>) -> String {
     fields(view, &mut page);
     instance(view, &mut page);
     limits(view, &mut page);
+    replication(view, &mut page);
     databases(view, &mut page);
     errors(view, &mut page);
     commands(view, &mut page);
@@ -154,6 +156,39 @@ fn limits(view: &View<'_>, page: &mut Page) {
     for (class, limit) in &classes {
         page.sample(name, &[("class", class), ("limit", "soft")], limit.soft_seconds as f64);
     }
+}
+
+/// Our replicas, and the primary that we follow, by their addresses.
+fn replication(view: &View<'_>, page: &mut Page) {
+    let replication = &view.server.replication;
+    let now_ms = view.server.clock.mono_ms();
+    type Value = fn(&Feeder, u64) -> f64;
+    let rows: [(&str, &str, Value); 2] = [
+        ("connected_slave_offset_bytes", "What a replica has acknowledged", |own, _| {
+            own.ack as f64
+        }),
+        ("connected_slave_lag_seconds", "Since a replica was heard of", |own, now_ms| {
+            own.lag_seconds(now_ms) as f64
+        }),
+    ];
+    for (name, help, value) in rows {
+        page.metric(name, Type::Gauge, help);
+        for feeder in replication.feeders.iter() {
+            let port = feeder.announced.port.to_string();
+            let labels =
+                [("slave_ip", feeder.ip()), ("slave_port", &port), ("slave_state", feeder.word())];
+            page.sample(name, &labels, value(feeder, now_ms));
+        }
+    }
+    let Some(primary) = replication.link.primary() else { return };
+    let port = primary.port.to_string();
+    let read_only = u8::from(view.server.config.replica_read_only).to_string();
+    let address = [("master_host", primary.host.as_str()), ("master_port", port.as_str())];
+    page.metric("slave_info", Type::Gauge, "Whom this replica follows");
+    let info = [address[0], address[1], ("read_only", &read_only)];
+    page.sample("slave_info", &info, 1.0);
+    page.metric("master_link_up", Type::Gauge, "Whether the link to the primary is up");
+    page.sample("master_link_up", &address, f64::from(u8::from(replication.link.is_connected())));
 }
 
 fn databases(view: &View<'_>, page: &mut Page) {

@@ -97,6 +97,11 @@ impl ReplyBuf {
         ReplyBuf { bytes, ..ReplyBuf::default() }
     }
 
+    /// Holds these bytes.
+    pub fn with_written(bytes: Vec<u8>) -> ReplyBuf {
+        ReplyBuf { bytes, ..ReplyBuf::default() }
+    }
+
     /// The bytes of a fresh output without spliced payloads.
     pub fn take_written(&mut self) -> Vec<u8> {
         debug_assert!(self.head == 0 && self.splices.is_empty(), "all of it is its own bytes");
@@ -126,6 +131,11 @@ impl ReplyBuf {
     /// How many bytes are still to be written.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.head + self.spliced_len - self.splice_head
+    }
+
+    /// The first byte, if it is one of a reply and not of a payload that is shared.
+    pub fn first_byte(&self) -> Option<u8> {
+        self.bytes.get(self.head).copied()
     }
 
     pub fn is_empty(&self) -> bool {

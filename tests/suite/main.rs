@@ -34,6 +34,7 @@ mod play;
 mod ports;
 mod queue;
 mod rdb;
+mod replication;
 mod script_jobs;
 mod script_law;
 mod script_words;

@@ -165,7 +165,7 @@ impl Pair<'_> {
         let Some(session) = engine.clients.get(self.clients[&self.client]) else { return false };
         let listens = session.kind != ClientKind::Normal || session.is_monitor;
         let is_held = session.transaction.is_some() || session.wait.is_some() || listens;
-        let is_paused = engine.server.pause.mode(engine.server.clock.mono_ms()).is_some();
+        let is_paused = engine.server.pause.in_force(engine.server.clock.mono_ms()).is_some();
         let is_different = DIFFERENT.iter().any(|(name, _)| *name == row.full_name);
         let is_free = !is_held && !is_paused && !engine.server.requires_auth(session);
         is_free && !is_different && !row.command.flags.has(Flags::NOSCRIPT)

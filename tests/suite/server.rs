@@ -93,6 +93,15 @@ impl Server {
         Server::from_file(self.port, directory).expect("the server starts again")
     }
 
+    /// Ends the server in good order and starts it anew with the file as it is now.
+    pub fn end_and_restart(mut self) -> Server {
+        let pid = self.pid().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it runs");
+        assert_eq!(self.wait(), Some(0));
+        self.restart()
+    }
+
     /// The same from a shell that has run a command before.
     pub fn restart_under(mut self, shell: &str) -> Server {
         self.kill();

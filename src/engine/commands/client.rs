@@ -5,11 +5,12 @@ use crate::command::{
     Traits, help,
 };
 use crate::engine::client_line::describe;
-use crate::engine::pause::PauseMode;
+use crate::engine::pause::{PauseMode, PauseOwner};
 use crate::engine::session::{ClientKind, ReplyMode};
-use crate::engine::waiting::{Line, Release};
+use crate::engine::waiting::Release;
 use crate::engine::{ClientId, Cx, Effect, Server, Session, delivery};
 
+mod capa;
 mod tracking;
 
 pub static COMMANDS: &[&Command] = &[&CLIENT];
@@ -28,6 +29,7 @@ static CLIENT: Command = Command {
     traits: Traits::KEEPS_CACHING,
     subcommands: &[
         &tracking::CACHING,
+        &capa::CAPA,
         &GETNAME,
         &tracking::GETREDIR,
         &HELP,
@@ -565,7 +567,8 @@ fn pause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if timeout_ms > (i64::MAX as u64).saturating_sub(cx.server.clock.unix_ms()) {
         return Err(CommandError::Fixed("ERR timeout is out of range"));
     }
-    cx.server.pause.start(mode, cx.server.clock.mono_ms() + timeout_ms);
+    let until_ms = cx.server.clock.mono_ms() + timeout_ms;
+    cx.server.pause.start(PauseOwner::Client, mode, until_ms);
     cx.reply.ok();
     Ok(())
 }
@@ -631,10 +634,7 @@ static UNPAUSE: Command = Command {
 
 fn unpause(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    cx.server.pause.end();
-    cx.server.wake_line(cx.clients, Line::Unpause);
-    // What expired meanwhile may go.
-    cx.effect(Effect::WakeTimer);
+    cx.core().end_pause_of(PauseOwner::Client);
     cx.reply.ok();
     Ok(())
 }

@@ -154,6 +154,7 @@ fn hello(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn greet(cx: &mut Cx<'_>) {
+    let role: &[u8] = if cx.server.is_replica() { b"replica" } else { b"master" };
     let number = cx.client.number();
     let reply = &mut cx.reply;
     reply.map(7);
@@ -168,7 +169,7 @@ fn greet(cx: &mut Cx<'_>) {
     reply.bulk(b"mode");
     reply.bulk(b"standalone");
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(role);
     reply.bulk(b"modules");
     reply.array(0);
 }
@@ -282,6 +283,7 @@ fn reset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     session.user = user;
     session.name = "".into();
     session.reads_from_replica = false;
+    session.is_redirected = false;
     session.reply_mode = ReplyMode::On;
     session.no_touch = false;
     session.no_evict = false;
@@ -321,7 +323,7 @@ static READONLY: Command = Command {
     flags: ANYTIME,
     acl: Categories::CONNECTION,
     example: "> READONLY\n(error) ERR This instance has cluster support disabled",
-    run: needs_cluster,
+    run: |cx, _| read_from_replica(cx, true),
     ..Command::BASE
 };
 
@@ -334,7 +336,7 @@ static READWRITE: Command = Command {
     flags: ANYTIME,
     acl: Categories::CONNECTION,
     example: "> READWRITE\n(error) ERR This instance has cluster support disabled",
-    run: needs_cluster,
+    run: |cx, _| read_from_replica(cx, false),
     ..Command::BASE
 };
 
@@ -350,6 +352,17 @@ static ASKING: Command = Command {
     run: needs_cluster,
     ..Command::BASE
 };
+
+/// Without a cluster this means something to a client that would be sent to the primary.
+fn read_from_replica(cx: &mut Cx<'_>, reads: bool) -> CommandResult {
+    let session = cx.session_mut();
+    if !session.is_redirected {
+        return Err(CommandError::NoClusterSupport);
+    }
+    session.reads_from_replica = reads;
+    cx.reply.ok();
+    Ok(())
+}
 
 fn needs_cluster(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
     Err(CommandError::NoClusterSupport)

@@ -162,6 +162,13 @@ static ROWS: &[Row] = &[
         run: nothing,
     },
     Row {
+        name: "replicate",
+        syntax: " <word> [<word> ...]",
+        doc: "Sends replicas a command that nobody has run.",
+        args: 1..=ANY,
+        run: replicate,
+    },
+    Row {
         name: "set-active-expire",
         syntax: " <0|1>",
         doc: "Stops or starts taking expired keys away that nobody asks for.",
@@ -224,13 +231,26 @@ fn help(cx: &mut Cx<'_>) -> CommandResult {
 }
 
 fn change_repl_id(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    cx.server.replication_id = crate::engine::server::random_hex(&mut cx.server.prng);
+    let fresh = cx.server.fresh_id();
+    cx.server.replication.link.rename_history(fresh);
     cx.reply.ok();
     Ok(())
 }
 
 fn config_rewrite_force_all(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     crate::config::commands::rewrite_file_of(cx, args, Extent::Everything)
+}
+
+fn replicate(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let mut words = Vec::new();
+    while !args.is_empty() {
+        words.push(args.bytes());
+    }
+    let mut command = Vec::new();
+    crate::resp::command::put(&mut command, words.into_iter());
+    cx.server.propagation.record_for_replicas(&command);
+    cx.reply.ok();
+    Ok(())
 }
 
 fn dataset_digest(cx: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {

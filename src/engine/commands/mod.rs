@@ -4,5 +4,6 @@ pub mod aof;
 pub mod client;
 pub mod connection;
 pub mod debug;
+pub mod replication;
 pub mod server;
 pub mod transaction;

@@ -274,7 +274,11 @@ fn shutdown(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         return Err(CommandError::Syntax);
     }
     if aborts {
-        // A shutdown that has begun lets no command in.
+        // One that waits for replicas can be called off; one that has begun lets no command in.
+        if cx.server.abort_departure(cx.clients) {
+            cx.reply.ok();
+            return Ok(());
+        }
         return Err(CommandError::Fixed("ERR No shutdown in progress."));
     }
     if cx.server.under_way.is_some() && !options.nosave {

@@ -1,6 +1,6 @@
 //! The gates for what scripts ask for, and for everybody while a script holds the server.
 
-use super::{Asked, Passed, SNAPSHOTS_FAIL};
+use super::{Asked, IS_REPLICA, NO_GOOD_REPLICAS, Passed, SNAPSHOTS_FAIL};
 use crate::command::{CommandError, CommandId, CommandResult, Flags, Traits};
 use crate::engine::{Caller, Cx};
 
@@ -58,10 +58,16 @@ pub(super) fn may_call(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Pass
     let (has_written, allows_oom) = (running.has_written, running.allows_oom);
     let was_over_memory = running.was_over_memory;
     if !has_written && flags.has(Flags::WRITE) {
+        if cx.server.is_read_only_replica() {
+            return Err(IS_REPLICA);
+        }
         if cx.server.has_failing_snapshots() {
             return Err(SNAPSHOTS_FAIL);
         }
         super::aof_takes_writes(cx, asked, flags)?;
+        if cx.server.lacks_good_replicas() {
+            return Err(NO_GOOD_REPLICAS);
+        }
     }
     if !has_written && flags.has(Flags::DENYOOM) {
         super::system_has_memory(cx, asked, flags)?;
@@ -77,6 +83,14 @@ pub(super) fn may_call(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Pass
 
 /// Whether a script may start that says of itself that it writes.
 pub(in crate::engine) fn may_write(cx: &Cx<'_>) -> CommandResult {
+    if cx.server.is_read_only_replica() {
+        return Err(CommandError::Fixed(
+            "READONLY Can not run script with write flag on readonly replica.",
+        ));
+    }
+    if cx.server.lacks_good_replicas() {
+        return Err(NO_GOOD_REPLICAS);
+    }
     if cx.server.has_failing_snapshots() {
         return Err(CommandError::Fixed(
             "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \

@@ -67,6 +67,22 @@ impl Target {
         }
     }
 
+    /// Whether it holds no key.
+    pub(super) fn is_empty(&self, live: &Keyspace) -> bool {
+        let space = match &self.0 {
+            Place::Live => live,
+            Place::Aside(aside) | Place::Joined { aside, .. } => aside,
+        };
+        space.dbs().iter().all(|db| db.is_empty())
+    }
+
+    /// What is aside is not wanted any more, and is freed elsewhere.
+    pub(super) fn discard(&mut self, core: &mut Core<'_>) {
+        if let Place::Aside(aside) = std::mem::replace(&mut self.0, Place::Live) {
+            core.discard_dataset(*aside);
+        }
+    }
+
     /// The dataset is whole, with the libraries of these codes: from now on it is there, or nothing
     /// has changed.
     pub(super) fn take_effect(
@@ -99,7 +115,7 @@ impl Target {
 
 impl Core<'_> {
     /// Puts a dataset in the place of the one there is.
-    pub(super) fn replace_dataset(&mut self, mut other: Keyspace, functions: Functions) {
+    pub(in crate::engine) fn replace_dataset(&mut self, mut other: Keyspace, functions: Functions) {
         for db in 0..self.space.db_count() {
             let replacement = Some(other.db(db));
             let watched = &self.server.watched;
@@ -109,6 +125,11 @@ impl Core<'_> {
         }
         self.server.invalidate_everything(self.clients);
         self.server.scripting.functions = functions;
+        self.discard_dataset(other);
+    }
+
+    /// Has a dataset freed elsewhere.
+    fn discard_dataset(&mut self, other: Keyspace) {
         let keys = other.dbs().iter().map(|db| db.len() as u64).sum();
         let bytes_a_key = eviction::bytes_a_key(self.space, self.clients, self.server, keys);
         for db in other.into_dbs().into_iter().filter(|db| !db.is_empty()) {

@@ -80,6 +80,17 @@ impl Tape {
         self.commands += 1;
     }
 
+    /// The database that the reader is in when it has read all.
+    pub fn db(&self) -> Option<usize> {
+        self.db
+    }
+
+    /// Adds a command that belongs to no database.
+    pub fn append(&mut self, command: &[u8]) {
+        self.open.extend_from_slice(command);
+        self.commands += 1;
+    }
+
     #[inline]
     fn select(&mut self, db: usize) {
         if self.db != Some(db) {

@@ -29,8 +29,8 @@ pub fn content(megabytes: u32, framing: Framing) -> Content {
         dataset,
         options: SaveOptions { compresses: false, has_checksum: false, ..SaveOptions::default() },
         framing,
-        timeout: Duration::from_secs(60),
-        key_delay: Arc::default(),
+        timeout: crate::persist::fan::Timeout::of(Duration::from_secs(60)),
+        key_delay: crate::persist::snapshot::KeyDelay::default(),
         progress: Arc::default(),
     }
 }
@@ -119,8 +119,8 @@ fn a_slow_reader_gets_all_of_it_when_it_reads_and_delays_nobody() {
 #[test]
 fn who_is_gone_or_takes_nothing_is_dropped_alone() {
     let mut office = Office::open();
-    let mut content = content(20, Framing::EndMark(MARK));
-    content.timeout = Duration::from_secs(1);
+    let content = content(20, Framing::EndMark(MARK));
+    content.timeout.set(Duration::from_secs(1));
     let [(own, reader), (stuck, stalled), (lost, hung_up)] =
         [(); 3].map(|()| UnixStream::pair().expect("there are some"));
     drop(hung_up);

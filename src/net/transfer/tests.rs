@@ -178,8 +178,8 @@ fn unread_replies_come_before_the_snapshot() {
 #[test]
 fn connections_that_end_are_taken_from_the_sender() {
     with_net(2, async |net| {
-        let mut content = content(4, FRAMING);
-        content.timeout = Duration::from_secs(1);
+        let content = content(4, FRAMING);
+        content.timeout.set(Duration::from_secs(1));
         let mut callers = [(); 3].map(|()| Caller::connect(&net));
         for caller in &mut callers {
             caller.ping().await;

@@ -267,7 +267,7 @@ impl Part<'_> {
                 (Item::Time(seconds), Repair::TruncateTo(limit)) if seconds > limit => {
                     return Scan::Later(reader.note_offset());
                 }
-                (Item::Time(_), _) => continue,
+                (Item::Time(_) | Item::Origin(_), _) => continue,
                 (Item::End, _) => {
                     if let Some(start) = transaction {
                         extent.good = start;

@@ -9,6 +9,7 @@ use super::mark::{Ahead, KEY_LINE_BYTES, Key, Mark, PAGE_BYTES};
 use super::options::{Moment, Options};
 use super::pending::Pending;
 use crate::persist::crc64::Sum;
+use crate::repl::ids::Origin;
 use bytes::Bytes;
 
 /// A mark is written behind so many bytes, or so much time. A turn of so many bytes is announced by
@@ -18,6 +19,9 @@ const MARKED_BYTES: u64 = PAGE_BYTES;
 const MARK_AGE_US: u64 = 1_000_000;
 /// When nothing has come for so long and all is durable, a mark says so.
 const IDLE_US: u64 = 500_000;
+
+/// What a line begins with that tells of the history.
+pub const ORIGIN_PREFIX: &str = "#HISTORY:";
 
 /// What the lines between commands need: they belong to the file that `pending` goes to.
 pub struct Notes {
@@ -112,6 +116,13 @@ impl Notes {
         self.sum = None;
         self.put(turn, page);
         self.sum = Some(Sum::default());
+    }
+
+    /// Says which moment of which history the dataset is: the server ends, and nothing follows.
+    pub fn add_origin(&mut self, origin: &Origin, page: &mut Page<'_>) {
+        if let Some(text) = origin.print() {
+            self.put(format!("{ORIGIN_PREFIX}{text}\r\n").into(), page);
+        }
     }
 
     /// Says by a mark that all there is in the file is durable, unless the last mark has.

@@ -8,7 +8,9 @@
 //! Invariant: memory grows with what was read, never with what a length announces.
 
 use super::mark::{Key, Mark, Mismatch, Vouched};
+use super::notes::ORIGIN_PREFIX;
 use crate::persist::crc64::Sum;
+use crate::repl::ids::Origin;
 use crate::resp::OwnedRequest;
 use crate::resp::request::SHARED_LEN_MIN;
 use crate::structs::SharedBytes;
@@ -21,6 +23,8 @@ pub enum Item {
     Command,
     /// What follows was written at this time.
     Time(u64),
+    /// The dataset is this moment of a history, as long as nothing follows.
+    Origin(Origin),
     End,
 }
 
@@ -186,7 +190,7 @@ impl<R: Read> CommandReader<R> {
                 None => Err(Stop::Short),
                 Some(b'#') => match self.parse_note()? {
                     Ok(None) => continue,
-                    Ok(Some(seconds)) => return Ok(Item::Time(seconds)),
+                    Ok(Some(item)) => return Ok(item),
                     Err(stop) => Err(stop),
                 },
                 Some(_) => self.parse_command(),
@@ -239,8 +243,8 @@ impl<R: Read> CommandReader<R> {
         self.summed = self.at;
     }
 
-    /// Reads a line between commands: the time that it tells, if it is one of those.
-    fn parse_note(&mut self) -> Result<Result<Option<u64>, Stop>, ReadError> {
+    /// Reads a line between commands: what it tells, if it is one that does.
+    fn parse_note(&mut self) -> Result<Result<Option<Item>, Stop>, ReadError> {
         let line = &self.buffer[self.at..];
         let line = &line[..line.len().min(NOTE_BYTES_MAX)];
         let end = match memchr::memchr2(b'\n', 0, line) {
@@ -250,7 +254,9 @@ impl<R: Read> CommandReader<R> {
             None => return Ok(Err(Stop::Wrong(self.at))),
         };
         let text = line[..end].trim_ascii_end();
-        let seconds = text.strip_prefix(b"#TS:").and_then(decimal);
+        let seconds = text.strip_prefix(b"#TS:").and_then(decimal).map(Item::Time);
+        let origin = text.strip_prefix(ORIGIN_PREFIX.as_bytes()).and_then(Origin::parse);
+        let item = seconds.or(origin.map(Item::Origin));
         // As strict as the rest: a mark ends as it was written.
         let text = line[..end].strip_suffix(b"\r").unwrap_or_default();
         let key = Key::parse(text).filter(|_| self.offset() == 0);
@@ -268,7 +274,7 @@ impl<R: Read> CommandReader<R> {
             self.summed = next;
         }
         self.at = next;
-        Ok(Ok(seconds))
+        Ok(Ok(item))
     }
 
     /// Finds the words of the command at the front; where it ends.
@@ -357,6 +363,7 @@ mod tests {
             match reader.next(&mut command) {
                 Ok(Item::End) => return (found, None, reader.offset()),
                 Ok(Item::Time(seconds)) => found.push(format!("@{seconds}")),
+                Ok(Item::Origin(origin)) => found.push(origin.print().unwrap_or_default()),
                 Ok(Item::Command) => found.push(
                     (command.as_request().iter())
                         .map(|word| word.escape_ascii().to_string())

@@ -13,6 +13,7 @@ use super::reader::{CommandReader, Item, ReadError};
 use super::{Aof, FileEnd};
 use crate::config::os_reason;
 use crate::persist::disk::Disk;
+use crate::repl::ids::Origin;
 use crate::resp::OwnedRequest;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ pub struct AofEnd {
     /// Of the last file.
     pub file: FileEnd,
     pub base_bytes: u64,
+    /// Which moment of which history the dataset is, if nothing follows what says so.
+    pub origin: Origin,
 }
 
 pub struct AofSource {
@@ -243,6 +246,10 @@ impl AofSource {
         match (item, open.transaction) {
             (Ok(Item::Command), _) => self.take_command(),
             (Ok(Item::Time(_)), _) => Part::More,
+            (Ok(Item::Origin(origin)), _) => {
+                self.end.origin = origin;
+                Part::More
+            }
             (Ok(Item::End), None) => self.close(),
             (Ok(Item::End), Some(start)) => {
                 let name = self.file_name();
@@ -256,6 +263,7 @@ impl AofSource {
     /// Tells of the command that was read, or keeps it until its transaction ends.
     fn take_command(&mut self) -> Part {
         let Some(open) = &mut self.open else { return Part::Failed };
+        self.end.origin = Origin::default();
         let request = self.commands[self.count].as_request();
         let is = |name: &[u8]| request.arg(0).eq_ignore_ascii_case(name);
         if open.transaction.is_some() && !is(b"exec") {

@@ -24,6 +24,7 @@ use super::options::{Moment, Options};
 use super::pending::Pending;
 use crate::config::AppendFsync;
 use crate::persist::disk::{Disk, DiskFile};
+use crate::repl::ids::Origin;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
@@ -106,6 +107,8 @@ struct Turn {
 /// A sync that runs.
 struct InFlight {
     ticket: Ticket,
+    /// The end of the write stream that it covers.
+    stream_end: u64,
     oldest_us: u64,
 }
 
@@ -123,6 +126,10 @@ pub struct Aof {
     pub keys: KeySource,
     pending: Pending,
     notes: Notes,
+    /// Up to here the write stream is known to be durable.
+    synced_stream: u64,
+    /// Up to here it is in the base that is being written, or was last.
+    base_stream: u64,
     /// The turns that replies may wait for, oldest first, and the last one of those before.
     turns: VecDeque<Turn>,
     /// How far the file that is appended to has come.
@@ -164,6 +171,8 @@ impl Aof {
             keys: KeySource::default(),
             pending: Pending::default(),
             notes: Notes::new(None, 0),
+            synced_stream: 0,
+            base_stream: 0,
             turns: VecDeque::new(),
             tail: Progress::default(),
             frozen: None,
@@ -236,7 +245,7 @@ impl Aof {
 
     /// Writes and syncs all there is, before the process ends, and says so by a last mark. What was
     /// acknowledged is synced even if what came behind it cannot be written.
-    pub fn close(&mut self, now: Moment) -> io::Result<()> {
+    pub fn close(&mut self, origin: &Origin, now: Moment) -> io::Result<()> {
         self.sync_now()?;
         if self.rewrite.is_turning() {
             self.turn(now);
@@ -245,6 +254,7 @@ impl Aof {
         let synced = self.sync_now();
         self.fault_error()?;
         synced?;
+        self.write_notes(|notes, page| notes.add_origin(origin, page));
         self.seal();
         self.write(now);
         self.fault_error()?;
@@ -411,7 +421,8 @@ impl Aof {
         if !self.pending.is_empty() {
             self.oldest_us = Some(oldest_us);
         }
-        self.in_flight = Some(InFlight { ticket, oldest_us });
+        let stream_end = self.written_stream();
+        self.in_flight = Some(InFlight { ticket, stream_end, oldest_us });
         Some(SyncRequest { file, ticket })
     }
 
@@ -434,7 +445,10 @@ impl Aof {
         };
         self.has_told_of_delay = false;
         match outcome.result {
-            Ok(()) => self.tail.synced = self.tail.synced.max(outcome.ticket.upto),
+            Ok(()) => {
+                self.tail.synced = self.tail.synced.max(outcome.ticket.upto);
+                self.synced_stream = self.synced_stream.max(in_flight.stream_end);
+            }
             Err(error) => {
                 self.oldest_us = Some(in_flight.oldest_us);
                 return self.break_down(error);
@@ -497,6 +511,21 @@ impl Aof {
         }
         let last = self.released_turns().checked_sub(1).and_then(|at| self.turns.get(at));
         last.map_or(0, |turn| turn.stream_end)
+    }
+
+    /// Up to where the write stream is durable, if it can be said: all of it, where nothing waits.
+    pub fn synced_stream(&self) -> Option<u64> {
+        if self.mode != Mode::On || self.has_fault() {
+            return None;
+        }
+        let is_all = self.tail.synced == self.tail.appended;
+        Some(if is_all { u64::MAX } else { self.synced_stream })
+    }
+
+    /// The end of the write stream that is written to the file.
+    fn written_stream(&self) -> u64 {
+        let written = self.turns.partition_point(|turn| turn.end <= self.tail.written);
+        written.checked_sub(1).map_or(0, |last| self.turns[last].stream_end)
     }
 
     /// How long the oldest write has been waiting to be durable.

@@ -56,7 +56,7 @@ impl Reader {
             self.room.set(self.script.step_bytes);
         }
         if self.has_come_to(self.script.leaves_at) {
-            self.is_gone.store(true, Ordering::Relaxed);
+            self.is_gone.store(true, std::sync::atomic::Ordering::Relaxed);
         }
     }
 }
@@ -171,8 +171,8 @@ fn content(framing: Framing) -> Content {
         dataset,
         options: SaveOptions { compresses: false, ..SaveOptions::default() },
         framing,
-        timeout: TIMEOUT,
-        key_delay: Arc::default(),
+        timeout: Timeout::of(TIMEOUT),
+        key_delay: KeyDelay::default(),
         progress: Arc::default(),
     }
 }
@@ -309,7 +309,7 @@ fn nothing_is_encoded_for_nobody() {
 #[test]
 fn pauses_at_keys_keep_nothing_back() {
     let content = content(Framing::EndMark(MARK));
-    content.key_delay.store(600_000_000, Ordering::Relaxed);
+    content.key_delay.set(600_000_000);
     let head = prelude(0).len() + b"$EOF:\r\n".len() + MARK.len();
     let mut scene = Scene::new(&[Script { leaves_at: Some(head), ..steady(10) }]);
     scene.play(&content);
@@ -321,7 +321,7 @@ fn pauses_at_keys_keep_nothing_back() {
 /// Ends the pauses when so much has been taken.
 struct Hurried {
     scene: Scene,
-    key_delay: Arc<AtomicI32>,
+    key_delay: KeyDelay,
 }
 
 impl World<usize, Rc<Reader>> for Hurried {
@@ -331,7 +331,7 @@ impl World<usize, Rc<Reader>> for Hurried {
 
     fn wait(&mut self, outlets: &[&Rc<Reader>], at_most: Duration) {
         if self.scene.clock.now.get() > Duration::from_secs(5) {
-            self.key_delay.store(0, Ordering::Relaxed);
+            self.key_delay.set(0);
         }
         self.scene.wait(outlets, at_most);
     }
@@ -348,12 +348,12 @@ impl World<usize, Rc<Reader>> for Hurried {
 #[test]
 fn pauses_at_keys_end_when_the_directive_is_changed() {
     let content = content(Framing::EndMark(MARK));
-    content.key_delay.store(600_000_000, Ordering::Relaxed);
+    content.key_delay.set(600_000_000);
     let scene = Scene::new(&[steady(10_000)]);
     let outlet = Rc::clone(&scene.readers[0]);
     let is_gone = Arc::clone(&outlet.is_gone);
     let recipient = Recipient { key: 0, outlet, head: prelude(0), is_gone };
-    let mut world = Hurried { scene, key_delay: Arc::clone(&content.key_delay) };
+    let mut world = Hurried { scene, key_delay: content.key_delay.clone() };
     Fan::new(vec![recipient], SMALL).send(&content, &mut world);
     assert_eq!(world.scene.taken(0), whole(0, &content));
     assert!(world.scene.clock.now.get() < Duration::from_secs(10));

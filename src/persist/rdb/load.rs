@@ -153,6 +153,11 @@ impl<'r> Loader<'r> {
     }
 
     /// How many bytes were read.
+    /// Keys whose time has come are kept from here on.
+    pub fn keep_expired(&mut self) {
+        self.options.drops_expired = false;
+    }
+
     pub fn position(&self) -> u64 {
         self.decoder.input.position()
     }

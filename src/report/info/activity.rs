@@ -2,13 +2,17 @@
 
 use super::{Field, View, field, zero};
 use crate::engine::Session;
-use crate::engine::pause::PauseMode;
+use crate::engine::pause::{PauseMode, PauseOwner};
 use crate::engine::session::ClientKind;
 use crate::observe::traffic::Totals;
 use std::fmt::Write;
 
 pub static CLIENTS: &[Field] = &[
-    field("connected_clients", |view| view.clients.len().to_string()).gauge("connected_clients"),
+    // Replicas are counted apart.
+    field("connected_clients", |view| {
+        (view.clients.len() - view.server.replication.feeders.len()).to_string()
+    })
+    .gauge("connected_clients"),
     zero("cluster_connections").gauge("cluster_connections"),
     field("maxclients", |view| view.server.config.maxclients.to_string()).gauge("max_clients"),
     field("client_recent_max_input_buffer", |view| {
@@ -46,23 +50,34 @@ pub static CLIENTS: &[Field] = &[
         view.server.waiting.keys_watched_for_absence().to_string()
     })
     .gauge("total_blocking_keys_on_nokey"),
-    field("paused_reason", |view| pause(view).map_or("none", |_| "client_pause").to_owned()),
+    field("paused_reason", |view| {
+        let name = match pause(view) {
+            None => "none",
+            Some((_, PauseOwner::Client, _)) => "client_pause",
+            Some((_, PauseOwner::Shutdown, _)) => "shutdown_in_progress",
+            Some((_, PauseOwner::Failover, _)) => "failover_in_progress",
+        };
+        name.to_owned()
+    }),
     field("paused_actions", |view| {
         let name = match pause(view) {
             None => "none",
-            Some((PauseMode::All, _)) => "all",
-            Some((PauseMode::Writes, _)) => "write",
+            Some((PauseMode::All, ..)) => "all",
+            Some((PauseMode::Writes, ..)) => "write",
         };
         name.to_owned()
     }),
     field("paused_timeout_milliseconds", |view| {
-        let left = |(_, until_ms): (PauseMode, u64)| until_ms - view.server.clock.mono_ms();
+        let now_ms = view.server.clock.mono_ms();
+        let left = |(_, _, until_ms): (PauseMode, PauseOwner, u64)| {
+            until_ms.min(i64::MAX.unsigned_abs()) - now_ms
+        };
         pause(view).map_or(0, left).to_string()
     }),
 ];
 
-fn pause(view: &View<'_>) -> Option<(PauseMode, u64)> {
-    view.server.pause.mode(view.server.clock.mono_ms())
+fn pause(view: &View<'_>) -> Option<(PauseMode, PauseOwner, u64)> {
+    view.server.pause.in_force(view.server.clock.mono_ms())
 }
 
 /// What threads beside the executor's have done.
@@ -95,17 +110,26 @@ pub static STATS: &[Field] = &[
         .counter("net_input_bytes_total"),
     field("total_net_output_bytes", |view| view.server.traffic.totals().written_bytes.to_string())
         .counter("net_output_bytes_total"),
-    zero("total_net_repl_input_bytes").counter("net_repl_input_bytes_total"),
-    zero("total_net_repl_output_bytes").counter("net_repl_output_bytes_total"),
+    field("total_net_repl_input_bytes", |view| {
+        view.server.stats.replication_input_bytes.to_string()
+    })
+    .counter("net_repl_input_bytes_total"),
+    field("total_net_repl_output_bytes", |view| {
+        view.server.stats.replication_output_bytes.to_string()
+    })
+    .counter("net_repl_output_bytes_total"),
     field("instantaneous_input_kbps", |view| kilobytes(view.server.stats.input.per_second())),
     field("instantaneous_output_kbps", |view| kilobytes(view.server.stats.output.per_second())),
     field("instantaneous_input_repl_kbps", |_| kilobytes(0)),
     field("instantaneous_output_repl_kbps", |_| kilobytes(0)),
     field("rejected_connections", |view| view.server.stats.connections_rejected.to_string())
         .counter("rejected_connections_total"),
-    zero("sync_full").gauge("replica_resyncs_full"),
-    zero("sync_partial_ok").gauge("replica_partial_resync_accepted"),
-    zero("sync_partial_err").gauge("replica_partial_resync_denied"),
+    field("sync_full", |view| view.server.stats.sync_full.to_string())
+        .gauge("replica_resyncs_full"),
+    field("sync_partial_ok", |view| view.server.stats.sync_partial_ok.to_string())
+        .gauge("replica_partial_resync_accepted"),
+    field("sync_partial_err", |view| view.server.stats.sync_partial_err.to_string())
+        .gauge("replica_partial_resync_denied"),
     field("expired_subkeys", |view| view.keyspace.stats.expired_fields.to_string())
         .counter("expired_subkeys_total"),
     field("expired_keys", |view| view.keyspace.stats.expired.to_string())
@@ -145,7 +169,10 @@ pub static STATS: &[Field] = &[
     zero("latest_fork_usec"),
     zero("total_forks"),
     zero("migrate_cached_sockets").gauge("migrate_cached_sockets_total"),
-    zero("slave_expires_tracked_keys").gauge("slave_expires_tracked_keys"),
+    field("slave_expires_tracked_keys", |view| {
+        view.server.replication.own_expiries.len().to_string()
+    })
+    .gauge("slave_expires_tracked_keys"),
     zero("active_defrag_hits").gauge("defrag_hits"),
     zero("active_defrag_misses").gauge("defrag_misses"),
     zero("active_defrag_key_hits").gauge("defrag_key_hits"),
@@ -158,7 +185,10 @@ pub static STATS: &[Field] = &[
         .gauge("tracking_total_items"),
     field("tracking_total_prefixes", |view| view.server.tracking.prefixes().to_string())
         .gauge("tracking_total_prefixes"),
-    zero("unexpected_error_replies").counter("unexpected_error_replies"),
+    field("unexpected_error_replies", |view| {
+        view.server.stats.unexpected_error_replies.to_string()
+    })
+    .counter("unexpected_error_replies"),
     field("total_error_replies", |view| view.server.stats.errors_total.to_string())
         .counter("total_error_replies"),
     zero("dump_payload_sanitizations").counter("dump_payload_sanitizations"),

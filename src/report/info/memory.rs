@@ -90,10 +90,19 @@ pub static MEMORY: &[Field] = &[
         .gauge("mem_not_counted_for_eviction_bytes"),
     // Ours: what only snapshots keep.
     field("mem_snapshot_pinned", |_| pins::bytes().to_string()).gauge("mem_snapshot_pinned_bytes"),
-    zero("mem_replication_backlog").gauge("mem_replication_backlog_bytes"),
-    zero("mem_total_replication_buffers").gauge("mem_total_replication_buffers_bytes"),
-    field("mem_clients_slaves", |view| view.clients.memory().of(ClientKind::Replica).to_string())
-        .gauge("mem_clients_slaves"),
+    field("mem_replication_backlog", |view| {
+        let size = view.server.config.repl_backlog_size;
+        stream_bytes(view).min(size).to_string()
+    })
+    .gauge("mem_replication_backlog_bytes"),
+    field("mem_total_replication_buffers", |view| stream_bytes(view).to_string())
+        .gauge("mem_total_replication_buffers_bytes"),
+    field("mem_clients_slaves", |view| {
+        let own = view.clients.memory().of(ClientKind::Replica) as u64;
+        let size = view.server.config.repl_backlog_size;
+        (own + view.server.replication.unread_bytes(size)).to_string()
+    })
+    .gauge("mem_clients_slaves"),
     field("mem_clients_normal", |view| clients(view).to_string()).gauge("mem_clients_normal"),
     zero("mem_cluster_links").gauge("mem_cluster_links_bytes"),
     zero("mem_aof_buffer").gauge("mem_aof_buffer_bytes"),
@@ -146,6 +155,12 @@ pub fn overhead(view: &View<'_>) -> u64 {
 
 pub fn dataset(view: &View<'_>) -> u64 {
     used(view) - overhead(view)
+}
+
+/// What is kept of the write stream for replicas.
+fn stream_bytes(view: &View<'_>) -> u64 {
+    let backlog = view.server.replication.backlog.as_ref();
+    backlog.map_or(0, |backlog| backlog.memory() as u64)
 }
 
 fn percent(part: u64, whole: u64) -> String {

@@ -10,6 +10,7 @@ mod activity;
 mod hot_keys;
 pub mod memory;
 mod persistence;
+mod replication;
 mod server;
 
 use super::metrics::Type;
@@ -141,7 +142,7 @@ static SECTIONS: &[Section] = &[
     section("Memory", Shown::Usually, Lines::Fields(memory::MEMORY)),
     section("Persistence", Shown::Usually, Lines::Fields(persistence::PERSISTENCE)),
     section("Stats", Shown::Usually, Lines::Fields(activity::STATS)),
-    section("Replication", Shown::Usually, Lines::Fields(server::REPLICATION)),
+    section("Replication", Shown::Usually, Lines::Fields(replication::REPLICATION)),
     section("CPU", Shown::Usually, Lines::Fields(server::CPU)),
     section("Modules", Shown::Usually, Lines::Fields(&[])),
     section("Threads", Shown::InAll, Lines::Listed(activity::threads)),

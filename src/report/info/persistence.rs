@@ -8,7 +8,8 @@ use crate::structs::pins;
 pub static PERSISTENCE: &[Field] = &[
     field("loading", |view| u8::from(view.server.loading.is_some()).to_string())
         .gauge("loading_dump_file"),
-    zero("async_loading").gauge("async_loading"),
+    field("async_loading", |view| u8::from(view.server.is_loading_aside()).to_string())
+        .gauge("async_loading"),
     field("current_cow_peak", |view| {
         let server = view.server;
         server.saving.pinned_peak_bytes().max(server.rewrites.pinned_peak_bytes()).to_string()
@@ -25,8 +26,12 @@ pub static PERSISTENCE: &[Field] = &[
         (view.keyspace.changes.dirty - view.server.saving.dirty_at_save).to_string()
     })
     .gauge("rdb_changes_since_last_save"),
-    field("rdb_bgsave_in_progress", |view| u8::from(view.server.saving.is_running()).to_string())
-        .gauge("rdb_bgsave_in_progress"),
+    // A snapshot that replicas are sent counts, as it does where a child makes it.
+    field("rdb_bgsave_in_progress", |view| {
+        let sends = view.server.replication.transfers.are_running();
+        u8::from(sends || view.server.saving.is_running()).to_string()
+    })
+    .gauge("rdb_bgsave_in_progress"),
     field("rdb_last_save_time", |view| view.server.saving.last_save_unix_seconds().to_string())
         .gauge("rdb_last_save_timestamp_seconds"),
     field("rdb_last_bgsave_status", |view| status(view.server.saving.last_succeeded))

@@ -20,6 +20,10 @@ pub static SERVER: &[Field] = &[
     field("run_id", |view| view.server.run_id.clone()),
     field("tcp_port", |view| view.server.config.port.to_string()),
     field("server_time_usec", |view| view.server.clock.now().unix_us.to_string()),
+    optional("shutdown_in_milliseconds", |view| {
+        let departure = view.server.departure.as_ref()?;
+        Some(departure.until_ms.saturating_sub(view.server.clock.mono_ms()).to_string())
+    }),
     field("uptime_in_seconds", |view| view.server.clock.uptime_seconds().to_string())
         .gauge("uptime_in_seconds"),
     field("uptime_in_days", |view| (view.server.clock.uptime_seconds() / 86_400).to_string()),
@@ -39,21 +43,6 @@ pub static SERVER: &[Field] = &[
     optional("listener0", tcp_listener),
     optional("listener1", unix_listener),
     field("rufous_version", |_| env!("CARGO_PKG_VERSION").to_owned()),
-];
-
-pub static REPLICATION: &[Field] = &[
-    field("role", |_| "master".to_owned()),
-    zero("connected_slaves").gauge("connected_slaves"),
-    field("master_failover_state", |_| "no-failover".to_owned()),
-    field("master_replid", |view| view.server.replication_id.clone()),
-    field("master_replid2", |_| "0".repeat(40)),
-    zero("master_repl_offset").gauge("master_repl_offset"),
-    field("second_repl_offset", |_| "-1".to_owned()).gauge("second_repl_offset"),
-    zero("repl_backlog_active").gauge("repl_backlog_is_active"),
-    field("repl_backlog_size", |view| view.server.config.repl_backlog_size.to_string())
-        .gauge("replication_backlog_bytes"),
-    zero("repl_backlog_first_byte_offset").gauge("repl_backlog_first_byte_offset"),
-    zero("repl_backlog_histlen").gauge("repl_backlog_history_bytes"),
 ];
 
 pub static CPU: &[Field] = &[

@@ -113,6 +113,7 @@ impl Aof {
         let Rewrite::Opened(opened) = std::mem::take(&mut self.rewrite) else {
             return false;
         };
+        self.base_stream = self.cursor;
         match kind {
             Kind::Following => {
                 let upto = self.tail.written;
@@ -160,6 +161,7 @@ impl Aof {
         if is_void {
             return false;
         }
+        self.synced_stream = self.synced_stream.max(self.base_stream);
         if kind == Kind::Fresh {
             self.mode = Mode::On;
             self.fault = None;
