@@ -32,6 +32,8 @@ pub enum Task {
     CheckHealth(Vec<OsString>),
     /// To serve, as these words configure it.
     Serve(Vec<Vec<u8>>),
+    /// To watch over servers, as these words configure it.
+    Watch(Vec<Vec<u8>>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +43,16 @@ pub enum Complaint {
     RdbUsage,
 }
 
+/// What makes a server a Sentinel.
+const SENTINEL: &str = "--sentinel";
+
 /// Reads the words of the command line, the program's name first: under the names of Redis's
-/// checks it is that check, so links under these names do.
+/// checks it is that check, and under one that ends in `-sentinel` a Sentinel, so links under these
+/// names do.
 pub fn read(mut words: Vec<OsString>) -> Task {
-    match words.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str) {
+    let name = words.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
+    let is_sentinel = name.is_some_and(|name| name.ends_with("-sentinel"));
+    match name {
         Some("redis-check-aof") => words.insert(1, CHECK_AOF.into()),
         Some("redis-check-rdb") => words.insert(1, CHECK_RDB.into()),
         _ => {}
@@ -57,7 +65,7 @@ pub fn read(mut words: Vec<OsString>) -> Task {
         Err(error) if first == CHECK_AOF => Task::Complain(complaint_of(error)),
         Err(_) if first == CHECK_RDB => Task::Complain(Complaint::RdbUsage),
         // ORDER: what no clap reads is no fault yet; the lines of the configuration tell those.
-        _ => task_of_server(words.split_off(1.min(words.len()))),
+        _ => task_of_server(words.split_off(1.min(words.len())), is_sentinel),
     }
 }
 
@@ -79,11 +87,22 @@ fn complaint_of(error: &clap::Error) -> Complaint {
     }
 }
 
-fn task_of_server(words: Vec<OsString>) -> Task {
+fn task_of_server(mut words: Vec<OsString>, is_sentinel: bool) -> Task {
     if words.iter().any(|word| word == healthcheck::OPTION) {
+        words.extend(is_sentinel.then(|| SENTINEL.into()));
         return Task::CheckHealth(words);
     }
-    Task::Serve(words.into_iter().map(OsString::into_vec).collect())
+    let option = words.iter().position(|word| word == SENTINEL);
+    if let Some(at) = option {
+        // With values it is a line of the configuration, as any other directive.
+        let next = words.get(at + 1).map(|word| word.as_encoded_bytes());
+        if at == 0 || next.is_none_or(|next| next.starts_with(b"--")) {
+            words.remove(at);
+        }
+    }
+    let is_sentinel = is_sentinel || option.is_some();
+    let words = words.into_iter().map(OsString::into_vec).collect();
+    if is_sentinel { Task::Watch(words) } else { Task::Serve(words) }
 }
 
 fn command() -> Command {
@@ -109,6 +128,10 @@ fn command() -> Command {
         .arg(flag("healthcheck").help(
             "Exits with 0 if a server answers PONG at --host, --port or --unixsocket (with --pass \
              or REDISCLI_AUTH, or as the FILE says), with 1 if not",
+        ))
+        .arg(flag("sentinel").help(
+            "Watches over the servers that FILE names, and fails them over; the same under a name \
+             that ends in -sentinel",
         ))
         .arg(flag("version").short('v').help("Prints the version"))
         .arg(flag("help").short('h').help("Prints this"))
@@ -178,6 +201,28 @@ mod tests {
         ] {
             assert_eq!(task(&format!("r {line}")), serve(line), "{line}");
         }
+    }
+
+    #[test]
+    fn a_sentinel_is_asked_for_by_option_or_by_name() {
+        let watch = |line: &str| {
+            Task::Watch(line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect())
+        };
+        for (line, words) in [
+            ("r --sentinel a.conf", "a.conf"),
+            ("r a.conf --sentinel", "a.conf"),
+            ("r a.conf --sentinel --port 1", "a.conf --port 1"),
+            ("r a.conf --sentinel myid x", "a.conf --sentinel myid x"),
+            ("/bin/redis-sentinel a.conf", "a.conf"),
+            ("valkey-sentinel a.conf --port 1", "a.conf --port 1"),
+            ("redis-sentinel", ""),
+        ] {
+            assert_eq!(task(line), watch(words), "{line}");
+        }
+        assert_eq!(task("redis-sentinel --version"), Task::TellVersion);
+        let words = ["--healthcheck", "--sentinel"].map(OsString::from).into();
+        assert_eq!(task("redis-sentinel --healthcheck"), Task::CheckHealth(words));
+        assert_eq!(task("/redis-sentinel/redis-server a.conf"), serve("a.conf"));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - [`pubsub`]: who listens to which channel, and what messages look like;
 //! - [`repl`]: histories of writes, and a replica's side of the link to its primary;
 //! - [`persist`]: RDB files, the append-only file, and when a write is durable;
+//! - [`sentinel`]: a Sentinel, which watches masters and fails them over, as a machine;
 //! - [`observe`]: what is counted and measured;
 //! - [`engine`]: the single-threaded executor, pure: requests and time in, replies and effects out;
 //! - [`report`]: INFO, metrics, and the commands that show what was counted;
@@ -29,5 +30,6 @@ pub mod repl;
 pub mod report;
 pub mod resp;
 pub mod script;
+pub mod sentinel;
 pub mod structs;
 pub mod types;

@@ -2,7 +2,7 @@
 
 use rufous::cli::{self, Complaint, Task};
 use rufous::command::table::RenameError;
-use rufous::config::{self, Config, LoadError};
+use rufous::config::{self, Config, LoadError, Loaded, Mode};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::net::service::{self, Service};
@@ -10,6 +10,7 @@ use rufous::observe::{memory, process};
 use rufous::persist::aof::check::{self, Console, Repair};
 use rufous::persist::disk::SystemDisk;
 use rufous::persist::rdb;
+use rufous::sentinel::Surroundings;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
         Task::CheckRdb(path) => return check_rdb(&path),
         Task::Complain(complaint) => return complain(complaint),
         Task::CheckHealth(words) => return check_health(&words),
-        Task::Serve(words) => return serve(&words),
+        Task::Serve(words) => return serve(Mode::Server, &words),
+        Task::Watch(words) => return serve(Mode::Sentinel, &words),
     }
     ExitCode::SUCCESS
 }
@@ -77,8 +79,8 @@ fn check_health(words: &[OsString]) -> ExitCode {
     }
 }
 
-fn serve(words: &[Vec<u8>]) -> ExitCode {
-    match start(words) {
+fn serve(mode: Mode, words: &[Vec<u8>]) -> ExitCode {
+    match start(mode, words) {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             eprintln!("{message}");
@@ -95,11 +97,11 @@ fn version_line() -> String {
     )
 }
 
-fn start(args: &[Vec<u8>]) -> Result<u8, String> {
+fn start(mode: Mode, args: &[Vec<u8>]) -> Result<u8, String> {
     let origin = std::env::current_dir();
     let mut host = config::Disk::default();
-    let loaded = config::load(args, &mut host).map_err(|error| error.to_string())?;
-    let mut config = loaded.config;
+    let loaded = config::load_as(mode, args, &mut host).map_err(|error| error.to_string())?;
+    let mut config = loaded.config.clone();
     refuse_what_is_missing(&config)?;
     if service::is_to_detach(&config) {
         let detached = origin.and_then(|origin| service::detach(&host.stdin, &origin));
@@ -107,9 +109,15 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         return Ok(0);
     }
     net::logging::start(&config).map_err(|error| format!("Can't open the log file: {error}"))?;
+    if mode == Mode::Sentinel {
+        net::logging::be_sentinel();
+    }
     install_panic_hook();
     net::fatal::watch(&config);
-    announce(&config);
+    announce(mode, &config);
+    if mode == Mode::Sentinel && !can_keep_its_state(&loaded) {
+        return Ok(1);
+    }
     let service = Service::begin(&config);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -120,7 +128,8 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
         Ok(clients) => config.maxclients = clients,
         Err(net::limits::TooFewFiles) => return Ok(1),
     }
-    let renamed = config.file_only.renamed_commands.clone();
+    let file_only = config.file_only.clone();
+    let surroundings = surroundings(&config);
     let parts = ServerParts {
         ticks: ticks_ns,
         used_memory: memory::used_bytes,
@@ -148,7 +157,10 @@ fn start(args: &[Vec<u8>]) -> Result<u8, String> {
     ticks_ns();
     let seed = seed().map_err(|error| format!("Can't read randomness: {error}"))?;
     let mut engine = Engine::new(config, parts, seed);
-    rename_commands(&mut engine, &renamed)?;
+    if mode == Mode::Sentinel {
+        become_sentinel(&mut engine, surroundings, &file_only.sentinel)?;
+    }
+    rename_commands(&mut engine, &file_only.renamed_commands)?;
     let code = net::serve(engine, service).map_err(|error| error.to_string())?;
     Ok(u8::try_from(code).unwrap_or(1))
 }
@@ -194,7 +206,47 @@ fn rename_commands(engine: &mut Engine, renamed: &[config::Statement]) -> Result
     Ok(())
 }
 
-fn announce(config: &Config) {
+/// What a Sentinel is told of the server that it is.
+fn surroundings(config: &Config) -> Surroundings {
+    let password = config.requirepass.as_ref().filter(|password| !password.is_empty());
+    let has_tls = config.tls_replication && config.tls_port != 0;
+    Surroundings {
+        port: if has_tls { config.tls_port } else { config.port },
+        requirepass: password.map(|password| password.as_bytes().to_vec()),
+        log_level: rufous::config::Choice::word(config.loglevel),
+        is_executable: |path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok(),
+        date: |unix_ms| net::logging::date_of(unix_ms),
+    }
+}
+
+/// A Sentinel that forgets its votes may give them twice, so it does not run without a file that
+/// holds them.
+fn can_keep_its_state(loaded: &Loaded) -> bool {
+    let Some(path) = &loaded.path else {
+        tracing::warn!("Sentinel needs config file on disk to save state. Exiting...");
+        return false;
+    };
+    if let Err(error) = rustix::fs::access(path, rustix::fs::Access::WRITE_OK) {
+        let (path, reason) = (path.display(), config::os_reason(&error.into()));
+        tracing::warn!("Sentinel config file {path} is not writable: {reason}. Exiting...");
+        return false;
+    }
+    true
+}
+
+fn become_sentinel(
+    engine: &mut Engine,
+    surroundings: Surroundings,
+    statements: &[config::Statement],
+) -> Result<(), String> {
+    let lines: Vec<Vec<Vec<u8>>> =
+        statements.iter().map(|statement| statement.words[1..].to_vec()).collect();
+    engine
+        .become_sentinel(surroundings, &lines)
+        .map_err(|(line, reason)| LoadError::at(&statements[line].origin, reason).to_string())
+}
+
+fn announce(mode: Mode, config: &Config) {
     tracing::info!("oO0OoO0OoO0Oo Rufous is starting oO0OoO0OoO0Oo");
     tracing::info!(
         "Redis version={}, bits=64, commit=00000000, modified=0, pid={}, just started",
@@ -205,14 +257,19 @@ fn announce(config: &Config) {
     let shows_logo =
         config.always_show_logo || (config.logfile.is_empty() && std::io::stdout().is_terminal());
     if shows_logo {
-        print!("{}", logo(config.port));
+        print!("{}", logo(mode, config.port));
     } else {
-        tracing::info!("Running mode=standalone, port={}.", config.port);
+        tracing::info!("Running mode={}, port={}.", word_of(mode), config.port);
     }
 }
 
+fn word_of(mode: Mode) -> &'static str {
+    if mode == Mode::Sentinel { "sentinel" } else { "standalone" }
+}
+
 /// The bird, and what tools that start servers wait for: the port and the process id.
-fn logo(port: u16) -> String {
+fn logo(mode: Mode, port: u16) -> String {
+    let mode = word_of(mode);
     let version = env!("CARGO_PKG_VERSION");
     let redis = config::REDIS_VERSION;
     let pid = std::process::id();
@@ -221,7 +278,7 @@ fn logo(port: u16) -> String {
                  __
         \\      /o )________      Rufous {version} (as Redis {redis}), 64 bit
          \\\___/ ,'
-      ====      /                  Running in standalone mode
+      ====      /                  Running in {mode} mode
          /// ,-'                   Port: {port}
         // ,'                      PID: {pid}
           /

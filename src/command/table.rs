@@ -25,6 +25,7 @@ static ROOMS: &[&[&Command]] = &[
     crate::persist::commands::COMMANDS,
     crate::pubsub::commands::COMMANDS,
     crate::script::commands::COMMANDS,
+    crate::sentinel::commands::COMMANDS,
     crate::types::bitmap::COMMANDS,
     crate::types::geo::COMMANDS,
     crate::types::hash::COMMANDS,
@@ -139,10 +140,25 @@ impl Default for Table {
 
 impl Table {
     pub fn new() -> Table {
+        Table::of(|command| !command.flags.intersects(Flags::ONLY_SENTINEL))
+    }
+
+    /// The commands of a Sentinel.
+    pub fn for_sentinel() -> Table {
+        Table::of(|command| command.flags.intersects(Flags::SENTINEL.or(Flags::ONLY_SENTINEL)))
+    }
+
+    fn of(is_in: impl Fn(&Command) -> bool) -> Table {
         let mut listed: Vec<(String, &'static Command, Option<&'static Command>)> = Vec::new();
         for command in ROOMS.iter().copied().flatten().copied() {
+            let subcommands = command.subcommands.iter().copied().filter(|sub| is_in(sub));
+            let subcommands: Vec<&Command> = subcommands.collect();
+            // A container is there for its subcommands.
+            if !is_in(command) && (subcommands.is_empty() || !command.is_container()) {
+                continue;
+            }
             listed.push((command.name.to_owned(), command, None));
-            for sub in command.subcommands.iter().copied() {
+            for sub in subcommands {
                 listed.push((format!("{}|{}", command.name, sub.name), sub, Some(command)));
             }
         }

@@ -259,7 +259,8 @@ pub fn rewrite_file_of(cx: &mut Cx<'_>, args: &mut Args<'_>, extent: Extent) -> 
         return Err(CommandError::Fixed("ERR The server is running without a config file"));
     };
     let config = cx.server.config.clone();
-    cx.answer_by(move |reply| match rewrite_file(&config, &path, extent) {
+    let rewrite = move |old: &[u8]| config.rewrite(old, None, extent);
+    cx.answer_by(move |reply| match rewrite_file(&path, rewrite) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             reply.ok();
@@ -274,12 +275,12 @@ pub fn rewrite_file_of(cx: &mut Cx<'_>, args: &mut Args<'_>, extent: Extent) -> 
 }
 
 /// Replaces the file at once: whoever reads it sees the old text or the new one.
-fn rewrite_file(config: &Config, path: &Path, extent: Extent) -> io::Result<()> {
+pub fn rewrite_file(path: &Path, rewrite: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<()> {
     let old = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         read => read?,
     };
-    let text = config.rewrite(&old, None, extent);
+    let text = rewrite(&old);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();

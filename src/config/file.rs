@@ -68,6 +68,8 @@ pub struct FileOnly {
     pub modules: Vec<Statement>,
     /// Lines such as `search.timeout 500`, which belong to a module.
     pub module_settings: Vec<Statement>,
+    /// Lines `sentinel ...`, of which only a Sentinel has any.
+    pub sentinel: Vec<Statement>,
 }
 
 /// Name, form and meaning of the directives without a row: they act on the reading itself or
@@ -86,6 +88,16 @@ pub(super) const FILE_DIRECTIVES: &[(&str, &str, &str)] = &[
 /// Directives of old versions that mean nothing any more; one argument each.
 const RETIRED: [&[u8]; 3] =
     [b"list-max-ziplist-entries", b"list-max-ziplist-value", b"lua-replicate-commands"];
+
+/// What the configuration is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    Server,
+    Sentinel,
+}
+
+/// The port of a Sentinel, unless its file names another.
+const SENTINEL_PORT: u16 = 26379;
 
 /// What the start of the server needs to know.
 #[derive(Debug)]
@@ -138,9 +150,14 @@ impl LoadError {
 
 /// Loads the configuration a command line asks for. `args` leave out the program's name.
 pub fn load(args: &[Vec<u8>], host: &mut dyn Host) -> Result<Loaded, LoadError> {
+    load_as(Mode::Server, args, host)
+}
+
+/// The same for a server of either kind.
+pub fn load_as(mode: Mode, args: &[Vec<u8>], host: &mut dyn Host) -> Result<Loaded, LoadError> {
     let line = argv::read(args);
     let start = host.directory().unwrap_or_default();
-    let mut loader = Loader::new(host);
+    let mut loader = Loader::new(mode, host);
     let mut text = Vec::new();
     let mut path = None;
     if let Some(file) = &line.file {
@@ -203,6 +220,7 @@ pub(super) fn trim(mut line: &[u8]) -> &[u8] {
 }
 
 struct Loader<'a> {
+    mode: Mode,
     host: &'a mut dyn Host,
     config: Config,
     warnings: Vec<String>,
@@ -215,9 +233,14 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn new(host: &'a mut dyn Host) -> Self {
-        let (config, warnings) = (Config::default(), Vec::new());
-        Self { host, config, warnings, scripts: Vec::new(), included: 0, seen: Vec::new() }
+    fn new(mode: Mode, host: &'a mut dyn Host) -> Self {
+        let (mut config, warnings) = (Config::default(), Vec::new());
+        if mode == Mode::Sentinel {
+            // Other Sentinels come from other machines, and there is no data to protect.
+            config.port = SENTINEL_PORT;
+            config.protected_mode = false;
+        }
+        Self { mode, host, config, warnings, scripts: Vec::new(), included: 0, seen: Vec::new() }
     }
 
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, LoadError> {
@@ -255,7 +278,7 @@ impl<'a> Loader<'a> {
         match (name.as_slice(), args) {
             (b"include", [pattern]) => return self.include(pattern, origin),
             (b"sentinel", []) => return Ok(()),
-            (b"sentinel", _) => {
+            (b"sentinel", _) if self.mode == Mode::Server => {
                 return Err(invalid("sentinel directive while not in sentinel mode".into()));
             }
             (name, [_]) if RETIRED.contains(&name) => return Ok(()),
@@ -266,6 +289,7 @@ impl<'a> Loader<'a> {
         }
         let lists = &mut self.config.file_only;
         let list = match (name.as_slice(), args.len()) {
+            (b"sentinel", 1..) => &mut lists.sentinel,
             (b"rename-command", 2) => &mut lists.renamed_commands,
             (b"user", 1..) => &mut lists.users,
             (b"loadmodule", 1..) => &mut lists.modules,

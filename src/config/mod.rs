@@ -41,9 +41,9 @@ pub use choice::{
 pub use directive::{Apply, Directive, Flags};
 pub use events::EventClasses;
 pub use example::example;
-pub use file::{FileOnly, LoadError, Loaded, Origin, Statement, load};
+pub use file::{FileOnly, LoadError, Loaded, Mode, Origin, Statement, load, load_as};
 pub use host::{Disk, Host, os_reason};
-pub use rewrite::Extent;
+pub use rewrite::{Extent, Sentences};
 pub use special::{
     BindAddresses, OomScores, OutputLimit, OutputLimits, Percentiles, PrimaryAddress, SavePoint,
     SavePoints, ThreadCount, WorkingDirectory,

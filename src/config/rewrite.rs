@@ -26,11 +26,47 @@ pub enum Extent {
     Everything,
 }
 
+/// Lines of another room in the same file: each begins with a key of two words.
+#[derive(Clone, Debug)]
+pub struct Sentences {
+    /// The keys, in the order in which their lines are written.
+    pub keys: &'static [&'static str],
+    /// The key of a line whose second word is this.
+    pub key_of: fn(&[u8]) -> Option<&'static str>,
+    /// The lines as they are now: the key of each, and what follows it.
+    pub lines: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Sentences {
+    /// None, as ordinary servers have it.
+    pub const NONE: Sentences = Sentences { keys: &[], key_of: |_| None, lines: Vec::new() };
+
+    fn key_of_line(&self, words: &[Vec<u8>]) -> Option<&'static str> {
+        let [first, second, ..] = words else { return None };
+        let room = self.keys.first()?.split(' ').next()?;
+        if !first.eq_ignore_ascii_case(room.as_bytes()) {
+            return None;
+        }
+        (self.key_of)(second)
+    }
+}
+
 impl Config {
     /// The new text of the file. `users` are the users as ACL LIST describes them, each without
     /// the leading word `user`; nothing leaves the lines about users alone.
     pub fn rewrite(&self, old: &[u8], users: Option<&[Vec<u8>]>, extent: Extent) -> Vec<u8> {
-        let mut draft = Draft::read(old);
+        self.rewrite_with(old, users, extent, &Sentences::NONE)
+    }
+
+    /// The same with lines of another room.
+    pub fn rewrite_with(
+        &self,
+        old: &[u8],
+        users: Option<&[Vec<u8>]>,
+        extent: Extent,
+        sentences: &Sentences,
+    ) -> Vec<u8> {
+        let mut draft = Draft::read(old, sentences);
         for directive in DIRECTIVES {
             for line in (directive.lines)(self, &DEFAULTS) {
                 let forced = line.forced || extent == Extent::Everything;
@@ -45,6 +81,12 @@ impl Config {
             }
             draft.clear("user");
         }
+        for (key, rest) in &sentences.lines {
+            draft.put(key, rest, true);
+        }
+        for key in sentences.keys {
+            draft.clear(key);
+        }
         draft.into_text()
     }
 }
@@ -58,7 +100,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn read(text: &[u8]) -> Self {
+    fn read(text: &[u8], sentences: &Sentences) -> Self {
         let mut draft = Self { lines: Vec::new(), old: HashMap::new(), has_marker: false };
         if text.is_empty() {
             return draft;
@@ -69,7 +111,7 @@ impl Draft {
             if line == MARKER {
                 draft.has_marker = true;
             } else if !line.is_empty() && !line.starts_with(b"#") {
-                match directive_of(&line) {
+                match directive_of(&line, sentences) {
                     Some(name) => draft.old.entry(name).or_default().push_back(at),
                     None => line.splice(0..0, *b"# ??? ").for_each(drop),
                 }
@@ -120,9 +162,12 @@ impl Draft {
     }
 }
 
-/// The name, never the alias, of the directive on a line.
-fn directive_of(line: &[u8]) -> Option<&'static str> {
+/// The name, never the alias, of the directive on a line; of a sentence its key.
+fn directive_of(line: &[u8], sentences: &Sentences) -> Option<&'static str> {
     let words = words::split(line).ok()?;
+    if let Some(key) = sentences.key_of_line(&words) {
+        return Some(key);
+    }
     let name = words.first()?;
     if let Some(directive) = Directive::find(name) {
         return Some(directive.name);

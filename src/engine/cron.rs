@@ -19,6 +19,7 @@ impl Engine {
     /// Runs what is due now; the driver calls it `hz` times a second and when
     /// [`Engine::next_deadline_ms`] has come.
     pub fn cron(&mut self) {
+        self.tick_sentinel();
         self.aof_cron();
         self.note_late_debugging();
         if !self.server.may(Deed::Cron) {

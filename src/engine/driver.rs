@@ -10,11 +10,12 @@ use super::loading::reload::Reload;
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
 use super::transfer::{Framing, Recipient, Transfer, TransferReport};
-use super::{ClientId, Effect, Engine, Job, ListenChange, Now, Standing};
+use super::{ClientId, Effect, Engine, Errand, Job, ListenChange, Now, Standing};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
 use crate::persist::rdb;
 use crate::resp::ReplyBuf;
+use crate::sentinel::Event;
 use crate::structs::SharedBytes;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -70,6 +71,13 @@ pub trait Driver {
     fn reload(&mut self, engine: &mut Engine, client: ClientId, reload: Reload) {
         let outcome = reload.run(engine);
         engine.finish_reload(client, outcome);
+    }
+
+    /// A Sentinel's errands lead out of the process: but for its file nothing is there at once.
+    fn run_errand(&mut self, engine: &mut Engine, errand: Errand) {
+        if let Errand::Save { generation, saving } = errand {
+            engine.tell_sentinel(Event::Saved { generation, result: saving() });
+        }
     }
 
     fn free(&mut self, garbage: Garbage) {
@@ -142,6 +150,7 @@ pub trait Driver {
             Effect::Sync(request) => self.sync(engine, request),
             Effect::Save(job) => self.save(engine, job),
             Effect::Reload { client, reload } => self.reload(engine, client, reload),
+            Effect::Sentinel(errand) => self.run_errand(engine, errand),
             Effect::Free(garbage) => self.free(garbage),
             Effect::Sleep(duration) => {
                 let now = self.sleep(duration);

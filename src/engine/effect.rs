@@ -7,6 +7,7 @@ use super::ClientId;
 use super::loading::reload::Reload;
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
+use super::sentinel::Errand;
 use super::transfer::Transfer;
 use crate::command::CommandError;
 use crate::config::{Apply, Config, Directive};
@@ -68,6 +69,8 @@ pub enum Effect {
     /// Load the dataset anew, for which everybody waits (DEBUG RELOAD, DEBUG LOADAOF); the outcome
     /// goes to `Engine::finish_reload`.
     Reload { client: ClientId, reload: Reload },
+    /// What a Sentinel wants done; what comes of it goes to `Engine::tell_sentinel`.
+    Sentinel(Errand),
     /// Free something big elsewhere.
     Free(Garbage),
     /// The executor itself is to stand still (DEBUG SLEEP).

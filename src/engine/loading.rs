@@ -463,6 +463,10 @@ impl Engine {
     /// Begins to load what there is at the start: the AOF if it is on, else the snapshot. None if
     /// there is nothing.
     pub fn first_load(&mut self) -> Result<Option<Load>, Unloadable> {
+        if self.server.sentinel.is_some() {
+            // It has no data, and what lies in its directory is somebody else's.
+            return Ok(None);
+        }
         let snapshot = self.server.snapshot_source(&self.keyspace, self.server.snapshot_path());
         if self.server.config.appendonly {
             let load = Load::of_aof(&mut self.core(), Target::live())?;

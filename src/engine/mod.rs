@@ -41,6 +41,7 @@ pub mod reading;
 pub mod replication;
 pub mod saving;
 pub mod scripting;
+pub mod sentinel;
 pub mod server;
 pub mod session;
 mod shutdown;
@@ -66,6 +67,7 @@ use effect::AnswerPlace;
 pub use effect::{Effect, Effects, Job, JobReply, ListenChange, Standing};
 pub use reading::Reading;
 pub use saving::{SaveJob, SaveOutcome};
+pub use sentinel::Errand;
 pub use server::{Server, ServerParts};
 pub use session::{Peer, Session};
 

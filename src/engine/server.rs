@@ -12,6 +12,7 @@ use super::reading::InputBounds;
 use super::replication::{Replication, fresh_id};
 use super::saving::Saving;
 use super::scripting::Scripting;
+use super::sentinel::Watch;
 use super::shutdown::{Departure, Shutdown};
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
@@ -147,6 +148,8 @@ pub struct Server {
     /// The dataset is being read.
     pub loading: Option<Loading>,
     pub last_load: LastLoad,
+    /// What makes this server a Sentinel, if it is one.
+    pub sentinel: Option<Box<Watch>>,
     /// The server is about to end.
     pub shutdown: Option<Shutdown>,
     /// It is to end when its replicas have all that was written.
@@ -220,6 +223,7 @@ impl Server {
             load_delay: KeyDelay::default(),
             loading: None,
             last_load: LastLoad::default(),
+            sentinel: None,
             shutdown: None,
             departure: None,
             departure_is_off: false,

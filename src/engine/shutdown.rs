@@ -146,7 +146,9 @@ impl Server {
         let options = &shutdown.options;
         let has_points = !self.config.save.0.is_empty();
         // What has been read so far must not replace the file it is read from.
-        let saves = self.loading.is_none() && (options.save || (has_points && !options.nosave));
+        let saves = self.loading.is_none()
+            && self.sentinel.is_none()
+            && (options.save || (has_points && !options.nosave));
         if saves {
             tracing::info!("Saving the final RDB snapshot before exiting.");
             self.effects.push(Effect::Stand(Standing::SavingLast));

@@ -7,7 +7,7 @@ use super::{fatal, holds, link, logging, output_limits, transfer};
 use crate::engine::hold::Told;
 use crate::engine::replication::LinkOrder;
 use crate::engine::transfer::Transfer;
-use crate::engine::{ClientId, Driver, Engine, Job, ListenChange, Now, SaveJob, Standing};
+use crate::engine::{ClientId, Driver, Engine, Errand, Job, ListenChange, Now, SaveJob, Standing};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
 use crate::resp::ReplyBuf;
@@ -126,6 +126,11 @@ impl Driver for Hands<'_> {
 
     fn save(&mut self, _engine: &mut Engine, job: SaveJob) {
         self.0.jobs.save(job);
+    }
+
+    fn run_errand(&mut self, _engine: &mut Engine, errand: Errand) {
+        // Who takes them lives as long as the process.
+        let _ = self.0.errands.send(errand);
     }
 
     fn free(&mut self, garbage: Garbage) {

@@ -5,7 +5,7 @@
 //! A server is well when it answers PONG in time; one that loads answers an error instead. Plain
 //! blocking sockets do for one question, so no runtime is started.
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Mode};
 use clap::{Arg, ArgAction, Command, value_parser};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -61,8 +61,9 @@ fn target(words: &[OsString], password: Option<Vec<u8>>) -> Result<Target, Strin
     let text = |name: &str| found.get_one::<String>(name).cloned();
     let bytes = |name: &str| found.get_one::<OsString>(name).map(|word| word.as_bytes().to_vec());
     let file: Vec<Vec<u8>> = bytes("FILE").into_iter().collect();
-    let loaded =
-        config::load(&file, &mut config::Disk::default()).map_err(|error| error.to_string())?;
+    let mode = if found.get_count("sentinel") > 0 { Mode::Sentinel } else { Mode::Server };
+    let loaded = config::load_as(mode, &file, &mut config::Disk::default())
+        .map_err(|error| error.to_string())?;
     let mut target = Target::of_config(&loaded.config);
     target.password = bytes("pass").or(password).or(target.password);
     let port = found.get_one::<u16>("port").copied();
@@ -85,6 +86,7 @@ fn command() -> Command {
         .no_binary_name(true)
         .disable_help_flag(true)
         .arg(Arg::new("healthcheck").long("healthcheck").action(ArgAction::Count))
+        .arg(Arg::new("sentinel").long("sentinel").action(ArgAction::Count))
         .arg(Arg::new("FILE").value_parser(value_parser!(OsString)))
         .arg(option("host").overrides_with("unixsocket"))
         .arg(option("port").overrides_with("unixsocket").value_parser(value_parser!(u16)))
@@ -208,6 +210,8 @@ mod tests {
     fn options_say_whom_to_ask() {
         let plain = target(&words("--healthcheck"), None).expect("it is complete");
         assert_eq!((plain.host.as_str(), plain.port, plain.password), ("127.0.0.1", 6379, None));
+        let sentinel = target(&words("--healthcheck --sentinel"), None).expect("it is complete");
+        assert_eq!(sentinel.port, 26379);
         let line = "--healthcheck --port 1 --host h --pass p";
         let named = target(&words(line), Some(b"env".to_vec())).expect("it is complete");
         assert_eq!((named.host.as_str(), named.port), ("h", 1));

@@ -10,15 +10,17 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-static SETTINGS: Mutex<Settings> = Mutex::new(Settings { level: LevelFilter::INFO, file: None });
+static SETTINGS: Mutex<Settings> =
+    Mutex::new(Settings { role: 'M', level: LevelFilter::INFO, file: None });
 
 struct Settings {
+    /// The letter behind the process id: M, S of a replica, or X of a Sentinel.
+    role: char,
     level: LevelFilter,
     file: Option<PathBuf>,
 }
@@ -33,6 +35,11 @@ pub fn start(config: &Config) -> io::Result<()> {
     tracing::subscriber::set_global_default(Log).map_err(io::Error::other)
 }
 
+/// The lines are a Sentinel's from here on.
+pub fn be_sentinel() {
+    settings().role = 'X';
+}
+
 /// Follows a change of `loglevel` or `logfile`.
 pub fn reconfigure(config: &Config) {
     let level = match config.loglevel {
@@ -43,7 +50,10 @@ pub fn reconfigure(config: &Config) {
         LogLevel::Nothing => LevelFilter::OFF,
     };
     let file = (!config.logfile.is_empty()).then(|| config.logfile.as_path().to_owned());
-    *settings() = Settings { level, file };
+    let mut settings = settings();
+    let role = settings.role;
+    *settings = Settings { role, level, file };
+    drop(settings);
     tracing::callsite::rebuild_interest_cache();
 }
 
@@ -66,12 +76,12 @@ pub fn write_line(level: Level, message: &str) {
     };
 }
 
-/// Whose lines these are: a primary's or a replica's.
-static IS_REPLICA: AtomicBool = AtomicBool::new(false);
-
 /// The server is another one's replica from now on, or nobody's.
 pub fn set_role(is_replica: bool) {
-    IS_REPLICA.store(is_replica, Ordering::Relaxed);
+    let role = &mut settings().role;
+    if *role != 'X' {
+        *role = if is_replica { 'S' } else { 'M' };
+    }
 }
 
 fn format_line(level: Level, message: &str) -> String {
@@ -82,8 +92,19 @@ fn format_line(level: Level, message: &str) -> String {
         Level::WARN | Level::ERROR => '#',
     };
     let date = ZonedDateTime::now().strftime(DATE_FORMAT);
-    let role = if IS_REPLICA.load(Ordering::Relaxed) { 'S' } else { 'M' };
-    format!("{}:{role} {date} {mark} {message}\n", std::process::id())
+    format!("{}:{} {date} {mark} {message}\n", std::process::id(), settings().role)
+}
+
+/// `Sat Nov 21 10:04:54 2026`, as C's ctime has it.
+pub fn date_of(unix_ms: u64) -> String {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(moment) => {
+            let here = moment.to_zoned_datetime(jiff::tz::TimeZone::system());
+            here.strftime("%a %b %e %H:%M:%S %Y").to_string()
+        }
+        Err(_) => unix_ms.to_string(),
+    }
 }
 
 /// `21 Nov 2026 10:04:54.123`, in the time zone of the system (TZ, /etc/localtime).

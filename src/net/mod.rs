@@ -29,6 +29,7 @@ mod port;
 mod reading;
 mod relay;
 mod sender;
+mod sentinel;
 pub mod service;
 mod shared;
 mod signals;
@@ -59,7 +60,8 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let (jobs, finished) = jobs::Threads::start()?;
     let (syncer, syncs) = syncer::Syncer::start()?;
     let (senders, told) = sender::Senders::new(engine.sender_traffic());
-    let threads = shared::Threads { fleet, jobs, syncer, senders };
+    let (errands, errand_queue) = tokio::sync::mpsc::unbounded_channel();
+    let threads = shared::Threads { fleet, jobs, syncer, senders, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     let ended = Rc::clone(&net);
     let code = runtime.block_on(async move {
@@ -76,6 +78,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(outcomes::collect_jobs(Rc::clone(&net), finished));
         tokio::task::spawn_local(outcomes::collect_syncs(Rc::clone(&net), syncs));
         tokio::task::spawn_local(outcomes::collect_transfers(Rc::clone(&net), told));
+        tokio::task::spawn_local(sentinel::run(Rc::clone(&net), errand_queue));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));
         tracing::info!("Server initialized");

@@ -6,7 +6,7 @@ use super::threads::fleet::Fleet;
 use super::threads::letters::{Order, Report};
 use super::{jobs, pool, port, sender, syncer};
 use crate::engine::hold::Release;
-use crate::engine::{ClientId, Engine, ListenChange, Now, Reading};
+use crate::engine::{ClientId, Engine, Errand, ListenChange, Now, Reading};
 use crate::observe::traffic::ThreadTraffic;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// So many of those who send much read on between two turns.
 const HEAVY_MAX: usize = 8;
@@ -64,6 +65,8 @@ pub struct Net {
     pub senders: sender::Senders,
     /// Whose sockets a sender writes to, and what tells it that the connection has ended.
     pub lent: RefCell<Vec<(ClientId, Arc<AtomicBool>)>>,
+    /// What a Sentinel wants done.
+    pub errands: UnboundedSender<Errand>,
     pub started: Instant,
     pub exit_code: Cell<Option<i32>>,
     pub exit: Notify,
@@ -76,11 +79,12 @@ pub struct Threads {
     pub jobs: jobs::Threads,
     pub syncer: syncer::Syncer,
     pub senders: sender::Senders,
+    pub errands: UnboundedSender<Errand>,
 }
 
 impl Net {
     pub fn new(engine: Engine, executor: Arc<Notify>, threads: Threads, service: Service) -> Net {
-        let Threads { fleet, jobs, syncer, senders } = threads;
+        let Threads { fleet, jobs, syncer, senders, errands } = threads;
         Net {
             reading: engine.reading(),
             traffic: engine.traffic(),
@@ -109,6 +113,7 @@ impl Net {
             syncer,
             senders,
             lent: RefCell::default(),
+            errands,
             started: Instant::now(),
             exit_code: Cell::new(None),
             exit: Notify::new(),

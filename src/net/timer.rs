@@ -20,7 +20,7 @@ pub async fn run(net: Rc<Net>) {
         while expire_some(&net) | evict_some(&net) {
             net.yield_now().await;
         }
-        let hz = u64::from(net.engine.borrow().config().hz.clamp(1, 500));
+        let hz = net.engine.borrow_mut().cron_hz();
         cron_at = Instant::now() + Duration::from_millis(1000 / hz);
     }
 }

@@ -34,8 +34,9 @@ fn generated(by_hand: &str) -> String {
     let done: usize = groups.values().map(|names| names.iter().filter(is_there).count()).sum();
     let mut text = format!(
         "# Compatibility\n\nRufous mirrors Redis 7.2 first: commands, replies, error texts, \
-         directives.\n\n{done} of its {total} commands and subcommands are there (the commands of \
-         Sentinel\nare not counted: they belong to another program).\n\nGenerated from the \
+         directives.\n\n{done} of its {total} commands and subcommands are there (SENTINEL and \
+         its\nsubcommands, which only Sentinels have, are not counted; all of them are \
+         there).\n\nGenerated from the \
          command table by `UPDATE=1 cargo test compatibility`.\n\n"
     );
     for (group, names) in &groups {

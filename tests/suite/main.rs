@@ -8,7 +8,9 @@
 //! `service` what its system sees of one, `persistence` and `append` what outlives one, `rdb` that
 //! values move to a real Redis and back, `migration` that
 //! whole datasets do, `exporters` what monitoring tools read, `queue`, `workers` and `script_jobs`
-//! that jobs are done once, `interop` that the public tools work, `differential` that random
+//! that jobs are done once, `sentinel` that
+//! ours keep masters alive, alone and with real ones, `interop` that the public tools work,
+//! `differential` that random
 //! commands get Redis's replies, `tidy` the shape of the source itself, `compatibility` that the
 //! generated document is fresh, `claim` that servers keep off each other's logs, `crash` and
 //! `crash_save` that no fault of the disk (`sim_disk`) breaks what the append-only log and the
@@ -38,6 +40,7 @@ mod replication;
 mod script_jobs;
 mod script_law;
 mod script_words;
+mod sentinel;
 mod server;
 mod service;
 mod shape;

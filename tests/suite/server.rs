@@ -4,7 +4,7 @@
 //! another port is tried. Nothing here sleeps: waiting is connecting until it works, and each
 //! attempt waits for the kernel, bounded in number.
 
-use crate::answer::{Answer, encode};
+use crate::answer::Answer;
 use crate::client::Client;
 use crate::ports;
 use std::io::Read;
@@ -67,6 +67,30 @@ impl Server {
             Server::from_file(port, directory)
         };
         (0..10).find_map(|_| start()).expect("the server starts")
+    }
+
+    /// Starts a Sentinel, ours or a real one, with a file of this text.
+    pub fn sentinel(program: &str, text: &str) -> Server {
+        let start = || {
+            let (port, directory) = place();
+            let text = format!("port {port}\nbind 127.0.0.1\ndir {}\n{text}", directory.display());
+            std::fs::write(directory.join(CONFIG_FILE), text).expect("the directory is ours");
+            Server::watch(program, port, directory)
+        };
+        (0..10).find_map(|_| start()).expect("the Sentinel starts")
+    }
+
+    /// Ends a Sentinel and starts one, perhaps another, with the file as it is now.
+    pub fn restart_sentinel(mut self, program: &str) -> Server {
+        self.kill();
+        let directory = std::mem::take(&mut self.directory);
+        Server::watch(program, self.port, directory).expect("the Sentinel starts again")
+    }
+
+    fn watch(program: &str, port: u16, directory: PathBuf) -> Option<Server> {
+        let mut command = Command::new(program);
+        command.args([CONFIG_FILE, "--sentinel"]);
+        Server::run(command, port, directory)
     }
 
     /// Starts another server in the directory of this one.
@@ -217,9 +241,10 @@ impl Server {
             if let Ok(mut client) = Client::connect(self.port) {
                 let is_ours =
                     client.call(&["INFO", "server"]).is_some_and(|info| self.is_ours(&info));
-                // Nobody is to find this client among those of the test.
-                client.send(&encode(&["QUIT"]));
-                client.receive_raw(|_| false);
+                // Nobody is to find this client among those of the test. A Sentinel knows no QUIT.
+                if let Some(Answer::Simple(_)) = client.call(&["QUIT"]) {
+                    client.receive_raw(|_| false);
+                }
                 return is_ours;
             }
             std::thread::yield_now();

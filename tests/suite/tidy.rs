@@ -59,7 +59,7 @@ const LEVELS: &[&[&str]] = &[
     &["keyspace"],
     &["command"],
     &["repl"],
-    &["acl", "cluster", "pubsub", "script", "persist", "observe"],
+    &["acl", "cluster", "pubsub", "script", "persist", "observe", "sentinel"],
     &["engine"],
     &["report"],
     &["net"],

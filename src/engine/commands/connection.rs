@@ -156,8 +156,9 @@ fn hello(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 fn greet(cx: &mut Cx<'_>) {
     let role: &[u8] = if cx.server.is_replica() { b"replica" } else { b"master" };
     let number = cx.client.number();
+    let is_sentinel = cx.server.sentinel.is_some();
     let reply = &mut cx.reply;
-    reply.map(7);
+    reply.map(if is_sentinel { 6 } else { 7 });
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
@@ -167,9 +168,11 @@ fn greet(cx: &mut Cx<'_>) {
     reply.bulk(b"id");
     reply.integer(i64::try_from(number).unwrap_or(i64::MAX));
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
-    reply.bulk(b"role");
-    reply.bulk(role);
+    reply.bulk(if is_sentinel { b"sentinel" } else { b"standalone" });
+    if !is_sentinel {
+        reply.bulk(b"role");
+        reply.bulk(role);
+    }
     reply.bulk(b"modules");
     reply.array(0);
 }

@@ -110,9 +110,9 @@ static ROLE: Command = Command {
     name: "role",
     since: "2.8.12",
     group: Group::Server,
-    summary: "Tells whether the server is a primary or a replica, with its offset and its peers.",
+    summary: "Tells whether the server is a primary, a replica or a Sentinel, and of its peers.",
     arity: Arity::exactly(1),
-    flags: Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::FAST),
+    flags: Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::FAST).or(Flags::SENTINEL),
     acl: Categories::ADMIN.or(Categories::DANGEROUS),
     reply: Shape::Array,
     example: "> ROLE\n1) \"master\"\n2) (integer) 0\n3) (empty array)",
@@ -122,6 +122,14 @@ static ROLE: Command = Command {
 
 fn role(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
+    if let Some(watch) = &cx.server.sentinel {
+        let names = watch.machine.master_names();
+        cx.reply.array(2);
+        cx.reply.bulk(b"sentinel");
+        cx.reply.array(names.len());
+        names.iter().for_each(|name| cx.reply.bulk(name.as_bytes()));
+        return Ok(());
+    }
     let replication = &cx.server.replication;
     let Some(primary) = replication.link.primary() else {
         let online: Vec<_> = replication.feeders.iter().filter(|f| f.is_online()).collect();

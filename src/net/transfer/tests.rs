@@ -36,7 +36,8 @@ fn with_net<F: Future<Output = ()>>(threads: u32, play: impl FnOnce(Rc<Net>) -> 
     let (syncer, _) = syncer::Syncer::start().expect("a thread starts");
     let (senders, told) = Senders::new(engine.sender_traffic());
     let service = Service::begin(engine.config());
-    let threads = Threads { fleet, jobs, syncer, senders };
+    let (errands, _) = tokio::sync::mpsc::unbounded_channel();
+    let threads = Threads { fleet, jobs, syncer, senders, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     runtime.block_on(async move {
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));

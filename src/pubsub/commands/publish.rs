@@ -51,6 +51,9 @@ fn spublish(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 fn send(cx: &mut Cx<'_>, args: &mut Args<'_>, topic: Topic) -> CommandResult {
     let (channel, message) = (args.bytes(), args.bytes());
     args.done()?;
+    if cx.server.sentinel.is_some() {
+        return cx.publish_to_sentinel(channel, message);
+    }
     let name: &[u8] = if topic == Topic::Channel { b"PUBLISH" } else { b"SPUBLISH" };
     let receivers = cx.server.publish(cx.clients, topic, channel, message);
     // Those who listen at a replica are to hear it, too.

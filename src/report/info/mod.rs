@@ -155,6 +155,9 @@ static SECTIONS: &[Section] = &[
     section("Hotkeys", Shown::InEverything, Lines::Listed(hot_keys::lines)),
 ];
 
+/// What a Sentinel tells of itself, beside its own section.
+const OF_SENTINELS: &[&str] = &["Server", "Clients", "Stats", "CPU"];
+
 /// The sections that were asked for, in their own order; none means the default ones.
 pub fn report(view: &View<'_>, asked: &[&[u8]]) -> String {
     let names = |word: &str| asked.iter().any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
@@ -166,13 +169,23 @@ pub fn report(view: &View<'_>, asked: &[&[u8]]) -> String {
         (asked.is_empty() || names("default")).then_some(Shown::Usually)
     };
     let mut text = String::with_capacity(8 * 1024);
+    let sentinel = view.server.sentinel.as_ref();
     for section in SECTIONS {
+        if sentinel.is_some() && !OF_SENTINELS.contains(&section.title) {
+            continue;
+        }
         if widest.is_some_and(|widest| section.shown <= widest) || names(section.title) {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
             put_section(view, section, &mut text);
         }
+    }
+    if let Some(watch) = sentinel.filter(|_| widest.is_some() || names("sentinel")) {
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        text.push_str(&watch.machine.info(view.server.sentinel_moment()));
     }
     text
 }

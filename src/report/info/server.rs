@@ -8,7 +8,10 @@ pub static SERVER: &[Field] = &[
     field("redis_git_sha1", |_| "00000000".to_owned()),
     field("redis_git_dirty", |_| "0".to_owned()),
     field("redis_build_id", |_| format!("rufous-{}", env!("CARGO_PKG_VERSION"))),
-    field("redis_mode", |_| "standalone".to_owned()),
+    field("redis_mode", |view| match view.server.sentinel {
+        Some(_) => "sentinel".to_owned(),
+        None => "standalone".to_owned(),
+    }),
     field("os", |view| view.process.os.clone()),
     field("arch_bits", |_| usize::BITS.to_string()),
     field("monotonic_clock", |_| "POSIX clock_gettime".to_owned()),
