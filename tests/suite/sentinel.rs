@@ -334,6 +334,66 @@ fn one_of_ours_fails_real_servers_over() {
     assert_eq!(field(&mut client, "SENTINEL MASTER m", "config-epoch"), "2");
 }
 
+/// Three of our servers, of which the first leads.
+fn our_servers() -> Vec<Server> {
+    let text = "repl-diskless-sync-delay 0\nsave \"\"";
+    let servers: Vec<Server> = (0..3).map(|_| Server::with_file(text)).collect();
+    let port = servers[0].port.to_string();
+    for replica in &servers[1..] {
+        replica.connect().call(&["REPLICAOF", "127.0.0.1", &port]);
+    }
+    let mut client = servers[0].connect();
+    wait_for("both replicas are online", || {
+        let info = bulk(&client.run("INFO replication"));
+        (info.matches("state=online").count() == 2).then_some(())
+    });
+    servers
+}
+
+/// Three Sentinels of this program fail our servers over, by hand and when one is killed, and the
+/// old primary that comes back follows the new one and has its data.
+fn fail_ours_over(program: &str) {
+    let mut servers = our_servers();
+    let first = servers[0].port;
+    let sentinels: Vec<Server> =
+        (0..3).map(|_| Server::sentinel(program, &file(first, 2))).collect();
+    sentinels.iter().for_each(|sentinel| wait_for_group(sentinel, 2, 2));
+    servers[0].connect().run("SET k 1");
+    let mut client = sentinels[0].connect();
+    assert_eq!(client.run("SENTINEL FAILOVER m"), Answer::Simple(b"OK".to_vec()));
+    let second = wait_for_switch(&sentinels, first);
+    wait_for_role(&servers[0], "slave");
+    sentinels.iter().for_each(|sentinel| wait_for_group(sentinel, 2, 2));
+    let at = servers.iter().position(|server| server.port == second).expect("it is one of them");
+    servers[at].connect().run("SET k 2");
+    wait_for("all have it", || {
+        let mut values = servers.iter().map(|server| bulk(&server.connect().run("GET k")));
+        values.all(|value| value == "2").then_some(())
+    });
+    servers[at].kill();
+    let third = wait_for_switch(&sentinels, second);
+    let new = servers.iter().find(|server| server.port == third).expect("it is one of them");
+    wait_for_role(new, "master");
+    new.connect().run("SET k 3");
+    let back = servers.remove(at).restart();
+    wait_for_role(&back, "slave");
+    wait_for("it has what was written since", || {
+        (bulk(&back.connect().call(&["GET", "k"])?) == "3").then_some(())
+    });
+}
+
+#[test]
+fn ours_fail_our_servers_over() {
+    fail_ours_over(RUFOUS);
+}
+
+#[test]
+fn real_ones_fail_our_servers_over() {
+    if is_real_there() {
+        fail_ours_over(REDIS_SENTINEL);
+    }
+}
+
 /// A group of ours and real ones over real servers: all agree on who is down and on who leads.
 fn mixed_group(programs: [&str; 3]) -> (Vec<Server>, Vec<Server>) {
     let mut servers = servers();
