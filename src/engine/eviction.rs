@@ -17,6 +17,7 @@
 //! Invariant: deciding that there is room reads the allocator's counters and nothing else.
 
 use super::gates::Asked;
+use super::session::ClientKind;
 use super::standstill::Deed;
 use super::{Clients, Cx, Effect, Engine, Server, call};
 use crate::command::{CommandError, Flags};
@@ -186,7 +187,8 @@ fn not_counted_without(
     let allowance = (server.config.maxmemory / BUFFER_ALLOWANCE_SHARE).max(BUFFER_ALLOWANCE_MIN);
     let buffers = (clients.memory().buffer_bytes as u64).saturating_sub(own_bytes);
     let of_scripts = server.scripting.garbage_bytes() as u64;
-    let stream = server.replication.unread_bytes(server.config.repl_backlog_size);
+    let replicas = clients.memory().of(ClientKind::Replica) as u64;
+    let stream = server.replication.unread_bytes(server.config.repl_backlog_size) + replicas;
     buffers.saturating_sub(allowance) + garbage + of_scripts + stream + pins::bytes()
 }
 

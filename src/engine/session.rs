@@ -212,6 +212,10 @@ impl Session {
     /// The part of it that comes and goes with what is under way, and makes no key go. What a
     /// transaction has queued is not part of it: it is on its way to be data.
     pub fn buffer_bytes(&self) -> usize {
+        if self.kind == ClientKind::Replica {
+            // All of it is no data, and counted so.
+            return 0;
+        }
         let io = &self.io;
         io.query_bytes + io.query_free_bytes + io.output_own_bytes
     }

@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 const BLOCK_BYTES_MIN: usize = 16 << 10;
 const BLOCK_BYTES_MAX: usize = 64 << 10;
 const BLOCKS: usize = 16;
+/// The list of the blocks is not made shorter than this.
+const BLOCKS_LISTED_MIN: usize = 64;
 
 /// A block that is full.
 struct Block {
@@ -152,6 +154,10 @@ impl Backlog {
         let needed_from = slowest.map_or(kept_from, |offset| offset.min(kept_from));
         while let Some(block) = self.blocks.pop_front_if(|block| block.end <= needed_from) {
             self.start = block.end;
+        }
+        // The list of what a slow replica has kept is not to outlive that.
+        if self.blocks.capacity() > BLOCKS_LISTED_MIN + 4 * self.blocks.len() {
+            self.blocks.shrink_to(2 * self.blocks.len());
         }
     }
 }
