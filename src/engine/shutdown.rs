@@ -100,7 +100,7 @@ impl Server {
             tracing::info!(
                 "Lagging replica {} reported offset {} behind master, lag={}, state={}.",
                 feeder.name(),
-                offset - feeder.ack,
+                offset - feeder.shown_ack(),
                 feeder.lag_seconds(now_ms),
                 feeder.word()
             );

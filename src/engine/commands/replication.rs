@@ -141,7 +141,7 @@ fn role(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
             cx.reply.array(3);
             cx.reply.bulk(feeder.ip().as_bytes());
             cx.reply.bulk_i64(i64::from(feeder.announced.port));
-            cx.reply.bulk_i64(feeder.ack);
+            cx.reply.bulk_i64(feeder.shown_ack());
         }
         return Ok(());
     };

@@ -202,3 +202,28 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::{Bench, config};
+
+    /// What was written before anybody counted is at the beginning of the history, where a replica
+    /// is not that has only been sent its snapshot.
+    #[test]
+    fn a_replica_that_has_said_nothing_holds_nothing() {
+        let mut bench = Bench::with(config(&[("repl-diskless-sync", "no")]));
+        let writer = bench.client;
+        bench.expect("SET k v", "+OK|");
+        let replica = bench.connect();
+        bench.ask("PSYNC ? -1");
+        bench.turn();
+        assert!(bench.heard(replica).starts_with("+FULLRESYNC "));
+        bench.client = writer;
+        let line = &bench.info_lines("replication", "slave0:")[0];
+        assert!(line.contains("state=online,offset=0,"), "{line}");
+        assert_eq!(bench.ask("WAIT 1 100"), "", "it is waited for");
+        bench.ask_as(replica, "REPLCONF ACK 0");
+        bench.turn();
+        assert_eq!(bench.heard(writer), ":1|");
+    }
+}

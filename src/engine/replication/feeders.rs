@@ -56,6 +56,8 @@ pub struct Feeder {
     pub cursor: u64,
     /// What of it lies with the driver.
     pub unsent_bytes: usize,
+    /// How far it has said that it is; -1 unless it has said anything, since until then not even
+    /// the beginning of the history is known to be there.
     pub ack: i64,
     /// It has acknowledged the moment of its snapshot.
     pub has_loaded: bool,
@@ -102,6 +104,11 @@ impl Feeder {
             0 => format!("{}:<unknown-replica-port>", self.ip()),
             _ => format!("{}:{port}", self.ip()),
         }
+    }
+
+    /// The offset that it has acknowledged, as it is shown.
+    pub fn shown_ack(&self) -> i64 {
+        self.ack.max(0)
     }
 
     /// Seconds since it was last heard of, which count once it is online.

@@ -116,7 +116,7 @@ fn new_feeder(session: &Session, request: Request<'_>, now_ms: u64) -> Feeder {
         acknowledges: matches!(request, Request::Psync { .. }),
         cursor: 0,
         unsent_bytes: 0,
-        ack: 0,
+        ack: -1,
         has_loaded: false,
         synced: -1,
         ack_ms: now_ms,

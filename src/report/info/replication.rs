@@ -143,7 +143,7 @@ fn feeders(view: &View<'_>) -> Option<String> {
             feeder.ip(),
             feeder.announced.port,
             feeder.word(),
-            feeder.ack,
+            feeder.shown_ack(),
             feeder.lag_seconds(now_ms)
         )
     };
