@@ -145,7 +145,7 @@ pub enum LinkEvent<'e> {
         bytes: u64,
         db: u32,
     },
-    /// The primary asks how far we are. Told before its own bytes count as applied.
+    /// The primary asks how far we are. Told when the request itself counts as applied.
     GetAck,
 }
 

@@ -407,6 +407,38 @@ fn broken_streams_end_the_link_and_are_not_carried_out() {
     }
 }
 
+/// Whoever hands over, or ends, waits for all of the stream, of which the question is the end.
+#[test]
+fn a_primary_that_asks_is_told_of_all_that_it_has_sent() {
+    let replica = start(&[]);
+    let mut client = replica.connect();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+    let port = listener.local_addr().expect("it is bound").port().to_string();
+    client.call(&["REPLICAOF", "127.0.0.1", &port]);
+    let (mut stream, _) = listener.accept().expect("the replica connects");
+    let mut read = vec![0; 1 << 16];
+    let mut snapshot = b"REDIS0011\xff".to_vec();
+    snapshot.extend([0; 8]);
+    let full = format!("+FULLRESYNC {} 10\r\n${}\r\n", "c".repeat(40), snapshot.len());
+    for answer in [b"+PONG\r\n", &b"+OK\r\n+OK\r\n"[..], &[full.as_bytes(), &snapshot].concat()] {
+        let count = stream.read(&mut read).expect("it asks");
+        assert!(count > 0, "it hangs up");
+        stream.write_all(answer).expect("it listens");
+    }
+    let set = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+    let question = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
+    stream.write_all(&[&set[..], question].concat()).expect("it listens");
+    let end = 10 + set.len() + question.len();
+    let expected = format!("$3\r\nACK\r\n$2\r\n{end}\r\n");
+    let mut heard = String::new();
+    while !heard.contains(&expected) {
+        let count = stream.read(&mut read).expect("it answers");
+        heard.push_str(&String::from_utf8_lossy(&read[..count]));
+        let early = format!("$2\r\n{}\r\n", end - question.len());
+        assert!(count > 0 && !heard.contains(&early), "{heard}");
+    }
+}
+
 #[test]
 fn replicas_that_lie_harm_nothing() {
     let primary = start(&[]);

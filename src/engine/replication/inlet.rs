@@ -278,15 +278,16 @@ impl Stream {
             }
             let request = self.reader.request(0);
             engine.apply(client, &self.prepared[at], request, &self.hashes);
-            if engine.takes_ack_request() {
-                // It is answered by what was carried out before it.
-                self.commit(engine);
-                engine.core().tell_attempt(LinkEvent::GetAck);
-            }
             end = self.reader.stream_end(0);
             self.reader.pop_front();
             if !engine.is_applying_transaction() {
                 self.applied = end;
+            }
+            if engine.takes_ack_request() {
+                // It is itself a part of the stream, and whoever waits for all of that (a hand-over,
+                // a shutdown) would otherwise wait for the next report.
+                self.commit(engine);
+                engine.core().tell_attempt(LinkEvent::GetAck);
             }
             if !engine.may_apply() {
                 break;
