@@ -226,4 +226,19 @@ mod tests {
         bench.turn();
         assert_eq!(bench.heard(writer), ":1|");
     }
+
+    #[test]
+    fn a_replica_that_has_come_back_is_one_copy() {
+        let mut bench = Bench::with(config(&[("repl-diskless-sync", "no")]));
+        let writer = bench.client;
+        for port in ["7001", "7001", "7002", "0", "0"] {
+            bench.connect();
+            bench.ask(&format!("REPLCONF listening-port {port}"));
+            bench.ask("PSYNC ? -1");
+            bench.turn();
+            bench.ask("REPLCONF ACK 0");
+        }
+        assert_eq!(bench.ask_as(writer, "WAIT 0 0"), ":4|");
+        assert_eq!(bench.info("connected_slaves"), "5");
+    }
 }

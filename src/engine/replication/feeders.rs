@@ -171,18 +171,32 @@ impl Feeders {
 
     /// How many have acknowledged an offset.
     pub fn acknowledged(&self, offset: i64) -> usize {
-        self.0.iter().filter(|feeder| feeder.is_copy() && feeder.ack >= offset).count()
+        self.count_copies(|feeder| feeder.ack >= offset)
     }
 
     /// How many have an offset in their append-only file.
     pub fn synced(&self, offset: i64) -> usize {
-        self.0.iter().filter(|feeder| feeder.is_copy() && feeder.synced >= offset).count()
+        self.count_copies(|feeder| feeder.synced >= offset)
     }
 
     /// How many were heard of within so many seconds.
     pub fn good(&self, now_ms: u64, lag_max: u64) -> usize {
-        let is_good = |feeder: &&Feeder| feeder.is_copy() && feeder.lag_seconds(now_ms) <= lag_max;
-        self.0.iter().filter(is_good).count()
+        self.count_copies(|feeder| feeder.lag_seconds(now_ms) <= lag_max)
+    }
+
+    /// How many copies are as asked. A replica that has come back before the end of its old
+    /// connection was noticed is one copy, by whichever of the two.
+    fn count_copies(&self, is_so: impl Fn(&Feeder) -> bool) -> usize {
+        let are_so = |feeder: &&Feeder| feeder.is_copy() && is_so(feeder);
+        let same = |one: &Feeder, other: &Feeder| {
+            let port = one.announced.port;
+            port != 0 && port == other.announced.port && one.ip() == other.ip()
+        };
+        let is_first = |(at, feeder): &(usize, &Feeder)| {
+            !self.0[..*at].iter().filter(are_so).any(|before| same(before, feeder))
+        };
+        let all = self.0.iter().enumerate().filter(|(_, feeder)| are_so(feeder));
+        all.filter(is_first).count()
     }
 
     /// The place from which the stream is needed by the slowest.
