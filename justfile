@@ -17,6 +17,10 @@ bench *args:
 conform:
     RUFOUS_REQUIRE_INTEROP=1 cargo test --test suite -- interop real_redis redis_8 examples
 
+# Replication under faults: so many histories of each kind.
+repl-sim seeds="5000":
+    REPL_SIM_SEEDS={{seeds}} cargo test --test suite -- repl_sim
+
 # The tests of the files with unchecked code, under the address sanitizer.
 asan:
     LSAN_OPTIONS=suppressions=fuzz/leaks.txt RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \

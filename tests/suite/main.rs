@@ -14,7 +14,8 @@
 //! commands get Redis's replies, `tidy` the shape of the source itself, `compatibility` that the
 //! generated document is fresh, `claim` that servers keep off each other's logs, `crash` and
 //! `crash_save` that no fault of the disk (`sim_disk`) breaks what the append-only log and the
-//! snapshot file promise.
+//! snapshot file promise, `repl_sim` that none of the network, the disks or the clocks breaks what
+//! replication does.
 
 mod answer;
 mod aof;
@@ -36,6 +37,7 @@ mod play;
 mod ports;
 mod queue;
 mod rdb;
+mod repl_sim;
 mod replication;
 mod script_jobs;
 mod script_law;
