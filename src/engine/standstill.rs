@@ -30,6 +30,8 @@ pub enum Deed {
     Photograph,
     /// Replicas are shown that we live, by the stream.
     Ping,
+    /// They are asked how far they are, by the stream.
+    Ask,
     /// Clients who wait for keys are served.
     Serve,
     /// Clients who have waited long enough are sent on their way.
@@ -81,12 +83,16 @@ impl Deed {
         let data_is_to_stay = States::LOADING.or(States::PAUSED).or(States::UNDER_WAY);
         let is_no_moment = States::LOADING.or(States::ENDING).or(States::UNDER_WAY);
         match self {
-            Deed::Expire => data_is_to_stay.or(States::CRON_OFF).or(States::REPLICA),
-            Deed::Reap => data_is_to_stay.or(States::REPLICA),
+            // What is taken away behind the last snapshot would be known to replicas alone.
+            Deed::Expire => {
+                data_is_to_stay.or(States::CRON_OFF).or(States::REPLICA).or(States::ENDING)
+            }
+            Deed::Reap => data_is_to_stay.or(States::REPLICA).or(States::ENDING),
             Deed::Cron => States::CRON_OFF,
             Deed::Evict => data_is_to_stay.or(States::ENDING).or(States::REPLICA_IGNORES_MEMORY),
             Deed::Save | Deed::Rewrite | Deed::Photograph => is_no_moment,
-            Deed::Ping => States::HANDING_OVER,
+            Deed::Ping => States::HANDING_OVER.or(States::ENDING),
+            Deed::Ask => States::ENDING,
             // What a script brings is there in time for those who were there when it began.
             Deed::Turn | Deed::TimeOut => States::UNDER_WAY,
             Deed::Serve => data_is_to_stay.or(States::ENDING).or(States::ABOUT_TO_SLEEP),
@@ -123,7 +129,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, EvictionPolicy};
     use crate::engine::loading::Step;
-    use crate::engine::{ServerParts, testing::Bench};
+    use crate::engine::{ServerParts, testing, testing::Bench};
     use crate::persist::disk::{Disk, MemoryDisk};
     use std::sync::Arc;
 
@@ -246,6 +252,33 @@ mod tests {
         );
         bench.ask("PING");
         assert!(bench.engine.keyspace.stats.evicted > 0, "the data is there now, and is too much");
+    }
+
+    /// A server that is started again goes on from its last snapshot: had replicas more of the
+    /// stream than that, they could not continue.
+    #[test]
+    fn nothing_follows_the_last_snapshot() {
+        let config = testing::config(&[("repl-diskless-sync", "no")]);
+        let mut bench = Bench::with(config).holding_saves();
+        let client = bench.client;
+        bench.expect("SET k v PX 50", "+OK|");
+        bench.connect();
+        bench.ask("PSYNC ? -1");
+        bench.turn();
+        bench.ask_as(client, "SET l v");
+        bench.ask("SHUTDOWN SAVE NOW");
+        let end = bench.engine.server.replication_offset();
+        assert!(end > 0);
+        bench.engine.server.replication.asks_for_acks = true;
+        for _ in 0..20 {
+            bench.advance(1000);
+            bench.engine.cron();
+            bench.expire_all();
+            bench.turn();
+        }
+        assert_eq!((bench.engine.server.replication_offset(), bench.exit_code()), (end, None));
+        assert!(bench.run_held_save());
+        assert_eq!((bench.engine.server.replication_offset(), bench.exit_code()), (end, Some(0)));
     }
 
     #[test]

@@ -255,7 +255,7 @@ impl Server {
     /// Has replicas say how far they are.
     pub(super) fn ask_for_acks(&mut self) {
         self.replication.asks_for_acks = false;
-        if !self.replication.feeders.is_empty() {
+        if !self.replication.feeders.is_empty() && self.may(Deed::Ask) {
             self.propagation.record_for_replicas(GETACK);
         }
     }
