@@ -31,11 +31,20 @@ pub enum Learnt {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// It does all sorts of things.
-    Wild { flushes: bool },
+    Wild { flushes: Flushes },
     /// It makes writes that are kept account of.
     Writer,
     /// It listens.
     Subscriber,
+}
+
+/// What a client empties.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flushes {
+    Nothing,
+    /// Databases, but for that of the account.
+    Some,
+    All,
 }
 
 pub struct Actor {
@@ -107,7 +116,7 @@ impl Actor {
         bytes
     }
 
-    fn ask_wildly(&mut self, prng: &mut Prng, flushes: bool) -> Vec<u8> {
+    fn ask_wildly(&mut self, prng: &mut Prng, flushes: Flushes) -> Vec<u8> {
         let mut bytes = Vec::new();
         for line in wild_lines(prng, flushes) {
             bytes.extend(line);
@@ -180,19 +189,33 @@ fn check_message(answer: &Answer) {
 const SCRIPT: &str = "redis.call('incr', KEYS[1]) redis.call('rpush', KEYS[2], ARGV[1]) \
                       return redis.call('spop', KEYS[3])";
 
+/// It is put aside between its writes, and turns end meanwhile.
+const SLOW_SCRIPT: &str = "redis.call('incr', KEYS[1]) for _ = 1, 1100000 do end \
+                           redis.call('rpush', KEYS[2], 'slow')";
+const LIBRARY: &str = "#!lua name=lib\nredis.register_function('add', function(KEYS) \
+                       return redis.call('incr', KEYS[1]) end)";
+
 /// One request, or several that belong together.
-fn wild_lines(prng: &mut Prng, flushes: bool) -> Vec<Vec<u8>> {
+fn wild_lines(prng: &mut Prng, flushes: Flushes) -> Vec<Vec<u8>> {
     let n = prng.below(12);
     let value = prng.below(1000);
-    if flushes && prng.below(25) == 0 {
-        return vec![words(match prng.below(4) {
+    if flushes != Flushes::Nothing && prng.below(25) == 0 {
+        return vec![words(match prng.below(6) {
             0 => "FLUSHDB",
             1 => "SWAPDB 0 1",
             2 => "SWAPDB 1 2",
+            3 | 4 if flushes == Flushes::All => "FLUSHALL",
+            5 if flushes == Flushes::All => "FLUSHALL ASYNC",
             _ => "FLUSHDB ASYNC",
         })];
     }
-    let line = match prng.below(32) {
+    if prng.below(300) == 0 {
+        return vec![encode(&["EVAL", SLOW_SCRIPT, "2", &format!("n{n}"), &format!("l{n}")])];
+    }
+    let line = match prng.below(35) {
+        31 => return vec![encode(&["FUNCTION", "LOAD", "REPLACE", LIBRARY])],
+        32 => format!("FCALL add 1 n{n}"),
+        33 => "BLPOP never 0".to_owned(),
         0 => format!("SELECT {}", prng.below(3)),
         1 => format!("INCR n{n}"),
         2 | 3 => format!("RPUSH l{n} {value}"),

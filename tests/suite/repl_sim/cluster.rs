@@ -1,7 +1,7 @@
 //! Nodes, the wires between them and their clients, all moved by one seed.
 
 use super::Profile;
-use super::actor::{Actor, Kind, LEDGER_DB, Learnt, ledger_key};
+use super::actor::{Actor, Flushes, Kind, LEDGER_DB, Learnt, ledger_key};
 use super::node::{Clocks, Node, World};
 use super::watch::Watch;
 use super::wire::{Place, Wire};
@@ -28,6 +28,10 @@ pub struct Slot {
     /// Since when, in steps, it has not lost anything nor been told whom to follow.
     pub steady_since: u64,
     loads: u64,
+    /// The same in all its lives.
+    pub all_loads: u64,
+    /// Whom it followed when it left.
+    followed: Option<usize>,
     /// When it is started again.
     starts_us: u64,
 }
@@ -70,11 +74,20 @@ impl Cluster {
                 offset_us: 0,
                 steady_since: 0,
                 loads: 0,
+                all_loads: 0,
+                followed: None,
                 starts_us: 0,
             });
         }
-        let wild = Kind::Wild { flushes: profile.flushes };
-        let kinds = [wild, wild, Kind::Writer, Kind::Writer, Kind::Subscriber];
+        // Where everything is emptied, no account can be kept.
+        let flushes = match prng.below(4) {
+            _ if !profile.flushes => Flushes::Nothing,
+            0 => Flushes::All,
+            _ => Flushes::Some,
+        };
+        let wild = Kind::Wild { flushes };
+        let other = if flushes == Flushes::All { wild } else { Kind::Writer };
+        let kinds = [wild, wild, other, other, Kind::Subscriber];
         let mut cluster = Cluster {
             profile,
             prng,
@@ -205,16 +218,20 @@ impl Cluster {
 
     /// An operator says something to a node.
     pub fn order(&mut self, number: usize, line: &str) {
-        self.trace(|| format!("n{number} is told {line}"));
-        let Some(node) = &mut self.slots[number].node else { return };
-        let client = node.accept("operator:1");
         let words: Vec<&str> = line.split(' ').collect();
-        let conn = node.world.conns.get_mut(&client).expect("it was just made");
-        conn.receive(&encode(&words));
-        self.orders.push((number, self.slots[number].life, client));
-        if line.starts_with("REPLICAOF") || line.starts_with("DEBUG") {
+        self.order_words(number, &words);
+        if line.starts_with("REPLICAOF") {
             self.slots[number].steady_since = self.step;
         }
+    }
+
+    pub fn order_words(&mut self, number: usize, words: &[&str]) {
+        self.trace(|| format!("n{number} is told {}", words.join(" ")));
+        let Some(node) = &mut self.slots[number].node else { return };
+        let client = node.accept("operator:1");
+        let conn = node.world.conns.get_mut(&client).expect("it was just made");
+        conn.receive(&encode(words));
+        self.orders.push((number, self.slots[number].life, client));
     }
 
     /// Makes each node but the first a replica of one before it, and waits until it is.
@@ -309,6 +326,7 @@ impl Cluster {
         if slot.node.is_none() && self.now_us >= slot.starts_us {
             let count = self.count() as u64;
             let follows = match self.prng.below(3) {
+                _ if self.profile.restarts > 0 => self.slots[number].followed,
                 0 => None,
                 _ => Some(self.prng.below(count) as usize).filter(|other| *other != number),
             };
@@ -324,6 +342,7 @@ impl Cluster {
         let Some(node) = &mut slot.node else { return };
         node.turn();
         if node.world.port.loads != slot.loads {
+            slot.all_loads += node.world.port.loads - slot.loads;
             slot.loads = node.world.port.loads;
             slot.steady_since = self.step;
         }
@@ -340,7 +359,9 @@ impl Cluster {
             self.pump();
         }
         let slot = &mut self.slots[number];
-        slot.node = None;
+        let node = slot.node.take().expect("it has just left");
+        let primary = node.engine.server.replication.link.primary();
+        slot.followed = primary.map(|primary| usize::from(primary.port.wrapping_sub(FIRST_PORT)));
         slot.life += 1;
         slot.steady_since = self.step;
         slot.starts_us = self.now_us + self.prng.below(1_000_000);
@@ -364,8 +385,10 @@ impl Cluster {
         };
         let (from, to) = (Place { node: number, life }, Place { node: called, life: 0 });
         let mut wire = Wire::new(from, attempt, to, self.now_us + wait_us, &mut self.prng);
-        if self.is_healing {
+        if self.is_healing || self.profile.restarts > 0 {
             wire.speed_up();
+        }
+        if self.is_healing {
         } else if self.prng.below(100) < self.profile.dials_fail {
             wire.refuse();
         }
@@ -545,7 +568,7 @@ fn directives(profile: &Profile, number: usize, prng: &mut Prng) -> Vec<(&'stati
         ("repl-diskless-sync-delay", prng.below(2).to_string()),
         ("repl-timeout", (3 + prng.below(4)).to_string()),
         ("repl-ping-replica-period", "1".to_owned()),
-        ("shutdown-timeout", prng.below(3).to_string()),
+        ("shutdown-timeout", if profile.restarts > 0 { 60 } else { prng.below(3) }.to_string()),
         ("repl-diskless-sync", ["yes", "no"][prng.below(2) as usize].to_owned()),
         ("enable-debug-command", "yes".to_owned()),
     ];

@@ -159,10 +159,6 @@ impl Driver for World {
 }
 
 impl Node {
-    pub fn now(&self) -> Now {
-        self.world.clocks.now()
-    }
-
     /// Somebody calls; the connection.
     pub fn accept(&mut self, address: &str) -> ClientId {
         let peer = Peer { address: address.into(), ..Peer::internal() };
@@ -178,18 +174,17 @@ impl Node {
         engine.begin_turn(world.clocks.now(), 0);
         world.carry_out(engine);
         world.end_jobs(engine);
-        if world.exit.is_some() || engine.is_ending() {
-            return;
-        }
         world.end_loans(engine);
-        world.serve(engine);
-        world.follow_stream(engine);
-        world.end_turn(engine);
-        world.mark_output(engine);
         if world.exit.is_none() && !engine.is_ending() {
-            world.run_timer(engine);
+            world.serve(engine);
+            world.follow_stream(engine);
+            world.end_turn(engine);
+            world.mark_output(engine);
         }
-        world.mark_output(engine);
+        if world.exit.is_none() {
+            world.run_timer(engine);
+            world.mark_output(engine);
+        }
     }
 }
 
