@@ -89,6 +89,8 @@ pub struct Changes {
     pub observers: Observers,
     /// Changes to the dataset since the start, in Redis's counting.
     pub dirty: u64,
+    /// What went by itself since the start, which is in nobody's counting.
+    removed: u64,
     pub touched: Vec<TouchedKey>,
     /// Keys that have come and may be what somebody waits for, oldest first.
     offered: VecDeque<TouchedKey>,
@@ -106,6 +108,11 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// A number that stays the same as long as the dataset does.
+    pub fn total(&self) -> u64 {
+        self.dirty + self.removed
+    }
+
     /// A key's value or expiry changed.
     pub fn touch(&mut self, db: usize, key: &[u8]) {
         if self.observers.touched_keys {
@@ -168,6 +175,7 @@ impl Changes {
 
     /// A key was deleted because its time had come.
     pub fn expired(&mut self, db: usize, key: &[u8]) {
+        self.removed += 1;
         self.touch(db, key);
         self.event(db, EventClasses::EXPIRED, EXPIRED, key);
         if self.observers.propagation {
@@ -177,6 +185,7 @@ impl Changes {
 
     /// A hash was deleted because the time of all its fields had come.
     pub fn spent(&mut self, db: usize, key: &[u8]) {
+        self.removed += 1;
         self.touch(db, key);
         self.event(db, EventClasses::HASH, "hexpired", key);
         self.event(db, EventClasses::GENERIC, "del", key);
@@ -187,6 +196,7 @@ impl Changes {
 
     /// A key was deleted to make room.
     pub fn evicted(&mut self, db: usize, key: &[u8]) {
+        self.removed += 1;
         self.touch(db, key);
         self.event(db, EventClasses::EVICTED, "evicted", key);
         if self.observers.propagation {
@@ -196,6 +206,7 @@ impl Changes {
 
     /// Fields of a hash were deleted because their time had come.
     pub fn expired_fields(&mut self, db: usize, key: &[u8], fields: Vec<Field>) {
+        self.removed += 1;
         self.touch(db, key);
         self.event(db, EventClasses::HASH, "hexpired", key);
         if self.observers.propagation {

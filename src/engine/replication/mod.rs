@@ -72,9 +72,9 @@ pub struct Replication {
     pub fetch: Option<Fetch>,
     /// Since when there has been no replica.
     no_replicas_ms: u64,
-    /// The count of changes when the backlog was given up: what changes then is in nobody's count,
+    /// The count of changes when the backlog was given up: what changes then is in nobody's stream,
     /// and the dataset is no longer what the history's name says.
-    freed_at_dirty: Option<u64>,
+    freed_at_change: Option<u64>,
     pinged_ms: u64,
     /// When what is done each second was done last.
     second_ms: u64,
@@ -116,7 +116,7 @@ impl Replication {
             ack_is_wanted: false,
             fetch: None,
             no_replicas_ms: 0,
-            freed_at_dirty: None,
+            freed_at_change: None,
             pinged_ms: 0,
             second_ms: 0,
             asks_for_acks: false,
@@ -239,9 +239,9 @@ impl Server {
     }
 
     /// Whether the dataset, which has changed so often, is what the history's name and offset say.
-    pub(super) fn is_history_counted(&self, dirty: u64) -> bool {
+    pub(super) fn is_history_counted(&self, changes: u64) -> bool {
         let replication = &self.replication;
-        replication.backlog.is_some() || replication.freed_at_dirty == Some(dirty)
+        replication.backlog.is_some() || replication.freed_at_change == Some(changes)
     }
 
     /// A name for a history that nobody has.
@@ -254,7 +254,7 @@ impl Server {
         let size = usize::try_from(self.config.repl_backlog_size).unwrap_or(usize::MAX);
         let offset = self.replication.history().offset().unsigned_abs();
         self.replication.backlog = Some(Backlog::new(size, offset));
-        self.replication.freed_at_dirty = None;
+        self.replication.freed_at_change = None;
         self.replication.no_replicas_ms = self.clock.mono_ms();
     }
 }

@@ -80,7 +80,7 @@ impl Core<'_> {
     /// What was written as a primary is counted and kept; what waits for writes waits in vain.
     fn step_down(&mut self) {
         self.count_own_writes();
-        if !self.server.is_history_counted(self.space.changes.dirty) {
+        if !self.server.is_history_counted(self.space.changes.total()) {
             let fresh = self.server.fresh_id();
             self.server.replication.link.forget_history(fresh);
         }

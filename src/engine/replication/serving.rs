@@ -146,7 +146,7 @@ fn continue_from(cx: &mut Cx<'_>, id: &[u8], from: i64, feeder: &Feeder) -> bool
     let backlog = replication.backlog.as_ref();
     let first = backlog.map(|backlog| backlog.start().saturating_add(1).cast_signed());
     // What nobody has counted has not been written under the history's name.
-    let is_counted = cx.server.is_history_counted(cx.keys.space().changes.dirty);
+    let is_counted = cx.server.is_history_counted(cx.keys.space().changes.total());
     let refusal = match history.may_continue(id, from, first) {
         Ok(()) if is_counted => None,
         Ok(()) => Some(Refusal::OutOfRange),
@@ -596,7 +596,7 @@ impl Engine {
         }
         // The history keeps its name while it does not go on uncounted.
         server.replication.backlog = None;
-        server.replication.freed_at_dirty = Some(self.keyspace.changes.dirty);
+        server.replication.freed_at_change = Some(self.keyspace.changes.total());
         server.follow_readers(&mut self.keyspace);
         tracing::info!("Replication backlog freed after {ttl} seconds without connected replicas.");
     }
@@ -613,4 +613,44 @@ fn end_mark(server: &mut Server) -> [u8; END_MARK_LEN] {
 /// What a client has said of itself so far.
 pub fn announced<'a>(cx: &'a mut Cx<'_>) -> &'a mut Announced {
     cx.session_mut().announced.get_or_insert_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::testing::{Bench, config};
+
+    /// The answer to a replica that comes back when nothing has been kept for it for a while.
+    fn answer_after(expires: &str) -> String {
+        let mut bench = Bench::with(config(&[("repl-backlog-ttl", "1")]));
+        let writer = bench.client;
+        let replica = bench.connect();
+        bench.ask("PSYNC ? -1");
+        bench.ask_as(writer, &format!("SET k v PX {expires}"));
+        bench.turn();
+        bench.engine.disconnect(replica);
+        for _ in 0..30 {
+            bench.advance(100);
+            bench.engine.cron();
+        }
+        assert_eq!(bench.info("repl_backlog_active"), "0");
+        bench.expire_all();
+        let (id, offset) = (bench.info("master_replid"), bench.info("master_repl_offset"));
+        let next = offset.parse::<i64>().expect("a number") + 1;
+        let again = bench.connect();
+        bench.ask("REPLCONF capa psync2");
+        let mut answer = bench.ask(&format!("PSYNC {id} {next}"));
+        bench.turn();
+        answer.push_str(&bench.heard(again));
+        answer.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn a_history_without_a_backlog_is_continued_while_nothing_changes() {
+        assert_eq!(answer_after("100000"), "+CONTINUE");
+    }
+
+    #[test]
+    fn a_key_that_has_gone_by_itself_is_a_change() {
+        assert_eq!(answer_after("2500"), "+FULLRESYNC");
+    }
 }
