@@ -174,6 +174,8 @@ impl Cluster {
         if let Some(primary) = follows {
             add("replicaof", &address(primary));
         }
+        // Whoever starts a server has made room for it.
+        slot.disk.set_full(false);
         let loaded = config::load(&args, &mut config::Disk::default()).expect("they are right");
         let is_logging = loaded.config.appendonly;
         let parts = ServerParts { disk: Arc::new(slot.disk.clone()), ..ServerParts::default() };
@@ -579,6 +581,12 @@ fn directives(profile: &Profile, number: usize, prng: &mut Prng) -> Vec<(&'stati
         false => "64mb",
     };
     all.push(("repl-backlog-size", backlog.to_owned()));
+    if profile.small_backlogs && prng.below(2) == 0 {
+        all.push(("repl-backlog-ttl", (1 + prng.below(3)).to_string()));
+    }
+    if profile.small_backlogs && prng.below(2) == 0 {
+        all.push(("client-output-buffer-limit", "replica 64kb 32kb 1".to_owned()));
+    }
     if profile.logs && prng.below(3) == 0 {
         all.push(("appendonly", "yes".to_owned()));
         let policy = ["always", "everysec", "no"][prng.below(3) as usize];
