@@ -284,8 +284,8 @@ impl Stream {
                 self.applied = end;
             }
             if engine.takes_ack_request() {
-                // It is itself a part of the stream, and whoever waits for all of that (a hand-over,
-                // a shutdown) would otherwise wait for the next report.
+                // It is itself a part of the stream, and whoever waits for all of that (a
+                // hand-over, a shutdown) would otherwise wait for the next report.
                 self.commit(engine);
                 engine.core().tell_attempt(LinkEvent::GetAck);
             }
