@@ -164,9 +164,8 @@ fn give_order(cluster: &mut Cluster) {
     let (number, other) = (cluster.any_node(), cluster.any_node());
     let address = address(other);
     let yes = ["yes", "no"][cluster.prng.below(2) as usize];
-    let line = match cluster.prng.below(20) {
+    let line = match cluster.prng.below(19) {
         18 => "CLIENT KILL TYPE normal".to_owned(),
-        19 => "DEBUG CHANGE-REPL-ID".to_owned(),
         16 => "DEBUG RELOAD".to_owned(),
         17 => "BGREWRITEAOF".to_owned(),
         0..4 => format!("REPLICAOF {address}"),

@@ -511,8 +511,8 @@ impl Cluster {
                 let have = have.count();
                 assert!(
                     have >= copies,
-                    "write {number} of n{from} is on {have} other nodes, and {copies} have acknowledged \
-                     it: {}",
+                    "write {number} of n{from} is on {have} other nodes, {copies} have \
+                     acknowledged it: {}",
                     super::describe(self)
                 );
             }
