@@ -184,7 +184,7 @@ impl Cluster {
         node.world.transfers_fail = self.profile.transfers_fail;
         node.engine.tick(clocks.now());
         let end = node.engine.load_here().unwrap_or_else(|_| panic!("n{number} cannot load"));
-        node.engine.start_replication();
+        node.engine.start_replication(end.origin);
         if is_logging {
             node.engine.open_aof(&end).expect("the disk is whole");
         }

@@ -136,7 +136,7 @@ impl Driver for World {
         if fails {
             body.truncate(self.prng.below(body.len() as u64) as usize);
         }
-        let timeout_us = u64::try_from(transfer.timeout.as_micros()).expect("it is short");
+        let timeout_us = u64::try_from(transfer.timeout.get().as_micros()).expect("it is short");
         let mut clients = Vec::new();
         for Recipient { client, prelude, .. } in transfer.recipients {
             match self.conns.get_mut(&client).filter(|conn| !conn.has_ended()) {
