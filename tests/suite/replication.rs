@@ -403,6 +403,14 @@ fn broken_streams_end_the_link_and_are_not_carried_out() {
         // Whoever was broken off may first ask to continue, which is refused.
         let answer = [&synced, *stream].concat();
         tell_hostile(&listener, &[b"+PONG\r\n", b"+OK\r\n+OK\r\n", &answer]);
+        wait_for("the snapshot to be loaded", || {
+            (client.run("GET theirs").print() == "\"1\"").then_some(())
+        });
+        wait_for("the stream to be looked at", || {
+            let read = info(&mut client, "slave_read_repl_offset")?.parse::<usize>().ok()?;
+            let is_down = info(&mut client, "master_link_status")? == "down";
+            (is_down || read >= 10 + stream.len()).then_some(())
+        });
         assert_eq!(client.run("GET theirs").print(), "\"1\"", "{}", stream.escape_ascii());
     }
 }
