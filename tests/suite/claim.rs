@@ -125,7 +125,7 @@ fn the_directory_does_not_change_under_an_aof() {
     assert_eq!(client.run("SAVE"), ok());
     assert!(Path::new(&elsewhere).join("dump.rdb").exists());
     // What is refused beside it, or cannot be done by the driver, leaves all as it was.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there are ports");
+    let taken = crate::ports::taken();
     let port = taken.local_addr().expect("it is bound").port();
     for other in [format!("port {port}"), "maxclients 4294967295".to_owned()] {
         let all = format!("{back} appendonly yes {other}");

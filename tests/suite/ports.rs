@@ -13,6 +13,12 @@ const COUNT: u16 = 21_000;
 
 /// A port of loopback that nobody listens on, and that no other test is given.
 pub fn free() -> u16 {
+    let listener = taken();
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// The same while somebody listens on it: once dropped, it is free for who asked for it.
+pub fn taken() -> TcpListener {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     // Runs side by side start far from each other.
     let start = std::process::id() % u32::from(COUNT);
@@ -20,8 +26,8 @@ pub fn free() -> u16 {
         let step = u32::from(GIVEN.fetch_add(1, Ordering::Relaxed) % COUNT);
         let port = u16::try_from((start * 37 + step) % u32::from(COUNT)).expect("below COUNT");
         let port = FIRST + port;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener;
         }
     }
     panic!("every port of loopback is taken");

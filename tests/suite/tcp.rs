@@ -255,7 +255,7 @@ fn last_words(arguments: &[&str]) -> Vec<String> {
 
 #[test]
 fn addresses_that_cannot_be_opened_are_told_of() {
-    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let busy = crate::ports::taken();
     let port = busy.local_addr().expect("it is bound").port().to_string();
     let could_not =
         |address: &str| format!("Warning: Could not create server TCP listening socket {address}");
@@ -406,7 +406,7 @@ fn late_errors_are_counted() {
     client.run("MULTI");
     client.run("SORT l");
     assert_eq!(client.run("EXEC"), Answer::Array(vec![refused]));
-    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let busy = crate::ports::taken();
     let port = busy.local_addr().expect("it is bound").port();
     let moved = client.run(&format!("CONFIG SET port {port}"));
     assert!(matches!(moved, Answer::Error(_)), "{moved:?}");
