@@ -142,17 +142,22 @@ impl Server {
         observers.touched_keys |= self.takes_own_writes();
     }
 
-    /// The dataset is another one now: the AOF begins anew with it.
-    pub(super) fn restart_aof(&mut self, space: &mut Keyspace) {
-        if !self.config.appendonly {
-            return;
-        }
+    /// Nothing goes into the AOF any more; what has is synced.
+    fn stop_aof(&mut self) {
         self.stop_rewrite();
         self.rewrites.base = None;
         let now = self.moment();
         if let Some(request) = self.aof.stop(now) {
             self.effects.push(Effect::Sync(request));
         }
+    }
+
+    /// The dataset is another one now: the AOF begins anew with it.
+    pub(super) fn restart_aof(&mut self, space: &mut Keyspace) {
+        if !self.config.appendonly {
+            return;
+        }
+        self.stop_aof();
         self.follow_readers(space);
         self.aof.wait_for_base();
         match self.is_writing_files() {
@@ -193,12 +198,7 @@ impl Server {
                 let pid = self.parts.process_id;
                 tracing::info!("Killing running AOF rewrite child: {pid}");
             }
-            self.stop_rewrite();
-            self.rewrites.base = None;
-            let now = self.moment();
-            if let Some(request) = self.aof.stop(now) {
-                self.effects.push(Effect::Sync(request));
-            }
+            self.stop_aof();
         }
         self.follow_readers(space);
         self.release_unused_aof();
