@@ -8,16 +8,20 @@ use crate::resp::Request;
 
 pub static COMMANDS: &[&Command] = &[&SENTINEL];
 
-const FLAGS: Flags = Flags::ADMIN.or(Flags::SENTINEL).or(Flags::ONLY_SENTINEL);
+/// What all of them share: one handler, since the machine reads the words.
+const BASE: Command = Command {
+    since: "2.8.4",
+    group: Group::Sentinel,
+    flags: Flags::ADMIN.or(Flags::SENTINEL).or(Flags::ONLY_SENTINEL),
+    run: sentinel,
+    ..Command::BASE
+};
 
 static SENTINEL: Command = Command {
     name: "sentinel",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Holds the commands of a Sentinel.",
     complexity: "Depends on the subcommand",
     arity: Arity::at_least(2),
-    flags: FLAGS,
     subcommands: &[
         &CKQUORUM,
         &CONFIG,
@@ -45,10 +49,9 @@ static SENTINEL: Command = Command {
         &SIMULATE_FAILURE,
         &SLAVES,
     ],
-    ..Command::BASE
+    ..BASE
 };
 
-/// All of them are one: the machine reads the words.
 fn sentinel(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let request = args.request();
     let words: Vec<&[u8]> = request.iter().skip(1).collect();
@@ -68,318 +71,230 @@ fn is_password(request: &Request<'_>, place: usize) -> bool {
 
 static CKQUORUM: Command = Command {
     name: "ckquorum",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Says whether enough Sentinels are there to find a master down and to fail it over.",
     complexity: "O(N) with N Sentinels",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("master-name")],
     reply: Shape::Simple,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static CONFIG: Command = Command {
     name: "config",
     since: "6.2.0",
-    group: Group::Sentinel,
     summary: "Reads or changes what holds for all masters.",
     complexity: "O(N) with N options",
     arity: Arity::at_least(4),
-    flags: FLAGS,
     secrets: is_password,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static DEBUG: Command = Command {
     name: "debug",
     since: "7.0.0",
-    group: Group::Sentinel,
     summary: "Shows or changes how often and how long things are done.",
     complexity: "O(N) with N options",
     arity: Arity::at_least(2),
-    flags: FLAGS,
     args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")])
         .optional()
         .multiple()],
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static FAILOVER: Command = Command {
     name: "failover",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Fails a master over without asking other Sentinels.",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("master-name")],
     reply: Shape::Ok,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static FLUSHCONFIG: Command = Command {
     name: "flushconfig",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Writes the configuration file, state included.",
     complexity: "O(N) with N masters, replicas and Sentinels",
     arity: Arity::exactly(2),
-    flags: FLAGS,
     reply: Shape::Ok,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static GET_MASTER: Command = Command {
     name: "get-master-addr-by-name",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Returns the address of a master.",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("master-name")],
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static GET_PRIMARY: Command = Command {
     name: "get-primary-addr-by-name",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Returns the address of a master, by the name that Valkey has for this.",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("primary-name")],
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static HELP: Command = Command {
     name: "help",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Lists the subcommands.",
     arity: Arity::exactly(2),
-    flags: FLAGS,
     reply: Shape::Array,
     run: help::subcommands,
-    ..Command::BASE
+    ..BASE
 };
 
 static INFO_CACHE: Command = Command {
     name: "info-cache",
     since: "3.2.0",
-    group: Group::Sentinel,
     summary: "Returns the last answers to INFO of masters and their replicas.",
     complexity: "O(N) with N instances",
     arity: Arity::at_least(3),
-    flags: FLAGS,
     args: &[Arg::string("nodename").multiple()],
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static IS_MASTER_DOWN: Command = Command {
     name: "is-master-down-by-addr",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Says whether a master is down, and may vote for who asks.",
     arity: Arity::exactly(6),
-    flags: FLAGS,
     args: OPINION,
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static IS_PRIMARY_DOWN: Command = Command {
     name: "is-primary-down-by-addr",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Says whether a master is down, by the name that Valkey has for this.",
     arity: Arity::exactly(6),
-    flags: FLAGS,
     args: OPINION,
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static MASTER: Command = Command {
     name: "master",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Describes a master.",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("master-name")],
     reply: Shape::Map,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static MASTERS: Command = Command {
     name: "masters",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Describes all masters.",
     complexity: "O(N) with N masters",
     arity: Arity::exactly(2),
-    flags: FLAGS,
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static MONITOR: Command = Command {
     name: "monitor",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Begins to watch a master.",
     arity: Arity::exactly(6),
-    flags: FLAGS,
     args: &[Arg::string("name"), Arg::string("ip"), Arg::integer("port"), Arg::integer("quorum")],
     reply: Shape::Ok,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static MYID: Command = Command {
     name: "myid",
     since: "6.2.0",
-    group: Group::Sentinel,
     summary: "Returns the id of this Sentinel.",
     arity: Arity::exactly(2),
-    flags: FLAGS,
     reply: Shape::Bulk,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static PENDING_SCRIPTS: Command = Command {
     name: "pending-scripts",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Lists the scripts that run or wait.",
     complexity: "O(N) with N scripts",
     arity: Arity::exactly(2),
-    flags: FLAGS,
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static PRIMARIES: Command = Command {
     name: "primaries",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Describes all masters, by the name that Valkey has for this.",
     complexity: "O(N) with N masters",
     arity: Arity::exactly(2),
-    flags: FLAGS,
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static PRIMARY: Command = Command {
     name: "primary",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Describes a master, by the name that Valkey has for this.",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("primary-name")],
     reply: Shape::Map,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static REMOVE: Command = Command {
     name: "remove",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Ends the watch over a master.",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("master-name")],
     reply: Shape::Ok,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static REPLICAS: Command = Command {
     name: "replicas",
     since: "5.0.0",
-    group: Group::Sentinel,
     summary: "Describes the replicas of a master.",
     complexity: "O(N) with N replicas",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("master-name")],
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static RESET: Command = Command {
     name: "reset",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Forgets what was found out about the masters whose names match.",
     complexity: "O(N) with N masters",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::pattern("pattern")],
     reply: Shape::Integer,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static SENTINELS: Command = Command {
     name: "sentinels",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Describes the other Sentinels that watch a master.",
     complexity: "O(N) with N Sentinels",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     args: &[Arg::string("master-name")],
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static SET: Command = Command {
     name: "set",
-    since: "2.8.4",
-    group: Group::Sentinel,
     summary: "Changes how a master is watched.",
     complexity: "O(N) with N options",
     arity: Arity::at_least(5),
-    flags: FLAGS,
     secrets: is_password,
     args: &[
         Arg::string("master-name"),
         Arg::block("data", &[Arg::string("option"), Arg::string("value")]).multiple(),
     ],
     reply: Shape::Ok,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static SIMULATE_FAILURE: Command = Command {
     name: "simulate-failure",
     since: "3.2.0",
-    group: Group::Sentinel,
     summary: "Has this Sentinel crash at a certain point of a failover.",
     arity: Arity::at_least(3),
-    flags: FLAGS,
     args: &[Arg::one_of(
         "mode",
         &[
@@ -389,21 +304,17 @@ static SIMULATE_FAILURE: Command = Command {
         ],
     )
     .multiple()],
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
 
 static SLAVES: Command = Command {
     name: "slaves",
     since: "2.8.0",
-    group: Group::Sentinel,
     summary: "Describes the replicas of a master.",
     complexity: "O(N) with N replicas",
     arity: Arity::exactly(3),
-    flags: FLAGS,
     deprecated: Some(Deprecated { since: "5.0.0", replaced_by: "`SENTINEL REPLICAS`" }),
     args: &[Arg::string("master-name")],
     reply: Shape::Array,
-    run: sentinel,
-    ..Command::BASE
+    ..BASE
 };
