@@ -316,6 +316,76 @@ fn what_expires_is_the_primarys_to_say() {
 }
 
 #[test]
+fn keys_of_a_writable_replica_expire_by_its_own_clock() {
+    let (primary, replica) = (start(&[]), start(&[("replica-read-only", "no")]));
+    follow(&replica, &primary);
+    primary.connect().run("SET theirs v PX 1000000");
+    await_equal_offsets(&[&primary, &replica]);
+    let mut client = replica.connect();
+    assert_eq!(number(&mut client, "slave_expires_tracked_keys"), 0);
+    client.run("SET own v PX 1000000");
+    assert_eq!(number(&mut client, "slave_expires_tracked_keys"), 1);
+    client.run("PERSIST own");
+    assert_eq!(number(&mut client, "slave_expires_tracked_keys"), 0);
+    client.run("SET short v PX 1");
+    // Nobody asks for the key: it goes by itself.
+    wait_for("the key to go", || (client.run("DBSIZE").print() == "(integer) 2").then_some(()));
+    assert_eq!(number(&mut client, "slave_expires_tracked_keys"), 0);
+}
+
+/// Begins to follow a primary whose snapshot takes long, and waits until some of it has come.
+fn begin_to_follow(replica: &Server, primary: &Server) {
+    let mut client = replica.connect();
+    client.call(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+    wait_for("a part of the snapshot", || {
+        let bytes = info(&mut client, "master_sync_read_bytes")?;
+        bytes.parse::<i64>().is_ok_and(|bytes| bytes > 0).then_some(())
+    });
+}
+
+#[test]
+fn who_turns_away_from_a_snapshot_keeps_what_it_had() {
+    let slow = start(&[("rdb-key-save-delay", "1000")]);
+    slow.connect().run("DEBUG POPULATE 100000");
+    let (other, replica) = (start(&[]), start(&[]));
+    other.connect().run("SET theirs 1");
+    let mut client = replica.connect();
+    client.run("SET mine 1");
+    begin_to_follow(&replica, &slow);
+    assert_eq!(client.run("GET mine").print(), "\"1\"");
+    assert_eq!(client.run("REPLICAOF NO ONE").print(), "OK");
+    assert_eq!(info(&mut client, "role").as_deref(), Some("master"));
+    assert_eq!(client.run("DBSIZE").print(), "(integer) 1");
+    assert_eq!(client.run("SET mine 2").print(), "OK");
+    // The same by following somebody else.
+    begin_to_follow(&replica, &slow);
+    assert_eq!(client.run("GET mine").print(), "\"2\"");
+    follow(&replica, &other);
+    expect_equal(&[&other, &replica]);
+}
+
+/// Redis answers LOADING to REPLICAOF then, and the replica cannot be used until all has come.
+#[test]
+fn a_load_that_clients_wait_for_ends_when_it_is_not_wanted() {
+    let slow = start(&[("rdb-key-save-delay", "1000")]);
+    slow.connect().run("DEBUG POPULATE 100000");
+    let replica = start(&[]);
+    begin_to_follow(&replica, &slow);
+    let mut client = replica.connect();
+    wait_for("the load", || (info(&mut client, "loading")? == "1").then_some(()));
+    let loading = client.run("GET k").print();
+    assert!(loading.starts_with("(error) LOADING "), "{loading}");
+    assert_eq!(client.run("REPLICAOF NO ONE").print(), "OK");
+    assert_eq!(info(&mut client, "loading").as_deref(), Some("0"));
+    assert_eq!(client.run("DBSIZE").print(), "(integer) 0");
+    assert_eq!(client.run("SET mine 1").print(), "OK");
+    // The delay also holds for a snapshot that is under way.
+    begin_to_follow(&replica, &slow);
+    slow.connect().run("CONFIG SET rdb-key-save-delay 0");
+    expect_equal(&[&slow, &replica]);
+}
+
+#[test]
 fn messages_reach_those_who_listen_at_a_replica() {
     let (primary, replica) = (start(&[]), start(&[]));
     follow(&replica, &primary);
