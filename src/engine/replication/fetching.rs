@@ -7,6 +7,7 @@
 //! two datasets for a while: where `maxmemory` says that there is no room for two, the old one goes
 //! first.
 
+use super::LinkOrder;
 use crate::config::DisklessLoad;
 use crate::engine::core::Core;
 use crate::engine::loading::{Load, Step};
@@ -18,8 +19,6 @@ use crate::persist::rdb::{LoadOptions, RdbError};
 use crate::repl::link::answers::Payload;
 use crate::repl::link::{Attempt, LinkEvent, LoadFailure};
 use std::ops::ControlFlow;
-
-use super::LinkOrder;
 
 const EMPTY_PRIMARY: &str = "The master's dataset is empty and of another history, and \
 replica-keep-data-from-empty-primary is set: the data here is kept. Set it to 'no', or use \

@@ -145,10 +145,6 @@ impl Replication {
         self.link.primary().is_some()
     }
 
-    fn note_promotion(&mut self, now_ms: u64) {
-        self.no_replicas_ms = now_ms;
-    }
-
     /// What is kept of the stream only because some replica has not read it.
     pub fn unread_bytes(&self, backlog_size: u64) -> u64 {
         let kept = self.backlog.as_ref().map_or(0, |backlog| backlog.memory() as u64);
@@ -342,8 +338,8 @@ impl Engine {
     }
 
     /// The dataset that there was is loaded, from an append-only file that ends with this, or from
-    /// a snapshot. If that says which moment of which history it is, that
-    /// history goes on: as a replica's, whose primary may have more of it, or under a new name.
+    /// a snapshot. If that says which moment of which history it is, that history goes on: as a
+    /// replica's, whose primary may have more of it, or under a new name.
     pub fn start_replication(&mut self, of_aof: Origin) {
         self.server.replication.has_started = true;
         self.server.effects.push(Effect::Log);

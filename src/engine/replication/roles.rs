@@ -127,7 +127,7 @@ impl Core<'_> {
         self.tell_link(Event::NoOne { fresh });
         self.server.config.replicaof = None;
         self.begin_backlog_if_none();
-        self.server.replication.note_promotion(self.server.clock.mono_ms());
+        self.server.replication.no_replicas_ms = self.server.clock.mono_ms();
         self.server.follow_readers(self.space);
         self.server.effects.push(Effect::Log);
     }
