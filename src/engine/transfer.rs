@@ -3,7 +3,6 @@
 //! Who carries it out decides how. The encoding is a function of the dataset and the options, so
 //! one that falls behind the others can be served by another pass over the same dataset.
 
-use super::session::ClientKind;
 use super::{ClientId, Engine};
 use crate::observe::traffic::SenderTraffic;
 pub use crate::persist::fan::{Framing, Timeout};
@@ -49,12 +48,6 @@ pub enum TransferReport {
 }
 
 impl Engine {
-    /// Whether a client's connection is to be on the executor's thread: a snapshot is sent from
-    /// there.
-    pub fn stays_here(&self, client: ClientId) -> bool {
-        self.clients.get(client).is_some_and(|session| session.kind == ClientKind::Replica)
-    }
-
     /// Where those count what they write who send snapshots.
     pub fn sender_traffic(&self) -> Arc<SenderTraffic> {
         Arc::clone(self.server.traffic.senders())

@@ -170,8 +170,7 @@ impl Engine {
 
     /// A replica that has taken what it was handed is handed more.
     fn follow_output(&mut self, client: ClientId, output: OutputFigures) {
-        let session = self.clients.get(client);
-        if session.is_some_and(|session| session.kind == ClientKind::Replica) {
+        if self.is_replica_client(client) {
             self.note_unsent(client, output.bytes);
         }
     }

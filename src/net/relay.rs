@@ -78,7 +78,7 @@ pub fn leave(net: &Net, engine: &mut Engine, connection: &Rc<Connection>, thread
         && !connection.is_ready.get()
         && !connection.is_suspended.get()
         && !connection.is_lent.get()
-        && !engine.stays_here(connection.client);
+        && !engine.is_replica_client(connection.client);
     if !is_idle {
         return;
     }
@@ -160,7 +160,7 @@ pub fn send_off(
             let suspends = connection.is_suspended.get();
             // Who waits stays: its waking could not be told to a thread that gives it away.
             let is_idle = !suspends && outbox.out.is_empty();
-            let is_to_leave = net.fleet.is_to_leave(thread) || engine.stays_here(client);
+            let is_to_leave = net.fleet.is_to_leave(thread) || engine.is_replica_client(client);
             let goes_home = is_idle && is_to_leave;
             if goes_home {
                 connection.place.replace(Place::Returning(thread));

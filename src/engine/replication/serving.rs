@@ -477,8 +477,9 @@ impl Engine {
         self.close_slow_replicas(end);
     }
 
-    /// Whether a client is a replica of ours.
-    pub(crate) fn is_replica_client(&self, client: ClientId) -> bool {
+    /// Whether a client is a replica of ours. The connection of one is on the executor's thread,
+    /// since snapshots are sent from there.
+    pub fn is_replica_client(&self, client: ClientId) -> bool {
         let session = self.clients.get(client);
         session.is_some_and(|session| session.kind == ClientKind::Replica)
     }
