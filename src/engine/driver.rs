@@ -9,10 +9,11 @@ use super::hold::Told;
 use super::loading::reload::Reload;
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
-use super::transfer::{Framing, Recipient, Transfer, TransferReport};
+use super::transfer::{Recipient, Transfer, TransferReport};
 use super::{ClientId, Effect, Engine, Errand, Job, ListenChange, Now, Standing};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
+use crate::persist::fan::Framing;
 use crate::persist::rdb;
 use crate::resp::ReplyBuf;
 use crate::sentinel::Event;
@@ -99,9 +100,9 @@ pub trait Driver {
         let told = engine.told();
         let mut snapshot = Vec::new();
         let mut all = |_| ControlFlow::Continue(());
-        rdb::write(&transfer.dataset, &transfer.options, &mut snapshot, &mut all)
+        rdb::write(&transfer.content.dataset, &transfer.content.options, &mut snapshot, &mut all)
             .expect("memory takes all");
-        let (header, mark) = match transfer.framing {
+        let (header, mark) = match transfer.content.framing {
             Framing::EndMark(mark) => ([b"$EOF:", &mark[..], b"\r\n"].concat(), mark.to_vec()),
             Framing::Length => (format!("${}\r\n", snapshot.len()).into_bytes(), Vec::new()),
         };

@@ -5,9 +5,7 @@
 
 use super::{ClientId, Engine};
 use crate::observe::traffic::SenderTraffic;
-pub use crate::persist::fan::{Framing, Timeout};
-use crate::persist::rdb::{Dataset, SaveOptions};
-use crate::persist::snapshot::{KeyDelay, Progress};
+use crate::persist::fan::Content;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,14 +22,7 @@ pub struct Recipient {
 pub struct Transfer {
     pub number: u64,
     pub recipients: Vec<Recipient>,
-    pub dataset: Dataset,
-    pub options: SaveOptions,
-    pub framing: Framing,
-    /// Who takes no byte for so long is given up.
-    pub timeout: Timeout,
-    /// As `rdb-key-save-delay` is now: it may change while the snapshot is sent.
-    pub key_delay: KeyDelay,
-    pub progress: Arc<Progress>,
+    pub content: Content,
 }
 
 /// What became of it.

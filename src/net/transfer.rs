@@ -10,7 +10,7 @@ use super::shared::Net;
 use crate::config::os_reason;
 use crate::engine::transfer::{self, Transfer, TransferReport};
 use crate::engine::{ClientId, Engine};
-use crate::persist::fan::{Content, Recipient};
+use crate::persist::fan::Recipient;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn is_somebody_away(net: &Net, transfer: &Transfer) -> bool {
 /// Asks for the connections until all have come, or those that do not have used up their time.
 async fn begin_when_home(net: Rc<Net>, transfer: Transfer) {
     let asked = Instant::now();
-    while is_somebody_away(&net, &transfer) && asked.elapsed() < transfer.timeout.get() {
+    while is_somebody_away(&net, &transfer) && asked.elapsed() < transfer.content.timeout.get() {
         connections(&net, &transfer).for_each(|connection| relay::recall(&net, &connection));
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -47,7 +47,7 @@ async fn begin_when_home(net: Rc<Net>, transfer: Transfer) {
 }
 
 fn start(net: &Net, engine: &mut Engine, transfer: Transfer) {
-    let Transfer { number, recipients, dataset, options, framing, .. } = transfer;
+    let Transfer { number, recipients, content } = transfer;
     let mut lent = Vec::with_capacity(recipients.len());
     for recipient in recipients {
         let client = recipient.client;
@@ -56,8 +56,6 @@ fn start(net: &Net, engine: &mut Engine, transfer: Transfer) {
             Err(reason) => net.senders.tell(TransferReport::Lost { client, reason }),
         }
     }
-    let Transfer { timeout, key_delay, progress, .. } = transfer;
-    let content = Content { dataset, options, framing, timeout, key_delay, progress };
     net.senders.send(number, lent, content);
 }
 

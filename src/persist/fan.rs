@@ -111,7 +111,7 @@ pub struct Content {
     pub framing: Framing,
     /// Who takes no byte for so long is given up.
     pub timeout: Timeout,
-    /// As `rdb-key-save-delay` is now.
+    /// As `rdb-key-save-delay` is now: it may change meanwhile.
     pub key_delay: KeyDelay,
     pub progress: Arc<Progress>,
 }

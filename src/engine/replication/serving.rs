@@ -13,10 +13,10 @@ use crate::engine::core::Core;
 use crate::engine::propagate::Reader;
 use crate::engine::session::ClientKind;
 use crate::engine::standstill::Deed;
-use crate::engine::transfer::{Framing, Recipient, Transfer, TransferReport};
+use crate::engine::transfer::{Recipient, Transfer, TransferReport};
 use crate::engine::{ClientId, Cx, Effect, Engine, Server, Session};
 use crate::keyspace::Keyspace;
-use crate::persist::fan::Timeout;
+use crate::persist::fan::{Content, Framing, Timeout};
 use crate::persist::rdb::{Dataset, SaveOptions};
 use crate::persist::snapshot::Progress;
 use crate::repl::ids::{ID_LEN, Refusal};
@@ -348,22 +348,19 @@ impl Engine {
             true => Framing::Length,
             false => Framing::EndMark(end_mark(server)),
         };
-        let progress = Arc::new(Progress::default());
-        let transfers = &mut server.replication.transfers;
-        transfers.running.insert(number, 0);
-        let key_delay = server.save_delay.clone();
-        let pid = server.parts.process_id;
-        tracing::info!("Background RDB transfer started by pid {pid}");
-        server.effects.push(Effect::Transfer(Box::new(Transfer {
-            number,
-            recipients,
+        server.replication.transfers.running.insert(number, 0);
+        let content = Content {
             dataset,
             options: SaveOptions::of(&server.config, &self.keyspace.access),
             framing,
             timeout: server.replication.transfers.timeout.clone(),
-            key_delay,
-            progress,
-        })));
+            key_delay: server.save_delay.clone(),
+            progress: Arc::new(Progress::default()),
+        };
+        let pid = server.parts.process_id;
+        tracing::info!("Background RDB transfer started by pid {pid}");
+        let transfer = Transfer { number, recipients, content };
+        server.effects.push(Effect::Transfer(Box::new(transfer)));
     }
 
     /// Something has become of a snapshot that was sent.
@@ -403,8 +400,8 @@ impl Engine {
             tracing::info!(
                 "RDB transfer completed, rdb only replica ({name}) should be disconnected asap"
             );
+        // One may have loaded all and said so before we have heard that all was sent.
         } else if by_length || feeder.has_loaded {
-            // It may have loaded all and said so before we have heard that all was sent.
             feeder.stage = Stage::Fed;
             tracing::info!("Synchronization with replica {name} succeeded");
         } else {

@@ -12,7 +12,7 @@ use crate::net::stream::Stream;
 use crate::net::threads::fleet::{self, Fleet, Home};
 use crate::net::threads::worker;
 use crate::net::{jobs, outcomes, reading, syncer, turn};
-use crate::persist::fan::Framing;
+use crate::persist::fan::{Content, Framing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -103,9 +103,8 @@ fn transfer(callers: &[&Caller], content: &Content) -> Transfer {
         prelude: PRELUDE.to_vec(),
         is_gone: Arc::default(),
     };
-    let Content { dataset, options, framing, timeout, key_delay, progress } = content.clone();
     let recipients = callers.iter().map(recipient).collect();
-    Transfer { number: 1, recipients, dataset, options, framing, timeout, key_delay, progress }
+    Transfer { number: 1, recipients, content: content.clone() }
 }
 
 fn begin_now(net: &Rc<Net>, transfer: Transfer) {

@@ -5,9 +5,10 @@ use super::conn::{Conn, Loan};
 use super::port::Port;
 use rufous::engine::hold::Told;
 use rufous::engine::replication::LinkOrder;
-use rufous::engine::transfer::{Framing, Recipient, Transfer, TransferReport};
+use rufous::engine::transfer::{Recipient, Transfer, TransferReport};
 use rufous::engine::{ClientId, Driver, Engine, Now, Peer, SaveJob, Verdict};
 use rufous::persist::aof::SyncRequest;
+use rufous::persist::fan::Framing;
 use rufous::persist::rdb;
 use rufous::resp::ReplyBuf;
 use rufous::structs::prng::Prng;
@@ -125,9 +126,14 @@ impl Driver for World {
         let now_us = self.clocks.mono_us;
         let mut snapshot = Vec::new();
         let mut all = |_| ControlFlow::Continue(());
-        rdb::write_repeatably(&transfer.dataset, &transfer.options, &mut snapshot, &mut all)
-            .expect("memory takes all");
-        let (header, mark) = match transfer.framing {
+        rdb::write_repeatably(
+            &transfer.content.dataset,
+            &transfer.content.options,
+            &mut snapshot,
+            &mut all,
+        )
+        .expect("memory takes all");
+        let (header, mark) = match transfer.content.framing {
             Framing::EndMark(mark) => ([b"$EOF:", &mark[..], b"\r\n"].concat(), mark.to_vec()),
             Framing::Length => (format!("${}\r\n", snapshot.len()).into_bytes(), Vec::new()),
         };
@@ -136,7 +142,8 @@ impl Driver for World {
         if fails {
             body.truncate(self.prng.below(body.len() as u64) as usize);
         }
-        let timeout_us = u64::try_from(transfer.timeout.get().as_micros()).expect("it is short");
+        let timeout_us =
+            u64::try_from(transfer.content.timeout.get().as_micros()).expect("it is short");
         let mut clients = Vec::new();
         for Recipient { client, prelude, .. } in transfer.recipients {
             match self.conns.get_mut(&client).filter(|conn| !conn.has_ended()) {
