@@ -119,7 +119,7 @@ impl Engine {
             let Some(client) = self.server.waiting.at_key().nth(db, key.bytes, place) else {
                 return;
             };
-            let kind = self.keyspace.keys(db).peek(&key).map(|entry| entry.kind());
+            let kind = self.keyspace.kind_in(db, &key);
             // The key is used up: nobody is left to serve but who waits to hear that it is gone.
             if kind.is_none() && self.server.waiting.keys_watched_for_absence() == 0 {
                 return;

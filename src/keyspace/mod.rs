@@ -34,6 +34,7 @@ pub use value::ValueRef;
 
 use crate::config::EventClasses;
 use crate::structs::prng::Prng;
+use crate::types::Kind;
 use smallvec::SmallVec;
 use std::cell::Cell;
 
@@ -307,6 +308,13 @@ impl Keyspace {
                 self.remove_if_hollow(db, &key);
             }
         }
+    }
+
+    /// The kind of value that a key holds. One whose time has come holds none, and is left as it is
+    /// for who asks for it.
+    pub fn kind_in(&self, db: usize, key: &Key<'_>) -> Option<Kind> {
+        let live = self.dbs[db].get(key).filter(|entry| !entry.is_expired(self.horizon_ms()));
+        live.map(Entry::kind)
     }
 
     /// Whether the key is in that database, its time come.
