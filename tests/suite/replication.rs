@@ -569,6 +569,31 @@ fn a_replica_that_reads_nothing_is_dropped_and_delays_nobody() {
     drop(stream);
 }
 
+#[test]
+fn memory_kept_for_a_slow_replica_is_counted_as_its_own() {
+    let primary = start(&[("repl-backlog-size", "16kb"), ("repl-timeout", "600")]);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, primary.port)).expect("open");
+    stream.write_all(b"SYNC\r\n").expect("it takes it");
+    let mut client = primary.connect();
+    let value = "x".repeat(100_000);
+    wait_for("more than the kernel takes", || {
+        client.call(&["SET", "k", &value]);
+        (number(&mut client, "mem_clients_slaves") > 4_000_000).then_some(())
+    });
+    assert_eq!(number(&mut client, "mem_replication_backlog"), 16 << 10);
+    let unread = number(&mut client, "mem_total_replication_buffers") - (16 << 10);
+    assert!(unread > 1_000_000, "{unread} bytes are kept for it");
+    assert!(number(&mut client, "mem_not_counted_for_evict") >= unread);
+    client.run("CLIENT KILL TYPE replica");
+    wait_for("the end of the replica", || {
+        (number(&mut client, "mem_clients_slaves") == 0).then_some(())
+    });
+    let kept = number(&mut client, "mem_total_replication_buffers");
+    assert_eq!(number(&mut client, "mem_replication_backlog"), kept);
+    assert!(kept < 1_000_000, "{kept} bytes are kept for nobody");
+    drop(stream);
+}
+
 /// Cuts the link of the replica now and then while random writes go on; both must be equal then.
 fn expect_equal_after_cuts(primary: &Server, replica: &Server) {
     let mut prng = Prng::seeded(77);

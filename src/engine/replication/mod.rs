@@ -145,8 +145,12 @@ impl Replication {
         self.link.primary().is_some()
     }
 
-    /// What is kept of the stream only because some replica has not read it.
+    /// What is kept of the stream only because some replica has not read it. Without replicas it
+    /// is all kept for those that come back.
     pub fn unread_bytes(&self, backlog_size: u64) -> u64 {
+        if self.feeders.is_empty() {
+            return 0;
+        }
         let kept = self.backlog.as_ref().map_or(0, |backlog| backlog.memory() as u64);
         kept.saturating_sub(backlog_size)
     }

@@ -23,6 +23,7 @@ use crate::repl::ids::{ID_LEN, Refusal};
 use crate::repl::link::answers::END_MARK_LEN;
 use crate::resp::ReplyBuf;
 use crate::structs::{SharedBytes, number};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -455,7 +456,7 @@ impl Engine {
                 self.server.effects.push(Effect::Close { client });
                 continue;
             };
-            let mut clients = Vec::new();
+            let mut clients = SmallVec::<[ClientId; 2]>::new();
             for feeder in std::iter::once(first).chain(fed.filter(|other| other.cursor == cursor)) {
                 feeder.cursor += piece.len() as u64;
                 feeder.unsent_bytes += piece.len();
@@ -467,7 +468,10 @@ impl Engine {
                     let bytes = ReplyBuf::with_written(piece.into());
                     Effect::Push { client, bytes }
                 }
-                _ => Effect::Broadcast { clients, bytes: SharedBytes::new(piece.into()) },
+                _ => Effect::Broadcast {
+                    clients: clients.into_vec(),
+                    bytes: SharedBytes::new(piece.into()),
+                },
             });
         }
         backlog.trim(self.server.replication.feeders.slowest());

@@ -90,17 +90,13 @@ pub static MEMORY: &[Field] = &[
         .gauge("mem_not_counted_for_eviction_bytes"),
     // Ours: what only snapshots keep.
     field("mem_snapshot_pinned", |_| pins::bytes().to_string()).gauge("mem_snapshot_pinned_bytes"),
-    field("mem_replication_backlog", |view| {
-        let size = view.server.config.repl_backlog_size;
-        stream_bytes(view).min(size).to_string()
-    })
-    .gauge("mem_replication_backlog_bytes"),
+    field("mem_replication_backlog", |view| (stream_bytes(view) - unread_bytes(view)).to_string())
+        .gauge("mem_replication_backlog_bytes"),
     field("mem_total_replication_buffers", |view| stream_bytes(view).to_string())
         .gauge("mem_total_replication_buffers_bytes"),
     field("mem_clients_slaves", |view| {
         let own = view.clients.memory().of(ClientKind::Replica) as u64;
-        let size = view.server.config.repl_backlog_size;
-        (own + view.server.replication.unread_bytes(size)).to_string()
+        (own + unread_bytes(view)).to_string()
     })
     .gauge("mem_clients_slaves"),
     field("mem_clients_normal", |view| clients(view).to_string()).gauge("mem_clients_normal"),
@@ -161,6 +157,11 @@ pub fn dataset(view: &View<'_>) -> u64 {
 fn stream_bytes(view: &View<'_>) -> u64 {
     let backlog = view.server.replication.backlog.as_ref();
     backlog.map_or(0, |backlog| backlog.memory() as u64)
+}
+
+/// The part of it that only slow replicas need.
+fn unread_bytes(view: &View<'_>) -> u64 {
+    view.server.replication.unread_bytes(view.server.config.repl_backlog_size)
 }
 
 fn percent(part: u64, whole: u64) -> String {
