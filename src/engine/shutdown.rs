@@ -80,7 +80,7 @@ impl Server {
         let offset = self.replication_offset();
         let mut copies =
             self.replication.feeders.iter().filter(|feeder| !feeder.announced.rdb_only);
-        copies.any(|feeder| feeder.ack != offset)
+        copies.any(|feeder| feeder.shown_ack() != offset)
     }
 
     /// Replicas are waited for no longer. Says how far they are.
@@ -93,7 +93,7 @@ impl Server {
         let (mut count, mut in_sync) = (0, 0);
         for feeder in all {
             count += 1;
-            if feeder.ack == offset {
+            if feeder.shown_ack() == offset {
                 in_sync += 1;
                 continue;
             }

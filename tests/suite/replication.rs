@@ -569,6 +569,32 @@ fn a_replica_that_reads_nothing_is_dropped_and_delays_nobody() {
     drop(stream);
 }
 
+/// A primary that has written nothing ends in the midst of a snapshot: who has turned to it goes
+/// back to where it was, and those behind it have noticed nothing.
+#[test]
+fn who_turned_to_a_primary_that_ends_returns_without_a_snapshot() {
+    let (first, second) = (start(&[]), start(&[]));
+    let (middle, last) = (start(&[]), start(&[]));
+    first.connect().run("SET a b");
+    follow(&middle, &first);
+    follow(&last, &middle);
+    let mut dying = second.connect();
+    dying.run("DEBUG POPULATE 10");
+    dying.run("CONFIG SET rdb-key-save-delay 10000000");
+    let port = second.port.to_string();
+    middle.connect().call(&["REPLICAOF", "127.0.0.1", &port]);
+    wait_for("the transfer", || (info(&mut dying, "rdb_bgsave_in_progress")? == "1").then_some(()));
+    dying.call(&["SHUTDOWN", "NOSAVE"]);
+    drop(second);
+    follow(&middle, &first);
+    expect_equal(&[&first, &middle, &last]);
+    let mut client = first.connect();
+    let (full, partial) =
+        (number(&mut client, "sync_full"), number(&mut client, "sync_partial_ok"));
+    assert_eq!((full, partial), (1, 1));
+    assert_eq!(number(&mut middle.connect(), "sync_full"), 1);
+}
+
 #[test]
 fn memory_kept_for_a_slow_replica_is_counted_as_its_own() {
     let primary = start(&[("repl-backlog-size", "16kb"), ("repl-timeout", "600")]);
