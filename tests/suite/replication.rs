@@ -595,6 +595,19 @@ fn who_turned_to_a_primary_that_ends_returns_without_a_snapshot() {
     assert_eq!(number(&mut middle.connect(), "sync_full"), 1);
 }
 
+/// What DEBUG POPULATE makes is this server's own, as in Redis.
+#[test]
+fn keys_made_by_debug_populate_are_not_replicated() {
+    let (primary, replica) = (start(&[]), start(&[]));
+    follow(&replica, &primary);
+    let mut client = primary.connect();
+    client.run("DEBUG POPULATE 10");
+    client.run("SET a b");
+    await_equal_offsets(&[&primary, &replica]);
+    assert_eq!(client.run("DBSIZE"), Answer::Integer(11));
+    assert_eq!(replica.connect().run("DBSIZE"), Answer::Integer(1));
+}
+
 #[test]
 fn memory_kept_for_a_slow_replica_is_counted_as_its_own() {
     let primary = start(&[("repl-backlog-size", "16kb"), ("repl-timeout", "600")]);

@@ -6,8 +6,8 @@
 use crate::command::{
     Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, Guard, Shape,
 };
+use crate::config::Extent;
 use crate::config::parse_size;
-use crate::config::{EventClasses, Extent};
 use crate::engine::loading::reload::{Reload, ReloadSnapshot};
 use crate::engine::{Cx, Effect};
 use crate::keyspace::digest::{self, Digest};
@@ -364,7 +364,9 @@ fn populate(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         }
         let encoding = Encoding::of_whole(&value);
         cx.keys.set_string(&key, NewValue::Bytes(&value), encoding, Expiry::Never);
-        cx.keys.changed(&key, EventClasses::NONE, "");
+        // Who watches the key learns of it; replicas and the append-only file do not, as in Redis.
+        let db = cx.keys.db;
+        cx.keys.space().changes.touch(db, key.bytes);
     }
     cx.reply.ok();
     Ok(())
