@@ -177,11 +177,14 @@ fn read_snapshot(net: &Rc<Net>, attempt: Attempt, reading: Reading) {
     let executor = Arc::clone(&net.executor);
     let (ending, ended) = oneshot::channel();
     let begun = thread::Builder::new().name("loader".into()).spawn(move || {
-        memory::count_this_thread();
+        memory::count_passing_thread();
         let arriving = Arriving { pieces: arriving, piece: Bytes::new(), executor };
-        let read = reading.read(arriving, &mut |batch| match sender.blocking_send(batch) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        let read = reading.read(arriving, &mut |batch| {
+            memory::count_passing_thread();
+            match sender.blocking_send(batch) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
         });
         // Nobody is left to hear it when the process ends.
         let _ = ending.send(read);

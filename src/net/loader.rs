@@ -75,10 +75,13 @@ async fn read(net: &Rc<Net>, load: &mut Load, source: Box<SnapshotSource>) {
     let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
     let path = source.path.clone();
     let reader = thread::Builder::new().name("loader".into()).spawn(move || {
-        memory::count_this_thread();
-        source.read(&mut |batch| match sender.blocking_send(batch) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        memory::count_passing_thread();
+        source.read(&mut |batch| {
+            memory::count_passing_thread();
+            match sender.blocking_send(batch) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
         })
     });
     let reader = match reader {

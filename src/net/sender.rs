@@ -120,7 +120,7 @@ impl Station {
     ) {
         let (handed, order) = mpsc::channel::<(SocketFan, Content, Arc<Desk>)>();
         let started = thread::Builder::new().name("sender".into()).spawn(move || {
-            memory::count_this_thread();
+            memory::count_passing_thread();
             give_way();
             let Ok((fan, content, desk)) = order.recv() else { return };
             let mut sockets = Sockets { content: content.clone(), desk, started: Instant::now() };

@@ -1,8 +1,9 @@
 //! The allocator's figures, as INFO and eviction see them.
 //!
 //! jemalloc counts for each thread what it has handed out and taken back, in two words that the
-//! thread may read directly. Few threads live here, and all as long as the process, so their sum
-//! is the memory in use: exact, and free for those who allocate.
+//! thread may read directly. Most threads here live as long as the process, so the sum of their
+//! words is the memory in use: exact, and free for those who allocate. Those that come and go are
+//! read by nobody else, since their words go with them: they tell what they hold.
 //!
 //! The allocator holds a reserve of address space, which costs no page. When the system refuses
 //! memory to somebody who cannot do without, the reserve is given up for it, and whoever would make
@@ -14,9 +15,10 @@
 use crate::structs::memory;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use tikv_jemallocator::Jemalloc;
 
 /// jemalloc's settings, read before `main`. Huge pages spare the random lookups of a big keyspace
@@ -121,7 +123,7 @@ struct ThreadCounters {
     freed: &'static AtomicU64,
 }
 
-/// More threads than will ever be counted: 128 may serve clients.
+/// More threads than will ever live as long as the process: 128 may serve clients.
 const THREADS_MAX: usize = 160;
 
 /// The counted threads, from the first on. There is no lock around them, because the sum is read
@@ -129,29 +131,73 @@ const THREADS_MAX: usize = 160;
 static THREADS: [OnceLock<ThreadCounters>; THREADS_MAX] = [const { OnceLock::new() }; THREADS_MAX];
 static THREAD_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts what the calling thread allocates. Every thread that lives as long as the process calls
-/// this once; what others allocate is not counted.
+/// What threads that come and go have told: allocated by them, and not freed by them. What one
+/// allocates another may free, so this alone is no amount of memory.
+static PASSING_BYTES: AtomicI64 = AtomicI64::new(0);
+
+impl ThreadCounters {
+    /// Those of the calling thread, to be read as long as it lives.
+    fn own() -> Option<ThreadCounters> {
+        let allocated = counter(c"thread.allocatedp")?;
+        Some(ThreadCounters { allocated, freed: counter(c"thread.deallocatedp")? })
+    }
+
+    fn held_bytes(self) -> i64 {
+        let allocated = self.allocated.load(Ordering::Relaxed);
+        allocated.wrapping_sub(self.freed.load(Ordering::Relaxed)).cast_signed()
+    }
+}
+
+/// Counts what the calling thread allocates, which lives as long as the process and calls this
+/// once. For one that ends before there is [`count_passing_thread`].
 pub fn count_this_thread() {
-    let (Some(allocated), Some(freed)) =
-        (counter(c"thread.allocatedp"), counter(c"thread.deallocatedp"))
-    else {
-        return;
-    };
+    let Some(counters) = ThreadCounters::own() else { return };
     let place = THREAD_COUNT.fetch_add(1, Ordering::Relaxed);
-    let place = THREADS.get(place).expect("few threads are counted");
+    let place = THREADS.get(place).expect("few threads live as long as the process");
     // The place was just taken for this thread, so it is empty.
-    let _ = place.set(ThreadCounters { allocated, freed });
+    let _ = place.set(counters);
+}
+
+/// What a thread that ends before the process does has told of its memory.
+struct PassingThread {
+    counters: Option<ThreadCounters>,
+    told_bytes: Cell<i64>,
+}
+
+thread_local! {
+    // What a thread makes first goes last: the buffers that it has kept for itself are gone then.
+    static PASSING: PassingThread =
+        PassingThread { counters: ThreadCounters::own(), told_bytes: Cell::new(0) };
+}
+
+impl PassingThread {
+    fn tell(&self) {
+        let Some(counters) = self.counters else { return };
+        let held_bytes = counters.held_bytes();
+        let told_bytes = self.told_bytes.replace(held_bytes);
+        PASSING_BYTES.fetch_add(held_bytes - told_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for PassingThread {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+/// Counts what the calling thread holds, which ends before the process does. It calls this at its
+/// begin, and when it has made what is to be counted at once; its end is counted by itself.
+pub fn count_passing_thread() {
+    PASSING.with(PassingThread::tell);
 }
 
 /// Bytes in use, over all counted threads.
 pub fn used_bytes() -> usize {
     let count = THREAD_COUNT.load(Ordering::Relaxed).min(THREADS_MAX);
     let counted = THREADS[..count].iter().filter_map(OnceLock::get);
-    let sum = counted.fold(0u64, |sum, thread| {
-        let allocated = thread.allocated.load(Ordering::Relaxed);
-        sum.wrapping_add(allocated).wrapping_sub(thread.freed.load(Ordering::Relaxed))
-    });
-    usize::try_from(sum.cast_signed().max(0)).unwrap_or(usize::MAX)
+    let passing = PASSING_BYTES.load(Ordering::Relaxed);
+    let sum = counted.fold(passing, |sum, thread| sum.wrapping_add(thread.held_bytes()));
+    usize::try_from(sum.max(0)).unwrap_or(usize::MAX)
 }
 
 /// All figures; refreshes the allocator's own statistics, which takes some microseconds.
@@ -209,8 +255,9 @@ fn counter(name: &'static CStr) -> Option<&'static AtomicU64> {
         if done { value } else { std::ptr::null_mut() }
     };
     // SAFETY: jemalloc documents the pointer as valid for the thread's life, which is the
-    // process's by the contract of `count_this_thread`. The words are aligned, written by their
-    // thread only, and a torn read cannot happen on the 64-bit machines that we build for.
+    // process's by the contract of `count_this_thread`, and longer than that of a `PassingThread`.
+    // The words are aligned, written by their thread only, and a torn read cannot happen on the
+    // 64-bit machines that we build for.
     (!address.is_null()).then(|| unsafe { AtomicU64::from_ptr(address) })
 }
 
@@ -246,6 +293,14 @@ mod tests {
         assert!(hold_reserve() && hold_reserve() && !is_short());
         assert!(spend_reserve() && !spend_reserve());
         assert!(!is_short() && spend_reserve());
+    }
+
+    #[test]
+    fn more_threads_pass_than_are_ever_counted_at_once() {
+        for _ in 0..2 * THREADS_MAX {
+            let passing = std::thread::spawn(count_passing_thread);
+            passing.join().expect("there is a place for each");
+        }
     }
 
     #[test]

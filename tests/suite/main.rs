@@ -15,7 +15,7 @@
 //! generated document is fresh, `claim` that servers keep off each other's logs, `crash` and
 //! `crash_save` that no fault of the disk (`sim_disk`) breaks what the append-only log and the
 //! snapshot file promise, `repl_sim` that none of the network, the disks or the clocks breaks what
-//! replication does.
+//! replication does, and `peers` that no strange primary or replica does.
 
 mod answer;
 mod aof;
@@ -32,6 +32,7 @@ mod limits;
 mod local;
 mod memory;
 mod migration;
+mod peers;
 mod persistence;
 mod play;
 mod ports;

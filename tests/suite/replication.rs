@@ -8,37 +8,37 @@ use rufous::structs::prng::Prng;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-fn start(directives: &[(&str, &str)]) -> Server {
+pub fn start(directives: &[(&str, &str)]) -> Server {
     start_as(RUFOUS, directives)
 }
 
-fn start_as(binary: &str, directives: &[(&str, &str)]) -> Server {
+pub fn start_as(binary: &str, directives: &[(&str, &str)]) -> Server {
     let own = [("repl-diskless-sync-delay", "0"), ("enable-debug-command", "yes")];
     let all = own.iter().chain(directives);
     let all: Vec<_> = all.map(|(name, value)| ((*name).into(), (*value).into())).collect();
     Server::start(binary, &all)
 }
 
-fn info(client: &mut Client, field: &str) -> Option<String> {
+pub fn info(client: &mut Client, field: &str) -> Option<String> {
     let Some(Answer::Bulk(text)) = client.call(&["INFO", "everything"]) else { return None };
     let text = String::from_utf8_lossy(&text).into_owned();
     let prefix = format!("{field}:");
     text.lines().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
 }
 
-fn number(client: &mut Client, field: &str) -> i64 {
+pub fn number(client: &mut Client, field: &str) -> i64 {
     let text = info(client, field).unwrap_or_else(|| panic!("no {field}"));
     text.parse().unwrap_or_else(|_| panic!("{field}:{text}"))
 }
 
-fn follow(replica: &Server, primary: &Server) {
+pub fn follow(replica: &Server, primary: &Server) {
     let mut client = replica.connect();
     let port = primary.port.to_string();
     assert_eq!(client.call(&["REPLICAOF", "127.0.0.1", &port]).expect("it answers").print(), "OK");
     await_link(replica);
 }
 
-fn await_link(replica: &Server) {
+pub fn await_link(replica: &Server) {
     let mut client = replica.connect();
     wait_for("the link", || (info(&mut client, "master_link_status")? == "up").then_some(()));
 }
@@ -58,7 +58,7 @@ fn digest(server: &Server) -> String {
 }
 
 /// Keys still expire, so it may take a while until all have heard of it.
-fn expect_equal(servers: &[&Server]) {
+pub fn expect_equal(servers: &[&Server]) {
     await_equal_offsets(servers);
     wait_for("equal datasets", || {
         let digests: Vec<String> = servers.iter().map(|server| digest(server)).collect();
