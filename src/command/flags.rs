@@ -127,6 +127,8 @@ bit_set! {
         IS_BUSY_UNLESS_NOSAVE = "is-busy-unless-nosave",
         /// It may end the taking in of a snapshot that the primary sends.
         ENDS_A_FETCH = "ends-a-fetch",
+        /// A primary has it in its stream, though it neither reads nor writes.
+        FITS_STREAM = "fits-stream",
     }
 }
 

@@ -1,10 +1,12 @@
 //! What strange peers do to replication: those that are many, come again and again, or speak as
 //! other servers do.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, encode};
 use crate::client::Client;
-use crate::replication::{number, start};
+use crate::replication::{info, number, start};
 use crate::server::wait_for;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 /// What a server sends to who asks for a snapshot in the way of old, up to its end.
 fn take_snapshot(client: &mut Client) -> Vec<u8> {
@@ -36,4 +38,73 @@ fn a_primary_sends_as_many_snapshots_as_are_asked_for() {
     wait_for("their memory to be given back", || {
         (number(&mut client, "used_memory") < used_before + (8 << 20)).then_some(())
     });
+}
+
+/// What a script makes a primary of, for one replica.
+struct Primary {
+    listener: TcpListener,
+}
+
+impl Primary {
+    fn of(replica: &mut Client) -> Primary {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+        let port = listener.local_addr().expect("it is bound").port().to_string();
+        assert_eq!(
+            replica.call(&["REPLICAOF", "127.0.0.1", &port]).expect("it answers").print(),
+            "OK"
+        );
+        Primary { listener }
+    }
+
+    /// The connection of a replica that has been sent a snapshot of nothing.
+    fn serve(&self) -> TcpStream {
+        let (mut stream, _) = self.listener.accept().expect("the replica dials");
+        let snapshot = [&b"REDIS0011\xff"[..], &[0; 8]].concat();
+        let full = format!("+FULLRESYNC {} 10\r\n${}\r\n", "d".repeat(40), snapshot.len());
+        let answers =
+            [&b"+PONG\r\n"[..], b"+OK\r\n+OK\r\n", &[full.as_bytes(), &snapshot].concat()];
+        for answer in answers {
+            let count = stream.read(&mut [0; 1024]).expect("it asks");
+            assert!(count > 0, "it hangs up");
+            stream.write_all(answer).expect("it listens");
+        }
+        stream
+    }
+}
+
+/// What concerns the server, its clients or the link could end any of them.
+#[test]
+fn a_stream_carries_nothing_but_data() {
+    let replica = start(&[]);
+    let mut client = replica.connect();
+    let mut stream = Primary::of(&mut client).serve();
+    let foreign = [
+        "REPLICAOF NO ONE",
+        "SLAVEOF 127.0.0.1 1",
+        "PSYNC ? -1",
+        "SYNC",
+        "FAILOVER ABORT",
+        "CLIENT KILL TYPE master SKIPME no",
+        "CLIENT PAUSE 100000",
+        "CLIENT REPLY OFF",
+        "SHUTDOWN NOSAVE",
+        "CONFIG SET replica-read-only no",
+        "DEBUG RELOAD",
+        "MONITOR",
+        "SUBSCRIBE c",
+        "QUIT",
+        "RESET",
+        "WAIT 1 0",
+    ];
+    for (count, line) in foreign.iter().enumerate() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let value = count.to_string();
+        let set = encode(&["SET", "k", &value]);
+        let whole = [encode(&["MULTI"]), encode(&words), set, encode(&["EXEC"])].concat();
+        stream.write_all(&[encode(&words), whole].concat()).expect("the link is up");
+        wait_for(line, || (client.run("GET k").print() == format!("\"{value}\"")).then_some(()));
+        assert_eq!(info(&mut client, "master_link_status").as_deref(), Some("up"), "{line}");
+        let errors = number(&mut client, "unexpected_error_replies");
+        assert_eq!(errors, 2 * (count as i64 + 1), "{line}");
+    }
 }

@@ -235,6 +235,7 @@ static REPLCONF: Command = Command {
     summary: "A replica says something of itself, or how far it is.",
     arity: Arity::at_least(1),
     flags: ADMIN.or(Flags::LOADING).or(Flags::STALE).or(Flags::ALLOW_BUSY),
+    traits: Traits::FITS_STREAM,
     is_internal: true,
     example: "> REPLCONF capa eof\nOK",
     run: replconf,

@@ -6,7 +6,7 @@
 //! did not there means that the two datasets differ, which the log is told at length.
 
 use super::LinkOrder;
-use crate::command::{Lookup, Traits};
+use crate::command::{Command, CommandError, Flags, Lookup, Traits};
 use crate::config::PropagationError;
 use crate::engine::call::{self, Frame};
 use crate::engine::core::Core;
@@ -90,6 +90,16 @@ impl Server {
         }
         !goes_on
     }
+}
+
+const NOT_FOR_STREAMS: CommandError =
+    CommandError::Fixed("ERR Command not allowed in a replication stream");
+
+/// Whether a primary has a reason to send a command. What concerns the server and its connections
+/// is none of its business: that could end the link, or the server, whose stream is just run.
+fn fits_stream(command: &Command) -> bool {
+    const CONCERNS_DATA: Flags = Flags::WRITE.or(Flags::READONLY).or(Flags::MAY_REPLICATE);
+    command.flags.intersects(CONCERNS_DATA) || command.traits.has(Traits::FITS_STREAM)
 }
 
 impl Engine {
@@ -180,6 +190,9 @@ impl Engine {
         cx.session_mut().last_active_ms = mono_ms;
         match dispatch::resolve(&cx, prepared.lookup(), &request) {
             Err((_, error)) => dispatch::write_error(&mut cx, &error),
+            Ok((_, command)) if !fits_stream(command) => {
+                dispatch::write_error(&mut cx, &NOT_FOR_STREAMS);
+            }
             Ok((id, command)) => {
                 cx.session_mut().last_command = Some(id);
                 let asked = Asked { id, command, request, hashed };

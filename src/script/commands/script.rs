@@ -1,7 +1,8 @@
 //! SCRIPT and its subcommands.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape, help,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape,
+    Traits, help,
 };
 use crate::engine::Cx;
 use crate::engine::scripting::Kind;
@@ -54,6 +55,7 @@ static FLUSH: Command = Command {
     summary: "Forgets all scripts.",
     complexity: "O(N) with N scripts",
     arity: Arity::at_least(2),
+    traits: Traits::FITS_STREAM,
     tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
     history: &[("6.2.0", "Took ASYNC and SYNC.")],
     args: &[Arg::one_of("flush-type", &[Arg::flag("async", "ASYNC"), Arg::flag("sync", "SYNC")])
@@ -110,6 +112,7 @@ static LOAD: Command = Command {
     complexity: "O(N) with N bytes of the script",
     arity: Arity::exactly(3),
     flags: Flags::NOSCRIPT.or(Flags::STALE),
+    traits: Traits::FITS_STREAM,
     tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
     args: &[Arg::string("script")],
     reply: Shape::Bulk,
