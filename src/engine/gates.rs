@@ -325,9 +325,7 @@ fn dataset_is_there(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Passed 
 /// keys.
 fn peers_leave_keys_alone(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
     const TOUCHES: Flags = Flags::READONLY.or(Flags::WRITE).or(Flags::MAY_REPLICATE);
-    let session = cx.session();
-    let is_peer = session.is_monitor || session.kind == ClientKind::Replica;
-    if is_peer && flags.intersects(TOUCHES) {
+    if cx.session().is_fed() && flags.intersects(TOUCHES) {
         return Err(CommandError::Fixed("ERR Replica can't interact with the keyspace"));
     }
     Ok(())

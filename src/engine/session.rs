@@ -238,6 +238,11 @@ impl Session {
         )
     }
 
+    /// It is shown what happens in the order in which that does: the stream, or what clients do.
+    pub fn is_fed(&self) -> bool {
+        self.kind == ClientKind::Replica || self.is_monitor
+    }
+
     /// It waits for what others do: for a key, for messages, for commands to watch.
     pub fn may_idle(&self) -> bool {
         self.wait.is_some() || self.kind != ClientKind::Normal || self.is_monitor

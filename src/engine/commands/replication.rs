@@ -175,7 +175,7 @@ const FAILING_OVER: CommandError =
     CommandError::Fixed("NOMASTERLINK Can't SYNC while failing over");
 
 fn psync(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
-    if cx.session().kind == ClientKind::Replica {
+    if cx.session().is_fed() {
         return Ok(());
     }
     let (id, from) = (args.bytes(), args.bytes());
@@ -219,7 +219,7 @@ static SYNC: Command = Command {
 
 fn sync(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    if cx.session().kind == ClientKind::Replica {
+    if cx.session().is_fed() {
         return Ok(());
     }
     if cx.server.replication.failover.is_under_way() {

@@ -20,9 +20,10 @@ fn monitor(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if !cx.caller.may_answer_late() {
         return Err(CommandError::Fixed("ERR MONITOR isn't allowed for DENY BLOCKING client"));
     }
-    // Redis does not answer who watches already.
-    let client = cx.client;
-    if !std::mem::replace(&mut cx.session_mut().is_monitor, true) {
+    // Redis does not answer who watches already, or is a replica.
+    if !cx.session().is_fed() {
+        cx.session_mut().is_monitor = true;
+        let client = cx.client;
         cx.server.monitors.push(client);
         cx.reply.ok();
     }
