@@ -285,6 +285,8 @@ pub struct Link {
     /// Since when a line has been incomplete.
     line_ms: Option<u64>,
     ack_ms: u64,
+    /// The primary told no offset, and waits to hear of us all the same.
+    acks_blindly: bool,
     /// Bytes of the stream that arrived and are not applied.
     unapplied: u64,
     synced: Option<i64>,
@@ -316,6 +318,7 @@ impl Link {
             io_ms: 0,
             line_ms: None,
             ack_ms: 0,
+            acks_blindly: false,
             unapplied: 0,
             synced: None,
             failed_loads: 0,

@@ -3,8 +3,9 @@
 
 use crate::answer::{Answer, encode};
 use crate::client::Client;
-use crate::replication::{info, number, start};
-use crate::server::wait_for;
+use crate::interop::{is_skipped, is_there};
+use crate::replication::{await_link, follow, info, number, start, start_as};
+use crate::server::{Server, wait_for};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
@@ -106,5 +107,34 @@ fn a_stream_carries_nothing_but_data() {
         assert_eq!(info(&mut client, "master_link_status").as_deref(), Some("up"), "{line}");
         let errors = number(&mut client, "unexpected_error_replies");
         assert_eq!(errors, 2 * (count as i64 + 1), "{line}");
+    }
+}
+
+/// Follows a primary that does not know PSYNC by that name, and is told what follows.
+fn expect_stream_without_offsets(primary: &Server, replica: &Server) {
+    let mut writer = primary.connect();
+    writer.run("SET k 1");
+    follow(replica, primary);
+    let mut reader = replica.connect();
+    wait_for("the stream", || {
+        writer.run("INCR k");
+        let written = reader.run("GET k").print();
+        (written != "\"1\"" && written != "(nil)").then_some(())
+    });
+    await_link(replica);
+}
+
+#[test]
+fn a_primary_without_psync_is_followed() {
+    for by in ["yes", "no"] {
+        let text = format!(
+            "rename-command PSYNC \"\"\nrepl-diskless-sync-delay 0\nrepl-diskless-sync {by}\n\
+             rdb-save-version 10"
+        );
+        expect_stream_without_offsets(&Server::with_file(&text), &start(&[]));
+        if !is_skipped() && is_there("redis-server") {
+            let real = start_as("redis-server", &[]);
+            expect_stream_without_offsets(&Server::with_file(&text), &real);
+        }
     }
 }

@@ -326,8 +326,9 @@ fn acknowledge(cx: &mut Cx<'_>, offset: &[u8], args: &mut Args<'_>) -> CommandRe
     if cx.session().kind != ClientKind::Replica {
         return Ok(());
     }
-    // What is no offset is not worth the connection.
-    let read = |text: &[u8]| parse_i64(text).filter(|offset| (0..=OFFSET_MAX).contains(offset));
+    // What is no offset is not worth the connection. One that knows none says -1, to show that it
+    // has loaded its snapshot.
+    let read = |text: &[u8]| parse_i64(text).filter(|offset| *offset <= OFFSET_MAX);
     let Some(offset) = read(offset) else { return Ok(()) };
     let mut synced = None;
     if args.option("fack") {

@@ -241,7 +241,7 @@ impl Core<'_> {
         let replication = &mut self.server.replication;
         let Some(feeder) = replication.feeders.get_mut(client) else { return };
         feeder.ack = feeder.ack.max(offset);
-        feeder.has_loaded |= offset.unsigned_abs() >= feeder.cursor;
+        feeder.has_loaded |= !feeder.acknowledges || offset >= feeder.cursor.cast_signed();
         feeder.synced = feeder.synced.max(synced.unwrap_or(-1));
         feeder.ack_ms = now_ms;
         replication.copies_have_moved = true;
@@ -644,6 +644,47 @@ mod tests {
         bench.turn();
         answer.push_str(&bench.heard(again));
         answer.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    /// Who is shown what others do cannot be shown the stream, too.
+    #[test]
+    fn who_watches_becomes_no_replica_nor_the_other_way_round() {
+        let mut bench = Bench::with(config(&[("repl-diskless-sync", "no")]));
+        let watcher = bench.connect();
+        bench.expect("MONITOR", "+OK|");
+        for line in ["PSYNC ? -1", "SYNC"] {
+            assert_eq!(bench.ask(line), "", "{line}");
+        }
+        assert!(!bench.engine.is_replica_client(watcher));
+        let replica = bench.connect();
+        bench.ask("SYNC");
+        bench.turn();
+        bench.heard(replica);
+        assert_eq!(bench.ask("MONITOR"), "");
+        assert!(bench.engine.is_replica_client(replica) && !bench.has_closed(replica));
+    }
+
+    /// It has loaded the snapshot, of a moment that it was told nothing of.
+    #[test]
+    fn a_replica_that_knows_no_offset_is_fed_when_it_says_so() {
+        let mut bench = Bench::with(config(&[("repl-diskless-sync-delay", "0")]));
+        let writer = bench.client;
+        let replica = bench.connect();
+        bench.ask("REPLCONF capa eof");
+        bench.ask("SYNC");
+        bench.turn();
+        assert!(bench.heard(replica).contains("$EOF:"));
+        bench.ask_as(writer, "SET k v");
+        bench.turn();
+        assert_eq!(bench.heard(replica), "", "it loads");
+        assert_eq!(bench.ask_as(replica, "REPLCONF ACK -1"), "");
+        bench.turn();
+        assert!(bench.heard(replica).ends_with("SET|$1|k|$1|v|"));
+        assert_eq!(
+            bench.ask_as(writer, "WAIT 1 1"),
+            "",
+            "it has said of no write that it is there"
+        );
     }
 
     #[test]

@@ -6,6 +6,9 @@ use super::context::Context;
 use super::handshake::acknowledgement;
 use super::{Action, Closed, Link, REPORT_MS, State};
 
+/// What is told of an offset that there is not.
+const UNKNOWN_OFFSET: i64 = -1;
+
 /// What is left of a link that was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keep {
@@ -33,11 +36,17 @@ impl Link {
         }
     }
 
-    /// A primary that told no offset could make nothing of one.
+    /// A primary that told no offset could make nothing of one. If it streams its snapshot, it
+    /// sends nothing more until it hears that we have it, and may not be listening at once.
     pub(super) fn acknowledge(&mut self, cx: &mut Context) {
-        if self.is_connected() && self.stream_db.is_some() {
+        let (offset, synced) = match self.stream_db {
+            Some(_) => (self.history.offset(), self.synced),
+            None if self.acks_blindly => (UNKNOWN_OFFSET, None),
+            None => return,
+        };
+        if self.is_connected() {
             self.ack_ms = cx.now_ms;
-            cx.act(Action::Send(acknowledgement(self.history.offset(), self.synced)));
+            cx.act(Action::Send(acknowledgement(offset, synced)));
         }
     }
 

@@ -5,7 +5,7 @@
 //! may be lost without harm; and how a failure came about. A snapshot that is broken will most
 //! likely be broken again, and costs the primary one more each time, so the next one waits.
 
-use super::answers::Moment;
+use super::answers::{Moment, Payload};
 use super::attempt::{By, Reason};
 use super::context::Context;
 use super::stream::Keep;
@@ -88,6 +88,7 @@ impl Link {
     /// The snapshot is the dataset now.
     pub(super) fn adopt(&mut self, db: u32, fresh: ReplicationId, cx: &mut Context) {
         let Some(&mut Transfer { moment, stage, .. }) = self.load() else { return };
+        let (Stage::Loading(payload) | Stage::Received { payload, .. }) = stage else { return };
         cx.notice("MASTER <-> REPLICA sync: Finished with success");
         self.stream_db = moment.map(|_| db);
         let Moment { id, offset } = moment.unwrap_or(Moment { id: fresh, offset: 0 });
@@ -100,8 +101,9 @@ impl Link {
             self.lose(By::Peer, Keep::History, cx);
             return self.redial(Reason::Lost, cx);
         }
+        // One that knows no acknowledgements sends by length.
+        self.acks_blindly = matches!(payload, Payload::EndMark(_));
         self.begin_stream(db, cx);
-        // A primary that streams its snapshot sends nothing more until it hears that we have it.
         self.acknowledge(cx);
     }
 

@@ -111,6 +111,17 @@ fn a_primary_that_knows_no_psync_is_asked_for_a_snapshot() {
     }
 }
 
+/// It may have been the name of PSYNC alone that it did not know.
+#[test]
+fn a_primary_that_waits_to_hear_of_a_load_hears_of_it_without_an_offset() {
+    let mut bench = Bench::at(At::Psync);
+    bench.line("-ERR unknown command 'PSYNC'");
+    bench.line(&format!("$EOF:{}", "m".repeat(40)));
+    let loaded = bench.hear(LinkEvent::Loaded { db: 0, fresh: id(b'x') });
+    assert_eq!(loaded.last().expect("it is told"), "send REPLCONF ACK -1");
+    assert_eq!(bench.pass(1000), ["send REPLCONF ACK -1"], "it may not have listened yet");
+}
+
 fn failing_over() -> Bench {
     let mut bench = Bench::new();
     bench.tell(Event::SetPrimary { host: "h", port: 1, purpose: Purpose::Failover });
