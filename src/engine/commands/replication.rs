@@ -242,8 +242,8 @@ static REPLCONF: Command = Command {
     ..Command::BASE
 };
 
-/// The longest address that a replica may tell: that of IPv6 with all that may be in one.
-const ADDRESS_BYTES_MAX: usize = 46;
+/// The longest address that a replica may tell: a host's name may be so long.
+const ADDRESS_BYTES_MAX: usize = 255;
 
 fn replconf(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if !args.remaining().is_multiple_of(2) {
