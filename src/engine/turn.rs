@@ -208,7 +208,10 @@ impl Engine {
         }
         let text = failure.reply_text();
         self.server.stats.error(&text);
-        out.writer(Protocol::Resp2).error(&text);
+        // A replica would take it for a part of the stream, and its own data for damaged.
+        if !self.is_replica_client(client) {
+            out.writer(Protocol::Resp2).error(&text);
+        }
     }
 
     /// How much output may wait for a client.

@@ -138,3 +138,13 @@ fn a_primary_without_psync_is_followed() {
         }
     }
 }
+
+#[test]
+fn a_replica_that_sends_no_commands_is_told_nothing() {
+    let primary = start(&[]);
+    let mut client = primary.connect();
+    take_snapshot(&mut client);
+    client.send(b"*x\r\n");
+    let (told, has_ended) = client.receive_raw(|_| false);
+    assert!(has_ended && told.is_empty(), "{}", told.escape_ascii());
+}
