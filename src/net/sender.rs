@@ -28,6 +28,10 @@ pub struct Told {
     pub written: u64,
 }
 
+/// One transfer has no more threads than this. Those who go apart do so in groups, so that it needs
+/// many replicas, each slower than the other, to want more.
+const THREADS_MAX: usize = 8;
+
 /// Starts the threads.
 pub struct Senders {
     told: async_mpsc::UnboundedSender<Told>,
@@ -170,6 +174,10 @@ impl World<ClientId, Socket> for Sockets {
     }
 
     fn go_apart(&mut self, fan: SocketFan) {
+        // Each of them holds the desk.
+        if Arc::strong_count(&self.desk) >= THREADS_MAX {
+            return fan.give_up("too many others are slow, too", self);
+        }
         let (content, desk) = (self.content.clone(), Arc::clone(&self.desk));
         Station { content, desk }.start(fan, Fan::go_on);
     }

@@ -148,3 +148,36 @@ fn a_replica_that_sends_no_commands_is_told_nothing() {
     let (told, has_ended) = client.receive_raw(|_| false);
     assert!(has_ended && told.is_empty(), "{}", told.escape_ascii());
 }
+
+/// Whoever asks for snapshots and reads none of them has no more than some threads.
+#[test]
+fn snapshots_that_nobody_reads_keep_others_waiting_and_end_nothing() {
+    const AT_ONCE: usize = 8;
+    let primary = start(&[("rdbcompression", "no")]);
+    let mut client = primary.connect();
+    client.run("DEBUG POPULATE 1 k 50000000");
+    let ask = || {
+        let mut replica = primary.connect();
+        replica.run("REPLCONF capa eof");
+        replica.send(b"PSYNC ? -1\r\n");
+        replica
+    };
+    let has_begun = |bytes: &[u8]| bytes.contains(&b'+');
+    // One after the other: those who ask together share a snapshot.
+    let mut served: Vec<Client> = Vec::new();
+    for _ in 0..AT_ONCE {
+        let mut replica = ask();
+        assert!(!replica.receive_raw(has_begun).1);
+        served.push(replica);
+    }
+    let mut others = [ask(), ask()];
+    for other in &mut others {
+        let (told, _) = other.receive_raw(|bytes| !bytes.is_empty());
+        assert!(told.iter().all(|byte| *byte == b'\n'), "it is shown that we live");
+    }
+    served.pop();
+    for other in &mut others {
+        assert!(!other.receive_raw(has_begun).1);
+    }
+    assert_eq!(client.run("DBSIZE").print(), "(integer) 1");
+}

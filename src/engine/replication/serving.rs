@@ -31,6 +31,9 @@ use std::sync::Arc;
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 /// It is handed more when so much of it is left.
 const UNSENT_BYTES_LOW: usize = 256 << 10;
+/// So many snapshots are sent at once: each has a thread, and keeps a moment of the dataset. Who
+/// comes later waits for one of them to end, and shares the next with whoever waits, too.
+const TRANSFERS_MAX: usize = 8;
 /// What is handed out in one piece.
 const PIECE_BYTES_MAX: usize = 64 << 10;
 
@@ -293,6 +296,9 @@ impl Engine {
     /// Those who are to be sent the same snapshot now; none if nobody is.
     fn due_group(&self) -> Option<Vec<ClientId>> {
         let server = &self.server;
+        if server.replication.transfers.running.len() >= TRANSFERS_MAX {
+            return None;
+        }
         let now_ms = server.clock.mono_ms();
         let waiting: Vec<(&Feeder, u64)> = (server.replication.feeders.iter())
             .filter_map(|feeder| match feeder.stage {
