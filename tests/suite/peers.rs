@@ -181,3 +181,25 @@ fn snapshots_that_nobody_reads_keep_others_waiting_and_end_nothing() {
     }
     assert_eq!(client.run("DBSIZE").print(), "(integer) 1");
 }
+
+/// A snapshot that is whole, and whose end mark never comes.
+#[test]
+fn what_follows_a_snapshot_is_its_end_mark() {
+    let replica = start(&[("logfile", "log")]);
+    let mut client = replica.connect();
+    client.run("SET mine 1");
+    let primary = Primary::of(&mut client);
+    let (mut stream, _) = primary.listener.accept().expect("the replica dials");
+    let header = format!("+FULLRESYNC {} 10\r\n$EOF:{}\r\n", "d".repeat(40), "m".repeat(40));
+    let snapshot = [header.as_bytes(), b"REDIS0011\xff", &[0; 8], &[b'n'; 40]].concat();
+    for answer in [&b"+PONG\r\n"[..], b"+OK\r\n+OK\r\n", &snapshot] {
+        assert!(stream.read(&mut [0; 1024]).expect("it asks") > 0);
+        stream.write_all(answer).expect("it listens");
+    }
+    wait_for("the end of the link", || {
+        let has_ended = stream.write_all(&[b'n'; 1000]).is_err();
+        has_ended.then_some(())
+    });
+    assert!(replica.file("log").contains("Replication stream EOF marker is broken"));
+    assert_eq!(client.run("GET mine").print(), "\"1\"");
+}

@@ -192,16 +192,26 @@ impl Engine {
             if !matches!(error, LoadError::CalledOff) {
                 error.tell();
             }
-            if let Some(fetch) = self.server.replication.fetch.take() {
-                fetch.load.abandon(&mut self.core());
-            }
-            return self.core().tell_attempt(LinkEvent::LoadFailed(failure));
+            return self.refuse_snapshot(failure);
         }
         fetch.is_read = true;
         fetch.load.finish_file(Ok(()));
         if fetch.is_whole {
             self.core().finish_fetch();
         }
+    }
+
+    /// What arrives as a snapshot is none, or none that can be had.
+    pub(super) fn refuse_snapshot(&mut self, failure: LoadFailure<'_>) {
+        if let Some(fetch) = self.server.replication.fetch.take() {
+            fetch.load.abandon(&mut self.core());
+        }
+        self.core().tell_attempt(LinkEvent::LoadFailed(failure));
+    }
+
+    /// Whether the snapshot that arrives has been read to its end.
+    pub(super) fn has_read_snapshot(&self) -> bool {
+        self.server.replication.fetch.as_ref().is_some_and(|fetch| fetch.is_read)
     }
 
     /// All of the snapshot has arrived.

@@ -12,7 +12,7 @@
 use crate::engine::{Engine, Prepared};
 use crate::keyspace::KeyHash;
 use crate::repl::link::answers::{END_MARK_LEN, Payload};
-use crate::repl::link::{Attempt, Closed, LinkEvent, Wants};
+use crate::repl::link::{Attempt, Closed, LinkEvent, LoadFailure, Wants};
 use crate::resp::{Limits, RequestReader};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -21,6 +21,8 @@ use std::collections::VecDeque;
 const WINDOW: usize = 64;
 /// With so much unread, no more is to be put in.
 const FULL_BYTES: usize = 1 << 20;
+/// So much may follow a snapshot that has been read to its end before its mark does.
+const BEHIND_BYTES_MAX: usize = 64 << 10;
 const LIMITS: Limits = Limits { bulk_len_max: u64::MAX, authenticated: true };
 
 /// What became of what has arrived.
@@ -58,6 +60,8 @@ struct Incoming {
     payload: Payload,
     left: u64,
     is_whole: bool,
+    /// How much has come behind what was read to its end.
+    behind: usize,
 }
 
 /// The stream on its way: the requests, and the bytes that they came as.
@@ -159,7 +163,7 @@ impl Inlet {
                         Payload::Length(bytes) => bytes,
                         Payload::EndMark(_) => u64::MAX,
                     };
-                    Kind::Snapshot(Incoming { payload, left, is_whole: false })
+                    Kind::Snapshot(Incoming { payload, left, is_whole: false, behind: 0 })
                 }),
             };
         }
@@ -212,6 +216,13 @@ impl Inlet {
         incoming.left -= count as u64;
         incoming.is_whole |= incoming.left == 0;
         let is_whole = incoming.is_whole;
+        if engine.has_read_snapshot() {
+            incoming.behind += count;
+            if incoming.behind > BEHIND_BYTES_MAX {
+                engine.refuse_snapshot(LoadFailure::EndMark);
+                return None;
+            }
+        }
         if count > 0 {
             let bytes = self.take(count);
             return Some(Flow::Snapshot(bytes));
