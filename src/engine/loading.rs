@@ -51,10 +51,17 @@ pub struct Loading {
 
 impl Loading {
     pub fn percent(&self) -> f64 {
-        match self.total_bytes {
+        match self.expected_bytes() {
             0 => 0.0,
-            total => self.loaded_bytes as f64 * 100.0 / total as f64,
+            // What is a guess may be too low, and there is no more than all.
+            expected => (self.loaded_bytes as f64 * 100.0 / expected as f64).min(100.0),
         }
+    }
+
+    /// The size of what is read. Of a stream whose end is marked, for want of it, what the data
+    /// took in the memory of whoever sends it.
+    fn expected_bytes(&self) -> u64 {
+        if self.total_bytes > 0 { self.total_bytes } else { self.used_memory_then }
     }
 
     pub fn elapsed_seconds(&self, now: Now) -> u64 {
@@ -67,7 +74,7 @@ impl Loading {
         if elapsed == 0 {
             return 1;
         }
-        let left = self.total_bytes.saturating_sub(self.loaded_bytes);
+        let left = self.expected_bytes().saturating_sub(self.loaded_bytes);
         elapsed.saturating_mul(left) / (self.loaded_bytes + 1)
     }
 }

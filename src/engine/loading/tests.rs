@@ -3,7 +3,7 @@
 
 use super::reload::Reload;
 use super::target::Target;
-use super::{Load, Step};
+use super::{Load, Loading, Step};
 use crate::config::{Config, ProtectedAction};
 use crate::engine::testing::{Bench, text};
 use crate::engine::{ClientId, Peer, ServerParts};
@@ -275,4 +275,38 @@ fn a_load_of_a_log_beside_ends_in_one_step() {
     }
     assert!(keys.len() > 2 && keys[keys.len() - 1] == 0, "{keys:?}");
     assert_eq!(text(&bench.run(&[b"GET", b"behind"])), "$1|v|");
+}
+
+/// Of a snapshot whose end is marked nobody knows the length.
+#[test]
+fn progress_is_guessed_where_the_length_is_not_known() {
+    let table = [
+        (0, 0, 50, 0.0),
+        (200, 0, 50, 25.0),
+        (200, 1000, 50, 25.0),
+        (0, 200, 50, 25.0),
+        (0, 200, 500, 100.0),
+    ];
+    for (total_bytes, used_memory_then, loaded_bytes, percent) in table {
+        let loading = Loading { total_bytes, used_memory_then, loaded_bytes, ..Loading::default() };
+        assert_eq!(loading.percent(), percent, "{total_bytes} {used_memory_then}");
+    }
+}
+
+/// Whoever wrote it down waited then, if at all.
+#[test]
+fn nobody_waits_for_copies_while_an_aof_is_replayed() {
+    let disk = Arc::new(MemoryDisk::default());
+    let mut bench = bench_on(&disk, Config { appendonly: true, ..Config::default() });
+    let mut commands = Vec::new();
+    for line in ["WAIT 1 0", "WAITAOF 0 1 0", "SET k v"] {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        crate::resp::command::put(&mut commands, words.into_iter());
+    }
+    // As old servers kept it: one file, and no manifest.
+    let place = bench.engine.server.aof.place.clone();
+    let file = disk.create(&place.parent().join(&place.prefix)).expect("memory takes all");
+    file.append(&commands).expect("memory takes all");
+    bench.engine.load_here().expect("it loads");
+    bench.expect("GET k", "$1|v|");
 }
