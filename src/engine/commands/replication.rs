@@ -1,8 +1,8 @@
 //! REPLICAOF, ROLE, WAIT, FAILOVER, and what servers say to each other: PSYNC, SYNC, REPLCONF.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandId, CommandResult, Deprecated,
-    Flags, Group, Shape, Traits,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
+    Shape, Traits,
 };
 use crate::engine::Cx;
 use crate::engine::replication::acks::{self, AOF_IS_OFF, Copies};
@@ -366,7 +366,7 @@ fn wait(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let replicas = args.integer();
     args.check()?;
     let deadline_ms = deadline(cx, args)?;
-    wait_for_copies(cx, Copies::Applied { replicas }, deadline_ms);
+    acks::wait(cx, Copies::Applied { replicas }, deadline_ms);
     Ok(())
 }
 
@@ -399,13 +399,8 @@ fn waitaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if here && !cx.server.config.appendonly {
         return Err(AOF_IS_OFF);
     }
-    wait_for_copies(cx, Copies::Durable { here, replicas }, deadline_ms);
+    acks::wait(cx, Copies::Durable { here, replicas }, deadline_ms);
     Ok(())
-}
-
-fn wait_for_copies(cx: &mut Cx<'_>, wanted: Copies, deadline_ms: Option<u64>) {
-    let id: CommandId = cx.session().last_command.expect("a command is running");
-    acks::wait(cx, id, wanted, deadline_ms);
 }
 
 /// A timeout in whole milliseconds as a moment of the monotonic clock; none waits for ever.

@@ -123,12 +123,13 @@ impl Server {
 }
 
 /// Has the running client wait, or answers it if there is nothing to wait for.
-pub fn wait(cx: &mut Cx<'_>, id: CommandId, wanted: Copies, deadline_ms: Option<u64>) {
+pub fn wait(cx: &mut Cx<'_>, wanted: Copies, deadline_ms: Option<u64>) {
     let written = cx.session().written;
     let found = cx.server.found(wanted, written);
     if wanted.is_met_by(found) || !cx.caller.may_answer_late() {
         return write(found, &mut cx.reply);
     }
+    let id = cx.session().last_command.expect("a client's command is running");
     let reason = Reason::Copies(Box::new(CopiesWait { id, written, wanted }));
     cx.is_blocked = true;
     cx.wait(Wait::until(reason, deadline_ms, |_| {}));
