@@ -87,6 +87,7 @@ choices! {
         FlushBeforeLoad = "flush-before-load",
     }
     TlsAuthClients { No = "no", Yes = "yes", Optional = "optional" }
+    TlsUser { Off = "off", CommonName = "CN", Uri = "URI" }
     OomScoreAdj { No = "no", Relative = "yes" | "relative", Absolute = "absolute" }
     PubsubDefault { AllChannels = "allchannels", ResetChannels = "resetchannels" }
     SanitizeDump { No = "no", Yes = "yes", Clients = "clients" }

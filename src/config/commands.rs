@@ -124,15 +124,26 @@ fn apply(cx: &mut Cx<'_>, changed: Changed) -> CommandResult {
         }
     }
     cx.server.follow_config(cx.keys.space());
-    if let Some(directive) = directives.iter().find(|directive| directive.apply == Apply::Listen) {
-        // The sockets belong to the driver, which may fail: the other acts wait for it.
-        cx.answer_by_listening(directive, previous, acts);
+    if directives.iter().any(|directive| is_for_driver(directive, &cx.server.config)) {
+        // Sockets and certificates belong to the driver, which may fail: the other acts wait for
+        // it.
+        cx.answer_by_listening(directives, previous, acts);
         return Ok(());
     }
     let may_begin = !cx.caller.is_within_transaction();
     follow(&mut cx.core(), &acts, may_begin);
     cx.reply.ok();
     Ok(())
+}
+
+/// Whether the driver has to follow the change of a directive. As long as TLS is not spoken, what
+/// it would be spoken with is only kept.
+fn is_for_driver(directive: &Directive, config: &Config) -> bool {
+    match directive.apply {
+        Apply::Listen => true,
+        Apply::Tls => config.uses_tls(),
+        _ => false,
+    }
 }
 
 /// Goes back to what there was before a change of which some part is not possible.
@@ -152,7 +163,7 @@ pub fn follow(core: &mut Core<'_>, acts: &[Apply], may_begin: bool) {
     for act in acts {
         match act {
             // There is nothing to do, or it was done when it was tried, or the driver does it.
-            Apply::Nothing | Apply::Directory | Apply::Clients | Apply::Listen => {}
+            Apply::Nothing | Apply::Directory | Apply::Clients | Apply::Tls | Apply::Listen => {}
             Apply::Log => core.server.effects.push(Effect::Log),
             Apply::MaxMemory => eviction::follow_limit(core.space, core.clients, core.server),
             Apply::AofHistory => core.server.drop_history(),
@@ -193,7 +204,11 @@ fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
         Apply::Listen if !may_answer_late => {
             return Err("Listening addresses cannot be changed inside a transaction".to_owned());
         }
+        Apply::Tls if !may_answer_late && config.uses_tls() => {
+            return Err("TLS cannot be configured inside a transaction".to_owned());
+        }
         Apply::Nothing
+        | Apply::Tls
         | Apply::Listen
         | Apply::Log
         | Apply::MaxMemory
@@ -203,10 +218,15 @@ fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
     Ok(())
 }
 
-/// What a client is told when the new addresses could not be opened.
-pub fn listen_failure(directive: &'static Directive) -> CommandError {
-    let reason = match directive.name {
-        "bind" => "Failed to bind to specified addresses.",
+/// What a client is told when the driver could not follow a change: the new addresses could not be
+/// opened, or TLS cannot be spoken like that.
+pub fn driver_failure(directives: &[&'static Directive], failed: Apply) -> CommandError {
+    let of = |apply: Apply| directives.iter().find(|directive| directive.apply == apply);
+    // A port for TLS that is opened needs certificates which may have been set long before.
+    let directive = of(failed).or_else(|| of(Apply::Listen)).expect("one of them asked for it");
+    let reason = match (failed, directive.name) {
+        (Apply::Tls, _) => "Unable to update TLS configuration. Check server logs.",
+        (_, "bind") => "Failed to bind to specified addresses.",
         _ => "Unable to listen on this port. Check server logs.",
     };
     wire(&SetError::not_applied(directive, reason))

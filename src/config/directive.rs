@@ -28,6 +28,8 @@ pub enum Apply {
     AofHistory,
     /// Begin or end the append-only file.
     AppendOnly,
+    /// Read certificates and keys, and speak TLS by them, if it is spoken at all.
+    Tls,
     /// Open the new TCP listeners, then close the old ones.
     Listen,
 }

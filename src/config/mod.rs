@@ -36,7 +36,7 @@ use crate::structs::glob::{self, Case};
 pub use choice::{
     AppendFsync, Choice, DisklessLoad, EndpointType, EvictionPolicy, LogFormat, LogLevel,
     LogTimestamp, OomScoreAdj, PropagationError, ProtectedAction, PubsubDefault, SanitizeDump,
-    ShutdownOptions, Supervised, SyslogFacility, TlsAuthClients,
+    ShutdownOptions, Supervised, SyslogFacility, TlsAuthClients, TlsUser,
 };
 pub use directive::{Apply, Directive, Flags};
 pub use events::EventClasses;
@@ -150,6 +150,11 @@ impl fmt::Display for SetError {
 impl std::error::Error for SetError {}
 
 impl Config {
+    /// Whether TLS is spoken anywhere, so that certificates and keys are needed.
+    pub fn uses_tls(&self) -> bool {
+        self.tls_port != 0 || self.tls_replication || (self.metrics_tls && self.metrics_port != 0)
+    }
+
     /// CONFIG GET: names and values of what the patterns match, each once. A plain name is
     /// answered under the spelling it was asked by, also if it is an alias or hidden; a pattern
     /// matches names and aliases, but nothing hidden.

@@ -10,7 +10,7 @@ use super::check;
 use super::choice::{
     AppendFsync, DisklessLoad, EndpointType, EvictionPolicy, LogFormat, LogLevel, LogTimestamp,
     ONE_WORD, OomScoreAdj, PropagationError, ProtectedAction, PubsubDefault, SOME_WORDS,
-    SanitizeDump, ShutdownOptions, Supervised, SyslogFacility, TlsAuthClients,
+    SanitizeDump, ShutdownOptions, Supervised, SyslogFacility, TlsAuthClients, TlsUser,
 };
 use super::directive::{Apply, Directive, FIXED, LIVE, directives};
 use super::events::EventClasses;
@@ -36,6 +36,8 @@ section "Network" {
         "TCP port for clients; 0 opens none.";
     "metrics-port" => metrics_port: u16 = 0; int(0, 65535), LIVE, Listen,
         "TCP port of a Prometheus endpoint, /metrics, on the addresses of bind; 0 opens none.";
+    "metrics-tls" => metrics_tls: bool = false; YES_NO, LIVE, Tls,
+        "Serves the Prometheus endpoint by TLS, with the certificates of tls-port.";
     "tcp-backlog" => tcp_backlog: i32 = 511; int(0, INT_MAX), FIXED, Nothing,
         "Connections the kernel may queue before they are accepted.";
     "unixsocket" => unixsocket: Option<Text> = None; ANY_TEXT, FIXED, Nothing,
@@ -54,63 +56,68 @@ section "Network" {
         int(1, 1000), LIVE, Nothing,
         "Connections accepted in one turn of the loop.";
     "max-new-tls-connections-per-cycle" => max_new_tls_connections_per_cycle: u32 = 1;
-        int(1, 1000), LIVE.later(), Nothing,
+        int(1, 1000), LIVE, Nothing,
         "TLS connections accepted in one turn of the loop.";
 }
 
 section "TLS" {
-    "tls-port" => tls_port: u16 = 0; int(0, 65535), LIVE.later(), Nothing,
+    "tls-port" => tls_port: u16 = 0; int(0, 65535), LIVE, Listen,
         "TCP port for clients that speak TLS; 0 opens none.";
     "tls-cert-file" => tls_cert_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Nothing,
+        ANY_TEXT, LIVE.volatile(), Tls,
         "Certificate the server shows.";
-    "tls-key-file" => tls_key_file: Option<Text> = None; ANY_TEXT, LIVE.volatile().later(), Nothing,
+    "tls-key-file" => tls_key_file: Option<Text> = None; ANY_TEXT, LIVE.volatile(), Tls,
         "Private key of the server's certificate.";
     "tls-key-file-pass" => tls_key_file_pass: Option<Text> = None;
-        ANY_TEXT, LIVE.sensitive().later(), Nothing,
+        ANY_TEXT, LIVE.sensitive(), Tls,
         "Passphrase of the private key, if it has one.";
     "tls-client-cert-file" => tls_client_cert_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Nothing,
+        ANY_TEXT, LIVE.volatile(), Tls,
         "Certificate for outgoing connections, if it is not the server's.";
     "tls-client-key-file" => tls_client_key_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Nothing,
+        ANY_TEXT, LIVE.volatile(), Tls,
         "Private key of the certificate for outgoing connections.";
     "tls-client-key-file-pass" => tls_client_key_file_pass: Option<Text> = None;
-        ANY_TEXT, LIVE.sensitive().later(), Nothing,
+        ANY_TEXT, LIVE.sensitive(), Tls,
         "Passphrase of the private key for outgoing connections.";
     "tls-dh-params-file" => tls_dh_params_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Nothing,
+        ANY_TEXT, LIVE.volatile(), Tls,
         "Diffie-Hellman parameters for old TLS libraries.";
     "tls-ca-cert-file" => tls_ca_cert_file: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Nothing,
+        ANY_TEXT, LIVE.volatile(), Tls,
         "File of the authorities that certificates of peers are checked against.";
     "tls-ca-cert-dir" => tls_ca_cert_dir: Option<Text> = None;
-        ANY_TEXT, LIVE.volatile().later(), Nothing,
+        ANY_TEXT, LIVE.volatile(), Tls,
         "Directory of the authorities that certificates of peers are checked against.";
     "tls-auth-clients" => tls_auth_clients: TlsAuthClients = TlsAuthClients::Yes;
-        ONE_WORD, LIVE.later(), Nothing,
+        ONE_WORD, LIVE, Tls,
         "Whether a client must show a certificate, may show one, or is not asked.";
-    "tls-replication" => tls_replication: bool = false; YES_NO, LIVE.later(), Nothing,
+    "tls-replication" => tls_replication: bool = false; YES_NO, LIVE, Tls,
         "Speaks TLS to the primary.";
     "tls-cluster" => tls_cluster: bool = false; YES_NO, LIVE.later(), Nothing,
         "Speaks TLS on the cluster bus.";
-    "tls-protocols" => tls_protocols: Option<Text> = None; ANY_TEXT, LIVE.later(), Nothing,
+    "tls-protocols" => tls_protocols: Option<Text> = None; ANY_TEXT, LIVE, Tls,
         "TLS versions that are allowed, separated by spaces.";
-    "tls-ciphers" => tls_ciphers: Option<Text> = None; ANY_TEXT, LIVE.later(), Nothing,
+    "tls-ciphers" => tls_ciphers: Option<Text> = None; ANY_TEXT, LIVE, Tls,
         "Ciphers allowed up to TLS 1.2.";
-    "tls-ciphersuites" => tls_ciphersuites: Option<Text> = None; ANY_TEXT, LIVE.later(), Nothing,
+    "tls-ciphersuites" => tls_ciphersuites: Option<Text> = None; ANY_TEXT, LIVE, Tls,
         "Cipher suites allowed in TLS 1.3.";
     "tls-prefer-server-ciphers" => tls_prefer_server_ciphers: bool = false;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Tls,
         "Picks the cipher by the server's preference instead of the client's.";
-    "tls-session-caching" => tls_session_caching: bool = true; YES_NO, LIVE.later(), Nothing,
+    "tls-session-caching" => tls_session_caching: bool = true; YES_NO, LIVE, Tls,
         "Remembers sessions, so that clients that return connect faster.";
     "tls-session-cache-size" => tls_session_cache_size: u32 = 20480;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Tls,
         "Sessions to remember; 0 sets no limit.";
     "tls-session-cache-timeout" => tls_session_cache_timeout: u32 = 300;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Tls,
         "Seconds a session is remembered.";
+    "tls-auto-reload-interval" => tls_auto_reload_interval: u32 = 0; int(0, INT_MAX), LIVE, Nothing,
+        "Seconds between looks whether files of TLS were replaced; 0 never looks.";
+    "tls-auth-clients-user" => tls_auth_clients_user: TlsUser = TlsUser::Off;
+        ONE_WORD, LIVE.later(), Nothing,
+        "What of a client's certificate names the user that the client is logged in as.";
 }
 
 section "General" {

@@ -140,18 +140,18 @@ impl<'a> Cx<'a> {
         if hard == 0 { usize::MAX } else { hard }
     }
 
-    /// Has the driver open the changed listening addresses and answer the client by the outcome.
-    /// What else follows from the change follows when they are open.
+    /// Has the driver open the changed listening addresses, or read what TLS is to be spoken with,
+    /// and answer the client by the outcome. What else follows from the change follows then.
     pub fn answer_by_listening(
         &mut self,
-        directive: &'static Directive,
+        directives: Vec<&'static Directive>,
         previous: Config,
         acts: Vec<Apply>,
     ) {
         let (client, protocol) = (self.client, self.reply.protocol());
         self.wait_for_answer();
         let previous = Box::new(previous);
-        let change = ListenChange { client, directive, previous, acts, protocol };
+        let change = ListenChange { client, directives, previous, acts, protocol };
         self.effect(Effect::Listen(Box::new(change)));
     }
 

@@ -86,7 +86,7 @@ pub trait Driver {
     }
 
     fn listen(&mut self, engine: &mut Engine, change: ListenChange) {
-        engine.finish_listening(change, true);
+        engine.finish_listening(change, Ok(()));
     }
 
     /// Does something with the connection to our primary. Who has none leaves it.

@@ -24,13 +24,13 @@ pub type Job = Box<dyn FnOnce() -> JobReply + Send>;
 /// What a job answers its client: a whole reply, encoded for the client's protocol.
 pub type JobReply = Result<ReplyBuf, CommandError>;
 
-/// A change of the listening addresses that waits for the driver.
+/// A change of the listening addresses, or of TLS, that waits for the driver.
 pub struct ListenChange {
     pub client: ClientId,
-    pub directive: &'static Directive,
+    pub directives: Vec<&'static Directive>,
     /// What to go back to.
     pub previous: Box<Config>,
-    /// What follows from the directives that were set with the addresses.
+    /// What follows from the directives.
     pub acts: Vec<Apply>,
     pub protocol: Protocol,
 }
@@ -75,8 +75,8 @@ pub enum Effect {
     Free(Garbage),
     /// The executor itself is to stand still (DEBUG SLEEP).
     Sleep(Duration),
-    /// The listening addresses changed: open the new ones, then close the old; the outcome goes
-    /// to `Engine::finish_listening`.
+    /// The listening addresses or the settings of TLS changed: open the new ones, then close the
+    /// old; the outcome goes to `Engine::finish_listening`.
     Listen(Box<ListenChange>),
     /// Something is to be done with the connection to our primary.
     Link(LinkOrder),

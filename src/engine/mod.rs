@@ -69,11 +69,11 @@ pub use reading::Reading;
 pub use saving::{SaveJob, SaveOutcome};
 pub use sentinel::Errand;
 pub use server::{Server, ServerParts};
-pub use session::{Peer, Session};
+pub use session::{CertificateNames, Peer, Session};
 
 use crate::command::CommandError;
 use crate::command::table::RenameError;
-use crate::config::Config;
+use crate::config::{Apply, Config};
 use crate::keyspace::{Entry, HashSecret, Key, KeyHash, Keyspace};
 use crate::persist::aof::mark::KeySource;
 use crate::resp::{ReplyBuf, Request};
@@ -262,16 +262,21 @@ impl Engine {
         table.expect("nobody reads requests yet").rename(from, to)
     }
 
-    /// The driver opened the new listening addresses, or went back to the old ones.
-    pub fn finish_listening(&mut self, change: ListenChange, opened: bool) {
-        let ListenChange { client, directive, previous, acts, protocol } = change;
+    /// The driver followed a change of addresses or TLS, or went back to what there was because of
+    /// the act that failed.
+    pub fn finish_listening(&mut self, change: ListenChange, outcome: Result<(), Apply>) {
+        let ListenChange { client, directives, previous, acts, protocol } = change;
         let mut answer = ReplyBuf::new();
-        if opened {
-            crate::config::commands::follow(&mut self.core(), &acts, true);
-            answer.writer(protocol).ok();
-        } else {
-            crate::config::commands::take_back(&mut self.core(), *previous, &acts);
-            answer = self.refusal(client, &crate::config::commands::listen_failure(directive));
+        match outcome {
+            Ok(()) => {
+                crate::config::commands::follow(&mut self.core(), &acts, true);
+                answer.writer(protocol).ok();
+            }
+            Err(failed) => {
+                crate::config::commands::take_back(&mut self.core(), *previous, &acts);
+                let failure = crate::config::commands::driver_failure(&directives, failed);
+                answer = self.refusal(client, &failure);
+            }
         }
         let place = self.server.effects.reserve_answer(client);
         self.answer_late(client, place, answer);

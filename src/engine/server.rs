@@ -29,6 +29,7 @@ use crate::observe::memory::MemoryFigures;
 use crate::observe::process::ProcessFigures;
 use crate::observe::slow_log::SlowLog;
 use crate::observe::stats::Stats;
+use crate::observe::tls::TlsReport;
 use crate::observe::traffic::Traffic;
 use crate::persist::aof::{Aof, Place};
 use crate::persist::disk::{Disk, MemoryDisk};
@@ -170,6 +171,9 @@ pub struct Server {
     /// List elements of so many bytes stand alone (DEBUG QUICKLIST-PACKED-THRESHOLD).
     pub large_elements_from: Option<usize>,
     last_http_warning_ms: Option<u64>,
+    last_tls_warning_ms: Option<u64>,
+    /// What TLS is spoken with, if it is.
+    pub certificates: TlsReport,
     /// Keyspace events of the last commands, when somebody collects them.
     pub collected_events: Option<Vec<KeyEvent>>,
 }
@@ -234,6 +238,8 @@ impl Server {
             skips_checksums: false,
             large_elements_from: None,
             last_http_warning_ms: None,
+            last_tls_warning_ms: None,
+            certificates: TlsReport::default(),
             collected_events: None,
         }
     }
@@ -278,6 +284,19 @@ impl Server {
             "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: \
              commands to Redis. This is likely due to an attacker attempting to use Cross Protocol \
              Scripting to compromise your Redis instance. Connection from {address} aborted."
+        );
+    }
+
+    /// Logs, at most once in ten seconds, that somebody speaks TLS where nobody does.
+    pub fn warn_of_tls(&mut self, address: &str) {
+        let now_ms = self.clock.mono_ms();
+        if self.last_tls_warning_ms.is_some_and(|last| now_ms < last + 10_000) {
+            return;
+        }
+        self.last_tls_warning_ms = Some(now_ms);
+        tracing::warn!(
+            "A client speaks TLS on a port without it: double check its port, and tls-port. \
+             Connection from {address} closed."
         );
     }
 

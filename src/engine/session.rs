@@ -26,6 +26,17 @@ pub struct Peer {
     pub unix_socket: bool,
     /// On this machine: by loopback or unix socket.
     pub is_local: bool,
+    /// Whom its certificate names, if it has shown one to us.
+    pub certificate: Option<Box<CertificateNames>>,
+}
+
+/// Whom a certificate names that was checked. No name is empty or has a zero byte in it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct CertificateNames {
+    /// The first common name of the subject.
+    pub common_name: Option<Box<[u8]>>,
+    /// The URIs among the alternative names of the subject, in order.
+    pub uris: Box<[Box<[u8]>]>,
 }
 
 impl Peer {
@@ -37,6 +48,7 @@ impl Peer {
             fd: -1,
             unix_socket: false,
             is_local: true,
+            certificate: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::session::{ClientKind, IoFigures, Peer, Session};
 use super::{ClientId, Engine, Now};
 use crate::config::{Config, OutputLimit};
 use crate::keyspace::KeyHash;
+use crate::observe::tls::TlsReport;
 use crate::observe::traffic::ThreadTraffic;
 use crate::resp::{Protocol, ProtocolError, ReplyBuf};
 use std::sync::Arc;
@@ -82,16 +83,45 @@ impl Engine {
 
     /// Takes a client in, or says what it is to be told before its connection is closed.
     pub fn admit(&mut self, peer: Peer) -> Result<ClientId, &'static str> {
-        let refusal = if self.clients.len() >= self.server.config.maxclients as usize {
+        self.may_admit(&peer)?;
+        tracing::trace!("Accepted {}", peer.address);
+        Ok(self.connect(peer))
+    }
+
+    /// Whether a client may be taken in now; else what it is to be told.
+    pub fn may_admit(&mut self, peer: &Peer) -> Result<(), &'static str> {
+        let refusal = if self.free_places() == 0 {
             TOO_MANY_CLIENTS
         } else if self.is_protected() && !peer.is_local {
             PROTECTED
         } else {
-            tracing::trace!("Accepted {}", peer.address);
-            return Ok(self.connect(peer));
+            return Ok(());
         };
         self.server.stats.connections_rejected += 1;
         Err(refusal)
+    }
+
+    /// How many more clients `maxclients` lets in.
+    pub fn free_places(&self) -> usize {
+        (self.server.config.maxclients as usize).saturating_sub(self.clients.len())
+    }
+
+    /// What TLS is spoken with from now on.
+    pub fn note_certificates(&mut self, report: TlsReport) {
+        self.server.certificates = report;
+    }
+
+    /// A handshake with a client has ended, well if `Some`; then whether an earlier session was
+    /// taken up.
+    pub fn count_handshake(&mut self, resumed: Option<bool>) {
+        let handshakes = &mut self.server.stats.handshakes;
+        match resumed {
+            None => handshakes.failed += 1,
+            Some(is_resumed) => {
+                handshakes.done += 1;
+                handshakes.resumed += u64::from(is_resumed);
+            }
+        }
     }
 
     /// Whether nobody is let in from elsewhere: `protected-mode`, and there is no password.
@@ -202,10 +232,13 @@ impl Engine {
 
     /// A client's input broke the protocol: what it is told before its connection is closed.
     pub fn refuse_input(&mut self, client: ClientId, failure: ProtocolError, out: &mut ReplyBuf) {
-        if let Some(session) = self.clients.get(client) {
-            let address = &session.peer.address;
-            tracing::debug!("Protocol error ({failure}) from client: addr={address}");
+        let address = self.clients.get(client).map(|session| session.peer.address.clone());
+        let address = address.unwrap_or_default();
+        if failure == ProtocolError::TlsHello {
+            // It would read no words of ours.
+            return self.server.warn_of_tls(&address);
         }
+        tracing::debug!("Protocol error ({failure}) from client: addr={address}");
         let text = failure.reply_text();
         self.server.stats.error(&text);
         // A replica would take it for a part of the stream, and its own data for damaged.

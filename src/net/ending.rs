@@ -16,6 +16,8 @@ pub fn end(net: &Net, engine: &mut Engine, connection: &Rc<Connection>) {
     holds::let_go(net, connection);
     if connection.is_lent.get() {
         call_back(net, connection);
+    } else if let Place::Here(stream) = &mut *connection.place.borrow_mut() {
+        stream.say_farewell();
     }
     net.forget(connection);
     engine.disconnect(connection.client);

@@ -1,13 +1,10 @@
 //! Listening sockets, and whom they let in.
 
-use super::connection::Connection;
-use super::inbox::Inbox;
-use super::reading::serve;
 use super::shared::Net;
 use super::stream::Stream;
-use super::{limits, metrics};
-use crate::config::{Config, os_reason};
-use crate::engine::Peer;
+use super::{admission, limits, metrics, secure};
+use crate::config::{Apply, BindAddresses, Config, os_reason};
+use crate::engine::{ListenChange, Peer};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::fmt;
@@ -21,23 +18,85 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-/// The accept tasks; dropping it closes the sockets.
-pub struct Listeners {
-    tasks: Vec<JoinHandle<()>>,
-    /// Those of the endpoint for metrics, where no client connects.
-    metrics: Vec<JoinHandle<()>>,
-    unix_path: Option<PathBuf>,
+/// What is spoken at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Tcp,
+    Tls,
+    /// That of the endpoint for metrics, where no client connects.
+    Metrics,
 }
 
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        for task in self.tasks.iter().chain(&self.metrics) {
-            task.abort();
-        }
-        if let Some(path) = &self.unix_path {
-            let _ = std::fs::remove_file(path);
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Tcp, Kind::Tls, Kind::Metrics];
+
+    fn port(self, config: &Config) -> u16 {
+        match self {
+            Kind::Tcp => config.port,
+            Kind::Tls => config.tls_port,
+            Kind::Metrics => config.metrics_port,
         }
     }
+
+    fn serve(self, net: &Rc<Net>, listeners: Vec<TcpListener>) -> Vec<JoinHandle<()>> {
+        let net = || Rc::clone(net);
+        let open = metrics::Open::default();
+        let serve = |listener| match self {
+            Kind::Tcp => tokio::task::spawn_local(accept_tcp(net(), listener)),
+            Kind::Tls => tokio::task::spawn_local(accept_tls(net(), listener)),
+            Kind::Metrics => {
+                tokio::task::spawn_local(metrics::serve(net(), listener, Rc::clone(&open)))
+            }
+        };
+        listeners.into_iter().map(serve).collect()
+    }
+}
+
+/// The accept tasks of one port; dropping them closes its sockets.
+struct Group {
+    kind: Kind,
+    addresses: BindAddresses,
+    port: u16,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Group {
+    fn open(net: &Rc<Net>, kind: Kind, config: &Config) -> Result<Group, Unopened> {
+        let (addresses, port) = (config.bind.clone(), kind.port(config));
+        let tasks = kind.serve(net, bind_tcp(config, port, kind)?);
+        Ok(Group { kind, addresses, port, tasks })
+    }
+
+    /// Whether it is open as the configuration wants it.
+    fn fits(&self, config: &Config) -> bool {
+        self.port == self.kind.port(config) && self.addresses == config.bind
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The Unix socket, which stays as it is; dropping it removes it.
+struct UnixGroup {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Drop for UnixGroup {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// All that is open.
+#[derive(Default)]
+pub struct Listeners {
+    groups: Vec<Group>,
+    unix: Option<UnixGroup>,
 }
 
 /// An address could not be opened; the log says which and why.
@@ -47,43 +106,86 @@ pub struct Unopened;
 impl Listeners {
     /// Opens every address of the configuration; that may be none.
     pub fn bind(net: &Rc<Net>) -> Result<Listeners, Unopened> {
-        let mut listeners = Listeners { tasks: Vec::new(), metrics: Vec::new(), unix_path: None };
+        let mut listeners = Listeners::default();
+        listeners.open_missing(net)?;
         let engine = net.engine.borrow();
         let config = engine.config();
-        if config.port != 0 {
-            for listener in bind_tcp(config, config.port)? {
-                let task = tokio::task::spawn_local(accept_tcp(Rc::clone(net), listener));
-                listeners.tasks.push(task);
-            }
-        }
         if let Some(path) = config.unixsocket.as_ref().filter(|path| !path.is_empty()) {
             let listener = bind_unix(path.as_path(), config).map_err(|refusal| {
                 tracing::warn!("Failed opening Unix socket: {refusal}");
                 Unopened
             })?;
-            listeners.unix_path = Some(path.as_path().to_owned());
-            listeners.tasks.push(tokio::task::spawn_local(accept_unix(Rc::clone(net), listener)));
-        }
-        if config.metrics_port != 0 {
-            let open = metrics::Open::default();
-            for listener in bind_tcp(config, config.metrics_port)? {
-                let serve = metrics::serve(Rc::clone(net), listener, Rc::clone(&open));
-                listeners.metrics.push(tokio::task::spawn_local(serve));
-            }
+            let task = tokio::task::spawn_local(accept_unix(Rc::clone(net), listener));
+            listeners.unix = Some(UnixGroup { path: path.as_path().to_owned(), task });
         }
         Ok(listeners)
     }
 
+    /// Opens what the configuration wants and is not open.
+    fn open_missing(&mut self, net: &Rc<Net>) -> Result<(), Unopened> {
+        let engine = net.engine.borrow();
+        let config = engine.config();
+        for kind in Kind::ALL {
+            let is_open = self.groups.iter().any(|group| group.kind == kind && group.fits(config));
+            if kind.port(config) != 0 && !is_open {
+                self.groups.push(Group::open(net, kind, config)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what is wanted now, then closes what is not. If something cannot be opened, what was
+    /// open before is.
+    async fn follow(&mut self, net: &Rc<Net>) -> Result<(), Unopened> {
+        let config = net.engine.borrow().config().clone();
+        let (kept, stale) = self.groups.drain(..).partition(|group| group.fits(&config));
+        self.groups = kept;
+        let mut stale: Vec<Group> = stale;
+        let is_wanted = |port| Kind::ALL.iter().any(|kind| kind.port(&config) == port);
+        let before: Vec<(Kind, BindAddresses, u16)> =
+            stale.iter().map(|group| (group.kind, group.addresses.clone(), group.port)).collect();
+        if stale.iter().any(|group| is_wanted(group.port)) {
+            // The same port, on other addresses or for something else, can only be opened when the
+            // old one is closed.
+            stale.clear();
+            tokio::task::yield_now().await;
+        }
+        let known = self.groups.len();
+        let opened = self.open_missing(net);
+        if opened.is_err() {
+            self.groups.truncate(known);
+            tokio::task::yield_now().await;
+            if stale.is_empty() {
+                self.reopen(net, &config, before);
+            }
+            self.groups.append(&mut stale);
+        }
+        opened
+    }
+
+    fn reopen(&mut self, net: &Rc<Net>, config: &Config, before: Vec<(Kind, BindAddresses, u16)>) {
+        for (kind, addresses, port) in before {
+            let config = Config { bind: addresses.clone(), ..config.clone() };
+            // The log says so if somebody else has taken it meanwhile.
+            if let Ok(listeners) = bind_tcp(&config, port, kind) {
+                let tasks = kind.serve(net, listeners);
+                self.groups.push(Group { kind, addresses, port, tasks });
+            }
+        }
+    }
+
     /// Whether nobody can connect.
     pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.kinds().is_empty()
     }
 
     /// The kinds of addresses that are open, as the log names them.
     pub fn kinds(&self) -> Vec<&'static str> {
-        let has_unix = self.unix_path.is_some();
-        let has_tcp = self.tasks.len() > usize::from(has_unix);
-        let kinds = [(has_tcp, "tcp"), (has_unix, "unix")];
+        // Addresses that may be missing are, and nothing else is there then.
+        let is_open = |group: &&Group| !group.tasks.is_empty();
+        let has = |kind| self.groups.iter().filter(is_open).any(|group| group.kind == kind);
+        let kinds =
+            [(has(Kind::Tcp), "tcp"), (self.unix.is_some(), "unix"), (has(Kind::Tls), "tls")];
         kinds.iter().filter(|(is_there, _)| *is_there).map(|(_, kind)| *kind).collect()
     }
 }
@@ -115,36 +217,44 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Keeps the listeners, and opens others when the configuration changes.
-pub async fn keep(net: Rc<Net>, listeners: Listeners) {
-    let mut open = Some(listeners);
+/// Keeps the listeners, and follows changes of the configuration: certificates first, which new
+/// addresses may need.
+pub async fn keep(net: Rc<Net>, mut listeners: Listeners) {
     loop {
         net.listeners_changed.notified().await;
         loop {
             let Some(change) = net.listen_changes.borrow_mut().pop_front() else { break };
-            // The same port on other addresses can only be opened when the old one is closed.
-            let unchanged = change.previous.port == net.engine.borrow().config().port;
-            if unchanged {
-                open = None;
-                tokio::task::yield_now().await;
-            }
-            let bound = Listeners::bind(&net);
-            let opened = bound.is_ok();
-            if let Ok(fresh) = bound {
-                open = Some(fresh);
-            }
-            net.engine.borrow_mut().finish_listening(change, opened);
-            if open.is_none() {
-                open = Listeners::bind(&net).ok();
-            }
+            let outcome = follow(&net, &mut listeners, &change).await;
+            net.engine.borrow_mut().finish_listening(change, outcome);
             net.executor.notify_one();
         }
     }
 }
 
+/// Follows a change, wholly or not at all; the error is what could not be done.
+async fn follow(
+    net: &Rc<Net>,
+    listeners: &mut Listeners,
+    change: &ListenChange,
+) -> Result<(), Apply> {
+    let is_asked_for = change.acts.contains(&Apply::Tls);
+    let concerns_tls =
+        secure::concerns(net.engine.borrow().config(), &change.previous, is_asked_for);
+    let mut before = None;
+    if concerns_tls {
+        before = Some(secure::reload(net).await.map_err(|_| Apply::Tls)?);
+    }
+    let followed = listeners.follow(net).await;
+    if let Some(before) = before.filter(|_| followed.is_err()) {
+        secure::install(net, before);
+    }
+    followed.map_err(|Unopened| Apply::Listen)
+}
+
 /// Opens the TCP sockets of a configuration. An address with a dash may be missing here, and an
 /// address family may be missing anyway.
-pub fn bind_tcp(config: &Config, port: u16) -> Result<Vec<TcpListener>, Unopened> {
+fn bind_tcp(config: &Config, port: u16, kind: Kind) -> Result<Vec<TcpListener>, Unopened> {
+    let kind = if kind == Kind::Tls { "tls" } else { "tcp" };
     const NO_FAMILY: &[Errno] = &[
         Errno::AFNOSUPPORT,
         Errno::PFNOSUPPORT,
@@ -168,7 +278,7 @@ pub fn bind_tcp(config: &Config, port: u16) -> Result<Vec<TcpListener>, Unopened
                 );
                 let is_missing = optional && refusal.is_one_of(&[Errno::ADDRNOTAVAIL]);
                 if !is_missing && !refusal.is_one_of(NO_FAMILY) {
-                    tracing::warn!("Failed listening on port {port} (tcp), aborting.");
+                    tracing::warn!("Failed listening on port {port} ({kind}), aborting.");
                     return Err(Unopened);
                 }
             }
@@ -245,27 +355,50 @@ async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {
         match listener.accept().await {
             Ok((stream, address)) => {
                 prepare_tcp(&stream, net.engine.borrow().config());
-                let local = stream.local_addr().map_or_else(|_| String::new(), |a| a.to_string());
-                let peer = Peer {
-                    address: display_address(&address).into(),
-                    local_address: local.replace(['[', ']'], "").into(),
-                    fd: stream.as_raw_fd(),
-                    unix_socket: false,
-                    is_local: address.ip().to_canonical().is_loopback(),
-                };
-                admit(&net, Stream::Tcp(stream), peer);
-                let_others_in(&net, &mut accepted).await;
+                let peer = peer_of(&stream, &address);
+                admission::admit(&net, Stream::Tcp(stream), peer);
+                let most = net.engine.borrow().config().max_new_connections_per_cycle;
+                let_others_in(&net, &mut accepted, most).await;
             }
             Err(error) => limits::back_off(&error).await,
         }
     }
 }
 
-/// A burst of connections is accepted in portions (`max-new-connections-per-cycle`): between them
-/// the runtime looks for input, and those who are there already have their turn.
-async fn let_others_in(net: &Net, accepted: &mut u32) {
+/// The same where TLS is spoken: whoever connects is not yet a client.
+async fn accept_tls(net: Rc<Net>, listener: TcpListener) {
+    let mut accepted = 0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                prepare_tcp(&stream, net.engine.borrow().config());
+                let peer = peer_of(&stream, &address);
+                secure::welcome(&net, stream, peer);
+                let most = net.engine.borrow().config().max_new_tls_connections_per_cycle;
+                let_others_in(&net, &mut accepted, most).await;
+            }
+            Err(error) => limits::back_off(&error).await,
+        }
+    }
+}
+
+fn peer_of(stream: &TcpStream, address: &SocketAddr) -> Peer {
+    let local = stream.local_addr().map_or_else(|_| String::new(), |a| a.to_string());
+    Peer {
+        address: display_address(address).into(),
+        local_address: local.replace(['[', ']'], "").into(),
+        fd: stream.as_raw_fd(),
+        unix_socket: false,
+        is_local: address.ip().to_canonical().is_loopback(),
+        certificate: None,
+    }
+}
+
+/// A burst of connections is accepted in portions of so many: between them the runtime looks for
+/// input, and those who are there already have their turn.
+async fn let_others_in(net: &Net, accepted: &mut u32, most: u32) {
     *accepted += 1;
-    if *accepted >= net.engine.borrow().config().max_new_connections_per_cycle {
+    if *accepted >= most {
         *accepted = 0;
         net.yield_now().await;
     }
@@ -288,9 +421,11 @@ async fn accept_unix(net: Rc<Net>, listener: UnixListener) {
                     fd: stream.as_raw_fd(),
                     unix_socket: true,
                     is_local: true,
+                    certificate: None,
                 };
-                admit(&net, Stream::Unix(stream), peer);
-                let_others_in(&net, &mut accepted).await;
+                admission::admit(&net, Stream::Unix(stream), peer);
+                let most = net.engine.borrow().config().max_new_connections_per_cycle;
+                let_others_in(&net, &mut accepted, most).await;
             }
             Err(error) => limits::back_off(&error).await,
         }
@@ -314,24 +449,4 @@ fn prepare_tcp(stream: &TcpStream, config: &Config) {
             .with_retries(3);
         let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
     }
-}
-
-/// Takes a connection in, or turns it away with a word why.
-fn admit(net: &Rc<Net>, stream: Stream, peer: Peer) {
-    let mut engine = net.engine.borrow_mut();
-    engine.tick(net.now());
-    let client = match engine.admit(peer) {
-        Ok(client) => client,
-        Err(text) => {
-            // Whoever does not read this one line learns it from the closed connection.
-            let _ = stream.try_write(&[io::IoSlice::new(text.as_bytes())]);
-            return;
-        }
-    };
-    let is_authenticated = engine.is_authenticated(client);
-    drop(engine);
-    let inbox = Box::new(Inbox::new(is_authenticated));
-    let connection = Rc::new(Connection::new(client, stream, inbox));
-    net.remember(&connection);
-    tokio::task::spawn_local(serve(Rc::clone(net), connection, 0));
 }

@@ -5,6 +5,7 @@
 //! parses; the executor task runs after all connections that were ready, so that one turn's
 //! requests are prefetched and executed as a batch ([`turn`]).
 
+mod admission;
 mod connection;
 mod ending;
 pub mod fatal;
@@ -28,6 +29,7 @@ mod pool;
 mod port;
 mod reading;
 mod relay;
+mod secure;
 mod sender;
 mod sentinel;
 pub mod service;
@@ -37,6 +39,7 @@ mod stream;
 mod syncer;
 mod threads;
 mod timer;
+mod tls;
 mod transfer;
 mod turn;
 
@@ -61,11 +64,15 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let (syncer, syncs) = syncer::Syncer::start()?;
     let (senders, told) = sender::Senders::new(engine.sender_traffic());
     let (errands, errand_queue) = tokio::sync::mpsc::unbounded_channel();
-    let threads = shared::Threads { fleet, jobs, syncer, senders, errands };
+    let tls = tls::desk::Desk::new()?;
+    let threads = shared::Threads { fleet, jobs, syncer, senders, tls, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     let ended = Rc::clone(&net);
     let code = runtime.block_on(async move {
         net.engine.borrow_mut().tick(net.now());
+        if secure::begin(&net).is_err() {
+            return Ok(1);
+        }
         let Ok(listeners) = listener::Listeners::bind(&net) else { return Ok(1) };
         if listeners.is_empty() {
             tracing::warn!("Configured to not listen anywhere, exiting.");
@@ -78,6 +85,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(outcomes::collect_jobs(Rc::clone(&net), finished));
         tokio::task::spawn_local(outcomes::collect_syncs(Rc::clone(&net), syncs));
         tokio::task::spawn_local(outcomes::collect_transfers(Rc::clone(&net), told));
+        tokio::task::spawn_local(secure::watch(Rc::clone(&net)));
         tokio::task::spawn_local(sentinel::run(Rc::clone(&net), errand_queue));
         signals::watch(&net)?;
         tokio::task::spawn_local(listener::keep(Rc::clone(&net), listeners));

@@ -6,6 +6,7 @@
 //! the process from ending.
 
 use super::jobs::give_way;
+use super::stream;
 use crate::config::os_reason;
 use crate::engine::ClientId;
 use crate::engine::transfer::TransferReport;
@@ -14,7 +15,7 @@ use crate::observe::traffic::SenderTraffic;
 use crate::persist::fan::{Content, Fan, Fate, Outlet, Recipient, Sizes, World};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -45,8 +46,8 @@ impl Senders {
     }
 
     /// A socket as a sender writes to it.
-    pub fn socket(&self, socket: OwnedFd) -> Socket {
-        Socket { socket, written: 0, traffic: Arc::clone(&self.traffic) }
+    pub fn socket(&self, outlet: stream::Outlet) -> Socket {
+        Socket { outlet, written: 0, traffic: Arc::clone(&self.traffic) }
     }
 
     pub fn tell(&self, report: TransferReport) {
@@ -69,14 +70,26 @@ impl Senders {
 
 /// A replica's socket, and how much has been written to it.
 pub struct Socket {
-    socket: OwnedFd,
+    outlet: stream::Outlet,
     written: u64,
     traffic: Arc<SenderTraffic>,
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.outlet {
+            stream::Outlet::Plain(socket) => socket.as_fd(),
+            stream::Outlet::Tls(lent) => lent.socket().as_fd(),
+        }
+    }
+}
+
 impl Outlet for Socket {
     fn try_write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = rustix::io::writev(&self.socket, pieces)?;
+        let written = match &self.outlet {
+            stream::Outlet::Plain(socket) => rustix::io::writev(socket, pieces)?,
+            stream::Outlet::Tls(lent) => lent.try_write(pieces)?,
+        };
         self.written += written as u64;
         self.traffic.count_write(written);
         // Whoever waits for this processor need not wait for the end of a time slice.
@@ -157,7 +170,7 @@ impl World<ClientId, Socket> for Sockets {
     }
 
     fn wait(&mut self, outlets: &[&Socket], at_most: Duration) {
-        let watched = outlets.iter().map(|outlet| PollFd::new(&outlet.socket, PollFlags::OUT));
+        let watched = outlets.iter().map(|outlet| PollFd::new(*outlet, PollFlags::OUT));
         let mut watched: Vec<PollFd<'_>> = watched.collect();
         let at_most = Timespec::try_from(at_most).expect("it is short");
         // Whatever has ended it, all is looked at again.

@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::service::Service;
 use super::threads::fleet::Fleet;
 use super::threads::letters::{Order, Report};
+use super::tls::desk::Desk;
 use super::{jobs, pool, port, sender, syncer};
 use crate::engine::hold::Release;
 use crate::engine::{ClientId, Engine, Errand, ListenChange, Now, Reading};
@@ -63,6 +64,7 @@ pub struct Net {
     pub jobs: jobs::Threads,
     pub syncer: syncer::Syncer,
     pub senders: sender::Senders,
+    pub tls: Desk,
     /// Whose sockets a sender writes to, and what tells it that the connection has ended.
     pub lent: RefCell<Vec<(ClientId, Arc<AtomicBool>)>>,
     /// What a Sentinel wants done.
@@ -79,12 +81,13 @@ pub struct Threads {
     pub jobs: jobs::Threads,
     pub syncer: syncer::Syncer,
     pub senders: sender::Senders,
+    pub tls: Desk,
     pub errands: UnboundedSender<Errand>,
 }
 
 impl Net {
     pub fn new(engine: Engine, executor: Arc<Notify>, threads: Threads, service: Service) -> Net {
-        let Threads { fleet, jobs, syncer, senders, errands } = threads;
+        let Threads { fleet, jobs, syncer, senders, tls, errands } = threads;
         Net {
             reading: engine.reading(),
             traffic: engine.traffic(),
@@ -112,6 +115,7 @@ impl Net {
             jobs,
             syncer,
             senders,
+            tls,
             lent: RefCell::default(),
             errands,
             started: Instant::now(),

@@ -68,19 +68,25 @@ fn lend(
     let transfer::Recipient { client, prelude, is_gone } = recipient;
     let connection = net.connection(client).filter(|connection| !connection.is_closed.get());
     let connection = connection.ok_or("its connection has ended")?;
-    let outlet = socket(net, &connection).map_err(|error| os_reason(&error))?;
+    let (outlet, under_way) = socket(net, &connection).map_err(|error| os_reason(&error))?;
     connection.is_lent.set(true);
     connection.wants_write.set(false);
     net.lent.borrow_mut().push((client, Arc::clone(&is_gone)));
     let mut outbox = connection.outbox.borrow_mut();
+    outbox.out.advance(under_way);
+    outbox.pass(under_way);
     let head = [outbox.lend(), prelude].concat();
     engine.note_output(client, outbox.figures());
     Ok(Recipient { key: client, outlet, head, is_gone })
 }
 
-fn socket(net: &Net, connection: &Connection) -> io::Result<Socket> {
-    match &*connection.place.borrow() {
-        Place::Here(stream) => Ok(net.senders.socket(stream.duplicate()?)),
+/// The socket for the sender, and how much of the output's front the sender need not send.
+fn socket(net: &Net, connection: &Connection) -> io::Result<(Socket, usize)> {
+    match &mut *connection.place.borrow_mut() {
+        Place::Here(stream) => {
+            let (outlet, under_way) = stream.lend()?;
+            Ok((net.senders.socket(outlet), under_way))
+        }
         Place::There(_) | Place::Returning(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

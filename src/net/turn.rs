@@ -371,10 +371,10 @@ fn flush(net: &Rc<Net>, engine: &mut Engine, connection: &Rc<Connection>, share:
     if connection.is_lent.get() {
         return note_batch(net, engine, connection, outbox);
     }
-    let Ok(written) = write(net, connection, outbox, share.min(free)) else {
+    let Ok((written, has_unsent)) = write(net, connection, outbox, share.min(free)) else {
         return net.close(connection);
     };
-    let is_left = !outbox.out.is_empty();
+    let is_left = !outbox.out.is_empty() || has_unsent;
     let is_held = is_left && written == free;
     connection.wants_write.set(is_left && !is_held);
     if is_held {
@@ -403,16 +403,17 @@ fn note_batch(net: &Net, engine: &mut Engine, connection: &Connection, outbox: &
     engine.end_batch(connection.client, inbox.figures(), outbox.figures());
 }
 
-/// Writes at most so much; how much the socket has taken.
+/// Writes at most so much; how much the socket has taken, and whether it has yet to take what is no
+/// part of the output any more.
 fn write(
     net: &Net,
     connection: &Connection,
     outbox: &mut Outbox,
     most: usize,
-) -> io::Result<usize> {
-    let Place::Here(stream) = &*connection.place.borrow() else { return Ok(0) };
+) -> io::Result<(usize, bool)> {
+    let Place::Here(stream) = &mut *connection.place.borrow_mut() else { return Ok((0, false)) };
     let count = |bytes| net.traffic().count_write(bytes);
     let written = stream.write_some(&mut outbox.out, most, count)?;
     outbox.pass(written);
-    Ok(written)
+    Ok((written, stream.has_unsent()))
 }

@@ -11,4 +11,5 @@ pub mod memory;
 pub mod process;
 pub mod slow_log;
 pub mod stats;
+pub mod tls;
 pub mod traffic;

@@ -2,6 +2,7 @@
 //! from which INFO's instantaneous rates come.
 
 use super::latency::Histograms;
+use super::tls::Handshakes;
 use super::traffic::Totals;
 use crate::command::CommandId;
 use hashbrown::HashMap;
@@ -62,6 +63,7 @@ pub struct Stats {
     pub errors_total: u64,
     pub connections_total: u64,
     pub connections_rejected: u64,
+    pub handshakes: Handshakes,
     pub query_limit_disconnections: u64,
     pub output_limit_disconnections: u64,
     pub evicted_clients: u64,

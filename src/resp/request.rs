@@ -50,6 +50,8 @@ pub enum ProtocolError {
     UnbalancedQuotes,
     UnauthenticatedMultibulkLen,
     UnauthenticatedBulkLen,
+    /// It is not our protocol but the first message of a TLS handshake.
+    TlsHello,
     /// The system has no memory for what has arrived.
     NoMemory,
 }
@@ -72,6 +74,7 @@ impl ProtocolError {
             ProtocolError::UnbalancedQuotes => b"unbalanced quotes in request",
             ProtocolError::UnauthenticatedMultibulkLen => b"unauthenticated multibulk length",
             ProtocolError::UnauthenticatedBulkLen => b"unauthenticated bulk length",
+            ProtocolError::TlsHello => b"a TLS handshake on a plain port",
             ProtocolError::NoMemory => b"not enough memory for the request",
         };
         Cow::Borrowed(text)

@@ -10,6 +10,7 @@
 //! whole datasets do, `exporters` what monitoring tools read, `queue`, `workers` and `script_jobs`
 //! that jobs are done once, `sentinel` that
 //! ours keep masters alive, alone and with real ones, `interop` that the public tools work,
+//! `tls` what TLS lets in and through, and `tls_links` what servers say to each other by it,
 //! `differential` that random
 //! commands get Redis's replies, `tidy` the shape of the source itself, `compatibility` that the
 //! generated document is fresh, `claim` that servers keep off each other's logs, `crash` and
@@ -52,5 +53,7 @@ mod subscribers;
 mod tcp;
 mod threads;
 mod tidy;
+mod tls;
+mod tls_client;
 mod transcript;
 mod workers;

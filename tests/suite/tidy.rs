@@ -48,6 +48,14 @@ const CRATE_USERS: &[(&str, &[&str])] = &[
     ("mlua_sys", &["src/script/lua.rs"]),
     ("corosensei", &["src/script/run.rs"]),
     ("rtrb", &["src/net/threads/mail.rs", "proofs/"]),
+    ("rustls", &["src/net/tls/", "tests/suite/tls_client.rs"]),
+    ("x509_cert", &["src/net/tls/certificate.rs"]),
+    ("pkcs8", &["src/net/tls/keys.rs"]),
+    ("md5", &["src/net/tls/keys.rs"]),
+    ("aes", &["src/net/tls/keys.rs"]),
+    ("cbc", &["src/net/tls/keys.rs"]),
+    ("des", &["src/net/tls/keys.rs"]),
+    ("base64ct", &["src/net/tls/pem.rs"]),
 ];
 
 /// Which rooms stand on which: a room names rooms of lower levels, and itself. Its tests may name

@@ -10,6 +10,7 @@ use crate::types::Encoding;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -68,7 +69,7 @@ impl Office {
         rustix::io::ioctl_fionbio(&socket, true).expect("it is a socket");
         Recipient {
             key: self.engine.connect(Peer::internal()),
-            outlet: self.senders.socket(socket),
+            outlet: self.senders.socket(stream::Outlet::Plain(socket)),
             head: b"+FULLRESYNC\r\n".to_vec(),
             is_gone: Arc::default(),
         }

@@ -438,13 +438,13 @@ impl Worker {
         if wire.is_closed.get() {
             return;
         }
-        let Some(stream) = &*wire.stream.borrow() else { return };
+        let Some(stream) = &mut *wire.stream.borrow_mut() else { return };
         let before = wire.written.load(Ordering::Relaxed);
         let count = |bytes| self.traffic().count_write(bytes);
         let written = stream.write_some(&mut wire.out.borrow_mut(), most, count);
         let Ok(written) = written else { return wire.close() };
         wire.written.store(before + written as u64, Ordering::Relaxed);
-        if wire.out.borrow().is_empty() {
+        if wire.out.borrow().is_empty() && !stream.has_unsent() {
             self.buffers.give_output(wire.out.borrow_mut().take_bytes());
             if wire.is_closing.get() {
                 wire.close();
@@ -478,7 +478,9 @@ async fn serve(worker: Rc<Worker>, wire: Rc<Wire>) {
     }
     worker.wires.borrow_mut()[wire.client.slot()] = None;
     // Who hears that the client is gone may count descriptors.
-    wire.stream.take();
+    if let Some(mut stream) = wire.stream.take() {
+        stream.say_farewell();
+    }
     worker.report(Report::Ended { client: wire.client });
 }
 

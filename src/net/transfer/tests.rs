@@ -11,6 +11,7 @@ use crate::net::shared::Threads;
 use crate::net::stream::Stream;
 use crate::net::threads::fleet::{self, Fleet, Home};
 use crate::net::threads::worker;
+use crate::net::tls::desk::Desk;
 use crate::net::{jobs, outcomes, reading, syncer, turn};
 use crate::persist::fan::{Content, Framing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,7 +38,8 @@ fn with_net<F: Future<Output = ()>>(threads: u32, play: impl FnOnce(Rc<Net>) -> 
     let (senders, told) = Senders::new(engine.sender_traffic());
     let service = Service::begin(engine.config());
     let (errands, _) = tokio::sync::mpsc::unbounded_channel();
-    let threads = Threads { fleet, jobs, syncer, senders, errands };
+    let tls = Desk::new().expect("threads start");
+    let threads = Threads { fleet, jobs, syncer, senders, tls, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     runtime.block_on(async move {
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));

@@ -144,6 +144,7 @@ static SECTIONS: &[Section] = &[
     section("Stats", Shown::Usually, Lines::Fields(activity::STATS)),
     section("Replication", Shown::Usually, Lines::Fields(replication::REPLICATION)),
     section("CPU", Shown::Usually, Lines::Fields(server::CPU)),
+    section("TLS", Shown::InEverything, Lines::Fields(server::TLS)),
     section("Modules", Shown::Usually, Lines::Fields(&[])),
     section("Threads", Shown::InAll, Lines::Listed(activity::threads)),
     section("Commandstats", Shown::InAll, Lines::Listed(activity::commands)),

@@ -2,6 +2,7 @@
 
 use super::{Field, View, field, optional, zero};
 use crate::config::REDIS_VERSION;
+use crate::observe::tls::CertificateReport;
 
 pub static SERVER: &[Field] = &[
     field("redis_version", |_| REDIS_VERSION.to_owned()),
@@ -45,6 +46,7 @@ pub static SERVER: &[Field] = &[
     .gauge("io_threads_active"),
     optional("listener0", tcp_listener),
     optional("listener1", unix_listener),
+    optional("listener2", tls_listener),
     field("rufous_version", |_| env!("CARGO_PKG_VERSION").to_owned()),
 ];
 
@@ -59,17 +61,59 @@ pub static CPU: &[Field] = &[
         .counter("cpu_user_main_thread_seconds_total"),
 ];
 
+/// What TLS is spoken with; what does not exist has no line.
+pub static TLS: &[Field] = &[
+    optional("tls_server_cert_serial", |view| serial(&view.server.certificates.server)),
+    optional("tls_server_cert_expires_in_seconds", |view| {
+        expiry(view, &view.server.certificates.server)
+    })
+    .gauge("tls_server_cert_expires_in_seconds"),
+    optional("tls_client_cert_serial", |view| serial(&view.server.certificates.client)),
+    optional("tls_client_cert_expires_in_seconds", |view| {
+        expiry(view, &view.server.certificates.client)
+    })
+    .gauge("tls_client_cert_expires_in_seconds"),
+    optional("tls_ca_cert_serial", |view| serial(&view.server.certificates.authority)),
+    optional("tls_ca_cert_expires_in_seconds", |view| {
+        expiry(view, &view.server.certificates.authority)
+    })
+    .gauge("tls_ca_cert_expires_in_seconds"),
+    field("tls_handshakes", |view| view.server.stats.handshakes.done.to_string())
+        .counter("tls_handshakes_total"),
+    field("tls_handshakes_resumed", |view| view.server.stats.handshakes.resumed.to_string())
+        .counter("tls_handshakes_resumed_total"),
+    field("tls_handshakes_failed", |view| view.server.stats.handshakes.failed.to_string())
+        .counter("tls_handshakes_failed_total"),
+];
+
+fn serial(certificate: &Option<CertificateReport>) -> Option<String> {
+    certificate.as_ref().map(|report| report.serial.clone())
+}
+
+fn expiry(view: &View<'_>, certificate: &Option<CertificateReport>) -> Option<String> {
+    let now = view.server.clock.now().unix_us / 1_000_000;
+    certificate.as_ref().map(|report| report.expires_in_seconds(now).to_string())
+}
+
 pub static CLUSTER: &[Field] = &[zero("cluster_enabled").gauge("cluster_enabled")];
 
 /// The TCP port and its addresses, if one is open.
 fn tcp_listener(view: &View<'_>) -> Option<String> {
-    let config = &view.server.config;
-    let addresses: Vec<_> = config.bind.0.iter().map(|text| text.to_string_lossy()).collect();
-    let bound: String = addresses.iter().map(|address| format!("bind={address},")).collect();
-    (config.port != 0).then(|| format!("name=tcp,{bound}port={}", config.port))
+    listener(view, "tcp", view.server.config.port)
 }
 
-/// The Unix socket, which has this number whether or not there is a TCP port.
+/// The same of the port for TLS.
+fn tls_listener(view: &View<'_>) -> Option<String> {
+    listener(view, "tls", view.server.config.tls_port)
+}
+
+fn listener(view: &View<'_>, name: &str, port: u16) -> Option<String> {
+    let addresses = view.server.config.bind.0.iter().map(|text| text.to_string_lossy());
+    let bound: String = addresses.map(|address| format!("bind={address},")).collect();
+    (port != 0).then(|| format!("name={name},{bound}port={port}"))
+}
+
+/// The Unix socket. Each kind has its number whether or not there are others.
 fn unix_listener(view: &View<'_>) -> Option<String> {
     let path = view.server.config.unixsocket.as_ref().filter(|path| !path.is_empty())?;
     Some(format!("name=unix,bind={}", path.to_string_lossy()))
@@ -87,16 +131,20 @@ mod tests {
     /// What Redis 8.2 prints of its listeners, but for a TCP listener without a port.
     #[test]
     fn each_listener_that_exists_has_its_line() {
-        let lines = |port: u16, unixsocket: Option<&str>| {
+        let lines_by = |port: u16, tls_port: u16, unixsocket: Option<&str>| {
             let unixsocket = unixsocket.map(Text::from);
-            let config = Config { port, unixsocket, ..Config::default() };
+            let config = Config { port, tls_port, unixsocket, ..Config::default() };
             Bench::with(config).info_lines("server", "listener")
         };
+        let lines = |port, unixsocket| lines_by(port, 0, unixsocket);
         let tcp = "listener0:name=tcp,bind=*,bind=-::*,port=6379";
         let unix = "listener1:name=unix,bind=/run/s.sock";
         assert_eq!(lines(6379, None), [tcp]);
         assert_eq!(lines(6379, Some("")), [tcp]);
         assert_eq!(lines(6379, Some("/run/s.sock")), [tcp, unix]);
         assert_eq!(lines(0, Some("/run/s.sock")), [unix]);
+        let tls = "listener2:name=tls,bind=*,bind=-::*,port=7";
+        assert_eq!(lines_by(6379, 7, None), [tcp, tls]);
+        assert_eq!(lines_by(0, 7, Some("/run/s.sock")), [unix, tls]);
     }
 }

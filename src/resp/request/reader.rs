@@ -77,6 +77,9 @@ pub struct Room<'a> {
     pub len: usize,
 }
 
+/// How a TLS handshake begins: the kind of the record, and the version's first number.
+const TLS_HANDSHAKE: &[u8] = &[0x16, 0x03];
+
 /// Where the parser stands in the partial request.
 #[derive(Default)]
 struct Cursor {
@@ -439,6 +442,10 @@ impl RequestReader {
     /// skipped.
     fn parse_inline(&mut self) -> Result<bool, ProtocolError> {
         let cursor = &mut self.cursor;
+        if self.buffer[cursor.position..].starts_with(TLS_HANDSHAKE) {
+            // As a line it would have to be waited for: there may be no end of it.
+            return Err(ProtocolError::TlsHello);
+        }
         let error = ProtocolError::BigInlineRequest;
         let Some(line_len) = cursor.find(b'\n', &self.buffer, error)? else { return Ok(false) };
         let start = cursor.position;

@@ -156,6 +156,15 @@ fn requests_before_an_error_are_executed_first() {
 }
 
 #[test]
+fn a_tls_handshake_is_no_line() {
+    let (requests, error) = parse_every_way(b"PING\r\n\x16\x03\x01\x02\x00\x01", &OPEN);
+    assert_eq!(requests, words(&[&["PING"]]));
+    assert_eq!(error, Some(ProtocolError::TlsHello));
+    let (requests, error) = parse_every_way(b"\x16 x\r\n", &OPEN);
+    assert_eq!((requests, error), (words(&[&["\x16", "x"]]), None));
+}
+
+#[test]
 fn the_first_64_kb_of_a_line_decide() {
     let table: [(&[u8], &[u8], u8, ProtocolError); 4] = [
         (b"", b"\n", b'a', ProtocolError::BigInlineRequest),
