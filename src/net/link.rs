@@ -5,6 +5,7 @@
 //! attempt and ends when that is no longer the present one. What arrives faster than it is looked
 //! at stays in the socket.
 
+use super::channel::Channel;
 use super::port::Port;
 use super::shared::Net;
 use crate::engine::Engine;
@@ -13,13 +14,17 @@ use crate::observe::memory;
 use crate::persist::load::{Batch, LoadError, Reading, SnapshotSource};
 use crate::repl::link::{Attempt, LinkEvent};
 use bytes::Bytes;
+use std::future::poll_fn;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::thread;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -55,7 +60,7 @@ pub fn carry_out(net: &Rc<Net>, engine: &mut Engine, order: LinkOrder) {
 async fn run(net: Rc<Net>, attempt: Attempt, host: String, number: u16, source: Option<IpAddr>) {
     let is_over = || net.link.attempt.get() != Some(attempt);
     let dialled = {
-        let dial = dial(&host, number, source);
+        let dial = dial(&net, &host, number, source);
         tokio::pin!(dial);
         loop {
             tokio::select! {
@@ -64,9 +69,9 @@ async fn run(net: Rc<Net>, attempt: Attempt, host: String, number: u16, source: 
             }
         }
     };
-    let stream = match dialled {
+    let mut channel = match dialled {
         _ if is_over() => return,
-        Ok(stream) => stream,
+        Ok(channel) => channel,
         Err(Undialled::NoAddress(text)) => {
             return tell(&net, attempt, LinkEvent::DialFailed(&text));
         }
@@ -75,7 +80,7 @@ async fn run(net: Rc<Net>, attempt: Attempt, host: String, number: u16, source: 
         }
     };
     tell(&net, attempt, LinkEvent::Connected);
-    let ended = exchange(&net, &stream, attempt).await;
+    let ended = exchange(&net, &mut channel, attempt).await;
     if !is_over() {
         *net.link.ended.borrow_mut() = Some(ended);
         net.executor.notify_one();
@@ -87,14 +92,20 @@ enum Undialled {
     Refused(String),
 }
 
-async fn dial(host: &str, number: u16, source: Option<IpAddr>) -> Result<TcpStream, Undialled> {
+async fn dial(
+    net: &Net,
+    host: &str,
+    number: u16,
+    source: Option<IpAddr>,
+) -> Result<Channel, Undialled> {
     let text = |error: io::Error| crate::config::os_reason(&error);
     let found = tokio::net::lookup_host((host, number)).await;
     let addresses = found.map_err(|error| Undialled::NoAddress(text(error)))?;
     let mut last = Undialled::NoAddress("no address of that name".to_owned());
     for address in addresses {
-        match connect(address, source).await {
-            Ok(stream) => return Ok(stream),
+        let opened = async { Channel::open(net, connect(address, source).await?).await };
+        match opened.await {
+            Ok(channel) => return Ok(channel),
             Err(error) => last = Undialled::Refused(text(error)),
         }
     }
@@ -113,52 +124,49 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpS
 
 /// Moves bytes both ways until the connection ends, for the reason that is returned, or the
 /// attempt does.
-async fn exchange(net: &Rc<Net>, stream: &TcpStream, attempt: Attempt) -> String {
+async fn exchange(net: &Rc<Net>, channel: &mut Channel, attempt: Attempt) -> String {
     let port = &net.link;
     loop {
         if port.attempt.get() != Some(attempt) {
             return String::new();
         }
         let may_read = !port.inlet.borrow().is_full() && port.piece.borrow().is_none();
-        let has_output = !port.outgoing.borrow().is_empty();
+        let moved = poll_fn(|cx| {
+            // Both are asked, so that either has the task polled again.
+            let read = if may_read { poll_read(net, channel, cx) } else { Poll::Pending };
+            let written = poll_write(port, channel, cx);
+            if read.is_ready() { read } else { written }
+        });
         tokio::select! {
             () = port.wake.notified() => {}
-            ready = stream.readable(), if may_read => {
-                if let Err(error) = ready.and_then(|()| read(net, stream)) {
-                    return crate::config::os_reason(&error);
-                }
-            }
-            ready = stream.writable(), if has_output => {
-                if let Err(error) = ready.and_then(|()| write(port, stream)) {
-                    return crate::config::os_reason(&error);
-                }
+            moved = moved => if let Err(error) = moved {
+                return crate::config::os_reason(&error);
             }
         }
     }
 }
 
-fn read(net: &Net, stream: &TcpStream) -> io::Result<()> {
+fn poll_read(net: &Net, channel: &mut Channel, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     let mut inlet = net.link.inlet.borrow_mut();
-    match stream.try_read_buf(inlet.room(READ_BYTES)) {
-        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(count) => {
+    match ready!(pin!(channel.read_buf(inlet.room(READ_BYTES))).poll(cx))? {
+        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        count => {
             net.engine.borrow_mut().count_link_input(count);
             net.executor.notify_one();
-            Ok(())
+            Poll::Ready(Ok(()))
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
-fn write(port: &Port, stream: &TcpStream) -> io::Result<()> {
+/// Writes what there is to be written; not ready if that is nothing.
+fn poll_write(port: &Port, channel: &mut Channel, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     let mut outgoing = port.outgoing.borrow_mut();
-    match stream.try_write(&outgoing) {
-        Ok(count) => _ = outgoing.drain(..count),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error),
+    if !outgoing.is_empty() {
+        let count = ready!(pin!(channel.write(&outgoing)).poll(cx))?;
+        outgoing.drain(..count);
+        return Poll::Ready(Ok(()));
     }
-    Ok(())
+    if channel.has_unsent() { pin!(channel.flush()).poll(cx) } else { Poll::Pending }
 }
 
 fn tell(net: &Rc<Net>, attempt: Attempt, event: LinkEvent<'_>) {

@@ -6,6 +6,7 @@
 //! requests are prefetched and executed as a batch ([`turn`]).
 
 mod admission;
+mod channel;
 mod connection;
 mod ending;
 pub mod fatal;

@@ -7,6 +7,7 @@
 //! What a peer sends is not to be trusted: a reply has a longest length, and no length that it
 //! declares reserves anything.
 
+use super::channel::Channel;
 use super::hands;
 use super::shared::Net;
 use crate::config::os_reason;
@@ -27,8 +28,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::task::JoinHandle;
@@ -177,9 +177,10 @@ impl Outside {
     ) -> io::Result<()> {
         let stream = connect(address, source).await?;
         stream.set_nodelay(true)?;
-        let local_ip = stream.local_addr()?.ip().to_canonical().to_string();
+        let channel = Channel::open(&self.net, stream).await?;
+        let local_ip = channel.socket().local_addr()?.ip().to_canonical().to_string();
         tell(&self.net, Event::WireUp { wire: id, local_ip });
-        let (reading, mut writing) = stream.into_split();
+        let (reading, mut writing) = tokio::io::split(channel);
         // What cannot be written shows in that nothing more can be read.
         let _writer = Writer(tokio::task::spawn_local(async move {
             let _ = write_all(&mut outgoing, &mut writing).await;
@@ -187,7 +188,7 @@ impl Outside {
         self.read_all(id, reading).await
     }
 
-    async fn read_all(&self, id: WireId, mut reading: OwnedReadHalf) -> io::Result<()> {
+    async fn read_all(&self, id: WireId, mut reading: ReadHalf<Channel>) -> io::Result<()> {
         let mut bytes = Vec::new();
         loop {
             bytes.reserve(READ_BYTES);
@@ -297,10 +298,11 @@ async fn connect(address: SocketAddr, source: Option<String>) -> io::Result<TcpS
 
 async fn write_all(
     outgoing: &mut async_mpsc::UnboundedReceiver<Vec<u8>>,
-    writing: &mut OwnedWriteHalf,
+    writing: &mut WriteHalf<Channel>,
 ) -> io::Result<()> {
     while let Some(bytes) = outgoing.recv().await {
         writing.write_all(&bytes).await?;
+        writing.flush().await?;
     }
     Ok(())
 }

@@ -55,5 +55,6 @@ mod threads;
 mod tidy;
 mod tls;
 mod tls_client;
+mod tls_links;
 mod transcript;
 mod workers;

@@ -167,6 +167,7 @@ fn settings_of(config: &Config) -> Settings {
     let announced = config.replica_announce_ip.as_ref().filter(|ip| !ip.is_empty());
     Settings {
         announce_port: match config.replica_announce_port {
+            0 if config.tls_replication && config.tls_port != 0 => config.tls_port,
             0 => config.port,
             port => port,
         },
