@@ -5,6 +5,8 @@
 //! A server is well when it answers PONG in time; one that loads answers an error instead. Plain
 //! blocking sockets do for one question, so no runtime is started.
 
+use super::tls::blocking;
+use super::tls::settings::Outgoing;
 use crate::config::{self, Config, Mode};
 use clap::{Arg, ArgAction, Command, value_parser};
 use std::ffi::OsString;
@@ -12,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The word that asks for the check, at any place of the command line.
@@ -30,6 +33,8 @@ struct Target {
     port: u16,
     socket: Option<String>,
     password: Option<Vec<u8>>,
+    /// By what TLS is spoken, if it is.
+    tls: Option<Outgoing>,
 }
 
 /// Runs the check that a command line asks for; the error is one line that says what is wrong.
@@ -50,7 +55,10 @@ pub fn run(words: &[OsString], password_of_environment: Option<Vec<u8>>) -> Resu
                 stream.set_read_timeout(Some(left))?;
                 stream.set_write_timeout(Some(left))
             };
-            ask(&target, &stream, deadline)
+            match &target.tls {
+                None => ask(&target, &stream, deadline),
+                Some(outgoing) => ask(&target, blocking::connect(&stream, outgoing)?, deadline),
+            }
         }
     }
 }
@@ -65,6 +73,20 @@ fn target(words: &[OsString], password: Option<Vec<u8>>) -> Result<Target, Strin
     let loaded = config::load_as(mode, &file, &mut config::Disk::default())
         .map_err(|error| error.to_string())?;
     let mut target = Target::of_config(&loaded.config);
+    let mut outgoing = target.tls.take();
+    if found.get_flag("tls") {
+        outgoing.get_or_insert_with(|| Outgoing::of(&loaded.config));
+        target.port = Some(loaded.config.tls_port).filter(|port| *port != 0).unwrap_or(target.port);
+    }
+    if let Some(outgoing) = &mut outgoing {
+        let path = |name: &str| found.get_one::<OsString>(name).map(PathBuf::from);
+        outgoing.ca_file = path("cacert").or(outgoing.ca_file.take());
+        outgoing.ca_directory = path("cacertdir").or(outgoing.ca_directory.take());
+        outgoing.certificate = path("cert").or(outgoing.certificate.take());
+        outgoing.key = path("key").or(outgoing.key.take());
+        outgoing.is_insecure = found.get_flag("insecure");
+    }
+    target.tls = outgoing;
     target.password = bytes("pass").or(password).or(target.password);
     let port = found.get_one::<u16>("port").copied();
     let host = text("host");
@@ -92,13 +114,20 @@ fn command() -> Command {
         .arg(option("port").overrides_with("unixsocket").value_parser(value_parser!(u16)))
         .arg(option("unixsocket").overrides_with_all(["host", "port"]))
         .arg(option("pass").value_parser(value_parser!(OsString)))
+        .arg(Arg::new("tls").long("tls").action(ArgAction::SetTrue))
+        .arg(Arg::new("insecure").long("insecure").action(ArgAction::SetTrue).requires("tls"))
+        .args(
+            ["cacert", "cacertdir", "cert", "key"]
+                .map(|name| option(name).value_parser(value_parser!(OsString)).requires("tls")),
+        )
 }
 
 /// What is wrong with the command line, without the advice that follows.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
-    let known = "--healthcheck knows --host, --port, --unixsocket, --pass";
+    let known = "--healthcheck knows --host, --port, --unixsocket, --pass, and with \
+                 --tls also --cacert, --cacertdir, --cert, --key, --insecure";
     format!("{}; {known}", line.trim_start_matches("error: "))
 }
 
@@ -110,13 +139,16 @@ impl Target {
             .find(|text| !matches!(text.as_str(), "*" | "::*" | "0.0.0.0" | "::"));
         let socket = config.unixsocket.as_ref().filter(|path| !path.is_empty());
         let password = config.requirepass.as_ref().filter(|password| !password.is_empty());
+        // A server that only speaks TLS is asked by it.
+        let has_tls_alone = config.port == 0 && config.tls_port != 0;
         Target {
             host: named.unwrap_or_else(|| "127.0.0.1".to_owned()),
-            port: config.port,
+            port: if has_tls_alone { config.tls_port } else { config.port },
             socket: socket
-                .filter(|_| config.port == 0)
+                .filter(|_| config.port == 0 && !has_tls_alone)
                 .map(|path| path.to_string_lossy().into_owned()),
             password: password.map(|password| password.as_bytes().to_vec()),
+            tls: has_tls_alone.then(|| Outgoing::of(config)),
         }
     }
 }

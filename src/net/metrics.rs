@@ -12,8 +12,10 @@
 //! Invariant: a scraper holds at most [`HEAD_BYTES_MAX`] of memory before it is answered, at most
 //! [`CONNECTIONS_MAX`] are served at once, and each for at most [`WAIT_MAX`] in all.
 
+use super::channel::Channel;
 use super::limits;
 use super::shared::Net;
+use super::tls::desk;
 use crate::report::info::View;
 use crate::report::metrics;
 use std::cell::{Cell, RefCell};
@@ -48,7 +50,9 @@ pub async fn serve(net: Rc<Net>, listener: TcpListener, open: Open) {
                 let (net, asked) = (Rc::clone(&net), Rc::clone(&has_asked));
                 let task = tokio::task::spawn_local(async move {
                     // Whoever is too slow, or gone, has its connection closed.
-                    let answered = answer(&net, stream, peer, &asked);
+                    let answered = async {
+                        answer(&net, open_channel(&net, stream).await?, peer, &asked).await
+                    };
                     let _ = tokio::time::timeout(WAIT_MAX, answered).await;
                 });
                 open.borrow_mut().push(Scrape { has_asked, task: task.abort_handle() });
@@ -68,9 +72,18 @@ fn make_place(open: &mut Vec<Scrape>) {
     }
 }
 
+/// The connection as it is to be spoken on.
+async fn open_channel(net: &Net, stream: TcpStream) -> io::Result<Channel> {
+    let is_secure = net.engine.borrow().config().metrics_tls;
+    match is_secure {
+        false => Ok(stream.into()),
+        true => Ok(desk::finish(net.tls.accept(stream)?).await?.into()),
+    }
+}
+
 async fn answer(
     net: &Net,
-    mut stream: TcpStream,
+    mut stream: Channel,
     peer: SocketAddr,
     has_asked: &Cell<bool>,
 ) -> io::Result<()> {
@@ -86,11 +99,12 @@ async fn answer(
         other => format!("{}\n", other.line()),
     };
     stream.write_all(response(Question { status, ..question }, &body).as_bytes()).await?;
+    stream.flush().await?;
     stream.shutdown().await
 }
 
 /// Reads up to the empty line that ends a request's head, or as much as a head may have.
-async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_head(stream: &mut Channel) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(1024);
     while !is_whole(&head) && head.len() < HEAD_BYTES_MAX {
         let room = (HEAD_BYTES_MAX - head.len()) as u64;

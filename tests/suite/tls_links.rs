@@ -7,7 +7,7 @@ use crate::interop::{is_skipped, is_there};
 use crate::ports;
 use crate::server::{RUFOUS, Server, wait_for};
 use crate::tls::{Secure, info_of, start, start_as};
-use crate::tls_client::fixture;
+use crate::tls_client::{Dial, TlsClient, fixture};
 use std::process::{Command, Stdio};
 
 const LINKED: [(&str, &str); 3] = [
@@ -173,6 +173,90 @@ fn redis_cli_speaks_with_ours() {
     assert_eq!(with(&suites), "PONG\n");
     assert!(!cli(&["--tls", "--cacert", &ca, "PING"]).contains("PONG"), "it shows no certificate");
     assert!(cli(&["PING"]).contains("Bad TLS header"), "it does not speak TLS");
+}
+
+// ------------------------------------------------------------------------------ health and metrics
+
+fn check_health(args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(RUFOUS);
+    command.arg("--healthcheck").args(args).stdin(Stdio::null());
+    let output = command.output().expect("the binary can be run");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn health_is_asked_by_tls() {
+    let secure = start(&[("tls-auth-clients", "optional")]);
+    let port = secure.port.to_string();
+    let ca = fixture("ca.crt");
+    let asked = |args: &[&str]| check_health(&[&["--port", &port], args].concat());
+    assert_eq!(asked(&["--tls", "--cacert", &ca]), (Some(0), String::new()));
+    assert_eq!(asked(&["--tls", "--insecure"]), (Some(0), String::new()));
+    let (code, said) = asked(&["--tls", "--cacert", &fixture("other-ca.crt")]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("UnknownIssuer"), "{said}");
+    let (code, said) = asked(&[]);
+    assert!(code == Some(1) && said.contains("Bad TLS header"), "{said}");
+    let (code, said) = asked(&["--cacert", &ca]);
+    assert!(code == Some(1) && said.contains("--tls"), "{said}");
+    let asked_plain =
+        check_health(&["--port", &secure.server.port.to_string(), "--tls", "--insecure"]);
+    assert_eq!(asked_plain.0, Some(1));
+    // A server that only speaks TLS, asked by its own file.
+    let mut client = secure.connect();
+    client.run("CONFIG SET tls-auth-clients yes");
+    let file = format!(
+        "port 0\ntls-port {port}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {ca}\n",
+        fixture("server.crt"),
+        fixture("server.key"),
+    );
+    let path = secure.server.path("health.conf");
+    std::fs::write(&path, file).expect("the directory is ours");
+    assert_eq!(check_health(&[&path]), (Some(0), String::new()));
+}
+
+#[test]
+fn metrics_are_served_by_tls() {
+    let port = ports::free();
+    let secure = start(&[("metrics-port", &port.to_string()), ("metrics-tls", "yes")]);
+    let scrape = |dial: Dial| {
+        let mut client = TlsClient::try_connect(port, &dial.ready())?;
+        client.send(b"GET /metrics HTTP/1.1\r\n\r\n");
+        Some(String::from_utf8_lossy(&client.receive_bytes(usize::MAX)).into_owned())
+    };
+    let page = scrape(Dial::default()).expect("it is served");
+    assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+    assert!(page.contains("redis_tls_server_cert_expires_in_seconds "), "{page}");
+    assert!(page.contains("redis_tls_handshakes_total 0"), "scrapers are no clients: {page}");
+    let unknown = scrape(Dial::anonymous()).unwrap_or_default();
+    assert!(!unknown.contains("200 OK"), "{unknown}");
+    let mut client = secure.server.connect();
+    assert_eq!(client.run("CONFIG SET metrics-tls no").print(), "OK");
+    let mut plain = Client::connect(port).expect("it listens");
+    plain.send(b"GET /metrics HTTP/1.1\r\n\r\n");
+    let (page, _) = plain.receive_raw(|_| false);
+    assert!(page.starts_with(b"HTTP/1.1 200 OK"));
+}
+
+#[test]
+fn info_tells_when_certificates_end() {
+    let (certificate, key) = (fixture("expired.crt"), fixture("expired.key"));
+    let secure = start(&[("tls-client-cert-file", &certificate), ("tls-client-key-file", &key)]);
+    let mut client = secure.server.connect();
+    let mut number = |field: &str| -> i64 {
+        let text = info_of(&mut client, field).unwrap_or_else(|| panic!("no {field}"));
+        text.parse().expect("it is a number")
+    };
+    assert!(number("tls_server_cert_expires_in_seconds") > 365 * 86_400);
+    assert!(number("tls_ca_cert_expires_in_seconds") > 365 * 86_400);
+    assert!(number("tls_client_cert_expires_in_seconds") < 0);
+    let serial = info_of(&mut client, "tls_server_cert_serial").expect("it is there");
+    assert!(serial.chars().all(|c| c.is_ascii_hexdigit()) && serial.len() > 10, "{serial}");
+    let log = secure.server.file("log");
+    assert!(log.contains("The TLS certificate for outgoing connections (serial "), "{log}");
+    assert!(log.contains(" has expired"), "{log}");
+    let plain = Server::rufous();
+    assert_eq!(info_of(&mut plain.connect(), "tls_server_cert_serial"), None);
 }
 
 // ------------------------------------------------------------------------------------- Sentinels

@@ -5,6 +5,7 @@
 //! `trust` and `sessions`. `handshake` has threads that shake hands. `session` is a connection
 //! after that. Nothing here knows of the executor; [`super::secure`] does.
 
+pub mod blocking;
 mod certificate;
 mod ciphers;
 pub mod desk;
