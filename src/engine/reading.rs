@@ -29,6 +29,9 @@ impl InputBounds {
     }
 }
 
+/// Who has not authenticated may send no more ahead, whatever others may.
+const UNAUTHENTICATED_QUERY_BYTES_MAX: usize = 1 << 20;
+
 #[derive(Clone)]
 pub struct Reading {
     table: Arc<Table>,
@@ -42,9 +45,11 @@ impl Reading {
         Limits { bulk_len_max: self.bounds.bulk_len_max.load(Ordering::Relaxed), authenticated }
     }
 
-    /// How many bytes a client may have sent that were not executed.
-    pub fn query_bytes_max(&self) -> usize {
-        self.bounds.query_bytes_max.load(Ordering::Relaxed)
+    /// How many bytes a client may have sent that were not executed, be it one who has
+    /// authenticated or one who has not.
+    pub fn query_bytes_max(&self, authenticated: bool) -> usize {
+        let bytes_max = self.bounds.query_bytes_max.load(Ordering::Relaxed);
+        if authenticated { bytes_max } else { bytes_max.min(UNAUTHENTICATED_QUERY_BYTES_MAX) }
     }
 
     /// Looks up what a request names and hashes the keys it is sure to use into `hashes`.

@@ -83,8 +83,9 @@ impl Inbox {
 
     /// Whether more has come than may before any of it is executed.
     pub fn is_too_long(&self, reading: &Reading) -> bool {
+        let bytes_max = reading.query_bytes_max(self.is_authenticated);
         let intake = self.intake.as_ref();
-        intake.is_some_and(|intake| intake.reader.buffered_len() > reading.query_bytes_max())
+        intake.is_some_and(|intake| intake.reader.buffered_len() > bytes_max)
     }
 
     /// Looks up commands and hashes keys of the first requests, as far as that has not been done;
