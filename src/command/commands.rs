@@ -465,7 +465,7 @@ fn put_keys(cx: &mut Cx<'_>, args: &mut Args<'_>, with_flags: bool) -> CommandRe
     };
     let row = table.row(id);
     let command = row.command;
-    if !has_keys(command) {
+    if !command.has_keys() {
         return Err(CommandError::Fixed("ERR The command has no key arguments"));
     }
     if !command.arity.accepts(request.len()) {
@@ -490,9 +490,4 @@ fn put_keys(cx: &mut Cx<'_>, args: &mut Args<'_>, with_flags: bool) -> CommandRe
         }
     }
     Ok(())
-}
-
-fn has_keys(command: &Command) -> bool {
-    command.key_finder.is_some()
-        || command.keys.iter().any(|spec| !spec.flags.has(super::KeyFlags::NOT_KEY))
 }

@@ -23,6 +23,9 @@ pub use error::{CommandError, CommandResult};
 pub use flags::{Categories, Flags, Traits};
 pub use keys::{Begin, Find, FoundKey, FoundKeys, KeyFlags, KeySpec, are_at_most, find_keys};
 pub use many_pop::ManyPop;
-pub use spec::{Arg, ArgKind, Arity, Command, Deprecated, Group, Guard, Handler, KeyFinder, Shape};
+pub use spec::{
+    Arg, ArgKind, Arity, ChannelUse, Command, DatabaseUse, Deprecated, Group, Guard, Handler,
+    KeyFinder, Shape, database_at,
+};
 pub use table::{CommandId, Lookup, Table};
 pub use time::{Condition, Expiration, FIELD_EXPIRY_MAX_MS, TimeForm};

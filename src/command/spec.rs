@@ -3,16 +3,48 @@
 //! Records are plain `static` data built by `const fn`s: no macro and no registration at link
 //! time, so that rustfmt and grep work on them and a record nobody lists is an unused item.
 
-use super::{Args, Categories, CommandResult, Flags, FoundKeys, KeySpec, Traits};
+use super::{Args, Categories, CommandResult, Flags, FoundKeys, KeyFlags, KeySpec, Traits};
 use crate::config::{Config, ProtectedAction};
 use crate::engine::Cx;
 use crate::resp::Request;
+use crate::structs::number::parse_i64;
 
 /// What runs when the gates have let a request through.
 pub type Handler = fn(&mut Cx<'_>, &mut Args<'_>) -> CommandResult;
 
 /// Finds the keys of a request where the specs alone cannot tell them, or not how they are used.
 pub type KeyFinder = fn(&Request<'_>) -> Option<FoundKeys>;
+
+/// Which arguments of a command are channels that its user must be allowed to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChannelUse {
+    None,
+    /// The first one.
+    First,
+    /// All.
+    Names,
+    /// All, and they are patterns.
+    Patterns,
+}
+
+/// Finds the databases that a request names; where it names none that are numbers, it fails.
+pub type DatabaseFinder = fn(&Request<'_>) -> [Option<usize>; 2];
+
+/// The database whose number an argument is.
+pub fn database_at(request: &Request<'_>, at: usize) -> Option<usize> {
+    let word = (at < request.len()).then(|| request.arg(at))?;
+    usize::try_from(parse_i64(word)?).ok()
+}
+
+/// Which databases a command has to do with.
+#[derive(Clone, Copy)]
+pub enum DatabaseUse {
+    /// At most that of its client.
+    Own,
+    /// Besides that, those that its arguments name.
+    Named(DatabaseFinder),
+    All,
+}
 
 /// Whether a word of a request, by its place, is a secret that no log may show.
 pub type SecretFinder = fn(&Request<'_>, usize) -> bool;
@@ -46,6 +78,8 @@ pub struct Command {
     pub is_internal: bool,
     pub keys: &'static [KeySpec],
     pub key_finder: Option<KeyFinder>,
+    pub channels: ChannelUse,
+    pub databases: DatabaseUse,
     /// Where the first member or field stands that is looked up in the value of the first key; 0
     /// if there is none. Only the prefetch relies on it, so options may push it further.
     pub member_at: u8,
@@ -79,6 +113,8 @@ impl Command {
         is_internal: false,
         keys: &[],
         key_finder: None,
+        channels: ChannelUse::None,
+        databases: DatabaseUse::Own,
         member_at: 0,
         secrets: |_, _| false,
         guard: None,
@@ -108,6 +144,12 @@ impl Command {
             all = all.or(Categories::READ);
         }
         if all.has(Categories::FAST) { all } else { all.or(Categories::SLOW) }
+    }
+
+    /// Whether its requests may name keys.
+    #[inline]
+    pub fn has_keys(&self) -> bool {
+        self.keys.iter().any(|spec| !spec.flags.has(KeyFlags::NOT_KEY))
     }
 
     /// True if the command only makes sense with a subcommand.

@@ -262,6 +262,13 @@ impl Table {
         }
     }
 
+    /// A command or subcommand by its own full name in any letter case, whatever clients call it.
+    pub fn by_true_name(&self, name: &[u8]) -> Option<CommandId> {
+        let name = name.to_ascii_lowercase();
+        let found = self.rows.binary_search_by(|row| row.full_name.as_bytes().cmp(&name));
+        found.ok().map(|index| self.rows[index].id)
+    }
+
     /// Gives a command another name, or with an empty one takes it out of reach.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), RenameError> {
         let folded = folded(from);

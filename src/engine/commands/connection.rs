@@ -2,8 +2,8 @@
 
 use super::client::set_name;
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
-    Shape, Traits,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, DatabaseUse, Deprecated,
+    Flags, Group, Shape, Traits, database_at,
 };
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::{Cx, delivery, transaction};
@@ -240,6 +240,7 @@ static SELECT: Command = Command {
     flags: ANYTIME,
     traits: Traits::FITS_STREAM,
     acl: Categories::CONNECTION,
+    databases: DatabaseUse::Named(|request| [database_at(request, 1), None]),
     args: &[Arg::integer("index")],
     reply: Shape::Ok,
     example: "> SELECT 1\nOK\n> SELECT 99\n(error) ERR DB index is out of range",

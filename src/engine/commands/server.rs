@@ -1,7 +1,8 @@
 //! The server as a whole: databases, time, shutdown.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, Shape, Traits,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, DatabaseUse, Flags, Group,
+    Shape, Traits, database_at,
 };
 use crate::config::ShutdownOptions;
 use crate::engine::waiting::{Reason, Wait};
@@ -72,6 +73,7 @@ static FLUSHALL: Command = Command {
     acl: Categories::KEYSPACE.or(Categories::DANGEROUS),
     tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
     history: &[("4.0.0", "Took ASYNC."), ("6.2.0", "Took SYNC.")],
+    databases: DatabaseUse::All,
     args: FLUSH_ARGS,
     reply: Shape::Ok,
     example: "> SET k v\nOK\n> FLUSHALL ASYNC\nOK\n> DBSIZE\n(integer) 0",
@@ -166,6 +168,7 @@ static SWAPDB: Command = Command {
     arity: Arity::exactly(3),
     flags: Flags::WRITE.or(Flags::FAST),
     acl: Categories::KEYSPACE.or(Categories::DANGEROUS),
+    databases: DatabaseUse::Named(|request| [database_at(request, 1), database_at(request, 2)]),
     args: &[Arg::integer("index1"), Arg::integer("index2")],
     reply: Shape::Ok,
     example: "> SET k v\nOK\n> SWAPDB 0 1\nOK\n> GET k\n(nil)",

@@ -5,11 +5,12 @@
 //! place counts as a new key: what it held is deleted first, and its access clock starts afresh.
 
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
-    KeySpec, Shape,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, DatabaseUse, Flags, Group,
+    KeyFlags, KeySpec, Shape, database_at,
 };
 use crate::config::EventClasses;
 use crate::engine::Cx;
+use crate::resp::Request;
 
 pub(super) static RENAME: Command = Command {
     name: "rename",
@@ -95,6 +96,7 @@ pub(super) static MOVE: Command = Command {
     flags: Flags::WRITE.or(Flags::FAST),
     acl: Categories::KEYSPACE,
     keys: &[KeySpec::one(1, KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE))],
+    databases: DatabaseUse::Named(|request| [database_at(request, 2), None]),
     args: &[Arg::key("key"), Arg::integer("db")],
     reply: Shape::Integer,
     example: "> SET k v\nOK\n> MOVE k 1\n(integer) 1\n> EXISTS k\n(integer) 0\n\
@@ -152,6 +154,7 @@ pub(super) static COPY: Command = Command {
         KeySpec::one(1, KeyFlags::RO.or(KeyFlags::ACCESS)),
         KeySpec::one(2, KeyFlags::OW.or(KeyFlags::UPDATE)),
     ],
+    databases: DatabaseUse::Named(copied_to),
     args: &[
         Arg::key("source"),
         Arg::key("destination").key_spec(1),
@@ -164,6 +167,19 @@ pub(super) static COPY: Command = Command {
     run: copy,
     ..Command::BASE
 };
+
+/// The last database that the options name is the one that counts.
+fn copied_to(request: &Request<'_>) -> [Option<usize>; 2] {
+    let (mut at, mut db) = (3, None);
+    while at < request.len() {
+        let names_db = request.arg(at).eq_ignore_ascii_case(b"db");
+        if names_db {
+            db = database_at(request, at + 1);
+        }
+        at += if names_db { 2 } else { 1 };
+    }
+    [db, None]
+}
 
 fn copy(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let (from, to) = (args.key(), args.key());

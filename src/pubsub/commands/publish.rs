@@ -1,7 +1,7 @@
 //! PUBLISH and SPUBLISH.
 
 use crate::command::{
-    Arg, Args, Arity, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
+    Arg, Args, Arity, ChannelUse, Command, CommandResult, Flags, Group, KeyFlags, KeySpec, Shape,
 };
 use crate::engine::Cx;
 use crate::pubsub::Topic;
@@ -17,6 +17,7 @@ pub(super) static PUBLISH: Command = Command {
     complexity: "O(N+M) with N listeners of the channel and M patterns in use",
     arity: Arity::exactly(3),
     flags: FLAGS.or(Flags::SENTINEL),
+    channels: ChannelUse::First,
     args: &[Arg::string("channel"), Arg::string("message")],
     reply: Shape::Integer,
     example: "> PUBLISH news hello\n(integer) 0",
@@ -37,6 +38,7 @@ pub(super) static SPUBLISH: Command = Command {
     arity: Arity::exactly(3),
     flags: FLAGS,
     keys: &[KeySpec::one(1, KeyFlags::NOT_KEY)],
+    channels: ChannelUse::First,
     args: &[Arg::string("shardchannel"), Arg::string("message")],
     reply: Shape::Integer,
     example: "> SPUBLISH news hello\n(integer) 0",

@@ -1,7 +1,8 @@
 //! SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE and their opposites.
 
 use crate::command::{
-    Arg, Args, Arity, Command, CommandError, CommandResult, Flags, Group, KeyFlags, KeySpec, Traits,
+    Arg, Args, Arity, ChannelUse, Command, CommandError, CommandResult, Flags, Group, KeyFlags,
+    KeySpec, Traits,
 };
 use crate::engine::session::{ClientKind, ReplyMode};
 use crate::engine::{Cx, Effect};
@@ -20,6 +21,7 @@ pub(super) static SUBSCRIBE: Command = Command {
     arity: Arity::at_least(2),
     flags: FLAGS.or(Flags::SENTINEL),
     traits: Traits::FITS_SUBSCRIBER,
+    channels: ChannelUse::Names,
     args: &[Arg::string("channel").multiple()],
     run: |cx, args| subscribe(cx, args, Topic::Channel),
     ..Command::BASE
@@ -48,6 +50,7 @@ pub(super) static PSUBSCRIBE: Command = Command {
     arity: Arity::at_least(2),
     flags: FLAGS.or(Flags::SENTINEL),
     traits: Traits::FITS_SUBSCRIBER,
+    channels: ChannelUse::Patterns,
     args: &[Arg::pattern("pattern").multiple()],
     run: |cx, args| subscribe(cx, args, Topic::Pattern),
     ..Command::BASE
@@ -77,6 +80,7 @@ pub(super) static SSUBSCRIBE: Command = Command {
     flags: FLAGS,
     traits: Traits::FITS_SUBSCRIBER,
     keys: SHARD_CHANNELS,
+    channels: ChannelUse::Names,
     args: &[Arg::string("shardchannel").multiple()],
     run: |cx, args| subscribe(cx, args, Topic::ShardChannel),
     ..Command::BASE
