@@ -7,6 +7,7 @@
 //! - [`types`]: the values a key can hold and their encodings;
 //! - [`keyspace`]: databases, entries, expiry;
 //! - [`command`]: what a command record is, the argument cursor, error texts, the table;
+//! - [`acl`]: users, their passwords, and what each of them may do;
 //! - [`pubsub`]: who listens to which channel, and what messages look like;
 //! - [`repl`]: histories of writes, and a replica's side of the link to its primary;
 //! - [`persist`]: RDB files, the append-only file, and when a write is durable;
@@ -17,6 +18,7 @@
 //! - [`net`]: sockets, turns and threads around the engine, the only room that knows tokio;
 //! - [`cli`]: what the command line asks for.
 
+pub mod acl;
 pub mod cli;
 pub mod command;
 pub mod config;
