@@ -1,8 +1,10 @@
 //! The server's process: command line, configuration, log, and then the engine in its net.
 
+use rufous::acl::{self, Beginning};
 use rufous::cli::{self, Complaint, Task};
+use rufous::command::Table;
 use rufous::command::table::RenameError;
-use rufous::config::{self, Config, LoadError, Loaded, Mode};
+use rufous::config::{self, Config, LoadError, Loaded, Mode, Origin};
 use rufous::engine::{Engine, Seed, ServerParts};
 use rufous::net;
 use rufous::net::service::{self, Service};
@@ -103,6 +105,7 @@ fn start(mode: Mode, args: &[Vec<u8>]) -> Result<u8, String> {
     let loaded = config::load_as(mode, args, &mut host).map_err(|error| error.to_string())?;
     let mut config = loaded.config.clone();
     refuse_what_is_missing(&config)?;
+    let users = user_lines(mode, &config)?;
     if service::is_to_detach(&config) {
         let detached = origin.and_then(|origin| service::detach(&host.stdin, &origin));
         detached.map_err(|error| format!("Can't go to the background: {error}"))?;
@@ -119,9 +122,7 @@ fn start(mode: Mode, args: &[Vec<u8>]) -> Result<u8, String> {
         return Ok(1);
     }
     let service = Service::begin(&config);
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     warn_of_directives_without_effect(&config);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     match net::limits::open_files_for(config.maxclients, config.io_threads.resolve(processors)) {
@@ -161,26 +162,47 @@ fn start(mode: Mode, args: &[Vec<u8>]) -> Result<u8, String> {
         become_sentinel(&mut engine, surroundings, &file_only.sentinel)?;
     }
     rename_commands(&mut engine, &file_only.renamed_commands)?;
+    if let Err(faults) = engine.begin_users(&users) {
+        faults.iter().for_each(|fault| tracing::warn!("{fault}"));
+        return Ok(1);
+    }
     let code = net::serve(engine, service).map_err(|error| error.to_string())?;
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-/// Users and modules are not there yet. A server that ignored them would let everybody in, or
-/// lack commands, so it does not start. The user that everybody is, as CONFIG REWRITE of Redis
-/// writes it, may be named: it is just what there is.
+/// Modules are not there. A server that ignored them would lack commands, so it does not start.
 fn refuse_what_is_missing(config: &Config) -> Result<(), String> {
-    let file_only = &config.file_only;
-    let user = file_only.users.iter().find(|user| !user.is_open_default_user());
-    let (statement, reason) = match (user, file_only.modules.first()) {
-        (Some(user), _) => (
-            user,
-            "ACL users are not supported by this version of Rufous, but for a default user without \
-             password and limits",
-        ),
-        (None, Some(module)) => (module, "Modules are not supported by Rufous"),
-        (None, None) => return Ok(()),
-    };
-    Err(LoadError::at(&statement.origin, reason).to_string())
+    match config.file_only.modules.first() {
+        Some(module) => {
+            let reason = "Modules are not supported by Rufous";
+            Err(LoadError::at(&module.origin, reason).to_string())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The lines `user ...`, each without that word, if they are such lines at all. What they hold may
+/// be secret, so the one that is wrong is not shown as it is.
+fn user_lines(mode: Mode, config: &Config) -> Result<Vec<Vec<Vec<u8>>>, String> {
+    let statements = &config.file_only.users;
+    let lines: Vec<Vec<Vec<u8>>> =
+        statements.iter().map(|statement| statement.words[1..].to_vec()).collect();
+    if lines.is_empty() {
+        return Ok(lines);
+    }
+    let table = if mode == Mode::Sentinel { Table::for_sentinel() } else { Table::new() };
+    let beginning = Beginning::of(config.acl_pubsub_default);
+    match acl::file::check_lines(&lines, &table, beginning) {
+        Ok(()) => Ok(lines),
+        Err((at, (word, reason))) => {
+            let word = acl::file::shown_line(&[word]);
+            let word = String::from_utf8_lossy(&word);
+            let shown = acl::file::shown_line(&statements[at].words);
+            let origin = Origin { text: shown.as_slice().into(), ..statements[at].origin.clone() };
+            let reason = format!("Error in user declaration '{word}': {reason}");
+            Err(LoadError::at(&origin, reason).to_string())
+        }
+    }
 }
 
 /// Directives whose feature is still to come are kept, and whoever set one is told so.

@@ -14,6 +14,7 @@
 //! Nothing here knows of clients, sockets or files: the engine asks, and does what follows.
 
 pub mod check;
+pub mod commands;
 pub mod file;
 pub mod guesses;
 mod keys;
@@ -29,3 +30,6 @@ pub use rule::RuleError;
 pub use selector::Selector;
 pub use user::{Beginning, User};
 pub use users::{DEFAULT, SetError, Users};
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 /// One line a room. ORDER: any; the table sorts by name.
 static ROOMS: &[&[&Command]] = &[
     super::commands::COMMANDS,
+    crate::acl::commands::COMMANDS,
     crate::config::commands::COMMANDS,
     crate::engine::commands::aof::COMMANDS,
     crate::engine::commands::client::COMMANDS,

@@ -165,6 +165,7 @@ pub fn follow(core: &mut Core<'_>, acts: &[Apply], may_begin: bool) {
             // There is nothing to do, or it was done when it was tried, or the driver does it.
             Apply::Nothing | Apply::Directory | Apply::Clients | Apply::Tls | Apply::Listen => {}
             Apply::Log => core.server.effects.push(Effect::Log),
+            Apply::Password => core.follow_requirepass(),
             Apply::MaxMemory => eviction::follow_limit(core.space, core.clients, core.server),
             Apply::AofHistory => core.server.drop_history(),
             Apply::AppendOnly => core.server.switch_aof(core.space, may_begin),
@@ -211,6 +212,7 @@ fn try_out(cx: &mut Cx<'_>, directive: &Directive) -> Result<(), String> {
         | Apply::Tls
         | Apply::Listen
         | Apply::Log
+        | Apply::Password
         | Apply::MaxMemory
         | Apply::AofHistory
         | Apply::AppendOnly => {}
@@ -279,7 +281,8 @@ pub fn rewrite_file_of(cx: &mut Cx<'_>, args: &mut Args<'_>, extent: Extent) -> 
         return Err(CommandError::Fixed("ERR The server is running without a config file"));
     };
     let config = cx.server.config.clone();
-    let rewrite = move |old: &[u8]| config.rewrite(old, None, extent);
+    let users = cx.server.user_lines();
+    let rewrite = move |old: &[u8]| config.rewrite(old, Some(&users), extent);
     cx.answer_by(move |reply| match rewrite_file(&path, rewrite) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");

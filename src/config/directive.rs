@@ -22,6 +22,8 @@ pub enum Apply {
     Clients,
     /// Have the server's log written as it is said now.
     Log,
+    /// Give the default user its password.
+    Password,
     /// Evict, or stop evicting.
     MaxMemory,
     /// Delete history files that had been kept.

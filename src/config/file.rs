@@ -36,30 +36,6 @@ pub struct Statement {
     pub origin: Origin,
 }
 
-impl Statement {
-    /// Whether it defines the default user as everybody is without users: no password, all keys,
-    /// channels and commands. CONFIG REWRITE of Redis 7 and later writes such a line.
-    pub fn is_open_default_user(&self) -> bool {
-        const NEEDED: &[&[&str]] = &[
-            &["on"],
-            &["nopass"],
-            &["~*", "allkeys"],
-            &["&*", "allchannels"],
-            &["+@all", "allcommands"],
-        ];
-        const ALLOWED: &[&str] = &["sanitize-payload", "skip-sanitize-payload"];
-        let [_, name, rules @ ..] = self.words.as_slice() else { return false };
-        let is = |rule: &[u8], words: &[&str]| {
-            words.iter().any(|word| rule.eq_ignore_ascii_case(word.as_bytes()))
-        };
-        let is_known =
-            |rule: &[u8]| NEEDED.iter().any(|words| is(rule, words)) || is(rule, ALLOWED);
-        *name == *b"default"
-            && rules.iter().all(|rule| is_known(rule))
-            && NEEDED.iter().all(|words| rules.iter().any(|rule| is(rule, words)))
-    }
-}
-
 /// The directives that only a file can hold, in the order they were read.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct FileOnly {

@@ -332,15 +332,17 @@ section "Replication" {
 }
 
 section "Access" {
-    "requirepass" => requirepass: Option<Text> = None; ANY_TEXT, LIVE.sensitive(), Nothing,
+    "requirepass" => requirepass: Option<Text> = None; ANY_TEXT, LIVE.sensitive(), Password,
         "Password of the default user.";
-    "aclfile" => aclfile: Text = Text::default(); ANY_TEXT, FIXED.later(), Nothing,
+    "aclfile" => aclfile: Text = Text::default(); ANY_TEXT, FIXED, Nothing,
         "File of the users, instead of user lines in this file.";
     "acl-pubsub-default" => acl_pubsub_default: PubsubDefault = PubsubDefault::ResetChannels;
-        ONE_WORD, LIVE.later(), Nothing,
+        ONE_WORD, LIVE, Nothing,
         "The channels a new user may use.";
-    "acllog-max-len" => acllog_max_len: u64 = 128; int(0, LONG_MAX), LIVE.later(), Nothing,
+    "acllog-max-len" => acllog_max_len: u64 = 128; int(0, LONG_MAX), LIVE, Nothing,
         "Refusals that ACL LOG remembers.";
+    "auth-failure-delay" => auth_failure_delay: u32 = 0; int(0, 3_600_000), LIVE, Nothing,
+        "Milliseconds between the logins of an address that has failed three times; 0 means none.";
 }
 
 section "Clients" {

@@ -50,7 +50,7 @@ pub fn describe(server: &Server, session: &Session) -> String {
         usize::from(beyond > 0),
         beyond,
         session.memory_bytes(),
-        server.user_of(session).name,
+        server.user_of(session).shown_name(),
         session.redirect_number(),
         session.library_name,
         session.library_version,

@@ -9,6 +9,7 @@
 //! A refused request is answered with the error and counts as rejected. Where the client had waited
 //! its wait is over by that, as in Redis, and who stands behind it in line is served.
 
+mod rights;
 mod scripts;
 
 use super::session::ClientKind;
@@ -47,7 +48,6 @@ impl Callers {
     /// The same, and again when it runs after a wait.
     const EACH_TRY: Callers = Callers::REQUEST.and(Caller::Retry);
     /// Everything that runs on behalf of a client.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no right of a user can change yet"))]
     const EACH_CALL: Callers = Callers::EACH_TRY.and(Caller::Exec).and(Caller::Script);
     /// What a script asks for.
     const SCRIPT: Callers = Callers::only(Caller::Script);
@@ -86,10 +86,10 @@ rules! {
     REQUEST: protected_commands_are_enabled,
     EACH_TRY: client_is_authenticated,
     REQUEST: command_fits_transaction,
+    SCRIPT: scripts::may_have,
+    EACH_CALL: rights::user_may,
     SCRIPT: scripts::may_call,
     REQUEST: client_is_served_here,
-    #[cfg(test)]
-    EACH_CALL: tests::user_may,
     EACH_TRY: system_has_memory,
     EACH_TRY: eviction::there_is_room,
     EACH_TRY: writes_are_saved,

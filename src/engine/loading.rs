@@ -149,7 +149,9 @@ impl Load {
         let options = ReadOptions { checks: config.aof_checksum, cuts: config.aof_load_truncated };
         let Some(source) = core.server.aof.find(options)? else { return Ok(None) };
         let mono_ms = core.server.clock.mono_ms();
-        let client = core.clients.add(|id| Session::new(id, Peer::internal(), mono_ms));
+        let user = core.server.superuser();
+        let client =
+            core.clients.add(|id| Session { user, ..Session::new(id, Peer::internal(), mono_ms) });
         let total_bytes = source.total_bytes();
         let origin = Origin::Aof(Box::new(Replay { source, client, file_started_us: 0 }));
         Ok(Some(Load::begin(core, origin, target, total_bytes)))

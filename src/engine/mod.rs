@@ -122,6 +122,7 @@ impl Engine {
         let (told_upto, commands_before_turn) = (0, 0);
         let mut engine = Engine { keyspace, clients, server, told_upto, commands_before_turn };
         engine.server.follow_config(&mut engine.keyspace);
+        engine.core().follow_requirepass();
         engine
     }
 

@@ -618,16 +618,14 @@ impl ScriptProgram {
         self.asked.as_mut().expect("a call was asked for")
     }
 
-    /// Whether the client may run what the script names, be it complete or not: there is one user,
-    /// who may do all.
+    /// Whether the client may run what the script names, be it complete or not.
     fn answer_may_call(&mut self, cx: &mut Cx<'_>) {
         let protocol = self.active_protocol();
         let Buffers { request, reply } = self.buffers();
         let (request, mut reply) = (request.as_request(), reply.writer(protocol));
-        match cx.server.table.lookup(&request) {
-            Lookup::Found(_) => reply.integer(1),
-            Lookup::UnknownSubcommand(_) if request.len() < 2 => reply.integer(1),
-            _ => reply.error(b"ERR Invalid command passed to redis.acl_check_cmd()"),
+        match cx.might_run(&request) {
+            Some(may) => reply.integer(i64::from(may)),
+            None => reply.error(b"ERR Invalid command passed to redis.acl_check_cmd()"),
         }
     }
 

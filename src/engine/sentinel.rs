@@ -5,6 +5,7 @@
 //! in the world leaves as [`Errand`]s, but for messages and lines of the log, which are ours.
 
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
+use crate::acl::Users;
 use crate::command::{CommandError, CommandResult, Table};
 use crate::config::commands::rewrite_file;
 use crate::config::{Config, Extent, Sentences};
@@ -106,15 +107,21 @@ impl Server {
         let sentences =
             Sentences { keys: config::KEYS, key_of: config::key_of, lines: watch.machine.lines() };
         let config = self.config.clone();
+        let users = self.user_lines();
         let path = self.parts.config_path.clone();
-        Some(Box::new(move || save(&config, path, &sentences)))
+        Some(Box::new(move || save(&config, &users, path, &sentences)))
     }
 }
 
-fn save(config: &Config, path: Option<PathBuf>, sentences: &Sentences) -> Result<(), String> {
+fn save(
+    config: &Config,
+    users: &[Vec<u8>],
+    path: Option<PathBuf>,
+    sentences: &Sentences,
+) -> Result<(), String> {
     // Without a file, in tests, there is nothing that could be lost.
     let Some(path) = path else { return Ok(()) };
-    rewrite_file(&path, |old| config.rewrite_with(old, None, Extent::Changed, sentences))
+    rewrite_file(&path, |old| config.rewrite_with(old, Some(users), Extent::Changed, sentences))
         .map_err(|error| crate::config::os_reason(&error))
 }
 
@@ -141,6 +148,9 @@ impl Engine {
         self.server.config.appendonly = false;
         self.server.table = Arc::new(Table::for_sentinel());
         self.server.stats = Stats::new(self.server.table.len());
+        // Rights are bits by command, and these are others now.
+        self.server.users = Users::new(&self.server.table);
+        self.core().follow_requirepass();
         self.server.sentinel = Some(Box::new(Watch { machine, waiting: Vec::new() }));
         Ok(())
     }

@@ -17,9 +17,11 @@ use super::shutdown::{Departure, Shutdown};
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
 use super::under_way::UnderWay;
-use super::users::Users;
 use super::waiting::WaitingRoom;
 use super::{ClientId, Effects};
+use crate::acl::Users;
+use crate::acl::guesses::Guesses;
+use crate::acl::log::Log;
 use crate::command::Table;
 use crate::config::Config;
 use crate::keyspace::{AccessPolicy, KeyEvent, Keyspace};
@@ -106,6 +108,9 @@ pub struct Server {
     pub input_bounds: Arc<InputBounds>,
     pub traffic: Traffic,
     pub users: Users,
+    /// What users, and who would be one, were refused.
+    pub acl_log: Log,
+    pub guesses: Guesses,
     pub stats: Stats,
     pub effects: Effects,
     pub clock: Clock,
@@ -190,10 +195,12 @@ impl Server {
         let (run_id, replication_id) = (random_hex(prng), fresh_id(prng));
         Server {
             stats: Stats::new(table.len()),
+            users: Users::new(&table),
+            acl_log: Log::default(),
+            guesses: Guesses::default(),
             table,
             input_bounds: Arc::default(),
             traffic: Traffic::new(config.io_threads.resolve(parts.processors)),
-            users: Users::default(),
             effects: Effects::default(),
             clock: Clock::new(parts.ticks),
             propagation: Propagation::default(),

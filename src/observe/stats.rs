@@ -75,7 +75,13 @@ pub struct Stats {
     pub replication_output_bytes: u64,
     /// Errors that commands of the primary or of the AOF ended with.
     pub unexpected_error_replies: u64,
+    /// What users were refused, by the reason.
     pub access_denied_auth: u64,
+    pub access_denied_command: u64,
+    pub access_denied_key: u64,
+    pub access_denied_channel: u64,
+    pub access_denied_database: u64,
+    pub access_denied_certificate: u64,
     pub expire_cycle_us: u64,
     pub lazy_freed_objects: u64,
     pub turns_total: u64,

@@ -5,6 +5,7 @@
 //! `script_law` that scripts get what clients get, `script_words` that wrong words do nothing in
 //! them, and `limits` what numbers do to commands, `tcp` what only a socket shows, `threads` what
 //! only many threads for sockets show, `subscribers` what listening clients do to a server,
+//! `acl` how users come from files and go back into them,
 //! `service` what its system sees of one, `persistence` and `append` what outlives one, `rdb` that
 //! values move to a real Redis and back, `migration` that
 //! whole datasets do, `exporters` what monitoring tools read, `queue`, `workers` and `script_jobs`
@@ -18,6 +19,7 @@
 //! snapshot file promise, `repl_sim` that none of the network, the disks or the clocks breaks what
 //! replication does, and `peers` that no strange primary or replica does.
 
+mod acl;
 mod answer;
 mod aof;
 mod claim;

@@ -43,7 +43,7 @@ const CRATE_USERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("crc16", &["src/cluster/"]),
-    ("subtle", &["src/acl/secret.rs", "src/engine/users.rs"]),
+    ("subtle", &["src/acl/secret.rs"]),
     ("sha2", &["src/acl/secret.rs"]),
     ("redis_protocol", &["src/resp/frame.rs", "tests/"]),
     ("mlua_sys", &["src/script/lua.rs"]),

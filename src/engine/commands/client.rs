@@ -242,7 +242,7 @@ struct KillFilter<'a> {
 impl KillFilter<'_> {
     fn matches(&self, session: &Session, server: &Server, me: ClientId) -> bool {
         let mono_ms = server.clock.mono_ms();
-        let user = server.user_of(session).name.as_bytes();
+        let user = server.user_of(session).name();
         let age_seconds = mono_ms.saturating_sub(session.created_ms) / 1000;
         !(self.skips_me && session.id == me)
             && self.id.is_none_or(|id| id == session.id.number())

@@ -1,6 +1,7 @@
 //! Who a connection is and what it speaks: AUTH, HELLO, SELECT, PING, ECHO, RESET, QUIT.
 
 use super::client::set_name;
+use crate::acl::DEFAULT;
 use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, DatabaseUse, Deprecated,
     Flags, Group, Shape, Traits, database_at,
@@ -47,23 +48,13 @@ fn auth(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
                  Are you sure your configuration is correct?",
             ));
         }
-        authenticate(cx, b"default", first)?;
+        cx.log_in(args.request().arg(0), DEFAULT, first)?;
     } else {
         let password = args.bytes();
         args.done()?;
-        authenticate(cx, first, password)?;
+        cx.log_in(args.request().arg(0), first, password)?;
     }
     cx.reply.ok();
-    Ok(())
-}
-
-/// Makes the connection the user's if the password fits.
-fn authenticate(cx: &mut Cx<'_>, user: &[u8], password: &[u8]) -> CommandResult {
-    let Some(user) = cx.server.log_in(user, password) else {
-        cx.server.stats.access_denied_auth += 1;
-        return Err(CommandError::WrongPass);
-    };
-    cx.session_mut().user = Some(user);
     Ok(())
 }
 
@@ -133,7 +124,7 @@ fn hello(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     // Nothing is changed before all options were read, so an error in the last one leaves the
     // connection as it was.
     if let Some((user, password)) = credentials {
-        authenticate(cx, user, password)?;
+        cx.log_in(args.request().arg(0), user, password)?;
     }
     if cx.server.requires_auth(cx.session()) {
         return Err(CommandError::Fixed(

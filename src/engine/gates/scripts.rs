@@ -24,13 +24,22 @@ pub(super) fn server_is_free(cx: &mut Cx<'_>, asked: &Asked<'_>, _: Flags) -> Pa
 pub(in crate::engine) const NOT_FOR_SCRIPTS: CommandError =
     CommandError::Fixed("ERR This Redis command is not allowed from script");
 
+/// Whether a command is one for scripts.
+fn is_for_scripts(cx: &Cx<'_>, flags: Flags) -> Passed {
+    let is_kept_away = flags.has(Flags::NOSCRIPT) && !cx.server.scripting.denies_nothing;
+    if is_kept_away { Err(NOT_FOR_SCRIPTS) } else { Ok(()) }
+}
+
+/// The same as a rule: what a user may do is asked behind it.
+pub(super) fn may_have(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
+    is_for_scripts(cx, flags)
+}
+
 /// Whether a command is one that the running script may have, whenever that is.
 fn fits_script(cx: &Cx<'_>, flags: Flags) -> Passed {
     const CHANGES: Flags = Flags::WRITE.or(Flags::MAY_REPLICATE);
     let scripting = &cx.server.scripting;
-    if flags.has(Flags::NOSCRIPT) && !scripting.denies_nothing {
-        return Err(NOT_FOR_SCRIPTS);
-    }
+    is_for_scripts(cx, flags)?;
     let is_read_only = scripting.running.as_ref().is_some_and(|running| running.is_read_only);
     if is_read_only && flags.intersects(CHANGES) {
         return Err(CommandError::Fixed(

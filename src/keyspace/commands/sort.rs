@@ -217,6 +217,17 @@ impl Place<'_> {
     }
 }
 
+/// Which keys a pattern names is not known before they are read, so its user must be allowed to
+/// read all of them.
+fn may_name_keys(cx: &Cx<'_>, args: &Args<'_>, option: &str) -> CommandResult {
+    if cx.may_read_all(&args.request()) {
+        return Ok(());
+    }
+    Err(CommandError::err(format_args!(
+        "{option} option of SORT denied due to insufficient ACL permissions."
+    )))
+}
+
 /// How elements are compared.
 #[derive(Clone, PartialEq, Eq)]
 enum Weight {
@@ -243,6 +254,7 @@ enum Rank {
 
 impl Plan {
     fn read<'a>(
+        cx: &Cx<'_>,
         args: &mut Args<'a>,
         storing: Storing,
     ) -> Result<(Plan, Option<Key<'a>>), CommandError> {
@@ -270,11 +282,18 @@ impl Plan {
                 store = Some(args.key());
             } else if args.option_with_value("by") {
                 let pattern = args.bytes();
+                if pattern.contains(&b'*') {
+                    may_name_keys(cx, args, "BY")?;
+                }
                 plan.weight = Weight::Of(Pattern::parse(pattern));
                 // Once a constant pattern was given, a later one does not bring sorting back.
                 is_constant |= !pattern.contains(&b'*');
             } else if args.option_with_value("get") {
-                plan.gets.push(Pattern::parse(args.bytes()));
+                let pattern = Pattern::parse(args.bytes());
+                if pattern != Pattern::Element {
+                    may_name_keys(cx, args, "GET")?;
+                }
+                plan.gets.push(pattern);
             } else {
                 return Err(CommandError::Syntax);
             }
@@ -462,7 +481,7 @@ impl<'a> Source<'a> {
 
 fn run(cx: &mut Cx<'_>, args: &mut Args<'_>, storing: Storing) -> CommandResult {
     let key = args.key();
-    let (mut plan, store) = Plan::read(args, storing)?;
+    let (mut plan, store) = Plan::read(cx, args, storing)?;
     let entry = cx.keys.read(&key);
     let source = Source::of(entry)?;
     if plan.weight != Weight::None {

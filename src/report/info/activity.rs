@@ -229,9 +229,18 @@ pub static STATS: &[Field] = &[
     .gauge("instantaneous_eventloop_duration_usec"),
     field("acl_access_denied_auth", |view| view.server.stats.access_denied_auth.to_string())
         .counter("acl_access_denied_auth_total"),
-    zero("acl_access_denied_cmd").counter("acl_access_denied_cmd_total"),
-    zero("acl_access_denied_key").counter("acl_access_denied_key_total"),
-    zero("acl_access_denied_channel").counter("acl_access_denied_channel_total"),
+    field("acl_access_denied_cmd", |view| view.server.stats.access_denied_command.to_string())
+        .counter("acl_access_denied_cmd_total"),
+    field("acl_access_denied_key", |view| view.server.stats.access_denied_key.to_string())
+        .counter("acl_access_denied_key_total"),
+    field("acl_access_denied_channel", |view| view.server.stats.access_denied_channel.to_string())
+        .counter("acl_access_denied_channel_total"),
+    field("acl_access_denied_tls_cert", |view| {
+        view.server.stats.access_denied_certificate.to_string()
+    })
+    .counter("acl_access_denied_tls_cert_total"),
+    field("acl_access_denied_db", |view| view.server.stats.access_denied_database.to_string())
+        .counter("acl_access_denied_db_total"),
 ];
 
 /// What tells developers where a turn's time goes.

@@ -94,6 +94,10 @@ fn tracking(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     if mode == Mode::Broadcast && prefixes.is_empty() {
         prefixes.insert(Box::default());
     }
+    // To be told that a key has changed is to read of it.
+    for prefix in &prefixes {
+        cx.may_follow(prefix)?;
+    }
     let interest = Interest {
         mode,
         redirect: options.redirect,
