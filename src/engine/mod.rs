@@ -34,6 +34,7 @@ mod gates;
 pub mod hold;
 pub mod hot_keys;
 pub mod loading;
+mod openness;
 pub mod pause;
 mod program;
 pub mod propagate;

@@ -333,6 +333,9 @@ impl Engine {
         for doubt in file::doubts(&server.users) {
             tracing::info!("{doubt}");
         }
+        for opening in server.openings() {
+            tracing::warn!("WARNING: open to strangers: {opening}");
+        }
         Ok(())
     }
 
