@@ -98,5 +98,43 @@ fn batches(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, batches);
+/// A user with as many rules as a careful operator gives it: some of them about parts of commands,
+/// and the patterns of an application, of which the last one is ours.
+const LIMITED: &str = concat!(
+    "ACL SETUSER app on nopass +@read +@write +@fast -@dangerous -flushdb -swapdb +info ",
+    "+client|id +client|setname +select|0 ~user:* ~session:* ~cart:* ~order:* %R~catalog:* ",
+    "%R~price:* ~lock:* ~queue:* ~job:* ~rate:* ~cache:* ~tmp:* ~score:* ~geo:* ~feed:* ~seen:* ",
+    "%W~log:* ~flag:* ~kit:* ~key:*",
+);
+
+/// What rights cost: the same requests by one who may do everything, and by one who may not.
+fn rights(criterion: &mut Criterion) {
+    let mut bed = Bed::new();
+    let all = bed.client;
+    let words: Vec<&str> = LIMITED.split_ascii_whitespace().collect();
+    let limited = bed.engine.connect(Peer::internal());
+    let mut out = ReplyBuf::new();
+    for (client, words) in [(all, &words[..]), (limited, &["AUTH", "app", "x"])] {
+        bed.engine.run(client, OwnedRequest::from_args(words).as_request(), &mut out);
+    }
+    assert_eq!(out.to_vec(), b"+OK\r\n+OK\r\n");
+    for (name, client) in [("all", all), ("limited", limited)] {
+        bed.client = client;
+        let mut group = criterion.benchmark_group("engine/rights");
+        group.throughput(Throughput::Elements(16));
+        group.bench_function(format!("get/{name}"), |bencher| {
+            let pool: Vec<_> = (0..64).map(|_| bed.requests(16, get)).collect();
+            let mut next = 0;
+            bencher.iter(|| {
+                next = (next + 1) % pool.len();
+                bed.run(black_box(&pool[next]), &mut out);
+                assert_eq!(out.first_byte(), Some(b'$'));
+                out.clear();
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, batches, rights);
 criterion_main!(benches);
