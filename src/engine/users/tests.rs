@@ -340,6 +340,32 @@ fn a_rule_that_is_wrong_changes_nothing() {
 }
 
 #[test]
+fn odd_names_and_patterns_are_taken_or_refused_and_cost_little() {
+    let mut bench = Bench::new();
+    let long = "n".repeat(100_000);
+    bench.expect(&format!("ACL SETUSER {long} on nopass +get ~x"), "+OK|");
+    assert!(bench.ask("ACL LIST").contains(&long));
+    for name in [&b"a\0b"[..], b"a b", b"a\n", b"\t"] {
+        let reply = bench.run(&[b"ACL", b"SETUSER", name, b"on"]);
+        assert!(reply.starts_with(b"-ERR Usernames can't contain"), "{name:?}");
+    }
+    for rule in [&b"~a\0"[..], b"&a\0", b"%R~a\0b", b"+get\0", b"on\0", b"+select|0\0"] {
+        assert!(bench.run(&[b"ACL", b"SETUSER", b"u", rule]).starts_with(b"-ERR "), "{rule:?}");
+    }
+    // Stars do not multiply each other.
+    let stars = format!("~{}x", "*?".repeat(50_000));
+    let client = connect_as(&mut bench, "stars", &format!("+get {stars}"));
+    bench.client = client;
+    let key = "k".repeat(2_000);
+    bench.expect(&format!("GET {key}"), NO_KEY);
+    // Names need not be text.
+    bench.client = bench.engine.connect(Peer::internal());
+    bench.run(&[b"ACL", b"SETUSER", b"\xff\xfe", b"on", b"nopass", b"+@all"]);
+    assert_eq!(bench.run(&[b"AUTH", b"\xff\xfe", b"x"]), b"+OK\r\n");
+    assert_eq!(bench.run(&[b"ACL", b"WHOAMI"]), b"$2\r\n\xff\xfe\r\n");
+}
+
+#[test]
 fn secrets_are_not_shown_to_those_who_watch() {
     let mut bench = Bench::with(config(&[("slowlog-log-slower-than", "0")]));
     let admin = bench.client;
