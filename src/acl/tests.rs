@@ -400,6 +400,55 @@ fn no_request_sees_or_changes_a_key_that_was_not_asked_for() {
     assert!(passed > 500, "{passed} requests did anything");
 }
 
+/// What has got past other servers: one key was asked for and another one used.
+#[test]
+fn no_word_in_the_wrong_place_leads_to_a_key_that_was_not_asked_for() {
+    let mut bench = Bench::new();
+    fill(&mut bench, 0);
+    bench.ask("ACL SETUSER u on nopass ~ok:* +@all");
+    bench.connect();
+    bench.expect("AUTH u x", "+OK|");
+    let before = secrets(&mut bench);
+    for line in [
+        "GEORADIUS ok:g 13 37 9 km STORE ok:new STORE no:s",
+        "GEORADIUS ok:g 13 37 9 km STORE ok:new STOREDIST no:s",
+        "GEORADIUS ok:g 13 37 9 km STOREDIST ok:new STORE no:s",
+        "GEORADIUS ok:g 13 37 9 km STORE STORE STORE no:s",
+        "GEORADIUSBYMEMBER ok:g a 9 km STORE ok:new STORE no:s",
+        "GEORADIUSBYMEMBER ok:g a 9 km COUNT 1 STORE ok:new ASC STOREDIST no:s",
+        "GEORADIUSBYMEMBER ok:g STORE 9 km STORE no:s",
+        "SORT ok:e STORE ok:new STORE no:s",
+        "SORT ok:e BY STORE ok:new STORE no:s",
+        "SORT ok:e GET STORE STORE no:s",
+        "SORT ok:e BY no:*",
+        "SORT ok:e GET no:*",
+        "SORT_RO ok:e GET no:*",
+        "XREADGROUP GROUP STREAMS ok:x STREAMS no:x >",
+        "XREADGROUP GROUP mygroup STREAMS STREAMS no:x >",
+        "XREADGROUP GROUP STREAMS STREAMS COUNT 1 STREAMS no:x >",
+        "XREAD COUNT 1 STREAMS ok:x no:x 0 0",
+        "ZUNIONSTORE ok:new 2 ok:z no:z",
+        "ZUNIONSTORE ok:new 1 ok:z WEIGHTS 1 no:z",
+        "MSET ok:new 1 no:s 2",
+        "COPY no:s ok:new",
+        "COPY ok:s no:s REPLACE",
+        "EVAL return(redis.call('get','no:s')) 0",
+        "EVAL return(redis.call('set',KEYS[1],1)) 1 no:s",
+        "BITOP AND ok:new ok:s no:s",
+        "LMPOP 2 ok:new no:l LEFT",
+        "SMOVE ok:e no:e b",
+        "SINTERCARD 2 ok:e no:e LIMIT 0",
+    ] {
+        let reply = bench.ask(line);
+        assert!(reply.starts_with('-'), "{line}: {reply}");
+        assert_eq!(secrets(&mut bench), before, "{line}");
+    }
+    // The last one is the one that is written.
+    bench.expect("GEORADIUS ok:g 13 37 9 km STORE no:s STORE ok:new", ":1|");
+    bench.expect("SORT ok:l STORE no:s ALPHA STORE ok:new", ":3|");
+    assert_eq!(secrets(&mut bench), before);
+}
+
 /// The values of all keys that may not be used.
 fn secrets(bench: &mut Bench) -> Vec<Option<String>> {
     let keys = ["s", "l", "h", "e", "z", "x", "g", "new"];

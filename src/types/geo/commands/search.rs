@@ -6,12 +6,12 @@
 
 use super::{READS, UNITS, read_place, read_unit, write_distance, write_place};
 use crate::command::{
-    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags, Group,
-    KeyFlags, KeySpec, Shape as ReplyShape,
+    Arg, Args, Arity, Categories, Command, CommandError, CommandResult, Deprecated, Flags,
+    FoundKeys, Group, KeyFlags, KeySpec, Shape as ReplyShape,
 };
 use crate::engine::Cx;
 use crate::keyspace::{Entry, Key};
-use crate::resp::Reply;
+use crate::resp::{Reply, Request};
 use crate::structs::number::I64Buf;
 use crate::types::geo::{Found, Place, Search, Shape, Unit};
 use crate::types::zset::{self, ZSetRef};
@@ -120,6 +120,22 @@ const RADIUS_SEARCHES: Command = Command {
     ..SEARCHES
 };
 
+/// The key that is searched and, if the request stores, the last that its options name for that:
+/// what the specs find is the first, which is not the one that is written.
+fn radius_keys(request: &Request<'_>, options: usize) -> Option<FoundKeys> {
+    let searched = FoundKeys::one(1, READS);
+    let (mut found, mut at) = (searched, options);
+    while at < request.len() {
+        let is_word = |word: &[u8]| request.arg(at).eq_ignore_ascii_case(word);
+        let stores = is_word(b"store") || is_word(b"storedist");
+        if stores && at + 1 < request.len() {
+            found = searched.and(at + 1, STORES);
+        }
+        at += if stores || is_word(b"count") { 2 } else { 1 };
+    }
+    Some(found)
+}
+
 pub(super) static GEORADIUS: Command = Command {
     name: "georadius",
     summary: "Finds the members within a circle, or stores them.",
@@ -133,6 +149,7 @@ pub(super) static GEORADIUS: Command = Command {
         KeySpec::after("STORE", 6, STORES),
         KeySpec::after("STOREDIST", 6, STORES),
     ],
+    key_finder: Some(|request| radius_keys(request, 6)),
     args: &[
         Arg::key("key"),
         LONGITUDE,
@@ -190,6 +207,7 @@ pub(super) static GEORADIUSBYMEMBER: Command = Command {
         KeySpec::after("STORE", 5, STORES),
         KeySpec::after("STOREDIST", 5, STORES),
     ],
+    key_finder: Some(|request| radius_keys(request, 5)),
     args: &[
         Arg::key("key"),
         Arg::string("member"),
