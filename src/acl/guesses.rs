@@ -57,7 +57,10 @@ pub struct Guesses {
 impl Guesses {
     /// Whether an address may not try again yet.
     pub fn holds_off(&self, address: &str, now_ms: u64, delay_ms: u64) -> bool {
-        let Some(network) = Network::of(address).filter(|_| delay_ms > 0) else { return false };
+        if delay_ms == 0 {
+            return false;
+        }
+        let Some(network) = Network::of(address) else { return false };
         let Some(bucket) = self.buckets.get(self.place(network)) else { return false };
         let own = bucket.iter().find(|slot| slot.network == Some(network));
         own.is_some_and(|slot| {

@@ -12,7 +12,7 @@ use super::tracking::Mode;
 use super::{ClientId, Clients, Core, Cx, Effect, Engine, Server, Session, delivery};
 use crate::acl::check::{self, Asked};
 use crate::acl::log::{Context, Event, Reason};
-use crate::acl::{Beginning, Naming, User, Users, file};
+use crate::acl::{Beginning, DEFAULT, Naming, User, Users, file};
 use crate::command::{CommandError, CommandResult, Lookup};
 use crate::config::os_reason;
 use crate::pubsub::Topic;
@@ -231,11 +231,17 @@ impl Core<'_> {
         let Some(old) = old else { return };
         let mut doomed = Vec::new();
         for session in self.clients.iter_mut() {
-            if session.user.as_ref().is_some_and(|own| Rc::ptr_eq(own, &old)) {
-                if hears_too_much(session, &user) {
-                    doomed.push(session.id);
+            let is_own = match &mut session.user {
+                Some(own) if Rc::ptr_eq(own, &old) => {
+                    *own = Rc::clone(&user);
+                    true
                 }
-                session.user = Some(Rc::clone(&user));
+                Some(_) => false,
+                // Who has not logged in may have listened when the default user could.
+                None => user.name() == DEFAULT,
+            };
+            if is_own && hears_too_much(session, &user) {
+                doomed.push(session.id);
             }
         }
         cut_off(self.clients, self.server, &doomed, me);
@@ -248,18 +254,17 @@ impl Core<'_> {
         self.server.users.replace(users);
         let mut doomed = Vec::new();
         for session in self.clients.iter_mut() {
+            let name = session.user.as_ref().map_or(DEFAULT, |own| own.name());
             // The server's own client acts as nobody of the table.
-            let Some(own) = session.user.as_ref().filter(|own| !Rc::ptr_eq(own, &superuser)) else {
+            if session.user.as_ref().is_some_and(|own| Rc::ptr_eq(own, &superuser)) {
                 continue;
-            };
-            match self.server.users.find(own.name()) {
-                Some(user) => {
-                    if hears_too_much(session, user) {
-                        doomed.push(session.id);
-                    }
-                    session.user = Some(Rc::clone(user));
-                }
-                None => doomed.push(session.id),
+            }
+            let user = self.server.users.find(name);
+            if user.is_none_or(|user| hears_too_much(session, user)) {
+                doomed.push(session.id);
+            }
+            if let (Some(own), Some(user)) = (&mut session.user, user) {
+                *own = Rc::clone(user);
             }
         }
         cut_off(self.clients, self.server, &doomed, me);

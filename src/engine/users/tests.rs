@@ -128,6 +128,18 @@ fn who_listens_to_what_its_user_may_not_any_more_is_cut_off() {
 }
 
 #[test]
+fn who_listens_without_a_login_is_cut_off_when_the_default_user_may_not_listen() {
+    let mut bench = Bench::with(config(&[("requirepass", "x")]));
+    let admin = bench.client;
+    let late = bench.engine.connect(Peer::internal());
+    assert_eq!(bench.ask_as(admin, "AUTH x"), "+OK|");
+    bench.ask_as(admin, "ACL SETUSER default nopass");
+    assert!(bench.ask_as(late, "SUBSCRIBE c").contains("subscribe"));
+    bench.ask_as(admin, "ACL SETUSER default resetchannels &d");
+    assert!(bench.has_closed(late));
+}
+
+#[test]
 fn who_follows_keys_must_be_allowed_to_read_them() {
     let mut bench = Bench::new();
     let admin = bench.client;
