@@ -252,6 +252,10 @@ fn by_script(answer: Answer, protocol: u8) -> Answer {
             Answer::Map(pairs.filter(|(_, value)| *value != Answer::Null).collect())
         }
         Answer::Set(members) => Answer::Set(all(members).collect()),
+        Answer::Error(text) => Answer::Error(match text.strip_prefix(b"NOPERM ") {
+            Some(reason) => [b"ERR ACL failure in script: ", reason].concat(),
+            None => text,
+        }),
         other => other,
     }
 }
