@@ -237,25 +237,6 @@ fn a_configuration_that_redis_rewrote_is_taken() {
 }
 
 #[test]
-fn any_other_user_is_refused() {
-    for user in [
-        "user default on nopass ~* +@all",
-        "user default off nopass ~* &* +@all",
-        "user default on >secret ~* &* +@all",
-        "user default on nopass ~* &* +@all -flushall",
-        "user somebody on nopass ~* &* +@all",
-    ] {
-        let place = Place::new("users");
-        std::fs::write(place.path("redis.conf"), user).expect("the directory is ours");
-        let output = Command::new(RUFOUS).arg(place.path("redis.conf")).output();
-        let output = output.expect("the binary can be run");
-        assert_eq!(output.status.code(), Some(1), "{user}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("ACL users are not supported by this version"), "{said}");
-    }
-}
-
-#[test]
 fn log_lines_have_the_local_time() {
     let hour = |zone: &str| {
         let place = Place::new("zone");
