@@ -116,7 +116,7 @@ section "TLS" {
     "tls-auto-reload-interval" => tls_auto_reload_interval: u32 = 0; int(0, INT_MAX), LIVE, Nothing,
         "Seconds between looks whether files of TLS were replaced; 0 never looks.";
     "tls-auth-clients-user" => tls_auth_clients_user: TlsUser = TlsUser::Off;
-        ONE_WORD, LIVE.later(), Nothing,
+        ONE_WORD, LIVE, Nothing,
         "What of a client's certificate names the user that the client is logged in as.";
 }
 

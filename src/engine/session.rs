@@ -12,7 +12,7 @@ use super::transaction::{Transaction, WatchedKey};
 use super::waiting::{Reason, Wait};
 use crate::acl::User;
 use crate::command::CommandId;
-use crate::config::{Config, OutputLimit};
+use crate::config::{Config, OutputLimit, TlsUser};
 use crate::pubsub::Subscriptions;
 use crate::resp::Protocol;
 use std::rc::Rc;
@@ -37,6 +37,17 @@ pub struct CertificateNames {
     pub common_name: Option<Box<[u8]>>,
     /// The URIs among the alternative names of the subject, in order.
     pub uris: Box<[Box<[u8]>]>,
+}
+
+impl CertificateNames {
+    /// Those that may be a user's (`tls-auth-clients-user`).
+    pub fn names(&self, kind: TlsUser) -> Vec<&[u8]> {
+        match kind {
+            TlsUser::Off => Vec::new(),
+            TlsUser::CommonName => self.common_name.iter().map(|name| &**name).collect(),
+            TlsUser::Uri => self.uris.iter().map(|uri| &**uri).collect(),
+        }
+    }
 }
 
 impl Peer {

@@ -85,7 +85,9 @@ impl Engine {
     pub fn admit(&mut self, peer: Peer) -> Result<ClientId, &'static str> {
         self.may_admit(&peer)?;
         tracing::trace!("Accepted {}", peer.address);
-        Ok(self.connect(peer))
+        let client = self.connect(peer);
+        self.log_in_by_certificate(client);
+        Ok(client)
     }
 
     /// Whether a client may be taken in now; else what it is to be told.

@@ -344,26 +344,23 @@ impl Engine {
         Ok(())
     }
 
-    /// A client has shown a certificate that the authorities vouch for. It is the first user among
-    /// its names that there is and that may log in; if none is, it is who it would be without.
-    pub fn log_in_by_certificate(&mut self, client: ClientId, names: &[&[u8]]) -> bool {
-        // A name that goes on behind a zero is another one to whoever reads it as text.
-        let is_whole = |name: &&&[u8]| !name.contains(&0);
-        let found = names
-            .iter()
-            .filter(is_whole)
-            .find_map(|name| self.server.users.find(name).filter(|user| user.is_on()).cloned());
-        let Some(session) = self.clients.get_mut(client) else { return false };
-        if let Some(user) = found {
-            session.user = Some(user);
-            return true;
+    /// A client that has shown a certificate of an authority of ours is the first user among the
+    /// names in it that there is and that may log in. If none is, it is who it would be without.
+    pub(super) fn log_in_by_certificate(&mut self, client: ClientId) {
+        let Some(session) = self.clients.get_mut(client) else { return };
+        let Some(certificate) = &session.peer.certificate else { return };
+        let names = certificate.names(self.server.config.tls_auth_clients_user);
+        let Some(first) = names.first().map(|name| name.to_vec()) else { return };
+        let users = names.iter().filter_map(|name| self.server.users.find(name));
+        let found = users.filter(|user| user.is_on()).map(Rc::clone).next();
+        if found.is_some() {
+            session.user = found;
+            return;
         }
-        let Some(session) = self.clients.get(client) else { return false };
+        let Some(session) = self.clients.get(client) else { return };
         let line = super::client_line::describe(&self.server, session);
-        let name = names.first().copied().unwrap_or_default();
-        let event = Event::new(Reason::Certificate, Context::TopLevel, name, name);
+        let event = Event::new(Reason::Certificate, Context::TopLevel, &first, &first);
         self.server.note_refusal(event, line);
-        false
     }
 }
 

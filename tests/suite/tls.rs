@@ -234,6 +234,26 @@ fn who_ends_is_told_so_and_who_is_ended_too() {
 // ------------------------------------------------------------------------------- who is let in
 
 #[test]
+fn a_certificate_may_say_who_its_client_is() {
+    let secure = start(&[("tls-auth-clients", "optional")]);
+    let mut plain = secure.server.connect();
+    plain.run("ACL SETUSER alice on resetpass +acl|whoami");
+    plain.run("ACL SETUSER urn:rufous:second on resetpass +acl|whoami");
+    let who = |dial: Dial| TlsClient::connect(secure.port, &dial.ready()).run("ACL WHOAMI");
+    assert_eq!(who(Dial::default()), bulk(b"default"));
+    secure.expect_set(&[("tls-auth-clients-user", "CN")]);
+    assert_eq!(who(Dial::default()), bulk(b"alice"));
+    assert_eq!(who(Dial::default().version("1.2")), bulk(b"alice"));
+    assert_eq!(who(Dial::anonymous()), bulk(b"default"));
+    assert_eq!(who(Dial::with("nameless")), bulk(b"default"));
+    secure.expect_set(&[("tls-auth-clients-user", "URI")]);
+    assert_eq!(who(Dial::default()), bulk(b"urn:rufous:second"));
+    plain.run("ACL DELUSER urn:rufous:second");
+    assert_eq!(who(Dial::default()), bulk(b"default"));
+    assert_eq!(secure.info("acl_access_denied_tls_cert").as_deref(), Some("1"));
+}
+
+#[test]
 fn clients_are_asked_for_certificates_as_configured() {
     let secure = start(&[]);
     let answers = |secure: &Secure| {

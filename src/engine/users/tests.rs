@@ -1,5 +1,5 @@
 use crate::engine::testing::{Bench, config};
-use crate::engine::{ClientId, Peer};
+use crate::engine::{CertificateNames, ClientId, Peer};
 
 const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.|";
 const NO_KEY: &str = "-NOPERM No permissions to access a key|";
@@ -303,25 +303,39 @@ fn guessing_takes_time() {
     }
 }
 
+/// One that has shown a certificate with a common name and URIs, if any.
+fn peer_of(common_name: &str, uris: &[&str]) -> Peer {
+    let bytes = |text: &str| Box::from(text.as_bytes());
+    let certificate = CertificateNames {
+        common_name: (!common_name.is_empty()).then(|| bytes(common_name)),
+        uris: uris.iter().map(|uri| bytes(uri)).collect(),
+    };
+    Peer { certificate: Some(Box::new(certificate)), ..Peer::internal() }
+}
+
 #[test]
 fn a_certificate_is_who_it_names_if_that_one_may_come_in() {
     let mut bench = Bench::with(config(&[("requirepass", "x")]));
     let admin = bench.client;
     bench.ask("AUTH x");
-    for name in ["here", "admin"] {
+    for name in ["here", "uri:admin"] {
         bench.expect(&format!("ACL SETUSER {name} on resetpass +acl|whoami"), "+OK|");
     }
     bench.expect("ACL SETUSER away off", "+OK|");
-    for (names, user) in [
-        (&[&b"here"[..]][..], Some("here")),
-        (&[b"nobody", b"away", b"here"], Some("here")),
-        (&[b"nobody"], None),
-        (&[b"away"], None),
-        (&[b"admin\0.evil"], None),
-        (&[], None),
+    for (kind, peer, user) in [
+        ("CN", peer_of("here", &["uri:admin"]), Some("here")),
+        ("CN", peer_of("away", &["uri:admin"]), None),
+        ("CN", peer_of("nobody", &[]), None),
+        ("CN", peer_of("", &["uri:admin"]), None),
+        ("CN", Peer::internal(), None),
+        ("URI", peer_of("here", &["nobody", "away", "uri:admin"]), Some("uri:admin")),
+        ("URI", peer_of("here", &["nobody"]), None),
+        ("URI", peer_of("here", &[]), None),
+        ("off", peer_of("here", &["uri:admin"]), None),
     ] {
-        let client = bench.engine.connect(Peer::internal());
-        assert_eq!(bench.engine.log_in_by_certificate(client, names), user.is_some());
+        let set = format!("CONFIG SET tls-auth-clients-user {kind}");
+        assert_eq!(bench.ask_as(admin, &set), "+OK|");
+        let client = bench.engine.admit(peer).expect("there is room");
         let reply = bench.ask_as(client, "ACL WHOAMI");
         match user {
             Some(name) => assert_eq!(reply, format!("${}|{name}|", name.len())),
@@ -329,12 +343,9 @@ fn a_certificate_is_who_it_names_if_that_one_may_come_in() {
         }
     }
     bench.client = admin;
-    assert_eq!(bench.info("acl_access_denied_tls_cert"), "4");
+    assert_eq!(bench.info("acl_access_denied_tls_cert"), "3");
     let log = bench.ask("ACL LOG");
     assert!(log.contains("reason|$8|tls-cert|") && log.contains("username|$6|nobody|"), "{log}");
-    let gone = bench.engine.connect(Peer::internal());
-    bench.engine.disconnect(gone);
-    assert!(!bench.engine.log_in_by_certificate(gone, &[b"here"]));
 }
 
 #[test]
