@@ -276,11 +276,14 @@ impl Server {
             return own;
         }
         let word = request.arg(1);
+        // Of one that is not there nothing is known but that, and so it is answered.
         let declared = if command.traits.has(Traits::NAMES_A_DIGEST) {
-            let script = self.scripting.cache.named(word);
-            script.and_then(|script| script.compiled.declared)
+            let Some(script) = self.scripting.cache.named(word) else { return own };
+            script.compiled.declared
         } else if command.traits.has(Traits::NAMES_A_FUNCTION) {
-            self.scripting.functions.libraries.function(word).map(|function| function.flags)
+            let function = self.scripting.functions.libraries.function(word);
+            let Some(function) = function else { return own };
+            Some(function.flags)
         } else {
             shebang::parse_script(word).ok().and_then(|header| header.flags)
         };

@@ -231,6 +231,14 @@ fn gates_of_replication_answer_in_both_protocols() {
         assert!(matches!(client.run("ROLE"), Answer::Array(_)));
     }
     client.run("HELLO 2");
+    let stale =
+        |line: &str| format!("#!lua flags=allow-stale,no-writes\nreturn redis.call({line})");
+    let inner = client.call(&["EVAL", &stale("'get', 'k'"), "0"]).expect("it answers").print();
+    assert!(inner.starts_with("(error) ERR Can not execute the command on a stale replica"));
+    let inner = client.call(&["EVAL", &stale("'info', 'server'"), "0"]).expect("it answers");
+    assert!(inner.print().contains("redis_version"));
+    assert_eq!(client.run("FCALL absent 0").print(), "(error) ERR Function not found");
+    assert!(client.run("EVALSHA 0 0").print().starts_with("(error) NOSCRIPT"));
     let port = primary.port.to_string();
     client.call(&["REPLICAOF", "127.0.0.1", &port]);
     await_link(&replica);

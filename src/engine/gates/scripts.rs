@@ -30,9 +30,14 @@ fn is_for_scripts(cx: &Cx<'_>, flags: Flags) -> Passed {
     if is_kept_away { Err(NOT_FOR_SCRIPTS) } else { Ok(()) }
 }
 
-/// The same as a rule: what a user may do is asked behind it.
+/// The same as a rule, and whether a script that runs on stale data may have this: what a user may
+/// do is asked behind it.
 pub(super) fn may_have(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
-    is_for_scripts(cx, flags)
+    is_for_scripts(cx, flags)?;
+    if !flags.has(Flags::STALE) && cx.server.serves_no_stale_data() {
+        return Err(CommandError::Fixed("ERR Can not execute the command on a stale replica"));
+    }
+    Ok(())
 }
 
 /// Whether a command is one that the running script may have, whenever that is.
