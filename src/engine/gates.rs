@@ -196,9 +196,15 @@ const SNAPSHOTS_FAIL: CommandError = CommandError::Fixed(
      error.",
 );
 
+/// Whether a request is refused when the disk does not take what is written. By the answer to PING
+/// Sentinels learn of it, as they do of Redis.
+fn needs_disk(asked: &Asked<'_>, flags: Flags) -> bool {
+    flags.has(Flags::WRITE) || asked.command.traits.has(Traits::TELLS_HEALTH)
+}
+
 /// While snapshots cannot be written, nothing may change that would only be lost.
-fn writes_are_saved(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
-    let is_refused = flags.has(Flags::WRITE) && cx.server.has_failing_snapshots();
+fn writes_are_saved(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Passed {
+    let is_refused = needs_disk(asked, flags) && cx.server.has_failing_snapshots();
     if is_refused { Err(SNAPSHOTS_FAIL) } else { Ok(()) }
 }
 
@@ -212,8 +218,8 @@ impl Server {
 }
 
 /// What the append-only log cannot take must not happen.
-fn aof_takes_writes(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed {
-    if flags.has(Flags::WRITE) && cx.server.aof.has_fault() {
+fn aof_takes_writes(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Passed {
+    if needs_disk(asked, flags) && cx.server.aof.has_fault() {
         return cx.server.aof_takes_writes();
     }
     Ok(())

@@ -312,7 +312,7 @@ impl Sim {
             let reply_end = self.world.output;
             self.writes.push(Written { number, reply_end, acked_us: None });
         }
-        assert_eq!(self.ask(&[b"PING"]), b"+PONG\r\n");
+        assert_eq!(self.ask(&[b"ECHO", b"x"]), b"$1\r\nx\r\n");
     }
 
     fn run(&mut self, steps: u64) {
@@ -783,7 +783,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         assert!(sim.refused > 0, "{policy:?}: writes are refused");
         let unwritten = sim.writes.iter().filter(|write| write.acked_us.is_none()).count();
         assert!(unwritten > 0, "{policy:?}: whoever met the full disk has no reply");
-        assert_eq!(ask(&mut sim.engine, sim.client, &[b"PING"]), b"+PONG\r\n");
+        assert_eq!(ask(&mut sim.engine, sim.client, &[b"ECHO", b"x"]), b"$1\r\nx\r\n");
         disk.set_full(false);
         sim.rest();
         let all = sim.writes.iter().all(|write| write.acked_us.is_some());

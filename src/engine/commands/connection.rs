@@ -174,7 +174,7 @@ static PING: Command = Command {
     summary: "Answers, so that a client knows that the connection and the server live.",
     arity: Arity::at_least(1),
     flags: Flags::FAST.or(Flags::SENTINEL),
-    traits: Traits::FITS_SUBSCRIBER.or(Traits::FITS_STREAM),
+    traits: Traits::FITS_SUBSCRIBER.or(Traits::FITS_STREAM).or(Traits::TELLS_HEALTH),
     acl: Categories::CONNECTION,
     tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
     args: &[Arg::string("message").optional()],
