@@ -307,7 +307,7 @@ impl Pair {
         let text = pem::read_file(key).map_err(|error| failure(os_reason(&error)))?;
         let loaded = keys::read(&text, self.passphrase.as_deref()).map_err(failure)?;
         let loaded = provider.key_provider.load_private_key(loaded);
-        let loaded = loaded.map_err(|error| failure(error.to_string()))?;
+        let loaded = loaded.map_err(|_| failure(UNKNOWN_KEY.to_owned()))?;
         let public = loaded.public_key();
         // rustls compares them too, but cannot read certificates of version 1.
         let certified = Facts::read(&chain[0]).and_then(|facts| facts.public_key());
@@ -319,6 +319,10 @@ impl Pair {
         Ok(CertifiedKey::new(chain, loaded))
     }
 }
+
+/// The library says no more of a key than that it is none of those that it has.
+const UNKNOWN_KEY: &str =
+    "the key is broken, or none of RSA (2048 bits or more), P-256, P-384 and Ed25519";
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = pem::read_file(path).map_err(|error| os_reason(&error))?;
