@@ -57,12 +57,21 @@ pub async fn reload(net: &Net) -> Result<Option<Arc<Contexts>>, Unusable> {
     let settings = Settings::of(net.engine.borrow().config());
     let Some(settings) = settings else { return Ok(install(net, None)) };
     let before = net.tls.contexts();
-    let loaded = apart(move || settings.load(before.as_deref())).await.unwrap_or(Err(Unusable))?;
+    let loaded = apart(READING_MAX, move || settings.load(before.as_deref())).await;
+    let loaded = loaded.unwrap_or(Err(Unusable))?;
     Ok(install(net, Some(Arc::new(loaded))))
 }
 
-/// Does something on a thread of its own that may take long; nothing if there is no thread.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// So long certificates may take to be read. Those of a file system that does not answer never are,
+/// and whoever changes the configuration next waits for them.
+const READING_MAX: Duration = Duration::from_secs(10);
+
+/// Does something on a thread of its own that may take long; nothing if there is no thread, or it
+/// takes too long: the thread is left to itself then, and what comes of it to nobody.
+async fn apart<T: Send + 'static>(
+    most: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (done, outcome) = oneshot::channel();
     let started = thread::Builder::new().name("tls".into()).spawn(move || {
         memory::count_passing_thread();
@@ -75,7 +84,14 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         tracing::warn!("Can't start a thread: {}", os_reason(&error));
         return None;
     }
-    outcome.await.ok()
+    match tokio::time::timeout(most, outcome).await {
+        Ok(outcome) => outcome.ok(),
+        Err(_) => {
+            let seconds = most.as_secs();
+            tracing::warn!("Reading the files of TLS has not ended within {seconds} seconds");
+            None
+        }
+    }
 }
 
 fn unix_seconds(net: &Net) -> u64 {
@@ -134,7 +150,7 @@ pub async fn watch(net: Rc<Net>) {
 async fn reload_if_changed(net: &Net, failed: &mut Option<Stamps>) {
     let Some(contexts) = net.tls.contexts() else { return };
     let Some(settings) = Settings::of(net.engine.borrow().config()) else { return };
-    let Some(stamps) = apart(move || settings.stamps()).await else { return };
+    let Some(stamps) = apart(READING_MAX, move || settings.stamps()).await else { return };
     if stamps == contexts.stamps || failed.as_ref() == Some(&stamps) {
         return;
     }
@@ -211,4 +227,19 @@ fn complain(net: &Net, reason: &str, peer: &Peer) {
 /// Whether a change of the configuration needs certificates read.
 pub fn concerns(config: &Config, previous: &Config, asks_for_it: bool) -> bool {
     config.uses_tls() && (asks_for_it || !previous.uses_tls())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn nobody_waits_for_files_that_do_not_come() {
+        assert_eq!(apart(READING_MAX, || 7).await, Some(7));
+        let (keeps_waiting, end) = mpsc::channel::<()>();
+        let waits = move || end.recv().is_ok();
+        assert_eq!(apart(Duration::ZERO, waits).await, None);
+        drop(keeps_waiting);
+    }
 }

@@ -388,6 +388,23 @@ fn certificates_are_read_anew_under_open_connections() {
     assert!(secure.connect().was_shown("rsa"));
 }
 
+/// Opening a pipe waits for somebody who writes to it, and nobody does.
+#[test]
+fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let secure = start(&[]);
+    let pipe = secure.server.path("pipe");
+    mknodat(CWD, &*pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("it can be made");
+    for name in ["tls-cert-file", "tls-key-file", "tls-ca-cert-file"] {
+        let refused = secure.set(&[(name, &pipe)]);
+        assert!(refused.contains("Unable to update TLS configuration."), "{refused}");
+    }
+    secure.await_log("pipe: not a regular file");
+    // Among others in a directory it is passed over.
+    secure.expect_set(&[("tls-ca-cert-dir", &secure.server.path(""))]);
+    assert!(secure.is_served(Dial::default()));
+}
+
 #[test]
 fn encrypted_keys_want_their_passphrase() {
     let secure = start(&[]);

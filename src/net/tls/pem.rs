@@ -5,7 +5,7 @@
 //! many files say in words what follows.
 
 use base64ct::{Base64, Encoding};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -32,14 +32,14 @@ impl Section {
 }
 
 /// The text of a file. What is no plain file, and what nobody would call a certificate, is not
-/// read: a name comes by CONFIG SET, and a pipe or a device would never end.
+/// even opened: a name comes by CONFIG SET, a pipe is open only when somebody writes to it, and a
+/// device would never end.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
+    if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut text = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(io::Error::other("the file is too long"));
     }
