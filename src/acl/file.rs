@@ -8,7 +8,7 @@ use super::user::{Beginning, User, join_selectors};
 use super::users::Users;
 use crate::command::Table;
 use crate::config::quote::quote;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
 /// What all faults of a file end with.
@@ -22,7 +22,7 @@ pub fn parse(
     table: &Table,
     beginning: Beginning,
 ) -> Result<Users, String> {
-    let mut reader = Reader { path, table, beginning, errors: String::new(), users: Vec::new() };
+    let mut reader = Reader::new(path, table, beginning);
     for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = trim(line, b" \t\r\n");
         if !line.is_empty() {
@@ -30,7 +30,7 @@ pub fn parse(
         }
     }
     if !reader.errors.is_empty() {
-        return Err(reader.errors + NOTHING_WAS_CHANGED);
+        return Err(reader.complaint());
     }
     let mut users = Users::new(table);
     for user in reader.users {
@@ -51,11 +51,23 @@ struct Reader<'a> {
     table: &'a Table,
     beginning: Beginning,
     errors: String,
+    /// How many faults there was no room for.
+    untold: usize,
     users: Vec<User>,
+    names: HashSet<&'a [u8]>,
 }
 
-impl Reader<'_> {
-    fn line(&mut self, number: usize, line: &[u8]) {
+/// Somebody may have named a file that is anything but one of users, with a fault in each of its
+/// million lines. So much is told of them.
+const ERRORS_BYTES_MAX: usize = 16 * 1024;
+
+impl<'a> Reader<'a> {
+    fn new(path: &'a str, table: &'a Table, beginning: Beginning) -> Reader<'a> {
+        let (errors, users, names) = Default::default();
+        Reader { path, table, beginning, errors, untold: 0, users, names }
+    }
+
+    fn line(&mut self, number: usize, line: &'a [u8]) {
         let path = self.path;
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let [first, name, rules @ ..] = words.as_slice() else {
@@ -70,7 +82,7 @@ impl Reader<'_> {
                 "'{path}:{number}: username '{shown}' contains invalid characters. "
             ));
         }
-        if self.users.iter().any(|user| user.name() == *name) {
+        if !self.names.insert(name) {
             return self
                 .fault(format!("WARNING: Duplicate user '{shown}' found on line {number}. "));
         }
@@ -111,7 +123,18 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, text: String) {
-        self.errors += &text;
+        match self.errors.is_empty() || self.errors.len() + text.len() <= ERRORS_BYTES_MAX {
+            true => self.errors += &text,
+            false => self.untold += 1,
+        }
+    }
+
+    fn complaint(self) -> String {
+        let untold = match self.untold {
+            0 => String::new(),
+            count => format!("There are {count} more errors. "),
+        };
+        self.errors + &untold + NOTHING_WAS_CHANGED
     }
 }
 

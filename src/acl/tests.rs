@@ -542,3 +542,13 @@ fn who_may_do_nothing_does_nothing_but_log_in() {
         assert!(is_guarded || says_so != is_open, "{words:?}: {reply:?}");
     }
 }
+
+/// A file of something else may have a fault in every line.
+#[test]
+fn so_many_faults_are_told_and_the_others_counted() {
+    let told = faults(&"garbage\n".repeat(100_000));
+    assert!(told.len() < 20_000, "{}", told.len());
+    assert!(told.starts_with("users.acl:1 should start"), "{told}");
+    let end = told.split_once("There are ").expect("some are left out").1;
+    assert!(end.contains(" more errors. WARNING: ACL errors detected"), "{end}");
+}
