@@ -4,7 +4,7 @@
 //! that were broken into said of themselves all that it took, to whoever asked, and to nobody else.
 
 use super::Server;
-use crate::config::{BindAddresses, ProtectedAction};
+use crate::config::{BindAddresses, ProtectedAction, TlsAuthClients};
 use std::net::IpAddr;
 
 impl Server {
@@ -22,7 +22,9 @@ impl Server {
         let default = self.users.default();
         let is_open = default.is_on() && default.needs_no_password();
         let is_reachable = !is_local(&config.bind);
-        if is_open && config.port != 0 && is_reachable && !config.protected_mode {
+        let asks_for_certificates = config.tls_auth_clients == TlsAuthClients::Yes;
+        let lets_anybody_in = config.port != 0 || (config.tls_port != 0 && !asks_for_certificates);
+        if is_open && lets_anybody_in && is_reachable && !config.protected_mode {
             let addresses = config.bind.0.iter().map(|text| text.to_string_lossy());
             let addresses = addresses.collect::<Vec<_>>().join(" ");
             told.push(format!(
@@ -40,7 +42,8 @@ impl Server {
                     .to_owned(),
             );
         }
-        if config.metrics_port != 0 && is_reachable {
+        let are_metrics_closed = config.metrics_tls && asks_for_certificates;
+        if config.metrics_port != 0 && is_reachable && !are_metrics_closed {
             told.push(format!(
                 "the metrics at port {} are shown to anybody who can reach it.",
                 config.metrics_port
@@ -108,6 +111,8 @@ mod tests {
             (&[("protected-mode", "no"), ("bind", "127.0.0.1 -::1")], &[]),
             (&[("protected-mode", "no"), ("requirepass", "x")], &["AUTH x"]),
             (&[("protected-mode", "no"), ("port", "0")], &[]),
+            (&[("protected-mode", "no"), ("port", "0"), ("tls-port", "6379")], &[]),
+            (&[("metrics-port", "9121"), ("metrics-tls", "yes")], &[]),
             (&[], &["ACL SETUSER u nopass +@all ~*", "ACL SETUSER v on nopass"]),
         ];
         for (directives, commands) in silent {
@@ -121,11 +126,19 @@ mod tests {
         assert!(open.contains("is let in without a password"), "{open}");
         let open = told(&[("protected-mode", "no"), ("bind", "127.0.0.1 10.0.0.1")], &[]);
         assert!(open.contains("(127.0.0.1 10.0.0.1)"), "{open}");
+        for ask in ["no", "optional"] {
+            let tls = [("port", "0"), ("tls-port", "6379"), ("tls-auth-clients", ask)];
+            let open = told(&[&tls[..], &[("protected-mode", "no")]].concat(), &[]);
+            assert!(open.contains("is let in without a password"), "{open}");
+            assert_eq!(told(&[&tls[..], &[("requirepass", "x")]].concat(), &["AUTH x"]), "");
+        }
         let open = told(&[], &["ACL SETUSER u on nopass +get"]);
         assert!(open.contains("the user 'u' is believed"), "{open}");
         let open = told(&[], &["ACL SETUSER u on nopass (+get ~x)"]);
         assert!(open.contains("the user 'u' is believed"), "{open}");
-        let open = told(&[("metrics-port", "9121")], &[]);
-        assert!(open.contains("metrics at port 9121"), "{open}");
+        for more in [("metrics-tls", "no"), ("tls-auth-clients", "optional")] {
+            let open = told(&[("metrics-port", "9121"), ("metrics-tls", "yes"), more], &[]);
+            assert!(open.contains("metrics at port 9121"), "{open}");
+        }
     }
 }
