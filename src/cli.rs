@@ -127,8 +127,8 @@ fn command() -> Command {
         )
         .arg(flag("healthcheck").help(
             "Exits with 0 if a server answers PONG at --host, --port or --unixsocket (with --pass \
-             or REDISCLI_AUTH, or as the FILE says; by --tls with --cacert, --cacertdir, --cert, \
-             --key, --insecure), with 1 if not",
+             or REDISCLI_AUTH, and --user, or as the FILE says; by --tls with --cacert, \
+             --cacertdir, --cert, --key, --insecure), with 1 if not",
         ))
         .arg(flag("sentinel").help(
             "Watches over the servers that FILE names, and fails them over; the same under a name \

@@ -32,6 +32,8 @@ struct Target {
     host: String,
     port: u16,
     socket: Option<String>,
+    /// Who asks, if not the default user.
+    user: Option<Vec<u8>>,
     password: Option<Vec<u8>>,
     /// By what TLS is spoken, if it is.
     tls: Option<Outgoing>,
@@ -87,6 +89,7 @@ fn target(words: &[OsString], password: Option<Vec<u8>>) -> Result<Target, Strin
         outgoing.is_insecure = found.get_flag("insecure");
     }
     target.tls = outgoing;
+    target.user = bytes("user");
     target.password = bytes("pass").or(password).or(target.password);
     let port = found.get_one::<u16>("port").copied();
     let host = text("host");
@@ -113,6 +116,7 @@ fn command() -> Command {
         .arg(option("host").overrides_with("unixsocket"))
         .arg(option("port").overrides_with("unixsocket").value_parser(value_parser!(u16)))
         .arg(option("unixsocket").overrides_with_all(["host", "port"]))
+        .arg(option("user").value_parser(value_parser!(OsString)))
         .arg(option("pass").value_parser(value_parser!(OsString)))
         .arg(Arg::new("tls").long("tls").action(ArgAction::SetTrue))
         .arg(Arg::new("insecure").long("insecure").action(ArgAction::SetTrue).requires("tls"))
@@ -126,8 +130,8 @@ fn command() -> Command {
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
-    let known = "--healthcheck knows --host, --port, --unixsocket, --pass, and with \
-                 --tls also --cacert, --cacertdir, --cert, --key, --insecure";
+    let known = "--healthcheck knows --host, --port, --unixsocket, --user, --pass, and \
+                 with --tls also --cacert, --cacertdir, --cert, --key, --insecure";
     format!("{}; {known}", line.trim_start_matches("error: "))
 }
 
@@ -147,6 +151,7 @@ impl Target {
             socket: socket
                 .filter(|_| config.port == 0 && !has_tls_alone)
                 .map(|path| path.to_string_lossy().into_owned()),
+            user: None,
             password: password.map(|password| password.as_bytes().to_vec()),
             tls: has_tls_alone.then(|| Outgoing::of(config)),
         }
@@ -181,10 +186,14 @@ fn ask(
     let started = Instant::now();
     let mut question = Vec::new();
     let mut wanted = 1;
-    if let Some(password) = &target.password {
-        put(&mut question, &[b"AUTH", password]);
-        wanted += 1;
+    let password = target.password.as_deref();
+    match (&target.user, password) {
+        (None, None) => {}
+        (None, Some(password)) => put(&mut question, &[b"AUTH", password]),
+        // One without a password takes any.
+        (Some(user), _) => put(&mut question, &[b"AUTH", user, password.unwrap_or_default()]),
     }
+    wanted += usize::from(!question.is_empty());
     put(&mut question, &[b"PING"]);
     set_timeout(WAIT_MAX).map_err(silent)?;
     stream.write_all(&question).map_err(silent)?;

@@ -303,6 +303,24 @@ fn the_health_check_exits_with_what_it_found() {
         assert_eq!(output.status.code(), Some(code), "{args:?} {password:?}: {}", told(&output));
         assert_eq!(told(&output), complaint.unwrap_or(""));
     }
+    // Where the default user is off somebody else asks, who may do nothing else.
+    client.run("AUTH secret");
+    client.run("ACL SETUSER probe on >word -@all +ping");
+    client.run("ACL SETUSER open on nopass -@all +ping");
+    client.run("ACL SETUSER default off");
+    let denied =
+        "The server answers: WRONGPASS invalid username-password pair or user is disabled.\n";
+    for (args, complaint) in [
+        (&["--user", "probe", "--pass", "word"][..], ""),
+        (&["--user", "open"], ""),
+        (&["--user", "probe", "--pass", "secret"], denied),
+        (&["--pass", "word"], denied),
+    ] {
+        let args = [&["--healthcheck", "--port", &port][..], args].concat();
+        let output = healthcheck(&args, None);
+        let code = if complaint.is_empty() { 0 } else { 1 };
+        assert_eq!((output.status.code(), &*told(&output)), (Some(code), complaint), "{args:?}");
+    }
     let nobody = healthcheck(&["--healthcheck", "--port", &ports::free().to_string()], None);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(told(&nobody).starts_with("Could not connect to 127.0.0.1:"), "{}", told(&nobody));
