@@ -38,12 +38,19 @@ impl Kind {
         }
     }
 
+    /// How many are accepted before others have their turn.
+    fn portion(self, config: &Config) -> u32 {
+        match self {
+            Kind::Tls => config.max_new_tls_connections_per_cycle,
+            Kind::Tcp | Kind::Metrics => config.max_new_connections_per_cycle,
+        }
+    }
+
     fn serve(self, net: &Rc<Net>, listeners: Vec<TcpListener>) -> Vec<JoinHandle<()>> {
         let net = || Rc::clone(net);
         let open = metrics::Open::default();
         let serve = |listener| match self {
-            Kind::Tcp => tokio::task::spawn_local(accept_tcp(net(), listener)),
-            Kind::Tls => tokio::task::spawn_local(accept_tls(net(), listener)),
+            Kind::Tcp | Kind::Tls => tokio::task::spawn_local(accept_tcp(net(), listener, self)),
             Kind::Metrics => {
                 tokio::task::spawn_local(metrics::serve(net(), listener, Rc::clone(&open)))
             }
@@ -349,32 +356,21 @@ fn bind_unix(path: &Path, config: &Config) -> Result<UnixListener, Refusal> {
     UnixListener::from_std(socket.into()).map_err(Refusal::of("poll"))
 }
 
-async fn accept_tcp(net: Rc<Net>, listener: TcpListener) {
+async fn accept_tcp(net: Rc<Net>, listener: TcpListener, kind: Kind) {
     let mut accepted = 0;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
                 prepare_tcp(&stream, net.engine.borrow().config());
                 let peer = peer_of(&stream, &address);
-                admission::admit(&net, Stream::Tcp(stream), peer);
-                let most = net.engine.borrow().config().max_new_connections_per_cycle;
-                let_others_in(&net, &mut accepted, most).await;
-            }
-            Err(error) => limits::back_off(&error).await,
-        }
-    }
-}
-
-/// The same where TLS is spoken: whoever connects is not yet a client.
-async fn accept_tls(net: Rc<Net>, listener: TcpListener) {
-    let mut accepted = 0;
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                prepare_tcp(&stream, net.engine.borrow().config());
-                let peer = peer_of(&stream, &address);
-                secure::welcome(&net, stream, peer);
-                let most = net.engine.borrow().config().max_new_tls_connections_per_cycle;
+                match kind {
+                    // Whoever connects there is not yet a client.
+                    Kind::Tls => secure::welcome(&net, stream, peer),
+                    Kind::Tcp | Kind::Metrics => {
+                        admission::admit(&net, Stream::Tcp(stream), peer);
+                    }
+                }
+                let most = kind.portion(net.engine.borrow().config());
                 let_others_in(&net, &mut accepted, most).await;
             }
             Err(error) => limits::back_off(&error).await,
@@ -424,7 +420,7 @@ async fn accept_unix(net: Rc<Net>, listener: UnixListener) {
                     certificate: None,
                 };
                 admission::admit(&net, Stream::Unix(stream), peer);
-                let most = net.engine.borrow().config().max_new_connections_per_cycle;
+                let most = Kind::Tcp.portion(net.engine.borrow().config());
                 let_others_in(&net, &mut accepted, most).await;
             }
             Err(error) => limits::back_off(&error).await,
