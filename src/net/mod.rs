@@ -65,7 +65,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let (syncer, syncs) = syncer::Syncer::start()?;
     let (senders, told) = sender::Senders::new(engine.sender_traffic());
     let (errands, errand_queue) = tokio::sync::mpsc::unbounded_channel();
-    let tls = tls::desk::Desk::new()?;
+    let tls = tls::desk::Desk::default();
     let threads = shared::Threads { fleet, jobs, syncer, senders, tls, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     let ended = Rc::clone(&net);

@@ -7,6 +7,7 @@
 use super::admission;
 use super::shared::Net;
 use super::stream::{Luggage, Stream};
+use super::tls::desk::Desk;
 use super::tls::handshake::Answer;
 use super::tls::settings::{Contexts, Settings, Stamps, Unusable};
 use crate::config::{Config, os_reason};
@@ -57,7 +58,7 @@ pub async fn reload(net: &Net) -> Result<Option<Arc<Contexts>>, Unusable> {
     let settings = Settings::of(net.engine.borrow().config());
     let Some(settings) = settings else { return Ok(install(net, None)) };
     let before = net.tls.contexts();
-    let loaded = apart(READING_MAX, move || settings.load(before.as_deref())).await;
+    let loaded = apart(&net.tls, READING_MAX, move || settings.load(before.as_deref())).await;
     let loaded = loaded.unwrap_or(Err(Unusable))?;
     Ok(install(net, Some(Arc::new(loaded))))
 }
@@ -66,16 +67,23 @@ pub async fn reload(net: &Net) -> Result<Option<Arc<Contexts>>, Unusable> {
 /// and whoever changes the configuration next waits for them.
 const READING_MAX: Duration = Duration::from_secs(10);
 
-/// Does something on a thread of its own that may take long; nothing if there is no thread, or it
-/// takes too long: the thread is left to itself then, and what comes of it to nobody.
+/// Reads files on a thread of its own; nothing if there is no thread, or it takes too long: the
+/// thread is left to itself then, and nothing is read before it has ended. Whose turn it is calls
+/// this, so that nobody is turned away for a thread that is about to end.
 async fn apart<T: Send + 'static>(
+    desk: &Desk,
     most: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
+    let Some(held) = desk.begin_reading() else {
+        tracing::warn!("The files of TLS are still being read");
+        return None;
+    };
     let (done, outcome) = oneshot::channel();
     let started = thread::Builder::new().name("tls".into()).spawn(move || {
         memory::count_passing_thread();
         let outcome = work();
+        drop(held);
         memory::count_passing_thread();
         // Whoever waited may be gone.
         let _ = done.send(outcome);
@@ -150,7 +158,10 @@ pub async fn watch(net: Rc<Net>) {
 async fn reload_if_changed(net: &Net, failed: &mut Option<Stamps>) {
     let Some(contexts) = net.tls.contexts() else { return };
     let Some(settings) = Settings::of(net.engine.borrow().config()) else { return };
-    let Some(stamps) = apart(READING_MAX, move || settings.stamps()).await else { return };
+    let turn = net.tls.turn.lock().await;
+    let stamps = apart(&net.tls, READING_MAX, move || settings.stamps()).await;
+    drop(turn);
+    let Some(stamps) = stamps else { return };
     if stamps == contexts.stamps || failed.as_ref() == Some(&stamps) {
         return;
     }
@@ -236,10 +247,16 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_files_that_do_not_come() {
-        assert_eq!(apart(READING_MAX, || 7).await, Some(7));
+        let desk = Desk::default();
+        assert_eq!(apart(&desk, READING_MAX, || 7).await, Some(7));
         let (keeps_waiting, end) = mpsc::channel::<()>();
         let waits = move || end.recv().is_ok();
-        assert_eq!(apart(Duration::ZERO, waits).await, None);
+        assert_eq!(apart(&desk, Duration::ZERO, waits).await, None);
+        assert_eq!(apart(&desk, READING_MAX, || 7).await, None, "one thread waits, and no second");
         drop(keeps_waiting);
+        while desk.begin_reading().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(apart(&desk, READING_MAX, || 7).await, Some(7));
     }
 }

@@ -13,25 +13,25 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::AbortHandle;
 
+#[derive(Default)]
 pub struct Desk {
     contexts: RefCell<Option<Arc<Contexts>>>,
-    handshakers: Handshakers,
+    /// None before the first handshake: a server that speaks no TLS has no threads for it.
+    handshakers: RefCell<Option<Handshakers>>,
     under_way: RefCell<UnderWay>,
     pub complaints: Complaints,
-    /// Held by who reads certificates and puts them into use, so that the last to read is the last
-    /// to put.
+    /// Held by who reads the files of TLS and puts them into use, so that the last to read is the
+    /// last to put.
     pub turn: Mutex<()>,
+    /// Held by the thread that reads files, if there is one.
+    reading: Arc<()>,
 }
 
 impl Desk {
-    pub fn new() -> io::Result<Desk> {
-        Ok(Desk {
-            contexts: RefCell::default(),
-            handshakers: Handshakers::start()?,
-            under_way: RefCell::default(),
-            complaints: Complaints::default(),
-            turn: Mutex::default(),
-        })
+    /// What the thread holds that is to read files; none while another one does, which may wait for
+    /// a file system that does not answer.
+    pub fn begin_reading(&self) -> Option<Arc<()>> {
+        (Arc::strong_count(&self.reading) == 1).then(|| Arc::clone(&self.reading))
     }
 
     /// What TLS is spoken with, if it is.
@@ -62,7 +62,12 @@ impl Desk {
     fn shake(&self, socket: TcpStream, role: Role) -> io::Result<oneshot::Receiver<Answer>> {
         let socket = socket.into_std()?;
         let (answer, outcome) = oneshot::channel();
-        self.handshakers.shake(Order { socket, role, answer });
+        let mut handshakers = self.handshakers.borrow_mut();
+        let handshakers = match &mut *handshakers {
+            Some(started) => started,
+            none => none.insert(Handshakers::start()?),
+        };
+        handshakers.shake(Order { socket, role, answer });
         Ok(outcome)
     }
 

@@ -38,7 +38,7 @@ fn with_net<F: Future<Output = ()>>(threads: u32, play: impl FnOnce(Rc<Net>) -> 
     let (senders, told) = Senders::new(engine.sender_traffic());
     let service = Service::begin(engine.config());
     let (errands, _) = tokio::sync::mpsc::unbounded_channel();
-    let tls = Desk::new().expect("threads start");
+    let tls = Desk::default();
     let threads = Threads { fleet, jobs, syncer, senders, tls, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     runtime.block_on(async move {
