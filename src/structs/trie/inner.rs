@@ -76,12 +76,12 @@ impl Shape {
         Shape { depths: [0; MAX_DEPTH as usize + 1], inner_nodes: 0, segment_bytes: 0 }
     }
 
-    fn count<T: Item>(&mut self, leaf: &Leaf<T>) {
+    pub(super) fn count<T: Item>(&mut self, leaf: &Leaf<T>) {
         self.depths[leaf.view().depth() as usize] += 1;
         self.segment_bytes += leaf.bytes();
     }
 
-    fn discount<T: Item>(&mut self, leaf: &Leaf<T>) {
+    pub(super) fn discount<T: Item>(&mut self, leaf: &Leaf<T>) {
         self.depths[leaf.view().depth() as usize] -= 1;
         self.segment_bytes -= leaf.bytes();
     }
@@ -152,6 +152,70 @@ impl<T: Item> Inner<T> {
         let mut inner = Inner { ranks, kids: vec![kid], bounds: None, _pad: [0; 7], starts };
         inner.lower_bound(0, bound_ms);
         inner
+    }
+
+    /// A node with these kids, in the order of their first cells.
+    fn of(kids: Vec<(usize, Node<T>, u64)>) -> Inner<T> {
+        let mut inner = Inner {
+            ranks: [0; CELLS / 64],
+            kids: Vec::with_capacity(kids.len()),
+            bounds: None,
+            _pad: [0; 7],
+            starts: [0; CELLS / 64],
+        };
+        for (cell, kid, bound_ms) in kids {
+            inner.insert_start(cell);
+            inner.insert_kid(inner.kids.len(), kid, bound_ms);
+            inner.lower_bound(inner.kids.len() - 1, bound_ms);
+        }
+        inner
+    }
+
+    /// A node of a level that has kids in one run of its cells, and nothing in the others.
+    pub(super) fn narrow(
+        cell: usize,
+        run: usize,
+        kids: Vec<(usize, Node<T>, u64)>,
+        level: usize,
+        shape: &mut Shape,
+    ) -> Inner<T> {
+        let mut all = kids;
+        let mut half = CELLS / 2;
+        while half >= run {
+            let depth = LEVEL_BITS * level as u32 + (CELLS / half).trailing_zeros();
+            let nothing = Leaf::empty(0, depth as u8);
+            shape.count(&nothing);
+            all.push(((cell & !(half - 1)) ^ half, Node::Leaf(nothing), u64::MAX));
+            half /= 2;
+        }
+        all.sort_by_key(|(start, ..)| *start);
+        shape.inner_nodes += 1;
+        Inner::of(all)
+    }
+
+    /// Puts other kids in the place of those that cover exactly a run of cells.
+    pub(super) fn replace_run(
+        &mut self,
+        cell: usize,
+        run: usize,
+        kids: Vec<(usize, Node<T>, u64)>,
+    ) -> Vec<(usize, Node<T>, u64)> {
+        debug_assert!(self.is_start(cell) && self.next_start(cell + run) == cell + run);
+        let (first, mut start) = (self.rank(cell), cell);
+        let mut replaced = Vec::new();
+        while start < cell + run {
+            let bound_ms = self.bound(first);
+            let next = self.next_start(start + 1);
+            self.remove_start(start);
+            replaced.push((start, self.remove_kid(first), bound_ms));
+            start = next;
+        }
+        for (at, (start, kid, bound_ms)) in kids.into_iter().enumerate() {
+            self.insert_start(start);
+            self.insert_kid(first + at, kid, u64::MAX);
+            self.lower_bound(first + at, bound_ms);
+        }
+        replaced
     }
 
     /// The size of the allocations, about.
@@ -323,27 +387,78 @@ impl<T: Item> Inner<T> {
         shape: &mut Shape,
         hash: impl Fn(&[u8]) -> u64,
     ) {
+        let Node::Leaf(leaf) = &mut self.kids[at] else { return };
+        if leaf.capacity() < CAPACITY {
+            shape.discount(leaf);
+            leaf.grow();
+            shape.count(leaf);
+        } else {
+            self.divide(at, cell, level, shape, hash);
+        }
+    }
+
+    /// Splits a segment, or pushes it down if it covers a single cell.
+    fn divide(
+        &mut self,
+        at: usize,
+        cell: usize,
+        level: usize,
+        shape: &mut Shape,
+        hash: impl Fn(&[u8]) -> u64,
+    ) {
         let bound_ms = self.bound(at);
         let Node::Leaf(leaf) = &mut self.kids[at] else { return };
         let depth_here = leaf.view().depth() as usize - LEVEL_BITS as usize * level;
-        if leaf.capacity() == CAPACITY && depth_here == LEVEL_BITS as usize {
+        if depth_here == LEVEL_BITS as usize {
             shape.inner_nodes += 1;
             let child = Inner::around(self.kids[at].clone(), bound_ms);
             self.kids[at] = Node::Inner(Arc::new(child));
             return;
         }
         shape.discount(leaf);
-        if leaf.capacity() < CAPACITY {
-            leaf.grow();
-            shape.count(leaf);
-            return;
-        }
         let upper = leaf.split(hash);
         shape.count(leaf);
         shape.count(&upper);
         let run = CELLS >> depth_here;
         self.insert_start((cell & !(run - 1)) + run / 2);
         self.insert_kid(at + 1, Node::Leaf(upper), bound_ms);
+    }
+
+    /// Splits the segment that covers a cell until it is as deep as this or deeper.
+    pub(super) fn narrow_leaf(
+        &mut self,
+        cell: usize,
+        depth: u8,
+        level: usize,
+        shape: &mut Shape,
+        hash: impl Fn(&[u8]) -> u64,
+    ) {
+        loop {
+            let at = self.rank(cell);
+            match &self.kids[at] {
+                Node::Leaf(leaf) if leaf.view().depth() < depth => {
+                    self.divide(at, cell, level, shape, &hash);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// The place of the inner node below a cell, which is made if there is none.
+    pub(super) fn rank_of_child(
+        &mut self,
+        cell: usize,
+        level: usize,
+        shape: &mut Shape,
+        hash: impl Fn(&[u8]) -> u64,
+    ) -> usize {
+        let depth = LEVEL_BITS * (level as u32 + 1);
+        self.narrow_leaf(cell, depth as u8, level, shape, &hash);
+        let at = self.rank(cell);
+        if matches!(self.kids[at], Node::Leaf(_)) {
+            self.divide(at, cell, level, shape, &hash);
+        }
+        at
     }
 
     /// After removals from the segment that covers a cell: joins it with its neighbour as long as

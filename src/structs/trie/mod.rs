@@ -12,12 +12,13 @@
 //!
 //! Reading order: [`segment`] (leaves), [`inner`] (nodes), this file (lookup and change), [`walk`]
 //! (iteration, SCAN, random choice), [`sample`] (a segment's worth of items at once), [`expire`]
-//! (deadlines).
+//! (deadlines), [`prefix`] (parts that leave and come whole).
 
 mod bits;
 mod expire;
 mod hash;
 mod inner;
+mod prefix;
 mod sample;
 mod segment;
 mod tags;
@@ -29,6 +30,7 @@ use triomphe::Arc;
 
 pub use hash::{HashSecret, ItemHash};
 use inner::{Inner, LEVELS, Node, Shape, cell_of, inner_mut};
+pub use prefix::Prefix;
 use segment::{CAPACITY, tag_of};
 pub use walk::Iter;
 

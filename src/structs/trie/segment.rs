@@ -229,12 +229,12 @@ impl<T: Item> Leaf<T> {
         *self = fresh;
     }
 
-    /// Splits a full segment by the next hash bit; the upper half is returned.
+    /// Splits a segment by the next hash bit; the upper half is returned.
     pub(super) fn split(&mut self, hash: impl Fn(&[u8]) -> u64) -> Leaf<T> {
         let mut old = self.view_mut();
         old.know_planes(hash);
         let depth = old.head.depth + 1;
-        let ones = old.tail.planes[0];
+        let ones = old.tail.planes[0] & !matching(old.tags, 0);
         let upper_len = ones.count_ones() as usize;
         let len = old.head.len as usize;
         let mut lower = Leaf::empty(len - upper_len + 1, depth);

@@ -7,7 +7,7 @@ use std::sync::Arc as StdArc;
 
 use super::inner::{CELLS, Inner, LEVEL_BITS, Node};
 use super::segment::{CAPACITY, MAX_DEPTH};
-use super::{HashSecret, Item, ItemHash, Slot, Trie};
+use super::{HashSecret, Item, ItemHash, Prefix, Slot, Trie};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tiny(StdArc<(Vec<u8>, u64, u64)>);
@@ -511,5 +511,64 @@ fn samples_find_what_is_there_whatever_the_hashes() {
             }
         }
         assert_eq!(trie.earliest_deadline(), u64::MAX, "all bounds have been put right");
+    }
+}
+
+/// Takes parts out of one trie and puts them into another and back, between other changes, with
+/// snapshots held.
+#[test]
+fn parts_leave_and_come_whole() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let (mut left, mut right) = (trie_or_weak(seed), trie_or_weak(seed));
+        let (mut of_left, mut of_right) = (Model::new(), Model::new());
+        let mut held = Vec::new();
+        let keys = [60, 400, 9_000][random.below(3) as usize];
+        for _ in 0..120 {
+            for _ in 0..random.below(keys / 4) {
+                let key = random.below(keys);
+                let deadline_ms = if random.one_in(3) { random.below(1_000) } else { u64::MAX };
+                let item = Tiny::new(key, random.next(), deadline_ms);
+                let hash = left.hash(&key_of(key));
+                if random.one_in(3) {
+                    left.remove(hash, &key_of(key));
+                    of_left.remove(&key);
+                } else if !of_right.contains_key(&key) {
+                    left.insert(hash, item.clone());
+                    of_left.insert(key, item);
+                }
+            }
+            if random.one_in(4) {
+                held.push((left.clone(), of_left.clone()));
+            }
+            let hash = left.hash(&key_of(random.below(keys)));
+            let prefix = Prefix::of(hash, 1 + random.below(24) as u32);
+            let (from, to, of_from, of_to) = match random.one_in(3) {
+                false => (&mut left, &mut right, &mut of_left, &mut of_right),
+                true => (&mut right, &mut left, &mut of_right, &mut of_left),
+            };
+            let secret = from.secret();
+            let hash_of = |key: &u64| u64::of(secret, &key_of(*key));
+            let is_in = |key: &u64| Prefix::of(hash_of(key), prefix.len()) == prefix;
+            let moved: Model = of_from.extract_if(.., |key, _| is_in(key)).collect();
+            let seen: BTreeSet<Vec<u8>> =
+                from.iter_prefix(prefix).map(|item| item.key().to_vec()).collect();
+            assert_eq!(seen, moved.values().map(|item| item.key().to_vec()).collect());
+            let part = from.take_prefix(prefix);
+            check(&part);
+            assert_same(&part, &moved);
+            let replaced = to.put_prefix(prefix, part);
+            check(&replaced);
+            let lost: Model = of_to.extract_if(.., |key, _| is_in(key)).collect();
+            assert_same(&replaced, &lost);
+            of_to.extend(moved);
+            for (trie, model) in [(&left, &of_left), (&right, &of_right)] {
+                check(trie);
+                assert_same(trie, model);
+            }
+        }
+        for (snapshot, model) in &held {
+            assert_same(snapshot, model);
+        }
     }
 }
