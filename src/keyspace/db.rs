@@ -2,10 +2,12 @@
 //! those expiries, so that INFO's averages are exact and free.
 
 use super::field_deadlines::{FieldDeadlines, HashDeadline};
+use super::slot::{SLOT_BITS, Slot};
+use super::slots::{SlotFigures, Slots};
 use super::{Entry, HashSecret, Key, KeyHash};
 use crate::structs::pins::{self, Pin};
 use crate::structs::prng::Prng;
-use crate::structs::trie::{Slot, Trie};
+use crate::structs::trie::{self, Trie};
 use crate::types::hash::Field;
 use crate::types::{Kind, Object};
 use triomphe::Arc;
@@ -52,6 +54,34 @@ pub struct Db {
     /// Sum of all expiry times, for their average.
     expiry_sum_ms: u128,
     field_deadlines: FieldDeadlines,
+    /// The same figures of each slot, in a cluster.
+    slots: Option<Box<Slots>>,
+}
+
+/// What was in a slot.
+pub struct SlotPart {
+    entries: Trie<Entry>,
+    figures: SlotFigures,
+    field_deadlines: FieldDeadlines,
+}
+
+impl SlotPart {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The entries alone, for who frees them.
+    pub fn into_entries(self) -> Trie<Entry> {
+        self.entries
+    }
 }
 
 impl Db {
@@ -61,7 +91,47 @@ impl Db {
             expiring: 0,
             expiry_sum_ms: 0,
             field_deadlines: FieldDeadlines::default(),
+            slots: secret.is_of_cluster().then(|| Box::new(Slots::new())),
         }
+    }
+
+    /// How many keys a slot holds, in a cluster.
+    pub fn slot_len(&self, slot: Slot) -> usize {
+        self.slots.as_ref().map_or(0, |slots| slots.of(slot).keys as usize)
+    }
+
+    /// The entries of a slot.
+    pub fn slot_entries(&self, slot: Slot) -> impl Iterator<Item = &Entry> {
+        self.entries.iter_prefix(slot.prefix())
+    }
+
+    /// Takes a slot out, with all that is in it. The time that takes is that of looking at the
+    /// lengths of its segments.
+    pub fn take_slot(&mut self, slot: Slot) -> SlotPart {
+        let figures = self.replace_figures(slot, SlotFigures::default());
+        SlotPart {
+            entries: self.entries.take_prefix(slot.prefix()),
+            figures,
+            field_deadlines: self.field_deadlines.take_prefix(slot.prefix()),
+        }
+    }
+
+    /// Puts in what was taken out of the same slot of a database with the same secret. What was
+    /// there in its place is returned.
+    pub fn put_slot(&mut self, slot: Slot, part: SlotPart) -> SlotPart {
+        let replaced = self.take_slot(slot);
+        self.entries.put_prefix(slot.prefix(), part.entries);
+        self.field_deadlines.put_prefix(slot.prefix(), part.field_deadlines);
+        self.replace_figures(slot, part.figures);
+        replaced
+    }
+
+    fn replace_figures(&mut self, slot: Slot, figures: SlotFigures) -> SlotFigures {
+        let Some(slots) = &mut self.slots else { return SlotFigures::default() };
+        let before = slots.replace(slot, figures);
+        self.expiring = self.expiring + u64::from(figures.expiring) - u64::from(before.expiring);
+        self.expiry_sum_ms = self.expiry_sum_ms + figures.expiry_sum_ms - before.expiry_sum_ms;
+        before
     }
 
     /// All keys, those whose time has come included until they are taken away.
@@ -190,12 +260,24 @@ impl Db {
     }
 
     pub fn random(&self, prng: &mut Prng) -> Option<&Entry> {
-        self.entries.random(&mut |bound| prng.below(bound))
+        let Some(slots) = &self.slots else {
+            return self.entries.random(&mut |bound| prng.below(bound));
+        };
+        let slot = slots.draw(prng)?;
+        let len = slots.of(slot).keys as usize;
+        self.entries.random_in(slot.prefix(), len, &mut |bound| prng.below(bound))
+    }
+
+    /// A hash at a place where about as many entries are as anywhere: in a cluster, slots differ.
+    fn random_hash(&self, prng: &mut Prng) -> u64 {
+        let bits = prng.next_u64();
+        let slot = self.slots.as_ref().and_then(|slots| slots.draw(prng));
+        slot.map_or(bits, |slot| slot.first_bits() | bits >> SLOT_BITS)
     }
 
     /// Visits about `wanted` entries that have nothing in common, from a random place on.
     pub(super) fn sample(&self, wanted: usize, prng: &mut Prng, visit: impl FnMut(&Entry)) {
-        self.entries.sample(prng.next_u64(), wanted, visit);
+        self.entries.sample(self.random_hash(prng), wanted, visit);
     }
 
     /// The same with entries that have an expiry, which are found however few they are. It may
@@ -206,7 +288,8 @@ impl Db {
         prng: &mut Prng,
         visit: impl FnMut(&Entry),
     ) {
-        self.entries.sample_with_deadlines(prng.next_u64(), wanted, visit);
+        let hash = self.random_hash(prng);
+        self.entries.sample_with_deadlines(hash, wanted, visit);
     }
 
     /// The entry that expires first; it too may take several calls to find.
@@ -239,18 +322,19 @@ impl Db {
         let mut fields_before = u64::MAX;
         let fields_after;
         let (before, after) = match self.entries.slot(key.hash(), key.bytes) {
-            Slot::Occupied(entry) => {
+            trie::Slot::Occupied(entry) => {
                 let before = entry.expiry_ms();
                 fields_before = field_deadline_ms(entry);
                 edit(entry);
                 fields_after = field_deadline_ms(entry);
                 (before, entry.expiry_ms())
             }
-            Slot::Vacant(vacant) => {
+            trie::Slot::Vacant(vacant) => {
                 let entry = make();
                 let after = entry.expiry_ms();
                 fields_after = field_deadline_ms(&entry);
                 vacant.insert(entry);
+                self.count_key(key.hash());
                 (None, after)
             }
         };
@@ -265,6 +349,9 @@ impl Db {
             self.index_fields(hash, entry.key(), u64::MAX, fields_after);
         }
         let replaced = self.entries.insert(hash, entry);
+        if replaced.is_none() {
+            self.count_key(hash);
+        }
         let before = replaced.as_ref().and_then(Entry::expiry_ms);
         self.count_expiry(hash, before, after);
         if let Some(replaced) = &replaced
@@ -277,7 +364,8 @@ impl Db {
 
     pub(super) fn remove(&mut self, key: &Key<'_>) -> Option<Entry> {
         let entry = self.entries.remove(key.hash(), key.bytes)?;
-        self.uncount_expiry(entry.expiry_ms());
+        self.uncount_key(key.hash());
+        self.uncount_expiry(key.hash(), entry.expiry_ms());
         self.index_fields(key.hash(), key.bytes, field_deadline_ms(&entry), u64::MAX);
         Some(entry)
     }
@@ -286,16 +374,17 @@ impl Db {
     pub(super) fn take_expired(&mut self, now_ms: u64, max: usize, out: &mut Vec<Entry>) -> bool {
         let taken_before = out.len();
         let more = self.entries.take_expired(now_ms, max, out);
-        let expiries = out[taken_before..].iter().map(Entry::expiry_ms);
-        for expiry in expiries.collect::<Vec<_>>() {
-            self.uncount_expiry(expiry);
-        }
         for entry in &out[taken_before..] {
             let fields_before = field_deadline_ms(entry);
-            if fields_before != u64::MAX {
-                let hash = self.entries.hash(entry.key());
-                self.index_fields(hash, entry.key(), fields_before, u64::MAX);
+            // Only a cluster has to know the slots of those who go.
+            if fields_before == u64::MAX && self.slots.is_none() {
+                self.sum_without(entry.expiry_ms());
+                continue;
             }
+            let hash = self.entries.hash(entry.key());
+            self.uncount_key(hash);
+            self.uncount_expiry(hash, entry.expiry_ms());
+            self.index_fields(hash, entry.key(), fields_before, u64::MAX);
         }
         more
     }
@@ -310,10 +399,13 @@ impl Db {
         if before == after {
             return;
         }
-        self.uncount_expiry(before);
+        self.uncount_expiry(hash, before);
         if let Some(at_ms) = after {
             self.expiring += 1;
             self.expiry_sum_ms += u128::from(at_ms);
+            if let Some(slots) = &mut self.slots {
+                slots.count_expiry(hash.slot(), at_ms);
+            }
             // A bound of what came earlier is one of what comes later; most keys that have a
             // deadline are given a later one.
             if before.is_none_or(|before_ms| at_ms < before_ms) {
@@ -322,10 +414,31 @@ impl Db {
         }
     }
 
-    fn uncount_expiry(&mut self, expiry: Option<u64>) {
+    fn uncount_expiry(&mut self, hash: KeyHash, expiry: Option<u64>) {
+        self.sum_without(expiry);
+        if let (Some(slots), Some(at_ms)) = (&mut self.slots, expiry) {
+            slots.uncount_expiry(hash.slot(), at_ms);
+        }
+    }
+
+    fn sum_without(&mut self, expiry: Option<u64>) {
         if let Some(at_ms) = expiry {
             self.expiring -= 1;
             self.expiry_sum_ms -= u128::from(at_ms);
+        }
+    }
+
+    #[inline]
+    fn count_key(&mut self, hash: KeyHash) {
+        if let Some(slots) = &mut self.slots {
+            slots.count_key(hash.slot());
+        }
+    }
+
+    #[inline]
+    fn uncount_key(&mut self, hash: KeyHash) {
+        if let Some(slots) = &mut self.slots {
+            slots.uncount_key(hash.slot());
         }
     }
 }
@@ -336,5 +449,82 @@ fn field_deadline_ms(entry: &Entry) -> u64 {
     match (entry.kind(), entry.object()) {
         (Kind::Hash, Some(Object::Hash(table))) => table.earliest_deadline_ms(),
         _ => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::{KeyHasher, NewValue};
+    use crate::types::Encoding;
+    use std::collections::BTreeMap;
+
+    fn entry_of(key: &[u8], expiry_ms: Option<u64>) -> Entry {
+        Entry::new(key, NewValue::Bytes(b"v"), Encoding::of_whole(b"v"), expiry_ms)
+    }
+
+    /// What each slot should hold: its keys with their expiries.
+    type Model = BTreeMap<Slot, BTreeMap<Vec<u8>, Option<u64>>>;
+
+    fn assert_holds(db: &Db, model: &Model) {
+        let keys = model.values().flatten();
+        let expiries: Vec<u64> = keys.clone().filter_map(|(_, expiry)| *expiry).collect();
+        assert_eq!(db.len(), keys.count());
+        assert_eq!(db.expiring(), expiries.len() as u64);
+        assert_eq!(db.expiry_sum_ms, expiries.iter().map(|at| u128::from(*at)).sum());
+        for (slot, held) in model {
+            assert_eq!(db.slot_len(*slot), held.len());
+            let mut found: Vec<&[u8]> = db.slot_entries(*slot).map(Entry::key).collect();
+            found.sort_unstable();
+            assert!(found.iter().eq(held.keys()), "{slot}");
+        }
+    }
+
+    /// Slots go from one database to another and back, while keys come, go and expire.
+    #[test]
+    fn slots_move_whole() {
+        let secret = HashSecret::new([8; 16]).of_cluster();
+        let hasher = KeyHasher::new(secret);
+        let mut prng = Prng::seeded(3);
+        let mut dbs = [Db::new(secret), Db::new(secret)];
+        let mut models = [Model::new(), Model::new()];
+        for _ in 0..4_000 {
+            let own = prng.below(2) as usize;
+            let key = format!("{{{}}}{}", prng.below(12), prng.below(300)).into_bytes();
+            let hashed = hasher.key(&key);
+            let slot = hashed.hash().slot();
+            assert_eq!(slot, Slot::of(&key));
+            match prng.below(8) {
+                0..5 => {
+                    let expiry_ms = (prng.below(2) == 0).then(|| 1_000 + prng.below(1_000));
+                    dbs[own].insert(hashed.hash(), entry_of(&key, expiry_ms));
+                    models[own].entry(slot).or_default().insert(key, expiry_ms);
+                }
+                5 => {
+                    dbs[own].remove(&hashed);
+                    models[own].entry(slot).or_default().remove(&key);
+                }
+                6 => {
+                    let (at_ms, mut taken) = (1_000 + prng.below(400), Vec::new());
+                    while dbs[own].take_expired(at_ms, 10, &mut taken) {}
+                    let live =
+                        |_: &Vec<u8>, expiry: &mut Option<u64>| expiry.is_none_or(|ms| ms > at_ms);
+                    models[own].values_mut().for_each(|held| held.retain(live));
+                }
+                _ => {
+                    let part = dbs[own].take_slot(slot);
+                    assert_eq!(part.len(), models[own].get(&slot).map_or(0, BTreeMap::len));
+                    let replaced = dbs[1 - own].put_slot(slot, part);
+                    let before = models[1 - own].remove(&slot).unwrap_or_default();
+                    assert_eq!(replaced.len(), before.len());
+                    let moved = models[own].remove(&slot).unwrap_or_default();
+                    models[1 - own].insert(slot, moved);
+                }
+            }
+            if prng.below(40) == 0 {
+                assert_holds(&dbs[0], &models[0]);
+                assert_holds(&dbs[1], &models[1]);
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@
 
 use super::{Key, KeyHash};
 use crate::structs::blob::Blob;
-use crate::structs::trie::{HashSecret, Item, Trie};
+use crate::structs::trie::{HashSecret, Item, Prefix, Trie};
 
 const TIME_WIDTH: usize = size_of::<u64>();
 
@@ -76,6 +76,20 @@ impl FieldDeadlines {
     /// Each must be put back by [`FieldDeadlines::set`], with the bound that it has then.
     pub fn take_due(&mut self, at_ms: u64, max: usize, out: &mut Vec<HashDeadline>) -> bool {
         self.0.as_mut().is_some_and(|trie| trie.take_expired(at_ms, max, out))
+    }
+
+    /// Takes out those whose hashes begin so.
+    pub fn take_prefix(&mut self, prefix: Prefix) -> FieldDeadlines {
+        let part = self.0.as_mut().map(|trie| Box::new(trie.take_prefix(prefix)));
+        self.0.take_if(|trie| trie.is_empty());
+        FieldDeadlines(part.filter(|part| !part.is_empty()))
+    }
+
+    /// Puts in what was taken out of another, where there is nothing.
+    pub fn put_prefix(&mut self, prefix: Prefix, part: FieldDeadlines) {
+        let Some(part) = part.0 else { return };
+        let trie = self.0.get_or_insert_with(|| Box::new(Trie::new(part.secret())));
+        trie.put_prefix(prefix, *part);
     }
 
     pub fn len(&self) -> usize {

@@ -5,9 +5,10 @@
 //! [`Key`], by [`super::Keyspace::key`] or [`super::Keys::key`]; the arguments of commands are
 //! keys already. Nobody else makes hashes of keys, except for tries, which make the same ones.
 //!
-//! In a cluster the hash will carry the slot of its key, in some of its bits or beside them: what
-//! it holds is known to [`KeyHash::of`] alone, which sees the whole key.
+//! In a cluster the hash of a key begins with its slot, so who has the one has the other: the gate
+//! that redirects asks no key twice, and the keys of a slot lie side by side.
 
+use super::slot::{SLOT_BITS, Slot};
 use crate::structs::trie::{HashSecret, ItemHash};
 
 /// The hash of a key. In all databases of a server, and in all tables of keys, it is the same.
@@ -22,12 +23,22 @@ impl KeyHash {
     pub fn poor(bits: u64) -> KeyHash {
         KeyHash(bits)
     }
+
+    /// The key's slot, in a cluster.
+    #[inline]
+    pub fn slot(self) -> Slot {
+        Slot::of_hash(self.0)
+    }
 }
 
 impl ItemHash for KeyHash {
     #[inline(always)]
     fn of(secret: HashSecret, key: &[u8]) -> KeyHash {
-        KeyHash(secret.sip13(key))
+        let hash = secret.sip13(key);
+        match secret.is_of_cluster() {
+            false => KeyHash(hash),
+            true => KeyHash(Slot::of(key).first_bits() | hash >> SLOT_BITS),
+        }
     }
 
     #[inline(always)]

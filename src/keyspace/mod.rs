@@ -20,12 +20,14 @@ mod evict;
 mod field_deadlines;
 mod key;
 mod keys;
+pub mod slot;
+mod slots;
 mod value;
 
 pub use crate::structs::trie::HashSecret;
 pub use changes::{Changes, ExpiredFields, Garbage, KeyEvent, Observers, TouchedKey};
 pub use clock::{AccessClock, AccessPolicy};
-pub use db::{Db, Snapshot};
+pub use db::{Db, SlotPart, Snapshot};
 pub use entry::{Entry, NewValue};
 pub use evict::Eviction;
 pub use key::{Key, KeyHash, KeyHasher};

@@ -42,7 +42,7 @@ const CRATE_USERS: &[(&str, &[&str])] = &[
             "src/script/",
         ],
     ),
-    ("crc16", &["src/cluster/"]),
+    ("crc16", &["src/keyspace/slot.rs"]),
     ("subtle", &["src/acl/secret.rs"]),
     ("sha2", &["src/acl/secret.rs"]),
     ("redis_protocol", &["src/resp/frame.rs", "tests/"]),

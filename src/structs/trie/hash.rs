@@ -20,6 +20,8 @@ pub trait ItemHash: Copy {
 pub struct HashSecret {
     k0: u64,
     k1: u64,
+    /// Hashes of keys begin with their slots.
+    is_of_cluster: bool,
     /// Tests make the hash as poor as they like.
     #[cfg(test)]
     weaken: fn(u64) -> u64,
@@ -31,6 +33,7 @@ impl HashSecret {
         HashSecret {
             k0: u64::from_le_bytes(words[0]),
             k1: u64::from_le_bytes(words[1]),
+            is_of_cluster: false,
             #[cfg(test)]
             weaken: |hash| hash,
         }
@@ -39,6 +42,16 @@ impl HashSecret {
     #[cfg(test)]
     pub(super) fn weak(bytes: [u8; 16], weaken: fn(u64) -> u64) -> HashSecret {
         HashSecret { weaken, ..HashSecret::new(bytes) }
+    }
+
+    /// The same for a member of a cluster.
+    pub fn of_cluster(self) -> HashSecret {
+        HashSecret { is_of_cluster: true, ..self }
+    }
+
+    #[inline]
+    pub fn is_of_cluster(&self) -> bool {
+        self.is_of_cluster
     }
 
     /// The 64-bit hash of some bytes.

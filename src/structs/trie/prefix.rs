@@ -28,9 +28,13 @@ impl Prefix {
         Prefix { hash: hash & !(u64::MAX >> len), len }
     }
 
-    #[cfg(test)]
     pub(super) fn len(self) -> u32 {
         self.len
+    }
+
+    /// A hash that begins so, and goes on with these bits.
+    pub(super) fn hash_at(self, bits: u64) -> u64 {
+        self.hash | bits >> self.len
     }
 
     fn holds(self, hash: u64) -> bool {

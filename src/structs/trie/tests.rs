@@ -572,3 +572,27 @@ fn parts_leave_and_come_whole() {
         }
     }
 }
+
+/// Some parts are big and some small; the choice in each is as uniform as in the whole.
+#[test]
+fn a_random_choice_in_a_part_is_uniform() {
+    let mut random = Random(9);
+    for keys in [300, 3_000, 60_000] {
+        let trie = filled(keys);
+        let prefix = Prefix::of(random.next(), 3);
+        let expected: BTreeSet<u64> = trie.iter_prefix(prefix).map(Tiny::value).collect();
+        let draws = 60 * expected.len();
+        let mut counts = BTreeMap::new();
+        for _ in 0..draws {
+            let item = trie.random_in(prefix, expected.len(), &mut |bound| random.below(bound));
+            *counts.entry(item.expect("there are some").value()).or_insert(0u64) += 1;
+        }
+        assert!(counts.keys().all(|value| expected.contains(value)));
+        // Chi-squared is the number of keys on the average, with a deviation of the root of twice
+        // that.
+        let absent = (expected.len() - counts.len()) as f64 * 60.0;
+        let squares: f64 = counts.values().map(|count| (*count as f64 - 60.0).powi(2) / 60.0).sum();
+        let (chi_squared, mean) = (squares + absent, expected.len() as f64);
+        assert!(chi_squared < mean + 6.0 * (2.0 * mean).sqrt(), "{keys}: {chi_squared} of {mean}");
+    }
+}

@@ -8,7 +8,7 @@
 
 use super::inner::{Inner, LEVEL_BITS, LEVELS, Node, cell_of};
 use super::segment::{CAPACITY, View};
-use super::{Item, ItemHash as _, Trie};
+use super::{Item, ItemHash as _, Prefix, Trie};
 
 pub(super) const POSITION_BITS: u32 = 48;
 const POSITIONS: u64 = 1 << POSITION_BITS;
@@ -118,6 +118,32 @@ impl<T: Item> Trie<T> {
             }
         }
         self.nth(random(self.len as u64) as usize)
+    }
+
+    /// The same among the items whose hashes begin with a prefix, of which there are so many.
+    pub fn random_in(
+        &self,
+        prefix: Prefix,
+        len: usize,
+        random: &mut impl FnMut(u64) -> u64,
+    ) -> Option<&T> {
+        if len > 2 * CAPACITY {
+            // As deep as they are, or deeper by one, if they fill their segments to a quarter.
+            let deepest = prefix.len() + (len / (CAPACITY / 4)).ilog2();
+            for _ in 0..MAX_DRAWS {
+                let position = position_of(prefix.hash_at(random(u64::MAX)));
+                let (view, _) = self.segment_at(position);
+                // A segment is drawn the more often the more of the space it covers.
+                let too_often = deepest.saturating_sub(u32::from(view.depth()));
+                if random(1 << too_often) > 0 {
+                    continue;
+                }
+                if let Some(item) = view.item(random(CAPACITY as u64) as usize) {
+                    return Some(item);
+                }
+            }
+        }
+        self.iter_prefix(prefix).nth(random(len.max(1) as u64) as usize)
     }
 
     /// The item at a place in the order of iteration; reads each segment's length.
