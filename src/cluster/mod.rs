@@ -1,3 +1,8 @@
 //! The cluster: which node has which slot, and what becomes of a request that came to another.
 
+pub mod flags;
+pub mod id;
 pub mod route;
+pub mod slot_set;
+mod text;
+pub mod wire;
