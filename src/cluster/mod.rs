@@ -4,5 +4,6 @@ pub mod flags;
 pub mod id;
 pub mod route;
 pub mod slot_set;
+pub mod table;
 mod text;
 pub mod wire;
