@@ -3,7 +3,9 @@
 pub mod flags;
 pub mod id;
 pub mod route;
+pub mod show;
 pub mod slot_set;
 pub mod table;
 mod text;
+pub mod time;
 pub mod wire;
