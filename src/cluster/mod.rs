@@ -1,5 +1,6 @@
 //! The cluster: which node has which slot, and what becomes of a request that came to another.
 
+pub mod file;
 pub mod flags;
 pub mod id;
 pub mod route;
