@@ -1,12 +1,24 @@
 //! The cluster: which node has which slot, and what becomes of a request that came to another.
 
+pub mod admin;
+mod claims;
+mod failure;
 pub mod file;
 pub mod flags;
+mod gossip;
 pub mod id;
+pub mod links;
+pub mod machine;
+mod membership;
+mod roles;
 pub mod route;
 pub mod show;
 pub mod slot_set;
+mod state;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod time;
+mod timers;
 pub mod wire;

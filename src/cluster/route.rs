@@ -94,7 +94,9 @@ impl Refusal {
             Refusal::SlotNotServed => "CLUSTERDOWN Hash slot not served",
             Refusal::CrossSlot => "CROSSSLOT Keys in request don't hash to the same slot",
             Refusal::Down => "CLUSTERDOWN The cluster is down",
-            Refusal::DownForWrites => "CLUSTERDOWN The cluster is down and only accepts read commands",
+            Refusal::DownForWrites => {
+                "CLUSTERDOWN The cluster is down and only accepts read commands"
+            }
             Refusal::TryAgain => "TRYAGAIN Multiple keys request during rehashing of slot",
         }
     }

@@ -1,0 +1,505 @@
+//! A node of the cluster as a machine: it is told what happened, and says what is to be done.
+//!
+//! It has no socket, no clock, no file and no keyspace, so a test has hundreds of them. What
+//! happens to it is an [`Event`]; what it wants done is an [`Action`], in order. What only the rest
+//! of the server knows it is told with each event ([`Facts`]).
+//!
+//! Rules lie by theme: who is in the cluster (`membership.rs`), what nodes say of each other
+//! (`gossip.rs`), who is down (`failure.rs`), roles (`roles.rs`), who has which slot (`claims.rs`),
+//! whether the cluster is up (`state.rs`), and what time brings (`timers.rs`). What a rule finds
+//! out is written into the table; what follows from that for all of them is done once, when the
+//! event is over: whether the cluster is up, and the file.
+
+use super::file;
+use super::flags::Flags;
+use super::links::{Direction, Link, LinkId, Links};
+use super::membership::Blacklist;
+use super::show::Traffic;
+use super::state::State;
+use super::table::{Names, NodeKey, Place, Table};
+use super::time::Now;
+use super::wire::{Body, Header, Kind, Packet, Ports};
+use crate::keyspace::slot::Slot;
+use crate::structs::prng::Prng;
+
+/// How often the machine wants to hear that time has passed.
+pub const TICK_MS: u64 = 100;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub node_timeout_ms: u64,
+    /// How old a pong is when the next ping goes out; by itself half of the above.
+    pub ping_interval_ms: Option<u64>,
+    pub requires_full_coverage: bool,
+    pub allows_replica_migration: bool,
+    pub never_fails_over: bool,
+    /// The bus has TLS, and so the port that packets name first.
+    pub is_tls: bool,
+    /// Where others are to find this node, if that is not whence it comes.
+    pub announce_ip: Option<String>,
+    pub port: u16,
+    pub tls_port: u16,
+    pub bus_port: u16,
+    pub names: Names,
+    pub blacklist_ttl_s: u64,
+}
+
+/// What only the rest of the server knows.
+pub struct Facts<'f> {
+    /// How far our history is: the stream as a primary, what was applied of it as a replica. 0
+    /// until there is any data.
+    pub offset: u64,
+    pub has_keys: &'f dyn Fn(Slot) -> bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'e> {
+    /// Time has passed.
+    Tick,
+    /// Somebody connected, with the addresses of both ends.
+    Accepted { link: LinkId, peer_ip: &'e str, own_ip: &'e str },
+    /// What was dialled is connected.
+    Connected { link: LinkId, own_ip: &'e str },
+    /// It has ended, or was never connected.
+    Closed(LinkId),
+    /// One whole packet, as long as its head says.
+    Packet(LinkId, &'e [u8]),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    Debug,
+    Verbose,
+    Notice,
+    Warning,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    Dial {
+        link: LinkId,
+        ip: String,
+        port: u16,
+    },
+    Send {
+        link: LinkId,
+        bytes: Vec<u8>,
+    },
+    Close(LinkId),
+    /// The file is to have this text; if it is synced, before anything that follows is done.
+    Save {
+        text: String,
+        is_synced: bool,
+    },
+    /// Be a replica of the node that is there. A part of the stream may do if it is the same
+    /// history.
+    Replicate {
+        ip: String,
+        port: u16,
+        is_same_history: bool,
+    },
+    /// Its keys are no longer ours.
+    DropSlot(Slot),
+    /// The cluster came up, or went down.
+    StateChanged {
+        is_up: bool,
+    },
+    /// A message for those who listen here.
+    Deliver {
+        channel: Vec<u8>,
+        message: Vec<u8>,
+        is_sharded: bool,
+    },
+    Log(Level, String),
+}
+
+/// What a rule may see and use beside the table.
+pub(super) struct Cx<'c> {
+    pub facts: &'c Facts<'c>,
+    pub now: Now,
+    pub prng: &'c mut Prng,
+    pub actions: &'c mut Vec<Action>,
+}
+
+impl Cx<'_> {
+    pub fn log(&mut self, level: Level, line: String) {
+        self.actions.push(Action::Log(level, line));
+    }
+
+    pub fn notice(&mut self, line: String) {
+        self.log(Level::Notice, line);
+    }
+
+    pub fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
+        self.actions.push(Action::Send { link, bytes });
+    }
+}
+
+pub struct Cluster {
+    pub(super) settings: Settings,
+    pub(super) table: Table,
+    pub(super) links: Links,
+    pub(super) traffic: Traffic,
+    pub(super) state: State,
+    pub(super) blacklist: Blacklist,
+    pub(super) tick_count: u64,
+    pub(super) due: Due,
+}
+
+/// What is to be done when the event is over.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Due {
+    pub save: bool,
+    pub sync: bool,
+    pub state: bool,
+}
+
+impl Cluster {
+    pub fn new(settings: Settings, table: Table) -> Cluster {
+        let mut cluster = Cluster {
+            settings,
+            table,
+            links: Links::default(),
+            traffic: Traffic::default(),
+            state: State::default(),
+            blacklist: Blacklist::default(),
+            tick_count: 0,
+            due: Due { save: true, sync: true, state: true },
+        };
+        cluster.configure();
+        cluster
+    }
+
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.state.is_up()
+    }
+
+    /// For a connection that was accepted: its number.
+    pub fn number_link(&mut self) -> LinkId {
+        self.links.number()
+    }
+
+    /// Settings have changed: the next packets say so, and the file at the next event.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.configure();
+        self.due.save = true;
+        self.due.state = true;
+    }
+
+    pub fn handle(
+        &mut self,
+        event: Event,
+        facts: &Facts,
+        now: Now,
+        prng: &mut Prng,
+        actions: &mut Vec<Action>,
+    ) {
+        let cx = &mut Cx { facts, now, prng, actions };
+        self.table.set_offset(self.table.me(), facts.offset);
+        match event {
+            Event::Tick => self.tick(cx),
+            Event::Accepted { link, peer_ip, own_ip } => self.accepted(link, peer_ip, own_ip, cx),
+            Event::Connected { link, own_ip } => self.connected(link, own_ip, cx),
+            Event::Closed(link) => self.closed(link),
+            Event::Packet(link, bytes) => self.received(link, bytes, cx),
+        }
+        self.settle(cx);
+    }
+
+    pub(super) fn settle(&mut self, cx: &mut Cx) {
+        if std::mem::take(&mut self.due.state) {
+            self.update_state(cx);
+        }
+        let due = std::mem::take(&mut self.due);
+        if due.save || due.sync {
+            let text = file::print(&self.table, cx.now);
+            // What is sent now may tell of what is saved: so the file comes first.
+            let save = Action::Save { text, is_synced: due.sync };
+            let first_send = cx.actions.iter().position(|a| matches!(a, Action::Send { .. }));
+            cx.actions.insert(first_send.unwrap_or(cx.actions.len()), save);
+        }
+        self.due.state = due.state;
+    }
+
+    /// Our own line, by the settings.
+    fn configure(&mut self) {
+        let me = self.table.me();
+        let ip = self.settings.announce_ip.clone();
+        let place = Place {
+            ip: ip.unwrap_or_else(|| self.table.myself().place().ip.clone()),
+            port: self.settings.port,
+            tls_port: self.settings.tls_port,
+            bus_port: self.settings.bus_port,
+        };
+        self.table.set_place(me, place);
+        self.table.set_names(me, self.settings.names.clone());
+        let known = Flags::EXTENSIONS.or(Flags::LIGHT_HEADER);
+        self.table.mark(me, known);
+        match self.settings.never_fails_over {
+            true => self.table.mark(me, Flags::NOFAILOVER),
+            false => self.table.unmark(me, Flags::NOFAILOVER),
+        }
+    }
+}
+
+/// Connections.
+impl Cluster {
+    fn accepted(&mut self, id: LinkId, peer_ip: &str, own_ip: &str, cx: &mut Cx) {
+        let link = Link {
+            direction: Direction::From,
+            node: None,
+            is_connected: true,
+            created_ms: cx.now.ms,
+            peer_ip: peer_ip.to_owned(),
+            own_ip: own_ip.to_owned(),
+        };
+        self.links.add(id, link);
+    }
+
+    pub(super) fn dial(&mut self, key: NodeKey, cx: &mut Cx) {
+        let place = self.table.node(key).place();
+        let id = self.links.number();
+        let link = Link {
+            direction: Direction::To,
+            node: Some(key),
+            is_connected: false,
+            created_ms: cx.now.ms,
+            peer_ip: place.ip.clone(),
+            own_ip: String::new(),
+        };
+        cx.actions.push(Action::Dial { link: id, ip: place.ip.clone(), port: place.bus_port });
+        self.links.add(id, link);
+    }
+
+    fn connected(&mut self, id: LinkId, own_ip: &str, cx: &mut Cx) {
+        let Some(link) = self.links.find_mut(id) else { return };
+        link.is_connected = true;
+        link.own_ip = own_ip.to_owned();
+        let Some(key) = link.node else { return };
+        let health = self.table.health_mut(key);
+        health.is_linked = true;
+        // A new connection is no answer: a ping that is open stays open since it was sent.
+        let open_since = health.ping_sent_ms;
+        let kind = if self.table.node(key).has(Flags::MEET) { Kind::Meet } else { Kind::Ping };
+        self.send_ping(id, kind, cx);
+        if open_since.is_some() {
+            self.table.health_mut(key).ping_sent_ms = open_since;
+        }
+    }
+
+    fn closed(&mut self, id: LinkId) {
+        let Some(link) = self.links.remove(id) else { return };
+        if let (Direction::To, Some(key)) = (link.direction, link.node) {
+            self.table.health_mut(key).is_linked = false;
+        }
+    }
+
+    pub(super) fn close(&mut self, id: LinkId, cx: &mut Cx) {
+        self.closed(id);
+        cx.actions.push(Action::Close(id));
+    }
+}
+
+/// Packets.
+impl Cluster {
+    fn received(&mut self, id: LinkId, bytes: &[u8], cx: &mut Cx) {
+        if self.links.find(id).is_none() {
+            return;
+        }
+        match Packet::parse(bytes) {
+            Ok(packet) => {
+                if let Some(kind) = packet.kind() {
+                    self.traffic.count_received(kind);
+                }
+                self.take(id, packet, cx);
+            }
+            Err(fault) => {
+                let peer = self.links.find(id).map_or("", |link| &link.peer_ip);
+                cx.log(
+                    Level::Warning,
+                    format!("Bad packet on the Cluster bus from {peer}: {fault}"),
+                );
+                if fault.ends_link() {
+                    self.close(id, cx);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, id: LinkId, packet: Packet, cx: &mut Cx) {
+        let (header, body) = match packet {
+            Packet::Full(header, body) => (header, body),
+            Packet::Light(message) => return self.take_light(id, message, cx),
+            Packet::Unknown(number) => {
+                return cx.log(Level::Warning, format!("Received unknown packet type: {number}"));
+            }
+        };
+        let sender = self.sender(id, &header, cx);
+        if let Some(sender) = sender {
+            self.hear(sender, &header, &body, cx);
+        }
+        match body {
+            Body::Ping(ping) => self.take_ping(id, sender, Kind::Ping, &header, &ping, cx),
+            Body::Pong(ping) => self.take_ping(id, sender, Kind::Pong, &header, &ping, cx),
+            Body::Meet(ping) => self.take_ping(id, sender, Kind::Meet, &header, &ping, cx),
+            Body::Fail(node) => self.take_fail(sender, header.sender, node, cx),
+            Body::Update(update) if sender.is_some() => self.take_update(&update, cx),
+            Body::Publish(message) if sender.is_some() => deliver(message, cx),
+            // Elections are not held yet, and there are no modules.
+            _ => {}
+        }
+    }
+
+    fn take_light(&mut self, id: LinkId, message: super::wire::Publish, cx: &mut Cx) {
+        let node = self.links.find(id).and_then(|link| link.node);
+        match node.filter(|key| !self.table.node(*key).has(Flags::HANDSHAKE)) {
+            Some(sender) => {
+                self.table.health_mut(sender).data_received_ms = Some(cx.now.ms);
+                deliver(message, cx);
+            }
+            None => self.close(id, cx),
+        }
+    }
+
+    /// Who sends, if it is known. What we dialled belongs to whom it was dialled for; what was
+    /// accepted to whoever speaks on it.
+    fn sender(&mut self, id: LinkId, header: &Header, cx: &mut Cx) -> Option<NodeKey> {
+        let link = self.links.find(id)?;
+        let is_met = |key: &NodeKey| !self.table.node(*key).has(Flags::HANDSHAKE);
+        if link.direction == Direction::To
+            && let Some(known) = link.node.filter(is_met)
+        {
+            return Some(known).filter(|key| self.table.node(*key).id() == header.sender);
+        }
+        let sender = self.table.find(header.sender)?;
+        if link.direction == Direction::From && link.node != Some(sender) {
+            self.bind(id, sender, cx);
+        }
+        Some(sender)
+    }
+
+    pub(super) fn bind(&mut self, id: LinkId, node: NodeKey, cx: &mut Cx) {
+        if let Some(old) = self.links.bind(id, node) {
+            self.close(old, cx);
+        }
+    }
+
+    /// What every packet tells of its sender.
+    fn hear(&mut self, sender: NodeKey, header: &Header, body: &Body, cx: &mut Cx) {
+        if let Body::Ping(ping) | Body::Pong(ping) | Body::Meet(ping) = body
+            && ping.knows_extensions
+        {
+            self.table.mark(sender, Flags::EXTENSIONS);
+        }
+        match header.flags.has(Flags::LIGHT_HEADER) {
+            true => self.table.mark(sender, Flags::LIGHT_HEADER),
+            false => self.table.unmark(sender, Flags::LIGHT_HEADER),
+        }
+        self.table.health_mut(sender).data_received_ms = Some(cx.now.ms);
+        if self.table.node(sender).has(Flags::HANDSHAKE) || sender == self.table.me() {
+            return;
+        }
+        if header.current_epoch > self.table.current_epoch() {
+            self.table.raise_current_epoch(header.current_epoch);
+            self.due.save = true;
+        }
+        let is_newer = header.config_epoch > self.table.node(sender).config_epoch();
+        if header.primary.is_none() && is_newer {
+            self.table.set_config_epoch(sender, header.config_epoch);
+            self.due.sync = true;
+        }
+        self.table.set_offset(sender, header.offset);
+        self.table.health_mut(sender).offset_told_ms = Some(cx.now.ms);
+    }
+}
+
+fn deliver(message: super::wire::Publish, cx: &mut Cx) {
+    cx.actions.push(Action::Deliver {
+        channel: message.channel.to_vec(),
+        message: message.message.to_vec(),
+        is_sharded: message.is_sharded,
+    });
+}
+
+/// Writing.
+impl Cluster {
+    /// Sends what `write` makes of our header.
+    pub(super) fn send(
+        &mut self,
+        link: LinkId,
+        kind: Kind,
+        write: impl FnOnce(&Header) -> Vec<u8>,
+        cx: &mut Cx,
+    ) {
+        let bytes = write(&self.header());
+        self.traffic.count_sent(kind);
+        cx.send(link, bytes);
+    }
+
+    /// To all nodes that we are connected to.
+    pub(super) fn broadcast(
+        &mut self,
+        kind: Kind,
+        write: impl FnOnce(&Header) -> Vec<u8>,
+        cx: &mut Cx,
+    ) {
+        let bytes = write(&self.header());
+        for (key, link) in self.links.all_connected() {
+            if !self.table.node(key).has(Flags::HANDSHAKE) {
+                self.traffic.count_sent(kind);
+                cx.send(link, bytes.clone());
+            }
+        }
+    }
+
+    /// What we say of ourselves; as a replica of slots what our primary has.
+    pub(super) fn header(&self) -> Header<'_> {
+        let me = self.table.myself();
+        let shown = self.table.node(self.table.primary_of(self.table.me()));
+        Header {
+            sender: me.id(),
+            flags: me.flags(),
+            current_epoch: self.table.current_epoch(),
+            config_epoch: shown.config_epoch(),
+            slots: shown.slots(),
+            offset: me.offset(),
+            primary: me.primary().map(|primary| self.table.node(primary).id()),
+            ip: self.settings.announce_ip.as_deref(),
+            ports: self.ports_of(me.place()),
+            is_down: !self.state.is_up(),
+            is_paused: false,
+            forces_ack: false,
+        }
+    }
+
+    pub(super) fn ports_of(&self, place: &Place) -> Ports {
+        let (client, other) = match self.settings.is_tls {
+            true => (place.tls_port, place.port),
+            false => (place.port, place.tls_port),
+        };
+        Ports { client, other, bus: place.bus_port }
+    }
+
+    pub(super) fn place_of(&self, ip: &str, ports: Ports) -> Place {
+        let (port, tls_port) = match self.settings.is_tls {
+            true => (ports.other, ports.client),
+            false => (ports.client, ports.other),
+        };
+        Place { ip: ip.to_owned(), port, tls_port, bus_port: ports.bus }
+    }
+
+    /// As log lines name a node: its id, and what people call it.
+    pub(super) fn named(&self, key: NodeKey) -> String {
+        let node = self.table.node(key);
+        format!("{} ({})", node.id(), node.names().nodename)
+    }
+}

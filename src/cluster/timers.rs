@@ -1,0 +1,102 @@
+//! What time brings: connections are dialled and given up, pings go out, and who does not answer is
+//! judged.
+
+use super::flags::Flags;
+use super::machine::{Cluster, Cx};
+use super::table::NodeKey;
+use super::wire::Kind;
+
+/// Each so many ticks somebody is pinged who may need it: about once a second.
+const TICKS_A_DRAW: u64 = 10;
+/// Of so many that are drawn the one that was heard of least lately.
+const DRAWS: usize = 5;
+
+impl Cluster {
+    pub(super) fn tick(&mut self, cx: &mut Cx) {
+        self.tick_count += 1;
+        self.blacklist.clean(cx.now.ms);
+        let keys = self.table.keys();
+        let others = keys.into_iter().filter(|key| *key != self.table.me()).collect::<Vec<_>>();
+        others.iter().for_each(|key| self.keep_connected(*key, cx));
+        if self.tick_count.is_multiple_of(TICKS_A_DRAW) {
+            self.ping_somebody(cx);
+        }
+        for key in others {
+            if self.table.has_key(key) {
+                self.look_after(key, cx);
+            }
+        }
+        if !self.is_up() {
+            self.due.state = true;
+        }
+    }
+
+    fn keep_connected(&mut self, key: NodeKey, cx: &mut Cx) {
+        let node = self.table.node(key);
+        if node.has(Flags::NOADDR) {
+            return;
+        }
+        let age_ms = cx.now.age_ms(node.health.known_since_ms);
+        if node.has(Flags::HANDSHAKE) && age_ms > self.handshake_ms() {
+            return self.remove_node(key, cx);
+        }
+        if self.links.to(key).is_some() {
+            return;
+        }
+        self.dial(key, cx);
+        // A ping that cannot be sent is open all the same: nobody answers.
+        let health = self.table.health_mut(key);
+        health.ping_sent_ms = health.ping_sent_ms.or(Some(cx.now.ms));
+    }
+
+    fn ping_somebody(&mut self, cx: &mut Cx) {
+        let mut oldest = None;
+        for _ in 0..DRAWS {
+            let number = cx.prng.below(self.table.numbers() as u64);
+            let Some(key) = self.table.nth(number as usize) else { continue };
+            let node = self.table.node(key);
+            let is_met = !node.has(Flags::HANDSHAKE.or(Flags::MYSELF));
+            if is_met && node.health.ping_sent_ms.is_none() && self.links.connected(key).is_some() {
+                let drawn = (node.health.pong_received_ms, key);
+                oldest = Some(oldest.map_or(drawn, |oldest| drawn.min(oldest)));
+            }
+        }
+        if let Some((_, key)) = oldest {
+            self.ping(key, cx);
+        }
+    }
+
+    fn ping(&mut self, key: NodeKey, cx: &mut Cx) {
+        if let Some(link) = self.links.connected(key) {
+            self.send_ping(link, Kind::Ping, cx);
+        }
+    }
+
+    fn look_after(&mut self, key: NodeKey, cx: &mut Cx) {
+        if self.table.node(key).has(Flags::NOADDR.or(Flags::HANDSHAKE)) {
+            return;
+        }
+        self.give_up_dead_link(key, cx);
+        let health = &self.table.node(key).health;
+        let timeout_ms = self.settings.node_timeout_ms;
+        let interval_ms = self.settings.ping_interval_ms.unwrap_or(timeout_ms / 2);
+        let pong_age_ms = cx.now.age_ms(health.pong_received_ms.unwrap_or(0));
+        if health.ping_sent_ms.is_none() && pong_age_ms > interval_ms {
+            return self.ping(key, cx);
+        }
+        self.judge(key, cx);
+    }
+
+    /// A connection on which a ping has been open for long, and nothing came: perhaps a new one is
+    /// better.
+    fn give_up_dead_link(&mut self, key: NodeKey, cx: &mut Cx) {
+        let Some(id) = self.links.to(key) else { return };
+        let Some(created_ms) = self.links.find(id).map(|link| link.created_ms) else { return };
+        let (health, timeout_ms) = (&self.table.node(key).health, self.settings.node_timeout_ms);
+        let Some(sent_ms) = health.ping_sent_ms else { return };
+        let heard_ms = health.data_received_ms.unwrap_or(0).max(sent_ms);
+        if cx.now.age_ms(created_ms) > timeout_ms && cx.now.age_ms(heard_ms) > timeout_ms / 2 {
+            self.close(id, cx);
+        }
+    }
+}
