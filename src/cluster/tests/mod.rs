@@ -215,3 +215,57 @@ fn an_address_that_is_another_clusters_now_does_not_merge_them() {
     }
     assert_eq!(world.peers[3].cluster.table().count(), 1);
 }
+
+#[test]
+fn whatever_happens_all_agree_when_it_is_over() {
+    for seed in 0..12 {
+        let mut world = World::formed(6, seed);
+        world.loss = 30;
+        world.delay_ms = 100;
+        for _ in 0..40 {
+            world.hurt();
+            world.run_for(1000);
+        }
+        world.heal();
+        world.run_until(20 * TIMEOUT_MS, World::agrees);
+    }
+}
+
+/// As after a failover that it did not see.
+#[test]
+fn a_primary_that_was_away_while_its_slots_were_taken_follows_who_has_them() {
+    let mut world = World::formed(4, 12);
+    let slots: Vec<Slot> = world.peers[0].cluster.table().myself().slots().iter().collect();
+    world.cut_off(0);
+    world.ask(1, Request::DelSlots(slots.clone())).expect("they are assigned");
+    world.ask(1, Request::AddSlots(slots)).expect("they are free");
+    world.ask(1, Request::BumpEpoch).expect("it is never refused");
+    world.run_for(5 * TIMEOUT_MS);
+    world.cuts.clear();
+    world.run_until(20 * TIMEOUT_MS, World::agrees);
+    let table = world.peers[0].cluster.table();
+    assert_eq!(table.myself().primary().map(|key| table.node(key).id()), Some(world.id(1)));
+    // Of another shard's stream no part is of use.
+    assert_eq!(world.peers[0].replicates, Some(("10.0.0.1".to_owned(), false)));
+}
+
+#[test]
+fn a_slot_that_its_owner_lets_go_of_is_his_until_another_has_it() {
+    let mut world = World::formed(3, 13);
+    world.ask(0, Request::DelSlots(vec![slot(0)])).expect("it is assigned");
+    world.run_for(5 * TIMEOUT_MS);
+    for number in 1..3 {
+        let table = world.peers[number].cluster.table();
+        let owner = table.owner(slot(0)).map(|key| table.node(key).id());
+        assert_eq!((owner, table.is_unclaimed(slot(0))), (Some(world.id(0)), true));
+        assert!(world.peers[number].cluster.is_up());
+    }
+    // Its epoch is the smallest, and anybody may have the slot.
+    world.ask(0, Request::BumpEpoch).expect("it is never refused");
+    world.ask(1, Request::DelSlots(vec![slot(0)])).expect("it is assigned");
+    world.ask(1, Request::AddSlots(vec![slot(0)])).expect("it is free");
+    world.run_until(10 * TIMEOUT_MS, World::agrees);
+    let table = world.peers[2].cluster.table();
+    let owner = table.owner(slot(0)).map(|key| table.node(key).id());
+    assert_eq!((owner, table.is_unclaimed(slot(0))), (Some(world.id(1)), false));
+}

@@ -128,7 +128,7 @@ impl World {
         let mut world = World::new(count, seed);
         for number in 0..count {
             world.ask(number, Request::SetConfigEpoch(number as u64 + 1)).expect("it is alone");
-            let slots = Slot::all().filter(|slot| usize::from(slot.number()) % count == number);
+            let slots = Slot::all().filter(|s| usize::from(s.number()) * count / SLOTS == number);
             world.ask(number, Request::AddSlots(slots.collect())).expect("they are free");
         }
         for number in 1..count {
@@ -177,6 +177,7 @@ impl World {
         let end_ms = self.now_ms + ms;
         while self.step(end_ms) {}
         self.now_ms = end_ms;
+        self.check();
     }
 
     /// Runs until something holds, and says how long that took. It must within the given time.
@@ -197,6 +198,40 @@ impl World {
             let checked = peer.cluster.table().check();
             checked.unwrap_or_else(|what| panic!("node {number}: {what}"));
         }
+        for number in 0..self.peers.len() {
+            (0..number).for_each(|other| self.check_owners(number, other));
+        }
+    }
+
+    /// No two that serve clients have a slot under one epoch.
+    fn check_owners(&self, number: usize, other: usize) {
+        let [one, two] = [number, other].map(|number| &self.peers[number].cluster);
+        let [own, others] = [one, two].map(|cluster| cluster.table().myself());
+        if one.is_up() && two.is_up() && own.config_epoch() == others.config_epoch() {
+            let both = own.slots().iter().find(|slot| others.slots().has(*slot));
+            assert_eq!(both, None, "nodes {number} and {other} in epoch {}", own.config_epoch());
+        }
+    }
+
+    /// Something happens to somebody.
+    pub fn hurt(&mut self) {
+        let number = self.prng.below(self.peers.len() as u64) as usize;
+        let other = self.prng.below(self.peers.len() as u64) as usize;
+        match self.prng.below(6) {
+            0 | 1 => self.peers[number].is_paused = !self.peers[number].is_paused,
+            2 | 3 => _ = self.cuts.insert((number, other)),
+            4 => self.cuts.clear(),
+            _ => {
+                let ip = self.peers[number].ip.clone();
+                self.restart(number, &ip);
+            }
+        }
+    }
+
+    pub fn heal(&mut self) {
+        self.loss = 0;
+        self.cuts.clear();
+        self.peers.iter_mut().for_each(|peer| peer.is_paused = false);
     }
 
     fn describe(&self) -> String {
