@@ -5,8 +5,11 @@ mod world;
 use self::world::{TIMEOUT_MS, World, view};
 use super::admin::{Done, Refusal, Request};
 use super::flags::Flags;
+use super::machine::{Cx, Facts};
 use super::table::{Node, NodeKey};
+use super::time::Now;
 use crate::keyspace::slot::Slot;
+use crate::structs::prng::Prng;
 
 fn slot(number: u64) -> Slot {
     Slot::new(number).expect("in range")
@@ -268,4 +271,39 @@ fn a_slot_that_its_owner_lets_go_of_is_his_until_another_has_it() {
     let table = world.peers[2].cluster.table();
     let owner = table.owner(slot(0)).map(|key| table.node(key).id());
     assert_eq!((owner, table.is_unclaimed(slot(0))), (Some(world.id(1)), false));
+}
+
+#[test]
+fn gossip_does_not_bring_back_who_was_forgotten() {
+    let mut world = World::formed(5, 14);
+    let gone = world.id(4);
+    world.peers[4].is_paused = true;
+    // Node 2 goes on speaking, and hears nothing of it.
+    world.cuts.extend([(0, 2), (1, 2), (3, 2)]);
+    world.ask(0, Request::Forget(gone)).expect("it is known");
+    for _ in 0..40 {
+        world.run_for(100);
+        assert!(world.sees(2, 4).is_some() && world.sees(0, 4).is_none());
+    }
+}
+
+#[test]
+fn a_claim_wins_by_a_greater_epoch_only() {
+    let mut world = World::formed(3, 15);
+    let cluster = &mut world.peers[1].cluster;
+    let owner = cluster.table().owner(slot(0)).expect("all slots are assigned");
+    let own = cluster.table().node(owner).config_epoch();
+    let other = cluster.table().owner(slot(16383)).expect("all slots are assigned");
+    let mut slots = cluster.table().claimed_by(other);
+    slots.insert(slot(0));
+    for (epoch, winner) in [(own - 1, owner), (own, owner), (own + 1, other)] {
+        let cx = &mut Cx {
+            facts: &Facts { offset: 1, has_keys: &|_| false },
+            now: Now { ms: world.now_ms, unix_ms: world.now_ms },
+            prng: &mut Prng::seeded(1),
+            actions: &mut Vec::new(),
+        };
+        cluster.take_claims(other, epoch, slots.bits(), cx);
+        assert_eq!(cluster.table().owner(slot(0)), Some(winner), "{epoch} against {own}");
+    }
 }
