@@ -10,7 +10,7 @@ use super::loading::reload::Reload;
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
 use super::transfer::{Recipient, Transfer, TransferReport};
-use super::{ClientId, Effect, Engine, Errand, Job, ListenChange, Now, Standing};
+use super::{BusErrand, ClientId, Effect, Engine, Errand, Job, ListenChange, Now, Standing};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
 use crate::persist::fan::Framing;
@@ -80,6 +80,9 @@ pub trait Driver {
             engine.tell_sentinel(Event::Saved { generation, result: saving() });
         }
     }
+
+    /// Does something on the bus of the cluster. Who has none leaves it.
+    fn run_bus_errand(&mut self, _engine: &mut Engine, _errand: BusErrand) {}
 
     fn free(&mut self, garbage: Garbage) {
         drop(garbage);
@@ -152,6 +155,7 @@ pub trait Driver {
             Effect::Save(job) => self.save(engine, job),
             Effect::Reload { client, reload } => self.reload(engine, client, reload),
             Effect::Sentinel(errand) => self.run_errand(engine, errand),
+            Effect::Bus(errand) => self.run_bus_errand(engine, errand),
             Effect::Free(garbage) => self.free(garbage),
             Effect::Sleep(duration) => {
                 let now = self.sleep(duration);

@@ -4,6 +4,7 @@
 //! driver carries them out in order, after the command that left them and before the next one.
 
 use super::ClientId;
+use super::cluster::BusErrand;
 use super::loading::reload::Reload;
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
@@ -71,6 +72,8 @@ pub enum Effect {
     Reload { client: ClientId, reload: Reload },
     /// What a Sentinel wants done; what comes of it goes to `Engine::tell_sentinel`.
     Sentinel(Errand),
+    /// What the cluster wants done on its bus; what comes of it goes to `Engine::tell_cluster`.
+    Bus(BusErrand),
     /// Free something big elsewhere.
     Free(Garbage),
     /// The executor itself is to stand still (DEBUG SLEEP).

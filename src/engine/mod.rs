@@ -21,6 +21,7 @@ pub mod client_line;
 pub mod clients;
 mod clients_by_key;
 pub mod clock;
+pub mod cluster;
 pub mod commands;
 mod core;
 mod cron;
@@ -61,6 +62,7 @@ pub use self::core::Core;
 pub use caller::Caller;
 pub use clients::{ClientId, Clients};
 pub use clock::{Clock, Now};
+pub use cluster::BusErrand;
 pub use cx::Cx;
 pub use dispatch::{Prepared, Verdict};
 pub use driver::Driver;
@@ -115,8 +117,9 @@ impl Engine {
     pub fn new(config: Config, parts: ServerParts, seed: Seed) -> Engine {
         let mut prng = Prng::seeded(seed.prng);
         let databases = usize::try_from(config.databases).expect("the directive's bounds fit");
-        let keyspace =
-            Keyspace::new(databases, HashSecret::new(seed.hash_key), Prng::seeded(prng.next_u64()));
+        let secret = HashSecret::new(seed.hash_key);
+        let secret = if config.cluster_enabled { secret.of_cluster() } else { secret };
+        let keyspace = Keyspace::new(databases, secret, Prng::seeded(prng.next_u64()));
         let mut server = Server::new(config, parts, &mut prng);
         server.aof.keys = KeySource::new(seed.hash_key);
         let clients = Clients::default();

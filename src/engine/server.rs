@@ -3,6 +3,7 @@
 
 use super::aof::{self, Rewrites};
 use super::clock::{Clock, Ticks};
+use super::cluster::Member;
 use super::eviction::EvictionState;
 use super::hot_keys::Walk;
 use super::loading::{LastLoad, Loading};
@@ -156,6 +157,8 @@ pub struct Server {
     pub last_load: LastLoad,
     /// What makes this server a Sentinel, if it is one.
     pub sentinel: Option<Box<Watch>>,
+    /// What makes this server a node of a cluster, if it is one.
+    pub cluster: Option<Box<Member>>,
     /// The server is about to end.
     pub shutdown: Option<Shutdown>,
     /// It is to end when its replicas have all that was written.
@@ -235,6 +238,7 @@ impl Server {
             loading: None,
             last_load: LastLoad::default(),
             sentinel: None,
+            cluster: None,
             shutdown: None,
             departure: None,
             departure_is_off: false,

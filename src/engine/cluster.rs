@@ -1,0 +1,171 @@
+//! A server that is a node of a cluster: who tells the machine what happens, and who carries out
+//! what it wants.
+//!
+//! The machine lies in [`Server::cluster`], where ordinary servers have nothing. What it wants done
+//! on the bus and with its file leaves as [`BusErrand`]s; the rest is ours: roles, pauses, keys of
+//! slots that are lost, messages, and lines of the log.
+
+use super::{Effect, Engine, Server};
+use crate::cluster::file::{self, BUS_PORT_OFFSET, Corrupt};
+use crate::cluster::id::{ID_LEN, NodeId, ShardId};
+use crate::cluster::links::LinkId;
+use crate::cluster::machine::{Action, Cluster, Event, Facts, Level, Settings};
+use crate::cluster::table::{Names, Table};
+use crate::cluster::time::Now;
+use crate::config::{Config, Text};
+use crate::keyspace::slot::Slot;
+use crate::structs::prng::Prng;
+
+/// What the machine has the driver do. What comes of it goes to [`Engine::tell_cluster`].
+pub enum BusErrand {
+    Dial {
+        link: LinkId,
+        ip: String,
+        port: u16,
+    },
+    Send {
+        link: LinkId,
+        bytes: Vec<u8>,
+    },
+    /// End the connection; nothing more of it is told.
+    Close(LinkId),
+    /// Write nodes.conf, and have it safe on disk if it is synced. Texts are written in order; of
+    /// those that wait the last is enough.
+    Save {
+        text: String,
+        is_synced: bool,
+    },
+}
+
+/// What makes a server a node of a cluster.
+pub struct Member {
+    pub machine: Cluster,
+    prng: Prng,
+}
+
+impl Server {
+    /// The time, as the cluster goes by it.
+    pub fn cluster_now(&self) -> Now {
+        let now = self.clock.now();
+        Now { ms: now.mono_us / 1000, unix_ms: now.unix_us / 1000 }
+    }
+}
+
+fn cluster_settings(config: &Config) -> Settings {
+    let or = |announced: u16, port: u16| if announced == 0 { port } else { announced };
+    let text = |text: &Option<Text>| {
+        text.as_ref().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let announced_ip = text(&config.cluster_announce_ip);
+    Settings {
+        node_timeout_ms: config.cluster_node_timeout,
+        ping_interval_ms: Some(config.cluster_ping_interval).filter(|ms| *ms > 0),
+        requires_full_coverage: config.cluster_require_full_coverage,
+        allows_replica_migration: config.cluster_allow_replica_migration,
+        never_fails_over: config.cluster_replica_no_failover,
+        is_tls: config.tls_cluster,
+        announce_ip: Some(announced_ip).filter(|ip| !ip.is_empty()),
+        port: or(config.cluster_announce_port, config.port),
+        tls_port: or(config.cluster_announce_tls_port, config.tls_port),
+        bus_port: or(config.cluster_announce_bus_port, bus_port(config)),
+        names: Names {
+            hostname: text(&config.cluster_announce_hostname),
+            nodename: text(&config.cluster_announce_human_nodename),
+            client_ipv4: text(&config.cluster_announce_client_ipv4),
+            client_ipv6: text(&config.cluster_announce_client_ipv6),
+        },
+        blacklist_ttl_s: config.cluster_blacklist_ttl,
+    }
+}
+
+/// The port on which the bus listens.
+pub fn bus_port(config: &Config) -> u16 {
+    let client_port = if config.tls_cluster { config.tls_port } else { config.port };
+    match config.cluster_port {
+        0 => client_port.saturating_add(BUS_PORT_OFFSET),
+        port => port,
+    }
+}
+
+fn random_id(prng: &mut Prng) -> [u8; ID_LEN / 2] {
+    let mut bytes = [0; ID_LEN / 2];
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&prng.next_u64().to_le_bytes()[..chunk.len()]);
+    }
+    bytes
+}
+
+impl Engine {
+    /// Makes this server a node of a cluster, before anybody is served, with what its file says of
+    /// that if there is one.
+    pub fn join_cluster(&mut self, text: Option<&[u8]>) -> Result<(), Corrupt> {
+        let mut prng = Prng::seeded(self.server.prng.next_u64());
+        let settings = cluster_settings(&self.server.config);
+        let mut fresh_shard = || ShardId::from_random(random_id(&mut prng));
+        let table = match text {
+            Some(text) => {
+                let now = self.server.cluster_now();
+                let loaded = file::parse(text, now, settings.is_tls, &mut fresh_shard)?;
+                loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                tracing::info!("Node configuration loaded, I'm {}", loaded.table.myself().id());
+                loaded.table
+            }
+            None => {
+                let shard = fresh_shard();
+                let id = NodeId::from_random(random_id(&mut prng));
+                tracing::info!("No cluster configuration found, I'm {id}");
+                Table::new(id, shard)
+            }
+        };
+        let machine = Cluster::new(settings, table);
+        self.server.cluster = Some(Box::new(Member { machine, prng }));
+        Ok(())
+    }
+
+    /// Tells the machine, if there is one, what has happened.
+    pub fn tell_cluster(&mut self, event: Event<'_>) {
+        self.core().tell_cluster(event);
+    }
+
+    /// The number of a connection to the bus that was accepted.
+    pub fn number_bus_link(&mut self) -> Option<LinkId> {
+        self.server.cluster.as_mut().map(|member| member.machine.number_link())
+    }
+}
+
+impl super::Core<'_> {
+    pub fn tell_cluster(&mut self, event: Event<'_>) {
+        let now = self.server.cluster_now();
+        let offset = self.server.replication_offset().unsigned_abs();
+        let space = &*self.space;
+        let has_keys = |slot: Slot| space.db(0).slot_len(slot) > 0;
+        let facts = Facts { offset, has_keys: &has_keys };
+        let Some(member) = &mut self.server.cluster else { return };
+        let mut actions = Vec::new();
+        member.machine.handle(event, &facts, now, &mut member.prng, &mut actions);
+        for action in actions {
+            self.act_for_cluster(action);
+        }
+    }
+
+    fn act_for_cluster(&mut self, action: Action) {
+        let errand = match action {
+            Action::Dial { link, ip, port } => BusErrand::Dial { link, ip, port },
+            Action::Send { link, bytes } => BusErrand::Send { link, bytes },
+            Action::Close(link) => BusErrand::Close(link),
+            Action::Save { text, is_synced } => BusErrand::Save { text, is_synced },
+            Action::Log(level, text) => return log(level, &text),
+            _ => return,
+        };
+        self.server.effects.push(Effect::Bus(errand));
+    }
+}
+
+fn log(level: Level, text: &str) {
+    match level {
+        Level::Debug => tracing::trace!("{text}"),
+        Level::Verbose => tracing::debug!("{text}"),
+        Level::Notice => tracing::info!("{text}"),
+        Level::Warning => tracing::warn!("{text}"),
+    }
+}
