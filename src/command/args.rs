@@ -30,6 +30,15 @@ pub struct Hashed<'a> {
     pub hashes: &'a [KeyHash],
 }
 
+impl Hashed<'_> {
+    /// That of the argument at this place, if it is known.
+    pub fn get(&self, index: usize) -> Option<KeyHash> {
+        let distance = index.checked_sub(self.first)?;
+        let is_one = self.step > 0 && distance % self.step == 0;
+        is_one.then(|| self.hashes.get(distance / self.step).copied())?
+    }
+}
+
 impl<'a> Args<'a> {
     /// A cursor over `request` that stands behind the first `name_words` words.
     pub fn new(
@@ -86,22 +95,13 @@ impl<'a> Args<'a> {
     pub fn key(&mut self) -> Key<'a> {
         let index = self.next;
         let bytes = self.bytes();
-        let known = (index.checked_sub(self.hashed.first))
-            .filter(|distance| self.hashed.step > 0 && distance % self.hashed.step == 0)
-            .and_then(|distance| self.hashed.hashes.get(distance / self.hashed.step));
-        match known {
+        match self.hashed.get(index) {
             Some(hash) => {
-                debug_assert_eq!(*hash, self.hasher.hash(bytes), "it is that of this key");
-                Key::hashed(bytes, *hash)
+                debug_assert_eq!(hash, self.hasher.hash(bytes), "it is that of this key");
+                Key::hashed(bytes, hash)
             }
             None => self.hasher.key(bytes),
         }
-    }
-
-    /// Hashes of the next arguments, as keys, as far as they are known.
-    pub fn known_hashes(&self) -> &'a [KeyHash] {
-        let Hashed { first, step, hashes } = self.hashed;
-        if first == self.next && step == 1 { hashes } else { &[] }
     }
 
     /// The next argument as a signed 64-bit integer.

@@ -38,8 +38,9 @@ pub enum CommandError {
     /// The system refuses the memory that the command needs.
     NoMemory,
     NoClusterSupport,
-    /// Another server is to be asked: its address.
-    Redirect(Box<str>),
+    /// The request belongs elsewhere, or nowhere at present: the whole text, which is what the
+    /// client of a transaction must know, too.
+    Redirect(Cow<'static, str>),
     /// Longer than the limit of the client's output: who waits for it is closed.
     OutputTooLong,
     /// A text with its code that only one command can give.
@@ -113,7 +114,7 @@ impl CommandError {
             CommandError::NoMemory => "OOM the system has no memory for the command.",
             CommandError::OutputTooLong => "ERR the reply is longer than the output buffer limit",
             CommandError::NoClusterSupport => "ERR This instance has cluster support disabled",
-            CommandError::Redirect(to) => return Cow::Owned(format!("REDIRECT {to}").into_bytes()),
+            CommandError::Redirect(text) => text,
             CommandError::WrongArity(command) => {
                 let text = format!("ERR wrong number of arguments for '{command}' command");
                 return Cow::Owned(text.into_bytes());

@@ -10,6 +10,7 @@
 
 use super::dispatch::Passage;
 use super::gates::Asked;
+use super::session::Asking;
 use super::standstill::Deed;
 use super::waiting::{Awaited, KeyWait, Reason, Wait};
 use super::{Caller, ClientId, Cx, Engine, Server, dispatch};
@@ -76,6 +77,7 @@ impl Cx<'_> {
             db: self.keys.db,
             keys: distinct,
             awaited,
+            asking: self.session().asking,
         };
         let deadline_ms = (timeout_ms > 0).then(|| self.server.clock.mono_ms() + timeout_ms);
         self.wait(Wait::until(Reason::Key(wait), deadline_ms, |cx| cx.reply.null_array()));
@@ -139,6 +141,7 @@ impl Engine {
         // It stays on the room's lists until it is known that it waits no more.
         let Some(wait) = session.wait.take() else { return false };
         let Some(key) = wait.key() else { return false };
+        session.asking = key.asking;
         let mut reply = ReplyBuf::new();
         let mut cx = Cx::new(self, client, Caller::Retry, &mut reply);
         let command = cx.server.table.row(key.id).command;
@@ -150,6 +153,7 @@ impl Engine {
         if let Passage::Frame(frame) = dispatch::pass_gates(&mut cx, &asked) {
             frame.finish(&mut cx, &request);
         }
+        cx.session_mut().asking = Asking::No;
         if cx.is_blocked {
             cx.session_mut().wait = Some(wait);
             // Keys may have gone to make room, of which the client was to be told.

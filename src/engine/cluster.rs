@@ -5,14 +5,17 @@
 //! on the bus and with its file leaves as [`BusErrand`]s; the rest is ours: roles, pauses, keys of
 //! slots that are lost, messages, and lines of the log.
 
-use super::{Effect, Engine, Server};
+use super::{Core, Cx, Effect, Engine, Server, Session};
+use crate::cluster::admin::{Done, Request};
 use crate::cluster::file::{self, BUS_PORT_OFFSET, Corrupt};
 use crate::cluster::id::{ID_LEN, NodeId, ShardId};
 use crate::cluster::links::LinkId;
 use crate::cluster::machine::{Action, Cluster, Event, Facts, Level, Settings};
+use crate::cluster::show::{Asking, Endpoint};
 use crate::cluster::table::{Names, Table};
 use crate::cluster::time::Now;
-use crate::config::{Config, Text};
+use crate::command::CommandError;
+use crate::config::{Config, EndpointType, Text};
 use crate::keyspace::slot::Slot;
 use crate::structs::prng::Prng;
 
@@ -78,6 +81,21 @@ fn cluster_settings(config: &Config) -> Settings {
     }
 }
 
+impl Server {
+    /// How a client is told where nodes are.
+    pub fn asking_of(&self, session: &Session) -> Asking {
+        Asking {
+            is_tls: session.peer.is_tls,
+            is_ipv6: session.peer.is_ipv6(),
+            prefers: match self.config.cluster_preferred_endpoint_type {
+                EndpointType::Ip => Endpoint::Ip,
+                EndpointType::Hostname => Endpoint::Hostname,
+                EndpointType::Unknown => Endpoint::Unknown,
+            },
+        }
+    }
+}
+
 /// The port on which the bus listens.
 pub fn bus_port(config: &Config) -> u16 {
     let client_port = if config.tls_cluster { config.tls_port } else { config.port };
@@ -133,19 +151,41 @@ impl Engine {
     }
 }
 
-impl super::Core<'_> {
+impl Cx<'_> {
+    /// Does what an administrator asks for.
+    pub fn administrate(&mut self, request: Request) -> Result<Done, CommandError> {
+        let done = self.core().have_cluster(|machine, facts, now, prng, actions| {
+            machine.administrate(request, facts, now, prng, actions)
+        });
+        done.ok_or(CommandError::NoClusterSupport)?
+            .map_err(|refusal| CommandError::err(format_args!("{refusal}")))
+    }
+}
+
+impl Core<'_> {
     pub fn tell_cluster(&mut self, event: Event<'_>) {
+        self.have_cluster(|machine, facts, now, prng, actions| {
+            machine.handle(event, facts, now, prng, actions);
+        });
+    }
+
+    /// Has the machine, if there is one, do something, and does what follows.
+    fn have_cluster<T>(
+        &mut self,
+        it_does: impl FnOnce(&mut Cluster, &Facts<'_>, Now, &mut Prng, &mut Vec<Action>) -> T,
+    ) -> Option<T> {
         let now = self.server.cluster_now();
         let offset = self.server.replication_offset().unsigned_abs();
         let space = &*self.space;
         let has_keys = |slot: Slot| space.db(0).slot_len(slot) > 0;
         let facts = Facts { offset, has_keys: &has_keys };
-        let Some(member) = &mut self.server.cluster else { return };
+        let member = self.server.cluster.as_deref_mut()?;
         let mut actions = Vec::new();
-        member.machine.handle(event, &facts, now, &mut member.prng, &mut actions);
+        let outcome = it_does(&mut member.machine, &facts, now, &mut member.prng, &mut actions);
         for action in actions {
             self.act_for_cluster(action);
         }
+        Some(outcome)
     }
 
     fn act_for_cluster(&mut self, action: Action) {

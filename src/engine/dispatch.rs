@@ -5,7 +5,7 @@
 
 use super::call::{Frame, call};
 use super::gates::{self, Admission, Asked};
-use super::session::ReplyMode;
+use super::session::{Asking, ReplyMode};
 use super::waiting::Wait;
 use super::{Caller, ClientId, Cx, Engine, transaction, under_way};
 use crate::command::table::{Row, Table};
@@ -135,6 +135,9 @@ pub(super) fn execute(
         mode => mode,
     };
     session.drops_late_reply = silent && verdict == Verdict::Suspended;
+    if session.asking != Asking::No && session.transaction.is_none() {
+        session.asking = session.asking.after();
+    }
     if session.tracking.is_some() {
         end_caching(&mut cx, prepared.lookup);
     }

@@ -11,6 +11,7 @@
 
 mod rights;
 mod scripts;
+pub(super) mod slots;
 
 use super::session::ClientKind;
 use super::waiting::Reason;
@@ -89,6 +90,8 @@ rules! {
     SCRIPT: scripts::may_have,
     EACH_CALL: rights::user_may,
     SCRIPT: scripts::may_call,
+    EACH_TRY: slots::is_for_this_node,
+    SCRIPT: slots::script_asks_right_node,
     REQUEST: client_is_served_here,
     EACH_TRY: system_has_memory,
     EACH_TRY: eviction::there_is_room,
@@ -231,7 +234,7 @@ fn client_is_served_here(cx: &mut Cx<'_>, _: &Asked<'_>, flags: Flags) -> Passed
         return Ok(());
     }
     let Some(Primary { host, port }) = cx.server.replication.link.primary() else { return Ok(()) };
-    Err(CommandError::Redirect(format!("{host}:{port}").into_boxed_str()))
+    Err(CommandError::Redirect(format!("REDIRECT {host}:{port}").into()))
 }
 
 /// Until the replica has taken over, nobody is there to be sent to.

@@ -16,6 +16,7 @@ use crate::command::{
 };
 use crate::config::REDIS_VERSION;
 use crate::keyspace::KeyHash;
+use crate::keyspace::slot::Slot;
 use crate::resp::{Protocol, ReplyBuf, Request};
 use crate::script::cache::{self, Cache, Digest, Script};
 use crate::script::functions::Function;
@@ -106,6 +107,10 @@ pub struct Running {
     /// It has run a command that may write, so it can be stopped no more.
     pub has_written: bool,
     pub is_killed: bool,
+    /// In a cluster it may work in several slots of this node.
+    pub may_cross_slots: bool,
+    /// The slot that it works in, once that is known.
+    pub slot: Option<Slot>,
 }
 
 impl Scripting {
@@ -457,6 +462,8 @@ impl Cx<'_> {
         let run = run.map_err(cannot_run)?;
         self.server.limit_scripts();
         self.server.scripting.has_garbage.set(true);
+        let first_key = known_hashes.first().filter(|_| self.server.cluster.is_some());
+        let first_slot = first_key.map(|hash| hash.slot());
         let says_no_writes = start.declared.is_some_and(|own| own.has(Declared::NO_WRITES));
         self.server.scripting.running = Some(Running {
             kind: start.kind,
@@ -466,6 +473,8 @@ impl Cx<'_> {
             was_over_memory: self.server.is_over_memory(),
             has_written: false,
             is_killed: false,
+            may_cross_slots: start.declared.is_none_or(|own| own.has(Declared::ALLOW_CROSS_SLOT)),
+            slot: first_slot,
         });
         let program = ScriptProgram {
             run,
@@ -485,6 +494,11 @@ impl Cx<'_> {
         let Some(declared) = declared else { return Ok(()) };
         if self.caller.was_accepted_before() {
             return Ok(());
+        }
+        if declared.has(Declared::NO_CLUSTER) && self.server.cluster.is_some() {
+            return Err(CommandError::Fixed(
+                "ERR Can not run script on cluster, 'no-cluster' flag is set.",
+            ));
         }
         if !declared.has(Declared::NO_WRITES) {
             gates::script_may_write(self)?;
@@ -519,8 +533,8 @@ fn split_words<'a>(
 type KnownHashes = SmallVec<[KeyHash; 2]>;
 
 fn known_hashes(args: &Args<'_>, keys: usize) -> KnownHashes {
-    let hashes = args.known_hashes();
-    hashes.iter().take(keys.min(KnownHashes::new().inline_size())).copied().collect()
+    let mut ahead = args.clone();
+    (0..keys.min(KnownHashes::new().inline_size())).map(|_| ahead.key().hash()).collect()
 }
 
 /// A script that runs.

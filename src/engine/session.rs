@@ -24,6 +24,7 @@ pub struct Peer {
     pub local_address: Box<str>,
     pub fd: i32,
     pub unix_socket: bool,
+    pub is_tls: bool,
     /// On this machine: by loopback or unix socket.
     pub is_local: bool,
     /// Whom its certificate names, if it has shown one to us.
@@ -51,6 +52,11 @@ impl CertificateNames {
 }
 
 impl Peer {
+    /// Addresses stand without brackets; those of IPv6 have more than one colon.
+    pub fn is_ipv6(&self) -> bool {
+        !self.unix_socket && self.address.matches(':').count() > 1
+    }
+
     /// A client without a socket: a test, or the server itself.
     pub fn internal() -> Peer {
         Peer {
@@ -58,6 +64,7 @@ impl Peer {
             local_address: "127.0.0.1:0".into(),
             fd: -1,
             unix_socket: false,
+            is_tls: false,
             is_local: true,
             certificate: None,
         }
@@ -111,6 +118,26 @@ pub enum ReplyMode {
     SkipThis,
 }
 
+/// Whether a request follows an ASK redirection (ASKING).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Asking {
+    #[default]
+    No,
+    /// The next one does, or the transaction that it begins.
+    Next,
+    Now,
+}
+
+impl Asking {
+    /// As it is for the request after this one.
+    pub fn after(self) -> Asking {
+        match self {
+            Asking::Next => Asking::Now,
+            Asking::Now | Asking::No => Asking::No,
+        }
+    }
+}
+
 /// Sizes of what the driver holds for a client, as of its last turn.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct IoFigures {
@@ -142,6 +169,8 @@ pub struct Session {
     pub no_touch: bool,
     /// READONLY was given (cluster).
     pub reads_from_replica: bool,
+    /// ASKING was given (cluster).
+    pub asking: Asking,
     /// A replica sends it to its primary (CLIENT CAPA redirect).
     pub is_redirected: bool,
     /// How its scripts run.
@@ -196,6 +225,7 @@ impl Session {
             no_evict: false,
             no_touch: false,
             reads_from_replica: false,
+            asking: Asking::No,
             is_redirected: false,
             debug_mode: DebugMode::Off,
             is_debugging: false,

@@ -71,6 +71,10 @@ impl Transaction {
         self.queued_bytes
     }
 
+    pub fn queued(&self) -> &[Queued] {
+        &self.queued
+    }
+
     pub fn into_queued(self) -> Vec<Queued> {
         self.queued
     }

@@ -10,6 +10,7 @@
 
 use super::clients_by_key::ClientsByKey;
 use super::replication::acks::CopiesWait;
+use super::session::Asking;
 use super::standstill::Deed;
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
 use crate::command::CommandId;
@@ -67,6 +68,7 @@ pub struct KeyWait {
     pub(super) db: usize,
     pub(super) keys: Vec<Box<[u8]>>,
     pub(super) awaited: Awaited,
+    pub(super) asking: Asking,
 }
 
 /// What a client waits for at its keys.
@@ -422,6 +424,7 @@ mod tests {
             db: 3,
             keys: vec![(*b"a").into(), (*b"b").into()],
             awaited: Awaited::Change(Kind::List),
+            asking: Asking::No,
         };
         room.enter(&mut clients, client, Wait::until(Reason::Key(wait), Some(7), |_| {}));
         assert_eq!((room.keys(), room.timeouts()), (2, 1));

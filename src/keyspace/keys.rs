@@ -48,6 +48,12 @@ impl<'a> Keys<'a> {
         self.space.horizon_ms()
     }
 
+    /// Whether there is a key whose time has not come. Nothing comes of being asked.
+    pub fn is_there(&self, bytes: &[u8]) -> bool {
+        let found = self.db().get(&self.key(bytes));
+        found.is_some_and(|entry| !entry.is_expired(self.space.now_ms))
+    }
+
     pub fn db_count(&self) -> usize {
         self.space.dbs.len()
     }

@@ -385,6 +385,7 @@ fn peer_of(stream: &TcpStream, address: &SocketAddr) -> Peer {
         local_address: local.replace(['[', ']'], "").into(),
         fd: stream.as_raw_fd(),
         unix_socket: false,
+        is_tls: false,
         is_local: address.ip().to_canonical().is_loopback(),
         certificate: None,
     }
@@ -416,6 +417,7 @@ async fn accept_unix(net: Rc<Net>, listener: UnixListener) {
                     local_address: format!("{path}:0").into(),
                     fd: stream.as_raw_fd(),
                     unix_socket: true,
+                    is_tls: false,
                     is_local: true,
                     certificate: None,
                 };

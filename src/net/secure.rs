@@ -217,7 +217,7 @@ async fn take_in(net: Rc<Net>, number: u64, peer: Peer, outcome: oneshot::Receiv
         Ok(shaken) => {
             let certificate = shaken.names.map(Box::new);
             if let Ok(stream) = Stream::unpack(Luggage::Tls(Box::new(shaken.parcel))) {
-                admission::admit(&net, stream, Peer { certificate, ..peer });
+                admission::admit(&net, stream, Peer { certificate, is_tls: true, ..peer });
             }
         }
     }
