@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod claims;
+pub mod commands;
 mod failure;
 pub mod file;
 pub mod flags;

@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 static ROOMS: &[&[&Command]] = &[
     super::commands::COMMANDS,
     crate::acl::commands::COMMANDS,
+    crate::cluster::commands::COMMANDS,
     crate::config::commands::COMMANDS,
     crate::engine::commands::aof::COMMANDS,
     crate::engine::commands::client::COMMANDS,

@@ -1,0 +1,324 @@
+//! CLUSTER: what a node shows of the cluster (`show.rs`), and what it is told to do (`change.rs`).
+
+mod change;
+mod show;
+
+use crate::cluster::id::NodeId;
+use crate::cluster::table::{NodeKey, Table};
+use crate::command::{
+    Arg, Args, Arity, Command, CommandError, Deprecated, Flags, Group, Shape, help,
+};
+use crate::engine::Cx;
+use crate::engine::cluster::Member;
+use crate::keyspace::slot::Slot;
+
+pub static COMMANDS: &[&Command] = &[&CLUSTER];
+
+const BASE: Command =
+    Command { since: "3.0.0", group: Group::Cluster, flags: Flags::STALE, ..Command::BASE };
+
+/// What changes the cluster.
+const CHANGE: Command = Command {
+    flags: Flags::ADMIN.or(Flags::STALE).or(Flags::NO_ASYNC_LOADING),
+    reply: Shape::Ok,
+    ..BASE
+};
+
+const UNSTABLE: &[&str] = &["nondeterministic_output"];
+
+static CLUSTER: Command = Command {
+    name: "cluster",
+    summary: "Holds the commands about the cluster.",
+    complexity: "Depends on the subcommand",
+    arity: Arity::at_least(2),
+    flags: Flags::NONE,
+    subcommands: &[
+        &ADDSLOTS,
+        &ADDSLOTSRANGE,
+        &BUMPEPOCH,
+        &COUNTKEYSINSLOT,
+        &DELSLOTS,
+        &DELSLOTSRANGE,
+        &FLUSHSLOTS,
+        &FORGET,
+        &GETKEYSINSLOT,
+        &HELP,
+        &INFO,
+        &KEYSLOT,
+        &MEET,
+        &MYID,
+        &MYSHARDID,
+        &NODES,
+        &REPLICAS,
+        &REPLICATE,
+        &SET_CONFIG_EPOCH,
+        &SHARDS,
+        &SLAVES,
+        &SLOTS,
+    ],
+    ..BASE
+};
+
+const NODE_ID: &[Arg] = &[Arg::string("node-id")];
+const SLOT_NUMBERS: &[Arg] = &[Arg::integer("slot").multiple()];
+const SLOT_RANGES: &[Arg] =
+    &[Arg::block("range", &[Arg::integer("start-slot"), Arg::integer("end-slot")]).multiple()];
+
+static HELP: Command = Command {
+    name: "help",
+    since: "5.0.0",
+    summary: "Lists the subcommands.",
+    arity: Arity::exactly(2),
+    flags: Flags::LOADING.or(Flags::STALE),
+    reply: Shape::Array,
+    run: |cx, args| {
+        member(cx)?;
+        help::subcommands(cx, args)
+    },
+    ..BASE
+};
+
+static ADDSLOTS: Command = Command {
+    name: "addslots",
+    summary: "Assigns slots that nobody has to this node.",
+    complexity: "O(N) with N slots",
+    arity: Arity::at_least(3),
+    args: SLOT_NUMBERS,
+    run: change::add_slots,
+    ..CHANGE
+};
+
+static ADDSLOTSRANGE: Command = Command {
+    name: "addslotsrange",
+    since: "7.0.0",
+    summary: "Assigns ranges of slots that nobody has to this node.",
+    complexity: "O(N) with N slots in the ranges",
+    arity: Arity::at_least(4),
+    args: SLOT_RANGES,
+    run: change::add_slot_ranges,
+    ..CHANGE
+};
+
+static DELSLOTS: Command = Command {
+    name: "delslots",
+    summary: "Has this node forget who has slots.",
+    complexity: "O(N) with N slots",
+    arity: Arity::at_least(3),
+    args: SLOT_NUMBERS,
+    run: change::del_slots,
+    ..CHANGE
+};
+
+static DELSLOTSRANGE: Command = Command {
+    name: "delslotsrange",
+    since: "7.0.0",
+    summary: "Has this node forget who has ranges of slots.",
+    complexity: "O(N) with N slots in the ranges",
+    arity: Arity::at_least(4),
+    args: SLOT_RANGES,
+    run: change::del_slot_ranges,
+    ..CHANGE
+};
+
+static FLUSHSLOTS: Command = Command {
+    name: "flushslots",
+    summary: "Has this node, which holds no keys, give up all its slots.",
+    arity: Arity::exactly(2),
+    run: change::flush_slots,
+    ..CHANGE
+};
+
+static BUMPEPOCH: Command = Command {
+    name: "bumpepoch",
+    summary: "Gives this node an epoch above all others, unless it has the greatest.",
+    arity: Arity::exactly(2),
+    tips: UNSTABLE,
+    reply: Shape::Simple,
+    run: change::bump_epoch,
+    ..CHANGE
+};
+
+static SET_CONFIG_EPOCH: Command = Command {
+    name: "set-config-epoch",
+    summary: "Sets the epoch of a node that is alone.",
+    arity: Arity::exactly(3),
+    args: &[Arg::integer("config-epoch")],
+    run: change::set_config_epoch,
+    ..CHANGE
+};
+
+static MEET: Command = Command {
+    name: "meet",
+    summary: "Has this node get to know another one, and by that its cluster.",
+    arity: Arity::at_least(4),
+    history: &[("4.0.0", "Took the port of the bus.")],
+    args: &[
+        Arg::string("ip"),
+        Arg::integer("port"),
+        Arg::integer("cluster-bus-port").since("4.0.0").optional(),
+    ],
+    run: change::meet,
+    ..CHANGE
+};
+
+static FORGET: Command = Command {
+    name: "forget",
+    summary: "Removes a node from what this one knows.",
+    arity: Arity::exactly(3),
+    args: NODE_ID,
+    run: change::forget,
+    ..CHANGE
+};
+
+static REPLICATE: Command = Command {
+    name: "replicate",
+    summary: "Makes this node a replica of a primary.",
+    arity: Arity::exactly(3),
+    args: NODE_ID,
+    run: change::replicate,
+    ..CHANGE
+};
+
+static NODES: Command = Command {
+    name: "nodes",
+    summary: "Shows the nodes as this one sees them, a line each.",
+    complexity: "O(N) with N nodes",
+    arity: Arity::exactly(2),
+    tips: UNSTABLE,
+    reply: Shape::Bulk,
+    run: show::nodes,
+    ..BASE
+};
+
+static REPLICAS: Command = Command {
+    name: "replicas",
+    since: "5.0.0",
+    summary: "Shows the replicas of a primary, a line each.",
+    complexity: "O(N) with N replicas",
+    arity: Arity::exactly(3),
+    flags: Flags::ADMIN.or(Flags::STALE),
+    tips: UNSTABLE,
+    args: NODE_ID,
+    reply: Shape::Array,
+    run: show::replicas,
+    ..BASE
+};
+
+static SLAVES: Command = Command {
+    name: "slaves",
+    since: "3.0.0",
+    deprecated: Some(Deprecated { since: "5.0.0", replaced_by: "`CLUSTER REPLICAS`" }),
+    ..REPLICAS
+};
+
+static SLOTS: Command = Command {
+    name: "slots",
+    summary: "Shows which nodes serve which slots.",
+    complexity: "O(N) with N nodes",
+    arity: Arity::exactly(2),
+    flags: Flags::LOADING.or(Flags::STALE),
+    tips: UNSTABLE,
+    history: &[("4.0.0", "Showed the ids of nodes."), ("7.0.0", "Showed other names of nodes.")],
+    deprecated: Some(Deprecated { since: "7.0.0", replaced_by: "`CLUSTER SHARDS`" }),
+    reply: Shape::Array,
+    run: show::slots,
+    ..BASE
+};
+
+static SHARDS: Command = Command {
+    name: "shards",
+    since: "7.0.0",
+    summary: "Shows the shards: their slots, and their nodes.",
+    complexity: "O(N) with N nodes",
+    arity: Arity::exactly(2),
+    flags: Flags::LOADING.or(Flags::STALE),
+    tips: UNSTABLE,
+    reply: Shape::Array,
+    run: show::shards,
+    ..BASE
+};
+
+static INFO: Command = Command {
+    name: "info",
+    summary: "Shows how the cluster is, as this node sees it.",
+    arity: Arity::exactly(2),
+    tips: UNSTABLE,
+    reply: Shape::Bulk,
+    run: show::info,
+    ..BASE
+};
+
+static MYID: Command = Command {
+    name: "myid",
+    summary: "Returns the id of this node.",
+    arity: Arity::exactly(2),
+    reply: Shape::Bulk,
+    run: show::my_id,
+    ..BASE
+};
+
+static MYSHARDID: Command = Command {
+    name: "myshardid",
+    since: "7.2.0",
+    summary: "Returns the id of this node's shard.",
+    arity: Arity::exactly(2),
+    tips: UNSTABLE,
+    reply: Shape::Bulk,
+    run: show::my_shard_id,
+    ..BASE
+};
+
+static KEYSLOT: Command = Command {
+    name: "keyslot",
+    summary: "Returns the slot of a key.",
+    complexity: "O(N) with N bytes of the key",
+    arity: Arity::exactly(3),
+    args: &[Arg::string("key")],
+    reply: Shape::Integer,
+    run: show::key_slot,
+    ..BASE
+};
+
+static COUNTKEYSINSLOT: Command = Command {
+    name: "countkeysinslot",
+    summary: "Returns the number of keys that this node has in a slot.",
+    arity: Arity::exactly(3),
+    args: &[Arg::integer("slot")],
+    reply: Shape::Integer,
+    run: show::count_keys,
+    ..BASE
+};
+
+static GETKEYSINSLOT: Command = Command {
+    name: "getkeysinslot",
+    summary: "Returns some of the keys that this node has in a slot.",
+    complexity: "O(N) with N keys asked for",
+    arity: Arity::exactly(4),
+    tips: UNSTABLE,
+    args: &[Arg::integer("slot"), Arg::integer("count")],
+    reply: Shape::Array,
+    run: show::get_keys,
+    ..BASE
+};
+
+/// This server as a node of its cluster.
+fn member<'c>(cx: &'c Cx<'_>) -> Result<&'c Member, CommandError> {
+    cx.server.cluster.as_deref().ok_or(CommandError::NoClusterSupport)
+}
+
+/// The next argument as a slot.
+fn slot(args: &mut Args<'_>) -> Result<Slot, CommandError> {
+    let number = crate::structs::number::parse_u64(args.bytes());
+    let invalid = CommandError::Fixed("ERR Invalid or out of range slot");
+    number.and_then(Slot::new).ok_or(invalid)
+}
+
+/// The next argument as the id of a node that is known.
+fn node(table: &Table, args: &mut Args<'_>) -> Result<NodeKey, CommandError> {
+    let word = args.bytes();
+    NodeId::parse(word).and_then(|id| table.find(id)).ok_or_else(|| unknown_node(word))
+}
+
+fn unknown_node(word: &[u8]) -> CommandError {
+    CommandError::Bytes([b"ERR Unknown node ", word].concat().into_boxed_slice())
+}
