@@ -43,6 +43,10 @@ pub enum Way {
 }
 
 impl Way {
+    pub fn comes(self) -> bool {
+        matches!(self, Way::ComesFrom(_))
+    }
+
     pub fn other(self) -> NodeKey {
         match self {
             Way::LeavesTo(other) | Way::ComesFrom(other) => other,

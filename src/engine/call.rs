@@ -356,6 +356,9 @@ fn tell_changes(
     for key in changes.evicted.drain(..) {
         server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_eviction);
     }
+    for key in changes.dropped.drain(..) {
+        server.propagation.deletion(key.db, &key.key, server.config.lazyfree_lazy_server_del);
+    }
     for expired in changes.take_expired_fields() {
         let names = expired.fields.iter().map(|field| field.name());
         server.propagation.field_deletion(expired.db, &expired.key, names);

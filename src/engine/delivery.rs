@@ -10,7 +10,7 @@ use crate::command::{Command, Flags};
 use crate::config::quote::{quote_to, quoted_len};
 use crate::keyspace::KeyEvent;
 use crate::pubsub::{Topic, message, notify};
-use crate::resp::{Protocol, Request};
+use crate::resp::{Protocol, ReplyBuf, Request};
 use crate::structs::{SharedBytes, memory};
 
 /// Those who get the same message, by the protocol they speak.
@@ -62,6 +62,23 @@ impl Server {
             count += send(&mut self.effects, receivers, encode);
         }
         count
+    }
+
+    /// Nobody is to listen to a shard channel here any more: its listeners are told so, as if they
+    /// had asked for it.
+    pub fn end_shard_channel(&mut self, clients: &mut Clients, name: &[u8]) {
+        let listeners: Vec<ClientId> = self.pubsub.listeners(Topic::ShardChannel, name).collect();
+        for client in listeners {
+            let Some(session) = clients.get_mut(client) else { continue };
+            let Some(own) = session.subscriptions.as_deref_mut() else { continue };
+            self.pubsub.unsubscribe(own, Topic::ShardChannel, name);
+            let left = own.count(Topic::ShardChannel);
+            session.leave_pubsub_if_idle();
+            let mut bytes = ReplyBuf::new();
+            let reply = &mut bytes.writer(session.protocol);
+            message::confirm(reply, "sunsubscribe", Some(name), left);
+            self.effects.push(Effect::Push { client, bytes });
+        }
     }
 
     /// Hands keyspace events to those who listen, in order.

@@ -291,6 +291,16 @@ impl Session {
         )
     }
 
+    /// One that listens to nothing any more is a client like others.
+    pub fn leave_pubsub_if_idle(&mut self) {
+        if self.subscriptions.as_deref().is_none_or(|own| own.is_empty()) {
+            self.subscriptions = None;
+            if self.kind == ClientKind::Pubsub {
+                self.kind = ClientKind::Normal;
+            }
+        }
+    }
+
     /// It is shown what happens in the order in which that does: the stream, or what clients do.
     pub fn is_fed(&self) -> bool {
         self.kind == ClientKind::Replica || self.is_monitor

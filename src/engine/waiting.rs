@@ -13,9 +13,10 @@ use super::replication::acks::CopiesWait;
 use super::session::Asking;
 use super::standstill::Deed;
 use super::{ClientId, Clients, Cx, Effect, Engine, Server};
-use crate::command::CommandId;
+use crate::command::{CommandError, CommandId};
 use crate::resp::{OwnedRequest, ReplyBuf};
 use crate::types::Kind;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// What a client waits for.
@@ -259,8 +260,10 @@ impl Server {
 const ROLE_CHANGED: &[u8] = b"UNBLOCKED force unblock from blocking operation, instance state \
 changed (master -> replica?)";
 
+const UNBLOCKED: &[u8] = b"UNBLOCKED client unblocked via CLIENT UNBLOCK";
+
 /// How a client that waits for a key is sent on its way without what it waited for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Release {
     /// As if its time were over.
     TimedOut,
@@ -268,6 +271,8 @@ pub enum Release {
     Unblocked,
     /// With an error that says that the server is another one's replica now; its connection ends.
     RoleChanged,
+    /// With an error that says who is to be asked instead.
+    Redirected(CommandError),
 }
 
 impl Cx<'_> {
@@ -303,12 +308,13 @@ impl Cx<'_> {
         let is_silenced = std::mem::take(&mut session.drops_late_reply);
         let mut bytes = ReplyBuf::new();
         let mut own = self.on_behalf_of(client, &mut bytes);
-        let error = match how {
+        let error = match &how {
             Release::TimedOut => None,
-            Release::Unblocked => Some(&b"UNBLOCKED client unblocked via CLIENT UNBLOCK"[..]),
-            Release::RoleChanged => Some(ROLE_CHANGED),
+            Release::Unblocked => Some(Cow::Borrowed(UNBLOCKED)),
+            Release::RoleChanged => Some(Cow::Borrowed(ROLE_CHANGED)),
+            Release::Redirected(error) => Some(error.text()),
         };
-        match (error, &wait.reason) {
+        match (&error, &wait.reason) {
             (Some(text), _) => {
                 own.server.stats.error(text);
                 own.reply.error(text);

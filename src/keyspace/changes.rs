@@ -3,7 +3,7 @@
 //! Lists are filled only for those who listen ([`Observers`]), so that a server without watchers,
 //! caching clients and notifications pays one comparison for a change.
 
-use super::{Db, Entry};
+use super::{Db, Entry, SlotPart};
 use crate::config::EventClasses;
 use crate::structs::pins;
 use crate::types::hash::Field;
@@ -56,6 +56,8 @@ pub enum Garbage {
     Fields(Vec<Field>),
     /// A database and, about, its bytes.
     Db(Box<Db>, usize),
+    /// The keys of a slot and, about, their bytes.
+    Slot(Box<SlotPart>, usize),
 }
 
 impl Garbage {
@@ -65,13 +67,16 @@ impl Garbage {
             Garbage::Entry(..) => 1,
             Garbage::Fields(fields) => fields.len() as u64,
             Garbage::Db(db, _) => db.len() as u64,
+            Garbage::Slot(part, _) => part.len() as u64,
         }
     }
 
     /// The bytes that [`Changes::garbage_bytes`] counted for it.
     pub fn bytes(&self) -> u64 {
         match self {
-            Garbage::Entry(_, bytes) | Garbage::Db(_, bytes) => *bytes as u64,
+            Garbage::Entry(_, bytes) | Garbage::Db(_, bytes) | Garbage::Slot(_, bytes) => {
+                *bytes as u64
+            }
             Garbage::Fields(_) => 0,
         }
     }
@@ -99,6 +104,8 @@ pub struct Changes {
     pub expired: Vec<TouchedKey>,
     /// Keys deleted to make room, oldest first.
     pub evicted: Vec<TouchedKey>,
+    /// Keys deleted with their slots.
+    pub dropped: Vec<TouchedKey>,
     /// Fields deleted because their time had come, oldest first.
     expired_fields: Vec<ExpiredFields>,
     pub garbage: Vec<Garbage>,
@@ -156,6 +163,7 @@ impl Changes {
             && self.events.get_mut().is_empty()
             && self.expired.is_empty()
             && self.evicted.is_empty()
+            && self.dropped.is_empty()
             && self.expired_fields.is_empty()
             && self.garbage.is_empty()
     }
@@ -191,6 +199,16 @@ impl Changes {
         self.event(db, EventClasses::GENERIC, "del", key);
         if self.observers.propagation {
             self.expired.push(TouchedKey { db, key: key.into() });
+        }
+    }
+
+    /// A key was deleted with its slot, which is another node's.
+    pub fn dropped(&mut self, db: usize, key: &[u8]) {
+        self.dirty += 1;
+        self.touch(db, key);
+        self.event(db, EventClasses::GENERIC, "del", key);
+        if self.observers.propagation {
+            self.dropped.push(TouchedKey { db, key: key.into() });
         }
     }
 
@@ -240,6 +258,14 @@ impl Changes {
             bytes -= shared.min(bytes);
             self.garbage_bytes += bytes as u64;
             self.garbage.push(Garbage::Entry(entry, bytes));
+        }
+    }
+
+    /// Has what was in a slot, of about so many bytes, freed on the thread that frees.
+    pub fn discard_slot(&mut self, part: SlotPart, bytes: usize) {
+        if !part.is_empty() {
+            self.garbage_bytes += bytes as u64;
+            self.garbage.push(Garbage::Slot(Box::new(part), bytes));
         }
     }
 

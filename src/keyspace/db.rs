@@ -66,6 +66,10 @@ pub struct SlotPart {
 }
 
 impl SlotPart {
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

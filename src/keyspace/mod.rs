@@ -34,6 +34,8 @@ pub use key::{Key, KeyHash, KeyHasher};
 pub use keys::{Expiry, Keys};
 pub use value::ValueRef;
 
+use slot::Slot;
+
 use crate::config::EventClasses;
 use crate::structs::prng::Prng;
 use crate::types::Kind;
@@ -299,6 +301,19 @@ impl Keyspace {
             }
         }
         more
+    }
+
+    /// Takes away all keys of a slot in one go, as deletions. The time that takes is that of
+    /// telling of them.
+    pub fn drop_slot(&mut self, db: usize, slot: Slot) {
+        let part = self.dbs[db].take_slot(slot);
+        let mut bytes = 0;
+        for entry in part.entries() {
+            bytes += entry.heap_bytes();
+            self.changes.dropped(db, entry.key());
+            self.changes.withdraw(db, entry);
+        }
+        self.changes.discard_slot(part, bytes);
     }
 
     /// Takes away what readers of the last command found expired: keys, and hashes that lost their

@@ -150,13 +150,7 @@ fn unsubscribe(cx: &mut Cx<'_>, args: &mut Args<'_>, topic: Topic) -> CommandRes
             message::confirm(reply, word, Some(name), count(cx, topic));
         }
     });
-    let session = cx.session_mut();
-    if session.subscriptions.as_deref().is_none_or(|own| own.is_empty()) {
-        session.subscriptions = None;
-        if session.kind == ClientKind::Pubsub {
-            session.kind = ClientKind::Normal;
-        }
-    }
+    cx.session_mut().leave_pubsub_if_idle();
     Ok(())
 }
 

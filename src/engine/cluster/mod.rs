@@ -5,6 +5,10 @@
 //! on the bus and with its file leaves as [`BusErrand`]s; the rest is ours: roles, pauses, keys of
 //! slots that are lost, messages, and lines of the log.
 
+mod slots;
+#[cfg(test)]
+mod tests;
+
 use super::{Core, Cx, Effect, Engine, Server, Session};
 use crate::cluster::admin::{Done, Request};
 use crate::cluster::file::{self, BUS_PORT_OFFSET, Corrupt};
@@ -17,6 +21,8 @@ use crate::cluster::time::Now;
 use crate::command::CommandError;
 use crate::config::{Config, EndpointType, Text};
 use crate::keyspace::slot::Slot;
+use crate::pubsub::Topic;
+use crate::repl::link::{Primary, Purpose};
 use crate::structs::prng::Prng;
 
 /// What the machine has the driver do. What comes of it goes to [`Engine::tell_cluster`].
@@ -44,6 +50,8 @@ pub enum BusErrand {
 pub struct Member {
     pub machine: Cluster,
     prng: Prng,
+    /// What clients who wait or listen have been told of.
+    seen: slots::Seen,
 }
 
 impl Server {
@@ -82,6 +90,11 @@ fn cluster_settings(config: &Config) -> Settings {
 }
 
 impl Server {
+    /// How many connections the bus has when all nodes are there.
+    pub fn cluster_connections(&self) -> usize {
+        self.cluster.as_deref().map_or(0, |member| 2 * (member.machine.table().count() - 1))
+    }
+
     /// How a client is told where nodes are.
     pub fn asking_of(&self, session: &Session) -> Asking {
         Asking {
@@ -136,7 +149,8 @@ impl Engine {
             }
         };
         let machine = Cluster::new(settings, table);
-        self.server.cluster = Some(Box::new(Member { machine, prng }));
+        self.server.cluster =
+            Some(Box::new(Member { machine, prng, seen: slots::Seen::default() }));
         Ok(())
     }
 
@@ -185,6 +199,7 @@ impl Core<'_> {
         for action in actions {
             self.act_for_cluster(action);
         }
+        self.follow_slots();
         Some(outcome)
     }
 
@@ -194,8 +209,18 @@ impl Core<'_> {
             Action::Send { link, bytes } => BusErrand::Send { link, bytes },
             Action::Close(link) => BusErrand::Close(link),
             Action::Save { text, is_synced } => BusErrand::Save { text, is_synced },
+            Action::Replicate { ip, port, .. } => {
+                return self.follow_primary(&Primary { host: ip, port }, Purpose::Follow);
+            }
+            Action::DropSlot(slot) => return self.drop_slot(slot),
+            Action::Deliver { channel, message, is_sharded } => {
+                let topic = if is_sharded { Topic::ShardChannel } else { Topic::Channel };
+                self.server.publish(self.clients, topic, &channel, &message);
+                return;
+            }
+            // Clients are looked at when all is done.
+            Action::StateChanged { .. } => return,
             Action::Log(level, text) => return log(level, &text),
-            _ => return,
         };
         self.server.effects.push(Effect::Bus(errand));
     }
