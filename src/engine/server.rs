@@ -255,6 +255,15 @@ impl Server {
         }
     }
 
+    /// What kind of server it is, in the words of INFO and HELLO.
+    pub fn mode_word(&self) -> &'static str {
+        match (&self.sentinel, &self.cluster) {
+            (Some(_), _) => "sentinel",
+            (None, Some(_)) => "cluster",
+            (None, None) => "standalone",
+        }
+    }
+
     /// Sets the counters of INFO back (CONFIG RESETSTAT).
     pub fn reset_stats(&mut self) {
         self.stats.reset();

@@ -53,6 +53,7 @@ impl IoFigures {
 const UNAUTHENTICATED_MAX_BYTES: u64 = 256 * 1024;
 
 const TOO_MANY_CLIENTS: &str = "-ERR max number of clients reached\r\n";
+const TOO_MANY_CONNECTIONS: &str = "-ERR max number of clients + cluster connections reached\r\n";
 const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is \
 enabled and no password is set for the default user. In this mode connections are only accepted \
 from the loopback interface. If you want to connect from external computers to Redis you may \
@@ -93,7 +94,10 @@ impl Engine {
     /// Whether a client may be taken in now; else what it is to be told.
     pub fn may_admit(&mut self, peer: &Peer) -> Result<(), &'static str> {
         let refusal = if self.free_places() == 0 {
-            TOO_MANY_CLIENTS
+            match self.server.cluster {
+                None => TOO_MANY_CLIENTS,
+                Some(_) => TOO_MANY_CONNECTIONS,
+            }
         } else if self.is_protected() && !peer.is_local {
             PROTECTED
         } else {
@@ -105,7 +109,8 @@ impl Engine {
 
     /// How many more clients `maxclients` lets in.
     pub fn free_places(&self) -> usize {
-        (self.server.config.maxclients as usize).saturating_sub(self.clients.len())
+        let taken = self.clients.len() + self.server.cluster_connections();
+        (self.server.config.maxclients as usize).saturating_sub(taken)
     }
 
     /// What TLS is spoken with from now on.

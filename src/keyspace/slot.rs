@@ -29,11 +29,13 @@ impl Slot {
     }
 
     /// The slot of whatever a glob-style pattern matches, if it is one: the pattern has a hash tag,
-    /// and no letter up to its end that stands for others.
+    /// and no letter up to its end that stands for others, or none at all.
     pub fn of_pattern(pattern: &[u8]) -> Option<Slot> {
         let is_special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
-        let literal = pattern.iter().position(|byte| is_special(byte));
-        let literal = &pattern[..literal.unwrap_or(pattern.len())];
+        let Some(varies_from) = pattern.iter().position(is_special) else {
+            return Some(Slot::of(pattern));
+        };
+        let literal = &pattern[..varies_from];
         tag_of(literal).map(|_| Slot::of(literal))
     }
 
@@ -109,9 +111,8 @@ mod tests {
         let of = |pattern: &[u8]| Slot::of_pattern(pattern).map(Slot::number);
         assert_eq!(of(b"{bar}*"), Some(5061));
         assert_eq!(of(b"x{bar}"), Some(5061));
-        for pattern in
-            [&b"*{bar}"[..], b"{ba?}", b"{b[a]r}", b"{ba\\r}", b"bar", b"{}bar*", b"{bar"]
-        {
+        assert_eq!(of(b"bar"), Some(5061), "it matches one key");
+        for pattern in [&b"*{bar}"[..], b"{ba?}", b"{b[a]r}", b"{ba\\r}", b"{}bar*", b"{bar*"] {
             assert_eq!(of(pattern), None, "{}", pattern.escape_ascii());
         }
     }

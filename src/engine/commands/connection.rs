@@ -6,7 +6,7 @@ use crate::command::{
     Arg, Args, Arity, Categories, Command, CommandError, CommandResult, DatabaseUse, Deprecated,
     Flags, Group, Shape, Traits, database_at,
 };
-use crate::engine::session::{ClientKind, ReplyMode};
+use crate::engine::session::{Asking, ClientKind, ReplyMode};
 use crate::engine::{Cx, delivery, transaction};
 use crate::resp::{Protocol, Request};
 
@@ -148,6 +148,7 @@ fn greet(cx: &mut Cx<'_>) {
     let role: &[u8] = if cx.server.is_replica() { b"replica" } else { b"master" };
     let number = cx.client.number();
     let is_sentinel = cx.server.sentinel.is_some();
+    let mode = cx.server.mode_word();
     let reply = &mut cx.reply;
     reply.map(if is_sentinel { 6 } else { 7 });
     reply.bulk(b"server");
@@ -159,7 +160,7 @@ fn greet(cx: &mut Cx<'_>) {
     reply.bulk(b"id");
     reply.integer(i64::try_from(number).unwrap_or(i64::MAX));
     reply.bulk(b"mode");
-    reply.bulk(if is_sentinel { b"sentinel" } else { b"standalone" });
+    reply.bulk(mode.as_bytes());
     if !is_sentinel {
         reply.bulk(b"role");
         reply.bulk(role);
@@ -242,6 +243,9 @@ static SELECT: Command = Command {
 fn select(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let index = args.integer_32();
     args.done()?;
+    if cx.server.cluster.is_some() && index != 0 {
+        return Err(CommandError::Fixed("ERR SELECT is not allowed in cluster mode"));
+    }
     let db = usize::try_from(index).ok().filter(|db| *db < cx.keys.db_count());
     cx.select(db.ok_or(CommandError::DbIndexOutOfRange)?);
     cx.reply.ok();
@@ -279,6 +283,7 @@ fn reset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     session.user = user;
     session.name = "".into();
     session.reads_from_replica = false;
+    session.asking = Asking::No;
     session.is_redirected = false;
     session.reply_mode = ReplyMode::On;
     session.no_touch = false;
@@ -345,14 +350,15 @@ static ASKING: Command = Command {
     flags: Flags::FAST,
     acl: Categories::CONNECTION,
     example: "> ASKING\n(error) ERR This instance has cluster support disabled",
-    run: needs_cluster,
+    run: asking,
     ..Command::BASE
 };
 
 /// Without a cluster this means something to a client that would be sent to the primary.
 fn read_from_replica(cx: &mut Cx<'_>, reads: bool) -> CommandResult {
+    let is_in_cluster = cx.server.cluster.is_some();
     let session = cx.session_mut();
-    if !session.is_redirected {
+    if !is_in_cluster && !session.is_redirected {
         return Err(CommandError::NoClusterSupport);
     }
     session.reads_from_replica = reads;
@@ -360,6 +366,12 @@ fn read_from_replica(cx: &mut Cx<'_>, reads: bool) -> CommandResult {
     Ok(())
 }
 
-fn needs_cluster(_: &mut Cx<'_>, _: &mut Args<'_>) -> CommandResult {
-    Err(CommandError::NoClusterSupport)
+fn asking(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    if cx.server.cluster.is_none() {
+        return Err(CommandError::NoClusterSupport);
+    }
+    cx.session_mut().asking = Asking::Next;
+    cx.reply.ok();
+    Ok(())
 }

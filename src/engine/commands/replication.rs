@@ -48,6 +48,9 @@ static SLAVEOF: Command = Command {
 };
 
 fn replicaof(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    if cx.server.cluster.is_some() {
+        return Err(CommandError::Fixed("ERR REPLICAOF not allowed in cluster mode."));
+    }
     if cx.server.replication.failover.is_under_way() {
         return Err(CommandError::Fixed("ERR REPLICAOF not allowed while failing over."));
     }
@@ -449,6 +452,11 @@ struct Wish {
 }
 
 fn failover(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    if cx.server.cluster.is_some() {
+        return Err(CommandError::Fixed(
+            "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
+        ));
+    }
     let word_count = args.remaining();
     let wish = wish(args)?;
     if wish.aborts {

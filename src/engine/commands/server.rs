@@ -186,6 +186,9 @@ fn db_index(args: &mut Args<'_>, text: &'static str) -> i64 {
 }
 
 fn swapdb(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    if cx.server.config.cluster_enabled {
+        return Err(CommandError::Fixed("ERR SWAPDB is not allowed in cluster mode"));
+    }
     let first = db_index(args, "ERR invalid first DB index");
     let second = db_index(args, "ERR invalid second DB index");
     args.done()?;

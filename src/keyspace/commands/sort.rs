@@ -11,6 +11,7 @@ use crate::command::{
 };
 use crate::config::EventClasses;
 use crate::engine::{Caller, Cx};
+use crate::keyspace::slot::Slot;
 use crate::keyspace::{Entry, Key, Keys, Snapshot, ValueRef};
 use crate::resp::{Reply, Request};
 use crate::structs::memory::Growth;
@@ -228,6 +229,18 @@ fn may_name_keys(cx: &Cx<'_>, args: &Args<'_>, option: &str) -> CommandResult {
     )))
 }
 
+/// In a cluster only keys are here that are of the slot of the sorted one.
+fn stays_in_slot(cx: &Cx<'_>, args: &Args<'_>, pattern: &[u8], option: &str) -> CommandResult {
+    let is_cluster = cx.server.cluster.is_some();
+    if !is_cluster || Slot::of_pattern(pattern) == Some(Slot::of(args.request().arg(1))) {
+        return Ok(());
+    }
+    Err(CommandError::err(format_args!(
+        "{option} option of SORT denied in Cluster mode when keys formed by the pattern may be in \
+         different slots."
+    )))
+}
+
 /// How elements are compared.
 #[derive(Clone, PartialEq, Eq)]
 enum Weight {
@@ -283,14 +296,17 @@ impl Plan {
             } else if args.option_with_value("by") {
                 let pattern = args.bytes();
                 if pattern.contains(&b'*') {
+                    stays_in_slot(cx, args, pattern, "BY")?;
                     may_name_keys(cx, args, "BY")?;
                 }
                 plan.weight = Weight::Of(Pattern::parse(pattern));
                 // Once a constant pattern was given, a later one does not bring sorting back.
                 is_constant |= !pattern.contains(&b'*');
             } else if args.option_with_value("get") {
-                let pattern = Pattern::parse(args.bytes());
+                let text = args.bytes();
+                let pattern = Pattern::parse(text);
                 if pattern != Pattern::Element {
+                    stays_in_slot(cx, args, text, "GET")?;
                     may_name_keys(cx, args, "GET")?;
                 }
                 plan.gets.push(pattern);

@@ -13,7 +13,8 @@ pub static CLIENTS: &[Field] = &[
         (view.clients.len() - view.server.replication.feeders.len()).to_string()
     })
     .gauge("connected_clients"),
-    zero("cluster_connections").gauge("cluster_connections"),
+    field("cluster_connections", |view| view.server.cluster_connections().to_string())
+        .gauge("cluster_connections"),
     field("maxclients", |view| view.server.config.maxclients.to_string()).gauge("max_clients"),
     field("client_recent_max_input_buffer", |view| {
         let sizes = view.clients.iter().map(|session| session.io.query_bytes);

@@ -1,6 +1,6 @@
 //! The sections about the process and its relations: server, replication, CPU, cluster.
 
-use super::{Field, View, field, optional, zero};
+use super::{Field, View, field, optional};
 use crate::config::REDIS_VERSION;
 use crate::observe::tls::CertificateReport;
 
@@ -9,10 +9,7 @@ pub static SERVER: &[Field] = &[
     field("redis_git_sha1", |_| "00000000".to_owned()),
     field("redis_git_dirty", |_| "0".to_owned()),
     field("redis_build_id", |_| format!("rufous-{}", env!("CARGO_PKG_VERSION"))),
-    field("redis_mode", |view| match view.server.sentinel {
-        Some(_) => "sentinel".to_owned(),
-        None => "standalone".to_owned(),
-    }),
+    field("redis_mode", |view| view.server.mode_word().to_owned()),
     field("os", |view| view.process.os.clone()),
     field("arch_bits", |_| usize::BITS.to_string()),
     field("monotonic_clock", |_| "POSIX clock_gettime".to_owned()),
@@ -95,7 +92,9 @@ fn expiry(view: &View<'_>, certificate: &Option<CertificateReport>) -> Option<St
     certificate.as_ref().map(|report| report.expires_in_seconds(now).to_string())
 }
 
-pub static CLUSTER: &[Field] = &[zero("cluster_enabled").gauge("cluster_enabled")];
+pub static CLUSTER: &[Field] =
+    &[field("cluster_enabled", |view| u8::from(view.server.cluster.is_some()).to_string())
+        .gauge("cluster_enabled")];
 
 /// The TCP port and its addresses, if one is open.
 fn tcp_listener(view: &View<'_>) -> Option<String> {
