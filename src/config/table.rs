@@ -476,75 +476,75 @@ section "Scripts" {
 }
 
 section "Cluster" {
-    "cluster-enabled" => cluster_enabled: bool = false; YES_NO, FIXED.later(), Nothing,
+    "cluster-enabled" => cluster_enabled: bool = false; YES_NO, FIXED, Nothing,
         "Runs as a node of a cluster.";
     "cluster-config-file" => cluster_config_file: Text = "nodes.conf".into();
         checked(check::cluster_file_name), FIXED.later(), Nothing,
         "File in which the node keeps what it knows of the cluster.";
     "cluster-node-timeout" => cluster_node_timeout: u64 = 15_000;
-        int(0, LONG_MAX), LIVE.later(), Nothing,
+        int(0, LONG_MAX), LIVE, Nothing,
         "Milliseconds a node may be out of reach before it counts as failing.";
     "cluster-port" => cluster_port: u16 = 0; int(0, 65535), FIXED.later(), Nothing,
         "Port of the cluster bus; 0 is the client port plus 10000.";
     "cluster-replica-validity-factor" | "cluster-slave-validity-factor"
-        => cluster_replica_validity_factor: u32 = 10; int(0, INT_MAX), LIVE.later(), Nothing,
+        => cluster_replica_validity_factor: u32 = 10; int(0, INT_MAX), LIVE, Nothing,
         "How old a replica's data may be for it to take over; 0 sets no limit.";
     "cluster-replica-no-failover" | "cluster-slave-no-failover"
-        => cluster_replica_no_failover: bool = false; YES_NO, LIVE.later(), Nothing,
+        => cluster_replica_no_failover: bool = false; YES_NO, LIVE, Nothing,
         "A replica never takes over by itself.";
     "cluster-migration-barrier" => cluster_migration_barrier: u32 = 1;
-        int(0, INT_MAX), LIVE.later(), Nothing,
+        int(0, INT_MAX), LIVE, Nothing,
         "Replicas a primary must keep before one may move to a primary that has none.";
     "cluster-allow-replica-migration" => cluster_allow_replica_migration: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Lets replicas move to primaries that have none.";
     "cluster-require-full-coverage" => cluster_require_full_coverage: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Stops answering while some slot has no node.";
     "cluster-allow-reads-when-down" => cluster_allow_reads_when_down: bool = false;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Answers reads while the cluster is down.";
     "cluster-allow-pubsubshard-when-down" => cluster_allow_pubsubshard_when_down: bool = true;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Delivers sharded messages while the cluster is down.";
     "cluster-link-sendbuf-limit" => cluster_link_sendbuf_limit: u64 = 0;
-        memory(0, ULONG_MAX), LIVE.later(), Nothing,
+        memory(0, ULONG_MAX), LIVE, Nothing,
         "Bytes that may wait for another node before the link is dropped; 0 sets no limit.";
     "cluster-announce-ip" => cluster_announce_ip: Option<Text> = None;
-        ANY_TEXT, LIVE.later(), Nothing,
+        ANY_TEXT, LIVE, Nothing,
         "Address the node tells others, if it is not the one they see.";
     "cluster-announce-client-ipv4" => cluster_announce_client_ipv4: Option<Text> = None;
-        checked(check::ipv4), LIVE.later(), Nothing,
+        checked(check::ipv4), LIVE, Nothing,
         "IPv4 address the node tells clients.";
     "cluster-announce-client-ipv6" => cluster_announce_client_ipv6: Option<Text> = None;
-        checked(check::ipv6), LIVE.later(), Nothing,
+        checked(check::ipv6), LIVE, Nothing,
         "IPv6 address the node tells clients.";
     "cluster-announce-hostname" => cluster_announce_hostname: Option<Text> = None;
-        checked(check::hostname), LIVE.later(), Nothing,
+        checked(check::hostname), LIVE, Nothing,
         "Host name the node tells others.";
     "cluster-announce-human-nodename" => cluster_announce_human_nodename: Option<Text> = None;
-        checked(check::node_name), LIVE.later(), Nothing,
+        checked(check::node_name), LIVE, Nothing,
         "Name of the node in logs.";
     "cluster-announce-port" => cluster_announce_port: u16 = 0;
-        int(0, 65535), LIVE.later(), Nothing,
+        int(0, 65535), LIVE, Nothing,
         "Client port the node tells others; 0 tells the one it listens on.";
     "cluster-announce-tls-port" => cluster_announce_tls_port: u16 = 0;
-        int(0, 65535), LIVE.later(), Nothing,
+        int(0, 65535), LIVE, Nothing,
         "TLS port the node tells others; 0 tells the one it listens on.";
     "cluster-announce-bus-port" => cluster_announce_bus_port: u16 = 0;
-        int(0, 65535), LIVE.later(), Nothing,
+        int(0, 65535), LIVE, Nothing,
         "Bus port the node tells others; 0 tells the one it listens on.";
     "cluster-preferred-endpoint-type" => cluster_preferred_endpoint_type: EndpointType =
-        EndpointType::Ip; ONE_WORD, LIVE.later(), Nothing,
+        EndpointType::Ip; ONE_WORD, LIVE, Nothing,
         "How redirections name a node.";
     "cluster-blacklist-ttl" => cluster_blacklist_ttl: u64 = 60;
-        int(0, ULONG_MAX), LIVE.later(), Nothing,
+        int(0, ULONG_MAX), LIVE, Nothing,
         "Seconds a forgotten node stays forgotten.";
     "cluster-ping-interval" => cluster_ping_interval: u64 = 0;
-        int(0, LONG_MAX), LIVE.hidden().later(), Nothing,
+        int(0, LONG_MAX), LIVE.hidden(), Nothing,
         "Milliseconds between pings on the cluster bus; 0 takes the usual pace.";
     "cluster-slot-stats-enabled" => cluster_slot_stats_enabled: bool = false;
-        YES_NO, LIVE.later(), Nothing,
+        YES_NO, LIVE, Nothing,
         "Counts traffic and CPU time of each slot.";
 }
 

@@ -3,7 +3,7 @@
 
 use super::aof::{self, Rewrites};
 use super::clock::{Clock, Ticks};
-use super::cluster::Member;
+use super::cluster::{Member, cluster_settings};
 use super::eviction::EvictionState;
 use super::hot_keys::Walk;
 use super::loading::{LastLoad, Loading};
@@ -286,6 +286,9 @@ impl Server {
         self.aof.options = aof::options(config);
         self.input_bounds.follow(config);
         self.replication.follow(config);
+        if let Some(member) = &mut self.cluster {
+            member.machine.set_settings(cluster_settings(config));
+        }
         self.save_delay.set(config.rdb_key_save_delay);
         self.load_delay.set(config.key_load_delay);
         (self.parts.purge_in_background)(config.jemalloc_bg_thread);

@@ -62,7 +62,8 @@ impl Server {
     }
 }
 
-fn cluster_settings(config: &Config) -> Settings {
+/// What the configuration says of this node.
+pub(super) fn cluster_settings(config: &Config) -> Settings {
     let or = |announced: u16, port: u16| if announced == 0 { port } else { announced };
     let text = |text: &Option<Text>| {
         text.as_ref().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
@@ -90,6 +91,16 @@ fn cluster_settings(config: &Config) -> Settings {
 }
 
 impl Server {
+    /// How far our data is; 0 as a replica that has none, or is about to get other data.
+    fn cluster_offset(&self) -> u64 {
+        let offset = match &self.replication {
+            primary if !primary.is_replica() => self.replication_offset(),
+            empty if empty.fetch.is_some() => 0,
+            replica => replica.link.applied_offset().unwrap_or(0),
+        };
+        offset.unsigned_abs()
+    }
+
     /// How many connections the bus has when all nodes are there.
     pub fn cluster_connections(&self) -> usize {
         self.cluster.as_deref().map_or(0, |member| 2 * (member.machine.table().count() - 1))
@@ -189,7 +200,7 @@ impl Core<'_> {
         it_does: impl FnOnce(&mut Cluster, &Facts<'_>, Now, &mut Prng, &mut Vec<Action>) -> T,
     ) -> Option<T> {
         let now = self.server.cluster_now();
-        let offset = self.server.replication_offset().unsigned_abs();
+        let offset = self.server.cluster_offset();
         let space = &*self.space;
         let has_keys = |slot: Slot| space.db(0).slot_len(slot) > 0;
         let facts = Facts { offset, has_keys: &has_keys };

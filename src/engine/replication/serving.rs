@@ -560,7 +560,9 @@ impl Engine {
         let server = &mut self.server;
         let period_ms = u64::from(server.config.repl_ping_replica_period) * 1000;
         let is_due = now_ms.saturating_sub(server.replication.pinged_ms) >= period_ms;
-        if is_due && !server.is_replica() && server.may(Deed::Ping) {
+        // In a cluster a replica whose offset is 0 counts as one that has no data yet.
+        let is_at_start = server.cluster.is_some() && server.replication_offset() == 0;
+        if (is_due || is_at_start) && !server.is_replica() && server.may(Deed::Ping) {
             server.replication.pinged_ms = now_ms;
             server.propagation.record_for_replicas(PING);
         }
