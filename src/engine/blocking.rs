@@ -149,12 +149,14 @@ impl Engine {
         // What the command brings about, as messages to trackers, stands behind its reply, which
         // is not there yet: its place among the effects is kept.
         let place = cx.server.effects.reserve_answer(client);
+        cx.server.begin_usage(&request, None);
         let asked = Asked { id: key.id, command, request, hashed };
         if let Passage::Frame(frame) = dispatch::pass_gates(&mut cx, &asked) {
             frame.finish(&mut cx, &request);
         }
         cx.session_mut().asking = Asking::No;
         if cx.is_blocked {
+            cx.server.give_up_usage();
             cx.session_mut().wait = Some(wait);
             // Keys may have gone to make room, of which the client was to be told.
             match reply.is_empty() {
@@ -163,6 +165,7 @@ impl Engine {
             }
             return false;
         }
+        self.server.end_usage(Caller::Retry, reply.len());
         self.server.waiting.strike_off(client, &wait);
         self.answer_late(client, place, reply);
         true

@@ -202,6 +202,11 @@ fn end(cx: &mut Cx<'_>, request: &Request<'_>, begun: &Begun, result: Result<(),
             hot_keys::record(cx, id, request, db, elapsed_ns, reply_bytes, sample);
         }
         cx.server.stats.called(id, elapsed_ns, failed);
+        if let Some(usage) = &mut cx.server.slot_usage
+            && cx.caller.is_a_request()
+        {
+            usage.count_time(elapsed_ns);
+        }
         if cx.server.config.latency_tracking {
             cx.server.stats.histograms.record(id, elapsed_ns);
         }

@@ -64,6 +64,11 @@ impl Caller {
         matches!(self, Caller::Aof | Caller::Primary)
     }
 
+    /// Whether it is a request by itself and no part of another one.
+    pub fn is_a_request(self) -> bool {
+        matches!(self, Caller::Client | Caller::Retry | Caller::Primary)
+    }
+
     /// Whether the request is seen for the first time: counted as the client's, shown to those who
     /// watch.
     pub fn is_first_try(self) -> bool {

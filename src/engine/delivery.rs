@@ -9,6 +9,7 @@ use super::{Caller, ClientId, Clients, Cx, Effect, Effects, Server};
 use crate::command::{Command, Flags};
 use crate::config::quote::{quote_to, quoted_len};
 use crate::keyspace::KeyEvent;
+use crate::keyspace::slot::Slot;
 use crate::pubsub::{Topic, message, notify};
 use crate::resp::{Protocol, ReplyBuf, Request};
 use crate::structs::{SharedBytes, memory};
@@ -51,6 +52,12 @@ impl Server {
         let receivers = Receivers::of(self.pubsub.listeners(topic, channel), clients);
         let word = if topic == Topic::ShardChannel { "smessage" } else { "message" };
         let encode = |protocol| message::for_channel(protocol, word, channel, message);
+        if let (Some(usage), Topic::ShardChannel) = (&mut self.slot_usage, topic) {
+            let len = |protocol| encode(protocol).len() as u64;
+            let (two, three) = (receivers.resp2.len() as u64, receivers.resp3.len() as u64);
+            let bytes = two * len(Protocol::Resp2) + three * len(Protocol::Resp3);
+            usage.count_out(Slot::of(channel), bytes);
+        }
         let mut count = send(&mut self.effects, receivers, encode);
         if topic == Topic::ShardChannel {
             return count;

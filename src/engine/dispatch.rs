@@ -109,6 +109,9 @@ pub(super) fn execute(
         return refuse_http(&mut cx);
     }
     let resolved = resolve(&cx, prepared.lookup, &request);
+    if cx.server.slot_usage.is_some() {
+        begin_usage(&mut cx, &resolved, &request);
+    }
     // What it has asked for, be it run or not.
     cx.session_mut().last_command = match &resolved {
         Ok((id, _)) => Some(*id),
@@ -126,6 +129,9 @@ pub(super) fn execute(
     };
     if verdict == Verdict::Postponed {
         return verdict;
+    }
+    if cx.server.slot_usage.is_some() {
+        end_usage(&mut cx, verdict, len_before);
     }
     let session = cx.session_mut();
     let silent = session.reply_mode != ReplyMode::On;
@@ -153,6 +159,26 @@ pub(super) fn execute(
         engine.serve_waits();
     }
     if closing { Verdict::Closing } else { verdict }
+}
+
+#[cold]
+fn begin_usage(cx: &mut Cx<'_>, resolved: &Resolved, request: &Request<'_>) {
+    let runs_the_queue =
+        resolved.as_ref().is_ok_and(|(_, command)| command.traits.has(Traits::RUNS_THE_QUEUE));
+    let session = cx.clients.get(cx.client).expect("the running client is connected");
+    let transaction = session.transaction.as_deref().filter(|_| runs_the_queue);
+    cx.server.begin_usage(request, transaction);
+}
+
+/// What is only queued counts when it runs, and what waits when it is served.
+#[cold]
+fn end_usage(cx: &mut Cx<'_>, verdict: Verdict, len_before: usize) {
+    let is_queued = cx.session().transaction.is_some();
+    if verdict == Verdict::Suspended || is_queued {
+        return cx.server.give_up_usage();
+    }
+    let reply_bytes = cx.reply.buffer().len().saturating_sub(len_before);
+    cx.server.end_usage(Caller::Client, reply_bytes);
 }
 
 /// A replica's connection carries the stream: a reply in it would be taken for a part of that.
@@ -188,12 +214,11 @@ fn end_caching(cx: &mut Cx<'_>, lookup: Lookup) {
     }
 }
 
+/// The command that a request names, or why there is none, of which command if that is known.
+pub(super) type Resolved = Result<(CommandId, &'static Command), (Option<CommandId>, CommandError)>;
+
 /// The command a request names, if it exists and the request has the words it needs.
-pub(super) fn resolve(
-    cx: &Cx<'_>,
-    lookup: Lookup,
-    request: &Request<'_>,
-) -> Result<(CommandId, &'static Command), (Option<CommandId>, CommandError)> {
+pub(super) fn resolve(cx: &Cx<'_>, lookup: Lookup, request: &Request<'_>) -> Resolved {
     let table = &cx.server.table;
     let id = match lookup {
         Lookup::Found(id) => id,

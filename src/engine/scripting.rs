@@ -464,6 +464,10 @@ impl Cx<'_> {
         self.server.scripting.has_garbage.set(true);
         let first_key = known_hashes.first().filter(|_| self.server.cluster.is_some());
         let first_slot = first_key.map(|hash| hash.slot());
+        let may_cross_slots = start.declared.is_none_or(|own| own.has(Declared::ALLOW_CROSS_SLOT));
+        if let Some(usage) = self.server.slot_usage.as_mut().filter(|_| may_cross_slots) {
+            usage.follow_script(None);
+        }
         let says_no_writes = start.declared.is_some_and(|own| own.has(Declared::NO_WRITES));
         self.server.scripting.running = Some(Running {
             kind: start.kind,
@@ -473,7 +477,7 @@ impl Cx<'_> {
             was_over_memory: self.server.is_over_memory(),
             has_written: false,
             is_killed: false,
-            may_cross_slots: start.declared.is_none_or(|own| own.has(Declared::ALLOW_CROSS_SLOT)),
+            may_cross_slots,
             slot: first_slot,
         });
         let program = ScriptProgram {

@@ -3,6 +3,7 @@
 
 use super::aof::{self, Rewrites};
 use super::clock::{Clock, Ticks};
+use super::cluster::usage::Usage;
 use super::cluster::{Member, cluster_settings};
 use super::eviction::EvictionState;
 use super::hot_keys::Walk;
@@ -159,6 +160,8 @@ pub struct Server {
     pub sentinel: Option<Box<Watch>>,
     /// What makes this server a node of a cluster, if it is one.
     pub cluster: Option<Box<Member>>,
+    /// What each of its slots costs, if that is counted.
+    pub slot_usage: Option<Box<Usage>>,
     /// The server is about to end.
     pub shutdown: Option<Shutdown>,
     /// It is to end when its replicas have all that was written.
@@ -239,6 +242,7 @@ impl Server {
             last_load: LastLoad::default(),
             sentinel: None,
             cluster: None,
+            slot_usage: None,
             shutdown: None,
             departure: None,
             departure_is_off: false,
@@ -269,6 +273,9 @@ impl Server {
         self.stats.reset();
         self.traffic.reset();
         self.eviction.reset();
+        if let Some(usage) = &mut self.slot_usage {
+            usage.reset();
+        }
         self.scripting.cache.evicted_total = 0;
         self.lazy_freed_at_reset = self.stats.lazy_freed_objects;
         self.memory_peak = (self.parts.used_memory)();
@@ -286,6 +293,8 @@ impl Server {
         self.aof.options = aof::options(config);
         self.input_bounds.follow(config);
         self.replication.follow(config);
+        self.follow_usage();
+        let config = &self.config;
         if let Some(member) = &mut self.cluster {
             member.machine.set_settings(cluster_settings(config));
         }

@@ -10,6 +10,7 @@
 //! its client says so ([`converse`]). One that runs over a copy of the data holds nobody up.
 
 use super::call::{Frame, Progress};
+use super::cluster::usage::Counted;
 use super::dispatch::Verdict;
 use super::scripting::debugged::{Aside, Talk};
 use super::waiting::{Line, Reason, Wait};
@@ -37,6 +38,8 @@ pub struct UnderWay {
     pub(super) shutdown_behind: Option<ShutdownOptions>,
     /// It runs over a copy of the data, and holds nobody up.
     aside: Option<Box<Aside>>,
+    /// What it costs its slot so far, if that is counted.
+    usage: Option<Counted>,
 }
 
 /// Runs a command that has left a program, to its end or for a while.
@@ -69,6 +72,7 @@ pub(super) fn run(cx: &mut Cx<'_>, mut frame: Box<Frame>, request: &Request<'_>)
         is_alone: false,
         shutdown_behind: None,
         aside,
+        usage: cx.server.put_usage_aside(),
     });
     if under_way.aside.is_none() {
         under_way.keep_back(cx.server, 0);
@@ -272,11 +276,16 @@ impl Engine {
         self.set_now(under_way.began);
         self.server.clock.restart();
         under_way.frame.start_clock(&self.server);
-        let UnderWay { client, request, frame, reply, aside, .. } = under_way;
+        let UnderWay { client, request, frame, reply, aside, usage, .. } = under_way;
+        self.server.resume_usage(usage.take());
         let mut cx = Cx::new(self, *client, Caller::Client, reply);
         let has_ended = drive(&mut cx, frame, &request.as_request(), aside.as_deref_mut());
         if has_ended && let Some(talk) = talk_of(aside, cx.server).take() {
             end_talk(&mut cx, *talk, Mark::default());
+        }
+        match has_ended {
+            true => self.server.end_usage(Caller::Client, reply.len()),
+            false => *usage = self.server.put_usage_aside(),
         }
         self.set_now(now);
         if under_way.aside.is_none() {

@@ -212,6 +212,23 @@ impl<'a> Request<'a> {
         self.shared.iter().flatten().any(|argument| argument.len() > max)
     }
 
+    /// How long it was where it came from: as a line if that is how it came.
+    pub fn wire_len(&self) -> usize {
+        if let [first, second, ..] = self.spans
+            && first.place == 0
+            && second.place == 0
+        {
+            let gap = second.start.saturating_sub(first.start + first.len);
+            // Between the words of a multibulk stands a header, and nothing in a copy of ours.
+            if (1..6).contains(&gap) {
+                return self.payload_len() + self.len() - 1 + 2;
+            }
+        }
+        let header = |number: usize| 3 + number.checked_ilog10().unwrap_or(0) as usize + 1;
+        let words = self.iter().map(|word| header(word.len()) + word.len() + 2);
+        header(self.len()) + words.sum::<usize>()
+    }
+
     /// The lengths of all arguments together.
     pub fn payload_len(&self) -> usize {
         self.iter().map(<[u8]>::len).sum()

@@ -1,7 +1,9 @@
-//! CLUSTER: what a node shows of the cluster (`show.rs`), and what it is told to do (`change.rs`).
+//! CLUSTER: what a node shows of the cluster (`show.rs`), and what it is told to do (`change.rs`);
+//! what slots cost is in `usage.rs`.
 
 mod change;
 mod show;
+mod usage;
 
 use crate::cluster::id::NodeId;
 use crate::cluster::table::{NodeKey, Table};
@@ -55,6 +57,7 @@ static CLUSTER: Command = Command {
         &SHARDS,
         &SLAVES,
         &SLOTS,
+        &SLOT_STATS,
     ],
     ..BASE
 };
@@ -222,6 +225,36 @@ static SLOTS: Command = Command {
     deprecated: Some(Deprecated { since: "7.0.0", replaced_by: "`CLUSTER SHARDS`" }),
     reply: Shape::Array,
     run: show::slots,
+    ..BASE
+};
+
+static SLOT_STATS: Command = Command {
+    name: "slot-stats",
+    since: "8.2.0",
+    summary: "Shows what the slots of this node's shard hold and cost.",
+    complexity: "O(N) with N slots; O(N log N) where they are put in order",
+    arity: Arity::at_least(4),
+    flags: Flags::LOADING.or(Flags::STALE),
+    tips: &["nondeterministic_output", "request_policy:all_shards"],
+    args: &[Arg::one_of(
+        "filter",
+        &[
+            Arg::block("slotsrange", &[Arg::integer("start-slot"), Arg::integer("end-slot")])
+                .token("SLOTSRANGE"),
+            Arg::block(
+                "orderby",
+                &[
+                    Arg::string("metric"),
+                    Arg::integer("limit").token("LIMIT").optional(),
+                    Arg::one_of("order", &[Arg::flag("asc", "ASC"), Arg::flag("desc", "DESC")])
+                        .optional(),
+                ],
+            )
+            .token("ORDERBY"),
+        ],
+    )],
+    reply: Shape::Array,
+    run: usage::slot_stats,
     ..BASE
 };
 

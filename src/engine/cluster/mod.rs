@@ -8,6 +8,7 @@
 mod slots;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 
 use super::{Core, Cx, Effect, Engine, Server, Session};
 use crate::cluster::admin::{Done, Request};
@@ -162,6 +163,7 @@ impl Engine {
         let machine = Cluster::new(settings, table);
         self.server.cluster =
             Some(Box::new(Member { machine, prng, seen: slots::Seen::default() }));
+        self.server.follow_usage();
         Ok(())
     }
 

@@ -35,6 +35,9 @@ impl Core<'_> {
         if std::mem::replace(&mut member.seen, now) == now {
             return;
         }
+        if let Some(usage) = &mut self.server.slot_usage {
+            usage.follow_owners(member);
+        }
         self.send_lost_waiters_away();
         self.server.end_lost_channels(self.clients);
     }

@@ -334,3 +334,116 @@ fn slots_are_shown_and_changed_by_command() {
     let line = bench.ask("CLUSTER NODES");
     assert!(line.contains(&format!("{} :6379@16379 myself,master - 0 0 7 connected", &id[4..44])));
 }
+
+fn counting() -> Bench {
+    let config =
+        config(&[("cluster-slot-stats-enabled", "yes"), ("cluster-require-full-coverage", "no")]);
+    let mut bench = Bench::with(crate::config::Config { cluster_enabled: true, ..config });
+    bench.engine.join_cluster(None).expect("there is no file");
+    bench.ask("CLUSTER ADDSLOTSRANGE 0 16383");
+    tick(&mut bench);
+    bench.advance(2100);
+    tick(&mut bench);
+    bench
+}
+
+/// What was counted for the slot of `bar`: keys, bytes in, bytes out.
+fn counted(bench: &mut Bench) -> [u64; 3] {
+    let reply = bench.ask("CLUSTER SLOT-STATS SLOTSRANGE 5061 5061");
+    let field = |name: &str| {
+        let at = reply.find(&format!("|{name}|:")).expect("it is shown") + name.len() + 3;
+        reply[at..].split('|').next().expect("a number").parse().expect("a number")
+    };
+    [field("key-count"), field("network-bytes-in"), field("network-bytes-out")]
+}
+
+#[test]
+fn what_a_request_costs_is_counted_for_its_slot() {
+    let mut bench = counting();
+    let mut costs = |lines: &[&str], expected: [u64; 2]| {
+        bench.ask("CONFIG RESETSTAT");
+        lines.iter().for_each(|line| _ = bench.ask(line));
+        let [_, bytes_in, bytes_out] = counted(&mut bench);
+        assert_eq!([bytes_in, bytes_out], expected, "{lines:?}");
+    };
+    costs(&["SET bar value"], [33, 5]);
+    costs(&["GET bar"], [22, 11]);
+    costs(&["GET b", "PING", "INFO"], [0, 0]);
+    costs(&["MULTI", "SET bar value", "EXEC"], [15 + 33 + 14, 4 + 5]);
+    costs(&["MULTI", "SET bar value", "DISCARD"], [0, 0]);
+    costs(&["HELLO 3", "SSUBSCRIBE bar", "HELLO 2", "SUNSUBSCRIBE bar"], [30 + 32, 34 + 36]);
+    let listens = bench.connect();
+    bench.expect("SSUBSCRIBE bar", "*3|$10|ssubscribe|$3|bar|:1|");
+    bench.connect();
+    bench.ask("CONFIG RESETSTAT");
+    bench.expect("SPUBLISH bar hello", ":1|");
+    assert_eq!(bench.heard(listens), "*3|$8|smessage|$3|bar|$5|hello|");
+    assert_eq!(counted(&mut bench)[1..], [38, 4 + 38]);
+    assert_eq!(counted(&mut bench)[0], 1);
+    bench.expect("CLUSTER DELSLOTS 5061", "+OK|");
+    bench.expect("CLUSTER SLOT-STATS SLOTSRANGE 5061 5061", "*0|");
+    bench.expect("CLUSTER ADDSLOTS 5061", "+OK|");
+    assert_eq!(counted(&mut bench), [1, 0, 0], "it was another time");
+}
+
+#[test]
+fn who_waits_costs_when_it_is_served() {
+    let mut bench = counting();
+    let waits = bench.client;
+    bench.expect("BLPOP bar 0", "");
+    bench.connect();
+    assert_eq!(counted(&mut bench), [0, 0, 0]);
+    bench.expect("LPUSH bar value", ":1|");
+    assert_eq!(bench.heard(waits), "*2|$3|bar|$5|value|");
+    assert_eq!(counted(&mut bench), [0, 31 + 35, 4 + 24]);
+}
+
+#[test]
+fn scripts_cost_the_slot_that_they_keep_to() {
+    let mut bench = counting();
+    let one = "#!lua\nredis.call('set', 'bar', 1) redis.call('get', 'bar')";
+    let request = format!("*3||$4||EVAL||${}||{one}||$1||0||", one.len());
+    bench.run(&[b"EVAL", one.as_bytes(), b"0"]);
+    assert_eq!(counted(&mut bench), [1, request.len() as u64, 5]);
+    bench.ask("CONFIG RESETSTAT");
+    bench.run(&[b"EVAL", &one.as_bytes()[6..], b"1", b"bar"]);
+    assert_eq!(counted(&mut bench), [1, 0, 0], "it says nothing of its slots");
+    let long =
+        "#!lua\nlocal n = 0 for i = 1, 3000000 do n = n + i end return redis.call('get', 'bar')";
+    bench.run(&[b"EVAL", long.as_bytes(), b"1", b"bar"]);
+    assert_eq!(counted(&mut bench)[2], 7, "it was put aside in between");
+}
+
+#[test]
+fn slots_are_shown_in_the_order_of_what_they_cost() {
+    let mut bench = counting();
+    bench.ask("SET bar 1");
+    bench.ask("SET foo 22222222222222");
+    let first =
+        |bench: &mut Bench, line: &str| bench.ask(line).split('|').nth(2).map(str::to_owned);
+    for (line, slot) in [
+        ("CLUSTER SLOT-STATS ORDERBY network-bytes-in LIMIT 2", ":12182"),
+        ("CLUSTER SLOT-STATS ORDERBY key-count LIMIT 1 DESC", ":5061"),
+        ("CLUSTER SLOT-STATS ORDERBY key-count ASC LIMIT 1", ":0"),
+    ] {
+        assert_eq!(first(&mut bench, line).as_deref(), Some(slot), "{line}");
+    }
+    bench.expect_all(&[
+        (
+            "CLUSTER SLOT-STATS SLOTSRANGE 5 4",
+            "-ERR Start slot number 5 is greater than end slot number 4|",
+        ),
+        (
+            "CLUSTER SLOT-STATS ORDERBY key-count LIMIT 0",
+            "-ERR Limit has to lie in between 1 and 16384 (maximum number of slots).|",
+        ),
+        (
+            "CLUSTER SLOT-STATS ORDERBY key-count ASC DESC",
+            "-ERR Multiple filters of the same type are disallowed.|",
+        ),
+        ("CLUSTER SLOT-STATS ORDERBY key-count X", "-ERR syntax error|"),
+        ("CONFIG SET cluster-slot-stats-enabled no", "+OK|"),
+        ("CLUSTER SLOT-STATS ORDERBY cpu-usec", "-ERR Unrecognized sort metric for ORDERBY.|"),
+        ("CLUSTER SLOT-STATS SLOTSRANGE 5 5", "*1|*2|:5|*2|$9|key-count|:0|"),
+    ]);
+}

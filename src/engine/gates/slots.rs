@@ -26,7 +26,10 @@ pub(super) fn is_for_this_node(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags)
 fn client_asks_right_node(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Passed {
     let Some(found) = look(cx, asked, flags) else { return Ok(()) };
     match found.route {
-        Route::Serve => Ok(()),
+        Route::Serve => {
+            cx.server.note_slot(found.slot);
+            Ok(())
+        }
         other => Err(redirection(cx, found.slot, other)),
     }
 }
@@ -49,6 +52,21 @@ fn redirection(cx: &Cx<'_>, slot: Slot, route: Route) -> CommandError {
         Route::Refuse(refusal) => return CommandError::Redirect(refusal.text().into()),
     };
     CommandError::Redirect(text.into())
+}
+
+/// What our primary has sent is counted for its slot, wherever that belongs.
+pub(in crate::engine) fn begin_usage_of_applied(cx: &mut Cx<'_>, asked: &Asked<'_>) {
+    if cx.server.slot_usage.is_none() {
+        return;
+    }
+    let session = cx.clients.get(cx.client).expect("the running client is connected");
+    let runs_the_queue = asked.command.traits.has(Traits::RUNS_THE_QUEUE);
+    let transaction = session.transaction.as_deref().filter(|_| runs_the_queue);
+    cx.server.begin_usage(&asked.request, transaction);
+    let names = names_of(cx, asked).filter(|names| names.keys != Keys::OfSeveralSlots);
+    if let Some(slot) = names.map(|names| names.slot) {
+        cx.server.note_slot(slot);
+    }
 }
 
 /// What a script asks for is asked again: it may name keys that it did not declare.
@@ -93,7 +111,11 @@ fn script_stays_on_node(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Pas
 /// A script that declares what it does works in one slot, unless it says otherwise.
 fn script_stays_in_slot(cx: &mut Cx<'_>, slot: Slot) -> Passed {
     let Some(running) = &mut cx.server.scripting.running else { return Ok(()) };
-    if running.may_cross_slots || *running.slot.get_or_insert(slot) == slot {
+    if running.may_cross_slots {
+        return Ok(());
+    }
+    if *running.slot.get_or_insert(slot) == slot {
+        cx.server.note_slot(slot);
         return Ok(());
     }
     Err(CommandError::Fixed(

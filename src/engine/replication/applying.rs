@@ -11,7 +11,7 @@ use crate::config::PropagationError;
 use crate::engine::call::{self, Frame};
 use crate::engine::core::Core;
 use crate::engine::dispatch::{self, hash_leading_keys};
-use crate::engine::gates::Asked;
+use crate::engine::gates::{Asked, slots};
 use crate::engine::session::ClientKind;
 use crate::engine::{
     Caller, ClientId, Cx, Effect, Engine, Peer, Prepared, Server, Session, transaction,
@@ -200,8 +200,12 @@ impl Engine {
                     && !command.traits.has(Traits::RUNS_IN_MULTI);
                 if is_queued {
                     dispatch::queue(&mut cx, &asked);
-                } else if let Some(frame) = call::call(&mut cx, &asked) {
-                    Frame::finish(*frame, &mut cx, &request);
+                } else {
+                    slots::begin_usage_of_applied(&mut cx, &asked);
+                    if let Some(frame) = call::call(&mut cx, &asked) {
+                        Frame::finish(*frame, &mut cx, &request);
+                    }
+                    cx.server.end_usage(Caller::Primary, 0);
                 }
             }
         }
