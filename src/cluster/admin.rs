@@ -3,8 +3,11 @@
 //! All that can be refused is looked at before anything is changed.
 
 use super::flags::Flags;
-use super::id::NodeId;
+use super::id::{NodeId, ShardId};
 use super::machine::{Action, Cluster, Cx, Facts};
+use super::manual::Failover;
+use super::membership::Blacklist;
+use super::setslot::{By, SetSlot};
 use super::table::Place;
 use super::time::Now;
 use crate::keyspace::slot::Slot;
@@ -13,7 +16,11 @@ use std::fmt;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    Meet { ip: String, port: u16, bus_port: u16 },
+    Meet {
+        ip: String,
+        port: u16,
+        bus_port: u16,
+    },
     Forget(NodeId),
     AddSlots(Vec<Slot>),
     DelSlots(Vec<Slot>),
@@ -21,6 +28,26 @@ pub enum Request {
     SetConfigEpoch(u64),
     BumpEpoch,
     Replicate(NodeId),
+    /// `user` names who asks for it in the log.
+    Failover {
+        how: Failover,
+        user: String,
+    },
+    SetSlot {
+        slot: Slot,
+        how: SetSlot,
+        by: By,
+    },
+    Reset(Reset),
+    /// Nothing but that the file is written.
+    SaveFile,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reset {
+    Soft,
+    /// With another name, and without any epoch.
+    Hard,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +71,17 @@ pub enum Refusal {
     ReplicateMyself,
     ReplicateReplica,
     NotEmpty,
+    FailoverOfPrimary,
+    PrimaryUnknown,
+    PrimaryDown,
+    SetSlotOnReplica,
+    NotOwner(Slot),
+    AlreadyOwner(Slot),
+    /// As SETSLOT calls a node that is not known, unless it is to have the slot.
+    NodeNotKnown(NodeId),
+    TargetIsReplica,
+    HoldsKeys(Slot),
+    ResetWithKeys,
 }
 
 impl fmt::Display for Refusal {
@@ -53,6 +91,26 @@ impl fmt::Display for Refusal {
             Refusal::SlotBusy(slot) => return write!(f, "Slot {slot} is already busy"),
             Refusal::SlotUnassigned(slot) => {
                 return write!(f, "Slot {slot} is already unassigned");
+            }
+            Refusal::NotOwner(slot) => return write!(f, "I'm not the owner of hash slot {slot}"),
+            Refusal::AlreadyOwner(slot) => {
+                return write!(f, "I'm already the owner of hash slot {slot}");
+            }
+            Refusal::NodeNotKnown(id) => return write!(f, "I don't know about node {id}"),
+            Refusal::HoldsKeys(slot) => {
+                return write!(
+                    f,
+                    "Can't assign hashslot {slot} to a different node while I still hold keys for \
+                     this hash slot."
+                );
+            }
+            Refusal::FailoverOfPrimary => "You should send CLUSTER FAILOVER to a replica",
+            Refusal::PrimaryUnknown => "I'm a replica but my master is unknown to me",
+            Refusal::PrimaryDown => "Master is down or failed, please use CLUSTER FAILOVER FORCE",
+            Refusal::SetSlotOnReplica => "Please use SETSLOT only with masters.",
+            Refusal::TargetIsReplica => "Target node is not a master",
+            Refusal::ResetWithKeys => {
+                "CLUSTER RESET can't be called with master nodes containing keys"
             }
             Refusal::ForgetMyself => "I tried hard but I can't forget myself...",
             Refusal::ForgetPrimary => "Can't forget my master!",
@@ -80,7 +138,8 @@ impl Cluster {
         prng: &mut Prng,
         actions: &mut Vec<Action>,
     ) -> Result<Done, Refusal> {
-        let cx = &mut Cx { facts, now, prng, actions };
+        let cx = &mut Cx::new(facts, now, prng, actions);
+        self.note_facts(facts);
         let done = match request {
             Request::Meet { ip, port, bus_port } => self.meet(ip, port, bus_port, cx),
             Request::Forget(id) => self.forget(id, cx),
@@ -98,6 +157,10 @@ impl Cluster {
                 })
             }
             Request::Replicate(id) => self.replicate(id, cx),
+            Request::Failover { how, user } => self.fail_over(how, &user, cx),
+            Request::SetSlot { slot, how, by } => self.set_slot(slot, how, by, cx),
+            Request::Reset(how) => self.reset(how, cx),
+            Request::SaveFile => Ok(Done::Ok),
         }?;
         self.due.sync = true;
         self.due.state = true;
@@ -175,12 +238,48 @@ impl Cluster {
         if me.primary() == Some(key) {
             return Ok(Done::Ok);
         }
-        let has_keys = || Slot::all().any(|slot| (cx.facts.has_keys)(slot));
-        if me.is_primary() && (me.slot_count() > 0 || has_keys()) {
+        if me.is_primary() && (me.slot_count() > 0 || has_any_key(cx.facts)) {
             return Err(Refusal::NotEmpty);
         }
         self.become_replica(key, false, cx);
         self.broadcast_pong(cx);
         Ok(Done::Ok)
     }
+
+    fn reset(&mut self, how: Reset, cx: &mut Cx) -> Result<Done, Refusal> {
+        let me = self.table.me();
+        let was_replica = self.table.myself().is_replica();
+        if !was_replica && has_any_key(cx.facts) {
+            return Err(Refusal::ResetWithKeys);
+        }
+        for key in self.table.keys().into_iter().filter(|key| *key != me) {
+            self.links.of(key).into_iter().for_each(|link| self.close(link, cx));
+        }
+        self.end_manual(cx);
+        if was_replica {
+            self.table.make_primary(me);
+            self.become_primary(cx);
+            cx.actions.push(Action::DropAll);
+        }
+        self.table.forget_all();
+        self.blacklist = Blacklist::default();
+        if how == Reset::Hard {
+            let mut draw = || std::array::from_fn(|_| cx.prng.next_u64() as u8);
+            let (id, shard) = (NodeId::from_random(draw()), ShardId::from_random(draw()));
+            self.table.begin_anew(id, shard);
+            cx.notice("configEpoch set to 0 via CLUSTER RESET HARD".to_owned());
+            cx.notice(format!("Node hard reset, now I'm {id}"));
+        }
+        Ok(Done::Ok)
+    }
+
+    /// How many voters say lately that a node is down (CLUSTER COUNT-FAILURE-REPORTS).
+    pub fn count_failure_reports(&mut self, id: NodeId, now: Now) -> Result<usize, Refusal> {
+        let key = self.table.find(id).ok_or(Refusal::UnknownNode(id))?;
+        Ok(self.report_count(key, now.ms))
+    }
+}
+
+fn has_any_key(facts: &Facts) -> bool {
+    Slot::all().any(|slot| (facts.has_keys)(slot))
 }

@@ -197,7 +197,8 @@ impl Cluster {
     }
 
     /// Somebody tells us who has slots that we have claimed.
-    pub(super) fn take_update(&mut self, update: &Update, cx: &mut Cx) {
+    pub(super) fn take_update(&mut self, sender: NodeKey, update: &Update, cx: &mut Cx) {
+        self.note_refusal(sender);
         let Some(key) = self.table.find(update.node) else { return };
         if key == self.table.me() {
             return cx.notice("Discarding UPDATE message about myself.".to_owned());

@@ -18,6 +18,15 @@ pub enum Direction {
     From,
 }
 
+impl Direction {
+    pub fn word(self) -> &'static str {
+        match self {
+            Direction::To => "to",
+            Direction::From => "from",
+        }
+    }
+}
+
 pub struct Link {
     pub direction: Direction,
     /// Whose it is: of an accepted one not before its first packet.
@@ -26,7 +35,17 @@ pub struct Link {
     pub created_ms: u64,
     /// The other end, and ours, as the sockets have it.
     pub peer_ip: String,
+    pub peer_port: u16,
     pub own_ip: String,
+    /// What waits to be sent, as the shell has told.
+    pub queued_bytes: usize,
+}
+
+impl Link {
+    /// As log lines name the other end.
+    pub fn peer(&self) -> String {
+        format!("{}:{}", self.peer_ip, self.peer_port)
+    }
 }
 
 #[derive(Default)]

@@ -5,22 +5,29 @@
 //! of the server knows it is told with each event ([`Facts`]).
 //!
 //! Rules lie by theme: who is in the cluster (`membership.rs`), what nodes say of each other
-//! (`gossip.rs`), who is down (`failure.rs`), roles (`roles.rs`), who has which slot (`claims.rs`),
-//! whether the cluster is up (`state.rs`), and what time brings (`timers.rs`). What a rule finds
-//! out is written into the table; what follows from that for all of them is done once, when the
-//! event is over: whether the cluster is up, and the file.
+//! (`gossip.rs`), who is down (`failure.rs`), who takes over from it (`election.rs`, and when that
+//! is asked for `manual.rs`), roles (`roles.rs`), replicas that move to where they are missed
+//! (`moving.rs`), who has which slot (`claims.rs`), whether the cluster is up (`state.rs`), and what
+//! time brings (`timers.rs`). What a rule finds out is written into the table; what follows from
+//! that for all of them is done once, when the event is over: whether the cluster is up, and the
+//! file (`saves.rs`).
 
-use super::file;
+use super::debug::{Debug, Fate};
+use super::election::Election;
 use super::flags::Flags;
 use super::links::{Direction, Link, LinkId, Links};
+use super::manual::Manual;
 use super::membership::Blacklist;
+use super::saves::{Saves, Ticket};
 use super::show::Traffic;
 use super::state::State;
 use super::table::{Names, NodeKey, Place, Table};
 use super::time::Now;
-use super::wire::{Body, Header, Kind, Packet, Ports};
+use super::wire::{Body, Header, Kind, Packet, Ports, Publish};
 use crate::keyspace::slot::Slot;
 use crate::structs::prng::Prng;
+
+const DROPPED: &str = "Dropping packet that matches debug drop filter";
 
 /// How often the machine wants to hear that time has passed.
 pub const TICK_MS: u64 = 100;
@@ -32,7 +39,16 @@ pub struct Settings {
     pub ping_interval_ms: Option<u64>,
     pub requires_full_coverage: bool,
     pub allows_replica_migration: bool,
+    /// So many replicas a primary keeps when others are given some of its own.
+    pub migration_barrier: usize,
     pub never_fails_over: bool,
+    /// How many node timeouts a replica's data may be old for it to take over; 0 for any.
+    pub replica_validity_factor: u64,
+    /// How often a primary's stream has something at least.
+    pub replica_ping_period_s: u64,
+    pub manual_failover_timeout_ms: u64,
+    /// So much may wait to be sent on a connection; anything if 0.
+    pub link_bytes_max: usize,
     /// The bus has TLS, and so the port that packets name first.
     pub is_tls: bool,
     /// Where others are to find this node, if that is not whence it comes.
@@ -49,6 +65,11 @@ pub struct Facts<'f> {
     /// How far our history is: the stream as a primary, what was applied of it as a replica. 0
     /// until there is any data.
     pub offset: u64,
+    /// Of a replica, how long ago something came of its primary's stream, or since when that is
+    /// broken; without end if there never was any.
+    pub stream_age_ms: u64,
+    /// Where our stream ends since writes are paused ([`Action::PauseWrites`]), while they are.
+    pub paused_offset: Option<u64>,
     pub has_keys: &'f dyn Fn(Slot) -> bool,
 }
 
@@ -57,13 +78,22 @@ pub enum Event<'e> {
     /// Time has passed.
     Tick,
     /// Somebody connected, with the addresses of both ends.
-    Accepted { link: LinkId, peer_ip: &'e str, own_ip: &'e str },
+    Accepted { link: LinkId, peer_ip: &'e str, peer_port: u16, own_ip: &'e str },
     /// What was dialled is connected.
     Connected { link: LinkId, own_ip: &'e str },
     /// It has ended, or was never connected.
     Closed(LinkId),
     /// One whole packet, as long as its head says.
     Packet(LinkId, &'e [u8]),
+    /// A save has ended. One that others wait for is to be told of.
+    Saved { ticket: Ticket, ok: bool },
+    /// Writes are paused, or the offset of a replica that waits for it has moved
+    /// ([`Cluster::awaits_offset`]).
+    OffsetMoved,
+    /// The keys of the last run are there.
+    Loaded,
+    /// Somebody publishes here what others are to hear.
+    Publish { channel: &'e [u8], message: &'e [u8], is_sharded: bool },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,8 +116,11 @@ pub enum Action {
         bytes: Vec<u8>,
     },
     Close(LinkId),
-    /// The file is to have this text; if it is synced, before anything that follows is done.
+    /// The file is to have this text, and safely so if it is synced. Then [`Event::Saved`] is due:
+    /// what is to be sent after it waits here meanwhile. Of texts that wait the last is enough, if
+    /// it is synced when any of them is.
     Save {
+        ticket: Ticket,
         text: String,
         is_synced: bool,
     },
@@ -98,8 +131,18 @@ pub enum Action {
         port: u16,
         is_same_history: bool,
     },
+    /// Follow nobody any more.
+    BecomePrimary,
+    /// No write is answered until then, by the clock that measures, unless it is resumed before.
+    /// [`Event::OffsetMoved`] when it is so.
+    PauseWrites {
+        until_ms: u64,
+    },
+    ResumeWrites,
     /// Its keys are no longer ours.
     DropSlot(Slot),
+    /// No key is ours any more.
+    DropAll,
     /// The cluster came up, or went down.
     StateChanged {
         is_up: bool,
@@ -119,9 +162,21 @@ pub(super) struct Cx<'c> {
     pub now: Now,
     pub prng: &'c mut Prng,
     pub actions: &'c mut Vec<Action>,
+    /// Where those of this event begin.
+    pub begin: usize,
 }
 
-impl Cx<'_> {
+impl<'c> Cx<'c> {
+    pub fn new(
+        facts: &'c Facts<'c>,
+        now: Now,
+        prng: &'c mut Prng,
+        actions: &'c mut Vec<Action>,
+    ) -> Cx<'c> {
+        let begin = actions.len();
+        Cx { facts, now, prng, actions, begin }
+    }
+
     pub fn log(&mut self, level: Level, line: String) {
         self.actions.push(Action::Log(level, line));
     }
@@ -142,6 +197,12 @@ pub struct Cluster {
     pub(super) traffic: Traffic,
     pub(super) state: State,
     pub(super) blacklist: Blacklist,
+    pub(super) saves: Saves,
+    pub(super) election: Election,
+    pub(super) manual: Manual,
+    pub(super) debug: Debug,
+    /// Our writes are paused, so our offset is the last.
+    is_paused: bool,
     pub(super) tick_count: u64,
     pub(super) due: Due,
 }
@@ -149,9 +210,13 @@ pub struct Cluster {
 /// What is to be done when the event is over.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Due {
+    /// The file, at the next tick.
     pub save: bool,
+    pub flush: bool,
+    /// The file, before anything else is sent.
     pub sync: bool,
     pub state: bool,
+    pub election: bool,
 }
 
 impl Cluster {
@@ -163,8 +228,13 @@ impl Cluster {
             traffic: Traffic::default(),
             state: State::default(),
             blacklist: Blacklist::default(),
+            saves: Saves::default(),
+            election: Election::default(),
+            manual: Manual::default(),
+            debug: Debug::default(),
+            is_paused: false,
             tick_count: 0,
-            due: Due { save: true, sync: true, state: true },
+            due: Due { sync: true, state: true, ..Due::default() },
         };
         cluster.configure();
         cluster
@@ -178,8 +248,17 @@ impl Cluster {
         &self.traffic
     }
 
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
     pub fn is_up(&self) -> bool {
         self.state.is_up()
+    }
+
+    /// The save that has to be safe before anybody may rely on what was done last, if it is not.
+    pub fn awaited_save(&self) -> Option<Ticket> {
+        self.saves.awaited()
     }
 
     /// For a connection that was accepted: its number.
@@ -203,31 +282,40 @@ impl Cluster {
         prng: &mut Prng,
         actions: &mut Vec<Action>,
     ) {
-        let cx = &mut Cx { facts, now, prng, actions };
-        self.table.set_offset(self.table.me(), facts.offset);
+        let cx = &mut Cx::new(facts, now, prng, actions);
+        self.note_facts(facts);
         match event {
             Event::Tick => self.tick(cx),
-            Event::Accepted { link, peer_ip, own_ip } => self.accepted(link, peer_ip, own_ip, cx),
+            Event::Accepted { link, peer_ip, peer_port, own_ip } => {
+                self.accepted(link, (peer_ip, peer_port), own_ip, cx);
+            }
             Event::Connected { link, own_ip } => self.connected(link, own_ip, cx),
             Event::Closed(link) => self.closed(link),
             Event::Packet(link, bytes) => self.received(link, bytes, cx),
+            Event::Saved { ticket, ok } => self.saved(ticket, ok, cx),
+            Event::OffsetMoved => self.offset_moved(cx),
+            Event::Loaded => self.check_data(cx),
+            Event::Publish { channel, message, is_sharded } => {
+                self.publish(&Publish { channel, message, is_sharded }, cx);
+            }
         }
         self.settle(cx);
     }
 
+    pub(super) fn note_facts(&mut self, facts: &Facts) {
+        self.is_paused = facts.paused_offset.is_some() && self.manual.is_held_by_us();
+        let offset = facts.paused_offset.filter(|_| self.is_paused).unwrap_or(facts.offset);
+        self.table.set_offset(self.table.me(), offset);
+    }
+
     pub(super) fn settle(&mut self, cx: &mut Cx) {
+        if std::mem::take(&mut self.due.election) {
+            self.seek_election(cx);
+        }
         if std::mem::take(&mut self.due.state) {
             self.update_state(cx);
         }
-        let due = std::mem::take(&mut self.due);
-        if due.save || due.sync {
-            let text = file::print(&self.table, cx.now);
-            // What is sent now may tell of what is saved: so the file comes first.
-            let save = Action::Save { text, is_synced: due.sync };
-            let first_send = cx.actions.iter().position(|a| matches!(a, Action::Send { .. }));
-            cx.actions.insert(first_send.unwrap_or(cx.actions.len()), save);
-        }
-        self.due.state = due.state;
+        self.save_what_is_due(cx);
     }
 
     /// Our own line, by the settings.
@@ -253,14 +341,16 @@ impl Cluster {
 
 /// Connections.
 impl Cluster {
-    fn accepted(&mut self, id: LinkId, peer_ip: &str, own_ip: &str, cx: &mut Cx) {
+    fn accepted(&mut self, id: LinkId, peer: (&str, u16), own_ip: &str, cx: &mut Cx) {
         let link = Link {
             direction: Direction::From,
             node: None,
             is_connected: true,
             created_ms: cx.now.ms,
-            peer_ip: peer_ip.to_owned(),
+            peer_ip: peer.0.to_owned(),
+            peer_port: peer.1,
             own_ip: own_ip.to_owned(),
+            queued_bytes: 0,
         };
         self.links.add(id, link);
     }
@@ -274,7 +364,9 @@ impl Cluster {
             is_connected: false,
             created_ms: cx.now.ms,
             peer_ip: place.ip.clone(),
+            peer_port: place.bus_port,
             own_ip: String::new(),
+            queued_bytes: 0,
         };
         cx.actions.push(Action::Dial { link: id, ip: place.ip.clone(), port: place.bus_port });
         self.links.add(id, link);
@@ -296,8 +388,9 @@ impl Cluster {
         }
     }
 
-    fn closed(&mut self, id: LinkId) {
+    pub(super) fn closed(&mut self, id: LinkId) {
         let Some(link) = self.links.remove(id) else { return };
+        self.saves.forget(id);
         if let (Direction::To, Some(key)) = (link.direction, link.node) {
             self.table.health_mut(key).is_linked = false;
         }
@@ -320,14 +413,26 @@ impl Cluster {
                 if let Some(kind) = packet.kind() {
                     self.traffic.count_received(kind);
                 }
-                self.take(id, packet, cx);
+                match self.debug.fate_of(packet.kind()) {
+                    Fate::Taken => self.take(id, packet, cx),
+                    Fate::Dropped => cx.log(Level::Warning, DROPPED.to_owned()),
+                    Fate::Closes => {
+                        let number = packet.kind().map_or(0, Kind::number);
+                        cx.log(Level::Warning, DROPPED.to_owned());
+                        self.close(id, cx);
+                        let line = format!("Closing link for matching packet type {number}");
+                        cx.log(Level::Warning, line);
+                    }
+                }
             }
             Err(fault) => {
-                let peer = self.links.find(id).map_or("", |link| &link.peer_ip);
-                cx.log(
-                    Level::Warning,
-                    format!("Bad packet on the Cluster bus from {peer}: {fault}"),
-                );
+                let peer = self.links.find(id).map(Link::peer).unwrap_or_default();
+                cx.log(Level::Warning, match fault.ends_link() {
+                    true => format!(
+                        "Bad message length or signature received on the Cluster bus from {peer}"
+                    ),
+                    false => format!("Bad packet on the Cluster bus from {peer}: {fault}"),
+                });
                 if fault.ends_link() {
                     self.close(id, cx);
                 }
@@ -346,20 +451,31 @@ impl Cluster {
         let sender = self.sender(id, &header, cx);
         if let Some(sender) = sender {
             self.hear(sender, &header, &body, cx);
+            // Who asks for something says as what it does, which may be news.
+            if matches!(body, Body::AuthRequest | Body::ManualFailoverStart) {
+                self.take_configuration(sender, &header, cx);
+            }
         }
         match body {
             Body::Ping(ping) => self.take_ping(id, sender, Kind::Ping, &header, &ping, cx),
             Body::Pong(ping) => self.take_ping(id, sender, Kind::Pong, &header, &ping, cx),
             Body::Meet(ping) => self.take_ping(id, sender, Kind::Meet, &header, &ping, cx),
             Body::Fail(node) => self.take_fail(sender, header.sender, node, cx),
-            Body::Update(update) if sender.is_some() => self.take_update(&update, cx),
+            Body::Update(update) => {
+                if let Some(sender) = sender {
+                    self.take_update(sender, &update, cx);
+                }
+            }
             Body::Publish(message) if sender.is_some() => deliver(message, cx),
-            // Elections are not held yet, and there are no modules.
+            Body::AuthRequest => self.take_request(id, sender, &header, cx),
+            Body::AuthAck => self.take_vote(sender, &header),
+            Body::ManualFailoverStart => self.take_manual_start(sender, cx),
+            // There are no modules, and of strangers nothing else is taken.
             _ => {}
         }
     }
 
-    fn take_light(&mut self, id: LinkId, message: super::wire::Publish, cx: &mut Cx) {
+    fn take_light(&mut self, id: LinkId, message: Publish, cx: &mut Cx) {
         let node = self.links.find(id).and_then(|link| link.node);
         match node.filter(|key| !self.table.node(*key).has(Flags::HANDSHAKE)) {
             Some(sender) => {
@@ -417,12 +533,14 @@ impl Cluster {
             self.table.set_config_epoch(sender, header.config_epoch);
             self.due.sync = true;
         }
+        self.note_epoch(sender, header.current_epoch);
+        self.note_paused_offset(sender, header, cx);
         self.table.set_offset(sender, header.offset);
         self.table.health_mut(sender).offset_told_ms = Some(cx.now.ms);
     }
 }
 
-fn deliver(message: super::wire::Publish, cx: &mut Cx) {
+fn deliver(message: Publish, cx: &mut Cx) {
     cx.actions.push(Action::Deliver {
         channel: message.channel.to_vec(),
         message: message.message.to_vec(),
@@ -476,7 +594,7 @@ impl Cluster {
             ip: self.settings.announce_ip.as_deref(),
             ports: self.ports_of(me.place()),
             is_down: !self.state.is_up(),
-            is_paused: false,
+            is_paused: self.is_paused,
             forces_ack: false,
         }
     }

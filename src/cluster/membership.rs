@@ -75,6 +75,7 @@ impl Cluster {
 
     pub(super) fn remove_node(&mut self, key: NodeKey, cx: &mut Cx) {
         self.links.of(key).into_iter().for_each(|link| self.close(link, cx));
+        self.leave_manual(key, cx);
         self.table.remove(key);
         self.due.save = true;
         self.due.state = true;

@@ -1,5 +1,6 @@
 //! Who is a primary, who follows whom: as nodes say of themselves, and what that means for us.
 
+use super::election::Election;
 use super::flags::Flags;
 use super::machine::{Action, Cluster, Cx};
 use super::table::NodeKey;
@@ -25,6 +26,13 @@ impl Cluster {
         if role == Role::Replica {
             return;
         }
+        self.take_primary(sender, role, header, cx);
+        if self.table.myself().primary() == Some(sender) {
+            self.reconcile_ways();
+        }
+    }
+
+    fn take_primary(&mut self, sender: NodeKey, role: Role, header: &Header, cx: &mut Cx) {
         let node = self.table.node(sender);
         let is_as_known = node.slots() == header.slots && !self.table.has_unclaimed(sender);
         if role == Role::NewPrimary || !is_as_known {
@@ -132,6 +140,9 @@ impl Cluster {
     pub(super) fn become_replica(&mut self, of: NodeKey, is_same_history: bool, cx: &mut Cx) {
         let me = self.table.me();
         self.table.make_replica(me, Some(of));
+        // What we held our writes for has happened, or will not.
+        self.end_manual(cx);
+        self.election = Election::default();
         if !is_same_history {
             self.table.close_all_ways();
         }

@@ -8,6 +8,7 @@
 
 use super::flags::Flags;
 use super::id::NodeId;
+use super::links::Links;
 use super::table::{Node, NodeKey, Table, Way};
 use super::time::Now;
 use super::wire::Kind;
@@ -227,6 +228,35 @@ fn member<'t>(node: &'t Node, asking: &Asking) -> Member<'t> {
         offset: node.offset(),
         health,
     }
+}
+
+/// A connection in CLUSTER LINKS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkShown {
+    pub direction: &'static str,
+    pub node: NodeId,
+    pub create_time_ms: u64,
+    pub events: &'static str,
+    /// What waits to be sent, and so what is kept for that.
+    pub queued_bytes: usize,
+}
+
+/// CLUSTER LINKS: of each node the connection that we dialled, then the one that was accepted.
+pub fn links(table: &Table, links: &Links, now: Now) -> Vec<LinkShown> {
+    let ids = table
+        .iter()
+        .flat_map(|(key, node)| links.of(key).into_iter().map(move |link| (node.id(), link)));
+    let shown = ids.filter_map(|(node, id)| {
+        let link = links.find(id)?;
+        Some(LinkShown {
+            direction: link.direction.word(),
+            node,
+            create_time_ms: now.unix_ms_of(Some(link.created_ms)),
+            events: if link.queued_bytes > 0 { "rw" } else { "r" },
+            queued_bytes: link.queued_bytes,
+        })
+    });
+    shown.collect()
 }
 
 /// How many packets went where.

@@ -35,6 +35,12 @@ const NOBODY: u16 = u16::MAX;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeKey(u16);
 
+impl NodeKey {
+    pub fn number(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// On which way a slot is, as this node was told (SETSLOT).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
@@ -446,6 +452,24 @@ impl Table {
 
     pub fn last_vote_epoch(&self) -> u64 {
         self.last_vote_epoch
+    }
+
+    /// Forgets all but this node, and all slots.
+    pub fn forget_all(&mut self) {
+        self.close_all_ways();
+        let others = self.keys().into_iter().filter(|key| *key != self.me);
+        others.collect::<Vec<_>>().into_iter().for_each(|key| drop(self.remove(key)));
+        self.unassign_all(self.me);
+        self.unmark(self.me, Flags::MIGRATE_TO);
+    }
+
+    /// Another node from now on, that has seen nothing yet. It must be alone.
+    pub fn begin_anew(&mut self, id: NodeId, shard: ShardId) {
+        assert!(self.count() == 1, "others know it by its name");
+        self.rename(self.me, id);
+        self.set_shard(self.me, shard);
+        self.set_config_epoch(self.me, 0);
+        (self.current_epoch, self.last_vote_epoch) = (0, 0);
     }
 
     pub fn set_last_vote_epoch(&mut self, epoch: u64) {

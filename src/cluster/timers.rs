@@ -26,6 +26,11 @@ impl Cluster {
                 self.look_after(key, cx);
             }
         }
+        self.limit_queues(cx);
+        self.tend_manual(cx);
+        self.migrate_if_missed(cx);
+        self.due.election = self.table.myself().is_replica();
+        self.due.flush = self.due.save;
         if !self.is_up() {
             self.due.state = true;
         }

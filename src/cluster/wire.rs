@@ -83,7 +83,7 @@ impl Kind {
         self as u16
     }
 
-    fn of_number(number: u16) -> Option<Kind> {
+    pub fn of_number(number: u16) -> Option<Kind> {
         Kind::ALL.get(usize::from(number)).copied()
     }
 
@@ -245,7 +245,7 @@ pub struct Publish<'p> {
 }
 
 impl Publish<'_> {
-    fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         if self.is_sharded { Kind::PublishShard } else { Kind::Publish }
     }
 }

@@ -492,6 +492,9 @@ section "Cluster" {
     "cluster-replica-no-failover" | "cluster-slave-no-failover"
         => cluster_replica_no_failover: bool = false; YES_NO, LIVE, Nothing,
         "A replica never takes over by itself.";
+    "cluster-manual-failover-timeout" => cluster_manual_failover_timeout: u64 = 5000;
+        int(1, INT_MAX), LIVE, Nothing,
+        "Milliseconds that a failover that was asked for may take.";
     "cluster-migration-barrier" => cluster_migration_barrier: u32 = 1;
         int(0, INT_MAX), LIVE, Nothing,
         "Replicas a primary must keep before one may move to a primary that has none.";

@@ -300,6 +300,7 @@ impl Engine {
         self.limit_snapshots();
         self.hand_over_to_aof();
         self.hand_over_to_replicas();
+        self.tell_offset_to_cluster();
     }
 
     /// The effects since the last call, in order.

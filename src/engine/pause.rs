@@ -20,9 +20,11 @@ pub enum PauseOwner {
     Shutdown,
     /// A replica takes over when it has all.
     Failover,
+    /// The same in a cluster.
+    Cluster,
 }
 
-const OWNERS: usize = 3;
+const OWNERS: usize = 4;
 
 /// A pause that ends at a moment of the monotonic clock; at `u64::MAX` never by itself.
 type Until = (PauseMode, u64);
@@ -63,8 +65,12 @@ impl Pause {
 
     /// Whether writes wait because somebody else is to take over.
     pub fn is_for_hand_over(&self) -> bool {
-        let is_there = |owner: PauseOwner| self.of[owner as usize].is_some();
-        is_there(PauseOwner::Shutdown) || is_there(PauseOwner::Failover)
+        let owners = [PauseOwner::Shutdown, PauseOwner::Failover, PauseOwner::Cluster];
+        owners.into_iter().any(|owner| self.is_held_by(owner))
+    }
+
+    pub fn is_held_by(&self, owner: PauseOwner) -> bool {
+        self.of[owner as usize].is_some()
     }
 
     /// When the first of them ends by itself.
@@ -75,7 +81,8 @@ impl Pause {
 
     /// What is paused, by whom, and until when, for INFO.
     pub fn in_force(&self, mono_ms: u64) -> Option<(PauseMode, PauseOwner, u64)> {
-        let owners = [PauseOwner::Client, PauseOwner::Shutdown, PauseOwner::Failover];
+        let owners =
+            [PauseOwner::Client, PauseOwner::Shutdown, PauseOwner::Failover, PauseOwner::Cluster];
         let all = owners.into_iter().filter_map(|owner| {
             let (mode, until_ms) = self.of[owner as usize]?;
             (mono_ms < until_ms).then_some((mode, owner, until_ms))

@@ -38,6 +38,8 @@ pub struct Batch {
     pub used_memory_then: u64,
     /// Which moment of which history it is.
     pub origin: Origin,
+    /// Which slots are on their way, as a primary tells its replicas.
+    pub slot_states: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -216,6 +218,7 @@ fn note(name: &[u8], value: &[u8], now_unix_seconds: u64, batch: &mut Batch) {
             let offset = number::parse_i64(value);
             batch.origin.offset = offset.filter(|offset| (0..=OFFSET_MAX).contains(offset));
         }
+        b"cluster-slot-states" => batch.slot_states = Some(value.to_vec()),
         b"repl-stream-db" => batch.origin.stream_db = text.parse().ok(),
         b"aof-preamble" | b"aof-base" | b"redis-bits" | b"lua" => {}
         _ => {

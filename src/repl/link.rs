@@ -63,6 +63,8 @@ pub struct Primary {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     Follow,
+    /// Its data is another history than ours: nothing of ours is of use.
+    Copy,
     /// It is a replica of ours, and is to take our place.
     Failover,
 }
@@ -89,6 +91,8 @@ pub struct Settings {
     pub auth: Option<Auth>,
     pub timeout_ms: u64,
     pub load_from: LoadFrom,
+    /// The primary is to know what we know of slots.
+    pub is_in_cluster: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

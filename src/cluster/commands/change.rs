@@ -1,25 +1,18 @@
 //! What a node is told to do.
 
 use super::{member, slot, unknown_node};
-use crate::cluster::admin::{Done, Request};
+use crate::cluster::admin::{Request, Reset};
 use crate::cluster::file::BUS_PORT_OFFSET;
 use crate::cluster::id::NodeId;
+use crate::cluster::manual::Failover;
+use crate::cluster::setslot::{By, SetSlot};
 use crate::cluster::table::Table;
 use crate::command::{Args, CommandError, CommandResult};
-use crate::engine::Cx;
+use crate::engine::replication::acks;
+use crate::engine::{Caller, Cx};
 use crate::keyspace::slot::{SLOTS, Slot};
 use crate::structs::number::parse_i64;
 use std::net::IpAddr;
-
-/// Has the machine do it, and answers.
-fn administrate(cx: &mut Cx<'_>, request: Request) -> CommandResult {
-    match cx.administrate(request)? {
-        Done::Ok => cx.reply.ok(),
-        Done::Bumped(epoch) => cx.reply.simple(format!("BUMPED {epoch}").as_bytes()),
-        Done::Still(epoch) => cx.reply.simple(format!("STILL {epoch}").as_bytes()),
-    }
-    Ok(())
-}
 
 /// Slots that are all to be assigned, or all to be given up, each of which is looked at as it is
 /// named.
@@ -75,7 +68,7 @@ fn update_slots(cx: &mut Cx<'_>, args: &mut Args<'_>, assigns: bool) -> CommandR
         chosen.add(slot(args)?)?;
     }
     let request = chosen.into_request();
-    administrate(cx, request)
+    cx.administrate_and_answer(request)
 }
 
 pub(super) fn add_slot_ranges(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
@@ -108,7 +101,7 @@ fn update_ranges(
         }
     }
     let request = chosen.into_request();
-    administrate(cx, request)
+    cx.administrate_and_answer(request)
 }
 
 pub(super) fn flush_slots(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
@@ -117,12 +110,12 @@ pub(super) fn flush_slots(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult
     if !cx.keys.db().is_empty() {
         return Err(CommandError::Fixed("ERR DB must be empty to perform CLUSTER FLUSHSLOTS."));
     }
-    administrate(cx, Request::FlushSlots)
+    cx.administrate_and_answer(Request::FlushSlots)
 }
 
 pub(super) fn bump_epoch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    administrate(cx, Request::BumpEpoch)
+    cx.administrate_and_answer(Request::BumpEpoch)
 }
 
 pub(super) fn set_config_epoch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
@@ -131,7 +124,7 @@ pub(super) fn set_config_epoch(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandR
     args.done()?;
     let epoch = u64::try_from(epoch)
         .map_err(|_| CommandError::err(format_args!("Invalid config epoch specified: {epoch}")))?;
-    administrate(cx, Request::SetConfigEpoch(epoch))
+    cx.administrate_and_answer(Request::SetConfigEpoch(epoch))
 }
 
 pub(super) fn meet(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
@@ -154,7 +147,7 @@ pub(super) fn meet(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
         let shown = [ip, b":", port_word].concat();
         return Err(invalid("node address", &shown));
     };
-    administrate(cx, Request::Meet { ip: ip.to_string(), port, bus_port })
+    cx.administrate_and_answer(Request::Meet { ip: ip.to_string(), port, bus_port })
 }
 
 fn invalid(what: &str, word: &[u8]) -> CommandError {
@@ -164,12 +157,12 @@ fn invalid(what: &str, word: &[u8]) -> CommandError {
 
 pub(super) fn forget(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let id = id(cx, args)?;
-    administrate(cx, Request::Forget(id))
+    cx.administrate_and_answer(Request::Forget(id))
 }
 
 pub(super) fn replicate(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let id = id(cx, args)?;
-    administrate(cx, Request::Replicate(id))
+    cx.administrate_and_answer(Request::Replicate(id))
 }
 
 /// The next argument as an id, which only the machine knows to be a node's.
@@ -177,4 +170,105 @@ fn id(cx: &Cx<'_>, args: &mut Args<'_>) -> Result<NodeId, CommandError> {
     member(cx)?;
     let word = args.bytes();
     NodeId::parse(word).ok_or_else(|| unknown_node(word))
+}
+
+/// How long the replicas have to keep what becomes of a slot, unless the client says otherwise.
+const SET_SLOT_TIMEOUT_MS: u64 = 2000;
+
+/// A primary has its replicas know of it before it does it: who takes over then goes on with it.
+pub(super) fn set_slot(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let machine = &member(cx)?.machine;
+    let is_replica = machine.table().myself().is_replica();
+    let by = if cx.caller == Caller::Primary { By::Stream } else { By::Client };
+    if is_replica && by == By::Client {
+        return Err(CommandError::Fixed("ERR Please use SETSLOT only with masters."));
+    }
+    let slot = slot(args)?;
+    let how = set_slot_action(args)?;
+    let timeout_ms = set_slot_timeout_ms(args)?;
+    let has_keys = |slot: Slot| cx.keys.db().slot_len(slot) > 0;
+    machine
+        .may_set_slot(slot, how, by, &has_keys)
+        .map_err(|refusal| CommandError::err(format_args!("{refusal}")))?;
+    let request = Request::SetSlot { slot, how, by };
+    if is_replica {
+        return cx.administrate_and_answer(request);
+    }
+    let words: Vec<&[u8]> = args.request().iter().collect();
+    acks::do_behind_replicas(cx, &words, request, timeout_ms)
+}
+
+fn set_slot_action(args: &mut Args<'_>) -> Result<SetSlot, CommandError> {
+    let needs_node: [(&str, fn(NodeId) -> SetSlot); 3] = [
+        ("migrating", SetSlot::Migrating),
+        ("importing", SetSlot::Importing),
+        ("node", SetSlot::Node),
+    ];
+    for (word, action) in needs_node {
+        if args.option_with_value(word) {
+            let id = args.bytes();
+            let unknown = match word {
+                "node" => unknown_node(id),
+                _ => {
+                    let text = [b"ERR I don't know about node ", id].concat();
+                    CommandError::Bytes(text.into_boxed_slice())
+                }
+            };
+            return NodeId::parse(id).map(action).ok_or(unknown);
+        }
+    }
+    if args.option("stable") {
+        return Ok(SetSlot::Stable);
+    }
+    Err(INVALID_SET_SLOT)
+}
+
+const INVALID_SET_SLOT: CommandError = CommandError::Fixed(
+    "ERR Invalid CLUSTER SETSLOT action or number of arguments. Try CLUSTER HELP",
+);
+
+fn set_slot_timeout_ms(args: &mut Args<'_>) -> Result<u64, CommandError> {
+    if args.is_empty() {
+        return Ok(SET_SLOT_TIMEOUT_MS);
+    }
+    if !args.option("timeout") {
+        return Err(INVALID_SET_SLOT);
+    }
+    if args.is_empty() {
+        return Err(CommandError::Fixed("ERR Missing timeout value"));
+    }
+    let out_of_range = CommandError::Fixed("ERR timeout is not an integer or out of range");
+    let ms = args.integer_or(out_of_range);
+    args.done()?;
+    u64::try_from(ms).map_err(|_| CommandError::Fixed("ERR timeout is negative"))
+}
+
+pub(super) fn fail_over(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    member(cx)?;
+    let how = match args.remaining() {
+        0 => Failover::Plain,
+        1 if args.option("force") => Failover::Force,
+        1 if args.option("takeover") => Failover::Takeover,
+        1 => return Err(CommandError::Syntax),
+        _ => return Err(CommandError::subcommand_syntax("CLUSTER", args.request().arg(1))),
+    };
+    let user = cx.description();
+    cx.administrate_and_answer(Request::Failover { how, user })
+}
+
+pub(super) fn reset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    member(cx)?;
+    let how = match args.remaining() {
+        0 => Reset::Soft,
+        1 if args.option("soft") => Reset::Soft,
+        1 if args.option("hard") => Reset::Hard,
+        1 => return Err(CommandError::Syntax),
+        _ => return Err(CommandError::subcommand_syntax("CLUSTER", args.request().arg(1))),
+    };
+    cx.administrate_and_answer(Request::Reset(how))
+}
+
+pub(super) fn save_config(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    cx.administrate_and_answer(Request::SaveFile)
 }

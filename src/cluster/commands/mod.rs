@@ -8,7 +8,7 @@ mod usage;
 use crate::cluster::id::NodeId;
 use crate::cluster::table::{NodeKey, Table};
 use crate::command::{
-    Arg, Args, Arity, Command, CommandError, Deprecated, Flags, Group, Shape, help,
+    Arg, Args, Arity, Command, CommandError, Deprecated, Flags, Group, Shape, Traits, help,
 };
 use crate::engine::Cx;
 use crate::engine::cluster::Member;
@@ -38,22 +38,28 @@ static CLUSTER: Command = Command {
         &ADDSLOTS,
         &ADDSLOTSRANGE,
         &BUMPEPOCH,
+        &COUNT_FAILURE_REPORTS,
         &COUNTKEYSINSLOT,
         &DELSLOTS,
         &DELSLOTSRANGE,
+        &FAILOVER,
         &FLUSHSLOTS,
         &FORGET,
         &GETKEYSINSLOT,
         &HELP,
         &INFO,
         &KEYSLOT,
+        &LINKS,
         &MEET,
         &MYID,
         &MYSHARDID,
         &NODES,
         &REPLICAS,
         &REPLICATE,
+        &RESET,
+        &SAVECONFIG,
         &SET_CONFIG_EPOCH,
+        &SETSLOT,
         &SHARDS,
         &SLAVES,
         &SLOTS,
@@ -182,6 +188,60 @@ static REPLICATE: Command = Command {
     ..CHANGE
 };
 
+static FAILOVER: Command = Command {
+    name: "failover",
+    summary: "Has this replica take its primary's place.",
+    arity: Arity::at_least(2),
+    args: &[Arg::one_of(
+        "options",
+        &[Arg::flag("force", "FORCE"), Arg::flag("takeover", "TAKEOVER")],
+    )
+    .optional()],
+    run: change::fail_over,
+    ..CHANGE
+};
+
+static RESET: Command = Command {
+    name: "reset",
+    summary: "Has this node forget the cluster and, as another node, its own name.",
+    complexity: "O(N) with N nodes, and the keys of a replica",
+    arity: Arity::at_least(2),
+    flags: Flags::ADMIN.or(Flags::STALE).or(Flags::NOSCRIPT),
+    args: &[Arg::one_of("reset-type", &[Arg::flag("hard", "HARD"), Arg::flag("soft", "SOFT")])
+        .optional()],
+    run: change::reset,
+    ..CHANGE
+};
+
+static SAVECONFIG: Command = Command {
+    name: "saveconfig",
+    summary: "Writes the file in which this node keeps what it knows of the cluster.",
+    arity: Arity::exactly(2),
+    run: change::save_config,
+    ..CHANGE
+};
+
+static SETSLOT: Command = Command {
+    name: "setslot",
+    summary: "Says that a slot leaves, comes or stays, or whose it is.",
+    arity: Arity::at_least(4),
+    traits: Traits::FITS_STREAM,
+    args: &[
+        Arg::integer("slot"),
+        Arg::one_of(
+            "subcommand",
+            &[
+                Arg::string("importing").display("node-id").token("IMPORTING"),
+                Arg::string("migrating").display("node-id").token("MIGRATING"),
+                Arg::string("node").display("node-id").token("NODE"),
+                Arg::flag("stable", "STABLE"),
+            ],
+        ),
+    ],
+    run: change::set_slot,
+    ..CHANGE
+};
+
 static NODES: Command = Command {
     name: "nodes",
     summary: "Shows the nodes as this one sees them, a line each.",
@@ -278,6 +338,31 @@ static INFO: Command = Command {
     tips: UNSTABLE,
     reply: Shape::Bulk,
     run: show::info,
+    ..BASE
+};
+
+static LINKS: Command = Command {
+    name: "links",
+    since: "7.0.0",
+    summary: "Shows the connections of the bus.",
+    complexity: "O(N) with N nodes",
+    arity: Arity::exactly(2),
+    tips: UNSTABLE,
+    reply: Shape::Array,
+    run: show::links,
+    ..BASE
+};
+
+static COUNT_FAILURE_REPORTS: Command = Command {
+    name: "count-failure-reports",
+    summary: "Returns how many nodes say lately that a node is down.",
+    complexity: "O(N) with N reports",
+    arity: Arity::exactly(3),
+    flags: Flags::ADMIN.or(Flags::STALE),
+    tips: UNSTABLE,
+    args: NODE_ID,
+    reply: Shape::Integer,
+    run: show::count_failure_reports,
     ..BASE
 };
 

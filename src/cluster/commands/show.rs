@@ -169,3 +169,37 @@ pub(super) fn get_keys(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     Ok(())
 }
+
+pub(super) fn links(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    args.done()?;
+    let machine = &member(cx)?.machine;
+    let links = show::links(machine.table(), machine.links(), cx.server.cluster_now());
+    cx.reply.array(links.len());
+    for link in links {
+        let queued = link.queued_bytes as i64;
+        cx.reply.map(6);
+        cx.reply.bulk(b"direction");
+        cx.reply.bulk(link.direction.as_bytes());
+        cx.reply.bulk(b"node");
+        cx.reply.bulk(link.node.as_bytes());
+        cx.reply.bulk(b"create-time");
+        cx.reply.integer(link.create_time_ms.cast_signed());
+        cx.reply.bulk(b"events");
+        cx.reply.bulk(link.events.as_bytes());
+        cx.reply.bulk(b"send-buffer-allocated");
+        cx.reply.integer(queued);
+        cx.reply.bulk(b"send-buffer-used");
+        cx.reply.integer(queued);
+    }
+    Ok(())
+}
+
+pub(super) fn count_failure_reports(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
+    let key = node(member(cx)?.machine.table(), args)?;
+    let now = cx.server.cluster_now();
+    let member = cx.server.cluster.as_deref_mut().ok_or(CommandError::NoClusterSupport)?;
+    let id = member.machine.table().node(key).id();
+    let count = member.machine.count_failure_reports(id, now).unwrap_or(0);
+    cx.reply.integer(count as i64);
+    Ok(())
+}

@@ -64,6 +64,10 @@ pub struct Health {
     pub data_received_ms: Option<u64>,
     pub fail_since_ms: Option<u64>,
     pub offset_told_ms: Option<u64>,
+    /// Whom we voted for to take over from it, and when.
+    pub voted_for: Option<(NodeId, u64)>,
+    /// Since when it has no replica that is up, and should have one.
+    pub orphaned_since_ms: Option<u64>,
     /// Who said when that it fails.
     pub reports: BTreeMap<NodeKey, u64>,
 }

@@ -1,5 +1,6 @@
 //! Clusters of machines, on simulated networks.
 
+mod elections;
 mod world;
 
 use self::world::{TIMEOUT_MS, World, view};
@@ -145,6 +146,7 @@ fn a_forgotten_node_stays_forgotten() {
 #[test]
 fn two_that_claim_a_slot_come_to_one_owner() {
     let mut world = World::formed(4, 7);
+    world.is_misled = true;
     for number in [1, 2] {
         // Each takes a slot of node 0 while they do not hear each other.
         world.cut_off(number);
@@ -205,6 +207,7 @@ fn an_address_that_is_another_clusters_now_does_not_merge_them() {
         let id = world.id(number);
         world.ask(3, Request::Forget(id)).expect("it is known");
     }
+    world.run_for(100);
     world.peers[2].is_paused = true;
     world.restart(3, "10.0.0.3");
     world.peers[2].ip = "10.0.0.99".to_owned();
@@ -297,12 +300,11 @@ fn a_claim_wins_by_a_greater_epoch_only() {
     let mut slots = cluster.table().claimed_by(other);
     slots.insert(slot(0));
     for (epoch, winner) in [(own - 1, owner), (own, owner), (own + 1, other)] {
-        let cx = &mut Cx {
-            facts: &Facts { offset: 1, has_keys: &|_| false },
-            now: Now { ms: world.now_ms, unix_ms: world.now_ms },
-            prng: &mut Prng::seeded(1),
-            actions: &mut Vec::new(),
-        };
+        let facts =
+            &Facts { offset: 1, stream_age_ms: 0, paused_offset: None, has_keys: &|_| false };
+        let (mut prng, mut actions) = (Prng::seeded(1), Vec::new());
+        let now = Now { ms: world.now_ms, unix_ms: world.now_ms };
+        let cx = &mut Cx::new(facts, now, &mut prng, &mut actions);
         cluster.take_claims(other, epoch, slots.bits(), cx);
         assert_eq!(cluster.table().owner(slot(0)), Some(winner), "{epoch} against {own}");
     }

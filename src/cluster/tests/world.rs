@@ -1,7 +1,9 @@
 //! A cluster in one process: many machines, one clock, and a network that delays, loses and is cut.
 //!
 //! A connection keeps the order of what is sent on it. What is lost is lost alone, which is worse
-//! than what TCP does. The same seed gives the same run.
+//! than what TCP does. Primaries stream what is written to their replicas, all of it each time. A
+//! machine that begins again has what was last saved of its file, and a save takes its time. The
+//! same seed gives the same run.
 
 use crate::cluster::admin::{Done, Refusal, Request};
 use crate::cluster::file;
@@ -9,8 +11,10 @@ use crate::cluster::flags::Flags;
 use crate::cluster::id::{NodeId, ShardId};
 use crate::cluster::links::LinkId;
 use crate::cluster::machine::{Action, Cluster, Event, Facts, Settings, TICK_MS};
+use crate::cluster::saves::Ticket;
 use crate::cluster::table::{Names, Table};
 use crate::cluster::time::Now;
+use crate::cluster::wire::{Body, Kind, Packet};
 use crate::keyspace::slot::{SLOTS, Slot};
 use crate::structs::prng::Prng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const TIMEOUT_MS: u64 = 2000;
 const UNIX_MS: u64 = 1_700_000_000_000;
 const BUS_PORT: u16 = 17000;
+const STREAM_MS: u64 = 50;
 
 pub struct World {
     pub peers: Vec<Peer>,
@@ -25,8 +30,16 @@ pub struct World {
     /// One packet in so many is lost; none if 0.
     pub loss: u64,
     pub delay_ms: u64,
+    /// A save takes up to so long.
+    pub disk_ms: u64,
     /// From whom nothing reaches whom.
     pub cuts: BTreeSet<(usize, usize)>,
+    pub settings: Settings,
+    /// Somebody has told two nodes that they have a slot.
+    pub is_misled: bool,
+    /// Whom who voted for under which epoch.
+    votes: BTreeMap<(NodeId, u64), usize>,
+    written: u64,
     prng: Prng,
     queue: BTreeMap<(u64, u64), Delivery>,
     sequence: u64,
@@ -38,8 +51,20 @@ pub struct Peer {
     pub log: Vec<String>,
     pub saved: String,
     pub replicates: Option<(String, bool)>,
+    /// The writes that it has, in order.
+    pub writes: Vec<(Slot, u64)>,
+    pub offset: u64,
+    pub writes_paused_until_ms: u64,
+    /// Its stream comes so much later than other things.
+    pub lag_ms: u64,
     /// It neither reads nor writes, and its sockets stay open.
     pub is_paused: bool,
+    /// When something last came of its primary's stream.
+    streamed_ms: Option<u64>,
+    /// How many times it has begun.
+    life: u64,
+    /// Since when it has not reached the majority of those who vote.
+    isolated_since_ms: Option<u64>,
     links: BTreeMap<LinkId, End>,
 }
 
@@ -58,13 +83,15 @@ enum Delivery {
     Connected { at: usize, link: LinkId },
     Closed { at: usize, link: LinkId },
     Packet { at: usize, link: LinkId, bytes: Vec<u8> },
+    Saved { at: usize, life: u64, ticket: Ticket, text: String },
+    Stream { from: usize, to: usize, life: u64, offset: u64, writes: Vec<(Slot, u64)> },
 }
 
 impl Delivery {
     /// It is about this connection, as the given node has it.
     fn is_for(&self, number: usize, id: LinkId) -> bool {
         match self {
-            Delivery::Tick(_) => false,
+            Delivery::Tick(_) | Delivery::Saved { .. } | Delivery::Stream { .. } => false,
             Delivery::Dial { from, link, .. } => (*from, *link) == (number, id),
             Delivery::Connected { at, link }
             | Delivery::Closed { at, link }
@@ -73,13 +100,18 @@ impl Delivery {
     }
 }
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         node_timeout_ms: TIMEOUT_MS,
         ping_interval_ms: None,
         requires_full_coverage: true,
         allows_replica_migration: true,
+        migration_barrier: 1,
         never_fails_over: false,
+        replica_validity_factor: 10,
+        replica_ping_period_s: 10,
+        manual_failover_timeout_ms: 5000,
+        link_bytes_max: 0,
         is_tls: false,
         announce_ip: None,
         port: 7000,
@@ -90,28 +122,69 @@ fn settings() -> Settings {
     }
 }
 
+impl Peer {
+    fn new(table: Table, ip: String) -> Peer {
+        Peer {
+            cluster: Cluster::new(settings(), table),
+            ip,
+            log: Vec::new(),
+            saved: String::new(),
+            replicates: None,
+            writes: Vec::new(),
+            offset: 1,
+            writes_paused_until_ms: 0,
+            lag_ms: 0,
+            is_paused: false,
+            streamed_ms: None,
+            life: 0,
+            isolated_since_ms: None,
+            links: BTreeMap::new(),
+        }
+    }
+
+    /// Has the machine do something, with the facts that it is to have.
+    fn with<T>(&mut self, now: Now, act: impl FnOnce(&mut Cluster, &Facts) -> T) -> T {
+        let is_paused = now.ms < self.writes_paused_until_ms;
+        let facts = Facts {
+            offset: self.offset,
+            stream_age_ms: self.streamed_ms.map_or(u64::MAX, |ms| now.age_ms(ms)),
+            paused_offset: Some(self.offset).filter(|_| is_paused),
+            has_keys: &|slot| self.writes.iter().any(|(written, _)| *written == slot),
+        };
+        act(&mut self.cluster, &facts)
+    }
+
+    pub fn is_primary(&self) -> bool {
+        self.cluster.table().myself().is_primary()
+    }
+
+    fn serves(&self, slot: Slot, now_ms: u64) -> bool {
+        let table = self.cluster.table();
+        let is_served = self.cluster.is_up() && table.owner(slot) == Some(table.me());
+        is_served && !self.is_paused && now_ms >= self.writes_paused_until_ms
+    }
+}
+
+/// How a world is made.
 impl World {
     pub fn new(count: usize, seed: u64) -> World {
         let mut prng = Prng::seeded(seed);
         let mut draw = || std::array::from_fn(|_| prng.next_u64() as u8);
         let peers = (0..count).map(|number| {
             let table = Table::new(NodeId::from_random(draw()), ShardId::from_random(draw()));
-            Peer {
-                cluster: Cluster::new(settings(), table),
-                ip: format!("10.0.0.{number}"),
-                log: Vec::new(),
-                saved: String::new(),
-                replicates: None,
-                is_paused: false,
-                links: BTreeMap::new(),
-            }
+            Peer::new(table, format!("10.0.0.{number}"))
         });
         let mut world = World {
             peers: peers.collect(),
             now_ms: 10_000,
             loss: 0,
             delay_ms: 20,
+            disk_ms: 20,
             cuts: BTreeSet::new(),
+            settings: settings(),
+            is_misled: false,
+            votes: BTreeMap::new(),
+            written: 0,
             prng,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -125,17 +198,38 @@ impl World {
 
     /// One whose nodes know each other and share all slots, with epochs of their own.
     pub fn formed(count: usize, seed: u64) -> World {
+        World::with_replicas(count, 0, seed)
+    }
+
+    /// One with so many primaries, which share all slots, and so many replicas of each: node
+    /// `n + primaries` is one of node `n`.
+    pub fn with_replicas(primaries: usize, replicas: usize, seed: u64) -> World {
+        let count = primaries * (1 + replicas);
         let mut world = World::new(count, seed);
         for number in 0..count {
             world.ask(number, Request::SetConfigEpoch(number as u64 + 1)).expect("it is alone");
-            let slots = Slot::all().filter(|s| usize::from(s.number()) * count / SLOTS == number);
-            world.ask(number, Request::AddSlots(slots.collect())).expect("they are free");
+            let is_its = |slot: &Slot| usize::from(slot.number()) * primaries / SLOTS == number;
+            let slots = Slot::all().filter(is_its).collect();
+            world.ask(number, Request::AddSlots(slots)).expect("they are free");
         }
         for number in 1..count {
             world.meet(number, number - 1);
         }
         world.run_until(60_000, World::agrees);
+        for number in primaries..count {
+            let primary = world.id(number % primaries);
+            world.ask(number, Request::Replicate(primary)).expect("it is a primary");
+        }
+        world.run_until(60_000, |world| {
+            let is_there = |peer: &Peer| peer.is_primary() || peer.streamed_ms.is_some();
+            world.agrees() && world.peers.iter().all(is_there)
+        });
         world
+    }
+
+    pub fn configure(&mut self, settings: Settings) {
+        self.peers.iter_mut().for_each(|peer| peer.cluster.set_settings(settings.clone()));
+        self.settings = settings;
     }
 
     pub fn id(&self, number: usize) -> NodeId {
@@ -150,13 +244,17 @@ impl World {
 
     pub fn ask(&mut self, number: usize, request: Request) -> Result<Done, Refusal> {
         let mut actions = Vec::new();
-        let (now, facts) = (self.now(), Facts { offset: 1, has_keys: &|_| false });
-        let cluster = &mut self.peers[number].cluster;
-        let done = cluster.administrate(request, &facts, now, &mut self.prng, &mut actions);
+        let (now, prng) = (self.now(), &mut self.prng);
+        let done = self.peers[number].with(now, |cluster, facts| {
+            cluster.administrate(request, facts, now, prng, &mut actions)
+        });
         self.carry_out(number, actions);
         done
     }
+}
 
+/// What is to hold.
+impl World {
     /// All know all, all slots are served, everybody says the same of them and nobody is down.
     pub fn agrees(&self) -> bool {
         let count = self.peers.len();
@@ -171,8 +269,84 @@ impl World {
             };
             peer.cluster.is_up() && is_whole(peer.cluster.table())
         }) && views().all(|view| Some(view) == first)
+            && self.epochs_differ()
     }
 
+    /// Those of primaries.
+    fn epochs_differ(&self) -> bool {
+        let primaries = || self.peers.iter().filter(|peer| peer.is_primary() && !peer.is_paused);
+        let epochs = primaries().map(|peer| peer.cluster.table().myself().config_epoch());
+        epochs.collect::<BTreeSet<_>>().len() == primaries().count()
+    }
+
+    fn check(&mut self) {
+        for (number, peer) in self.peers.iter().enumerate() {
+            let checked = peer.cluster.table().check();
+            checked.unwrap_or_else(|what| panic!("node {number}: {what}"));
+        }
+        for number in 0..self.peers.len() {
+            if !self.is_misled {
+                (0..number).for_each(|other| self.check_owners(number, other));
+            }
+            self.check_majority(number);
+        }
+    }
+
+    /// No two that serve clients have a slot under one epoch.
+    fn check_owners(&self, number: usize, other: usize) {
+        let [one, two] = [number, other].map(|number| &self.peers[number].cluster);
+        let [own, others] = [one, two].map(|cluster| cluster.table().myself());
+        if one.is_up() && two.is_up() && own.config_epoch() == others.config_epoch() {
+            let both = own.slots().iter().find(|slot| others.slots().has(*slot));
+            assert_eq!(both, None, "nodes {number} and {other} in epoch {}", own.config_epoch());
+        }
+    }
+
+    /// Who neither hears nor reaches the majority does not serve for long.
+    fn check_majority(&mut self, number: usize) {
+        let table = self.peers[number].cluster.table();
+        let is_there = |other: usize| {
+            let is_cut = |from, to| self.cuts.contains(&(from, to));
+            !self.peers[other].is_paused && !(is_cut(number, other) && is_cut(other, number))
+        };
+        let voters = (0..self.peers.len())
+            .filter(|other| table.find(self.id(*other)).is_some_and(|key| table.node(key).votes()));
+        let reached = voters.filter(|other| *other == number || is_there(*other)).count();
+        let is_isolated = reached < table.quorum() && !self.peers[number].is_paused;
+        let (peer, now_ms) = (&mut self.peers[number], self.now_ms);
+        let since_ms = *peer.isolated_since_ms.get_or_insert(now_ms);
+        if !is_isolated {
+            peer.isolated_since_ms = None;
+        } else if now_ms - since_ms > TIMEOUT_MS * 3 / 2 + 2 * TICK_MS + 2 * self.delay_ms {
+            assert!(!peer.cluster.is_up(), "node {number} serves since {since_ms} at {now_ms}");
+        }
+    }
+
+    /// Whoever votes votes for one under an epoch, whatever became of it since.
+    fn check_vote(&mut self, to: usize, bytes: &[u8]) {
+        if let Ok(Packet::Full(header, Body::AuthAck)) = Packet::parse(bytes) {
+            let vote = self.votes.entry((header.sender, header.current_epoch)).or_insert(to);
+            assert_eq!(*vote, to, "{} votes twice", header.sender);
+        }
+    }
+
+    fn describe(&self) -> String {
+        let lines = self.peers.iter().enumerate().map(|(number, peer)| {
+            let log = peer.log.iter().rev().take(8).rev().cloned().collect::<Vec<_>>();
+            let file = file::print(peer.cluster.table(), self.now());
+            let is_up = peer.cluster.is_up();
+            format!(
+                "node {number}, up: {is_up}\n{}\n{}",
+                log.join("\n"),
+                &file[..file.len().min(1600)]
+            )
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// What happens.
+impl World {
     pub fn run_for(&mut self, ms: u64) {
         let end_ms = self.now_ms + ms;
         while self.step(end_ms) {}
@@ -193,24 +367,22 @@ impl World {
         self.now_ms - begin_ms
     }
 
-    fn check(&self) {
-        for (number, peer) in self.peers.iter().enumerate() {
-            let checked = peer.cluster.table().check();
-            checked.unwrap_or_else(|what| panic!("node {number}: {what}"));
-        }
-        for number in 0..self.peers.len() {
-            (0..number).for_each(|other| self.check_owners(number, other));
-        }
+    /// Somebody writes to whoever serves the slot; to one of them, if there are several.
+    pub fn write(&mut self, slot: Slot) -> Option<usize> {
+        let now_ms = self.now_ms;
+        let serving: Vec<usize> =
+            (0..self.peers.len()).filter(|n| self.peers[*n].serves(slot, now_ms)).collect();
+        let number = *serving.get(self.prng.below(serving.len() as u64) as usize)?;
+        self.written += 1;
+        let peer = &mut self.peers[number];
+        peer.writes.push((slot, self.written));
+        peer.offset += 1;
+        Some(number)
     }
 
-    /// No two that serve clients have a slot under one epoch.
-    fn check_owners(&self, number: usize, other: usize) {
-        let [one, two] = [number, other].map(|number| &self.peers[number].cluster);
-        let [own, others] = [one, two].map(|cluster| cluster.table().myself());
-        if one.is_up() && two.is_up() && own.config_epoch() == others.config_epoch() {
-            let both = own.slots().iter().find(|slot| others.slots().has(*slot));
-            assert_eq!(both, None, "nodes {number} and {other} in epoch {}", own.config_epoch());
-        }
+    pub fn writes_of(&self, number: usize, slot: Slot) -> Vec<u64> {
+        let writes = self.peers[number].writes.iter().filter(|(written, _)| *written == slot);
+        writes.map(|(_, number)| *number).collect()
     }
 
     /// Something happens to somebody.
@@ -234,21 +406,11 @@ impl World {
         self.peers.iter_mut().for_each(|peer| peer.is_paused = false);
     }
 
-    fn describe(&self) -> String {
-        let lines = self.peers.iter().enumerate().map(|(number, peer)| {
-            let log = peer.log.iter().rev().take(5).rev().cloned().collect::<Vec<_>>();
-            let file = file::print(peer.cluster.table(), self.now());
-            let is_up = peer.cluster.is_up();
-            format!(
-                "node {number}, up: {is_up}\n{}\n{}",
-                log.join("\n"),
-                &file[..file.len().min(600)]
-            )
-        });
-        lines.collect::<Vec<_>>().join("\n")
+    pub fn draw(&mut self, bound: usize) -> usize {
+        self.prng.below(bound as u64) as usize
     }
 
-    fn now(&self) -> Now {
+    pub fn now(&self) -> Now {
         Now { ms: self.now_ms, unix_ms: UNIX_MS + self.now_ms }
     }
 
@@ -266,12 +428,16 @@ impl World {
         }
         let delivery = next.remove();
         self.now_ms = at_ms;
+        self.deliver(delivery);
+        true
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Tick(number) => {
-                self.schedule(at_ms + TICK_MS, Delivery::Tick(number));
-                if !self.peers[number].is_paused {
-                    self.tell(number, Event::Tick);
-                }
+                self.schedule(self.now_ms + TICK_MS, Delivery::Tick(number));
+                self.tell(number, Event::Tick);
+                self.stream_to(number);
             }
             Delivery::Dial { from, link, to } => self.accept(from, link, to),
             Delivery::Connected { at, link } if self.peers[at].links.contains_key(&link) => {
@@ -286,9 +452,59 @@ impl World {
             Delivery::Packet { at, link, bytes } if self.peers[at].links.contains_key(&link) => {
                 self.tell(at, Event::Packet(link, &bytes));
             }
+            Delivery::Saved { at, life, ticket, text } if self.peers[at].life == life => {
+                self.peers[at].saved = text;
+                // The answer of the disk waits for one that is stopped.
+                match self.peers[at].is_paused {
+                    true => {
+                        let text = self.peers[at].saved.clone();
+                        let again = Delivery::Saved { at, life, ticket, text };
+                        self.schedule(self.now_ms + TICK_MS, again);
+                    }
+                    false => self.tell(at, Event::Saved { ticket, ok: true }),
+                }
+            }
+            Delivery::Stream { from, to, life, offset, writes } => {
+                self.take_stream(from, to, life, offset, writes);
+            }
             _ => {}
         }
-        true
+    }
+
+    /// What a replica's primary has now is on its way to it.
+    fn stream_to(&mut self, to: usize) {
+        let Some((ip, _)) = &self.peers[to].replicates else { return };
+        let Some(from) = self.peers.iter().position(|peer| peer.ip == *ip) else { return };
+        let is_cut = self.cuts.contains(&(from, to)) || self.cuts.contains(&(to, from));
+        let primary = &self.peers[from];
+        if is_cut || primary.is_paused || self.peers[to].is_paused || primary.offset == 0 {
+            return;
+        }
+        let (offset, writes) = (primary.offset, primary.writes.clone());
+        let delay_ms = STREAM_MS + self.peers[to].lag_ms;
+        let life = self.peers[to].life;
+        let stream = Delivery::Stream { from, to, life, offset, writes };
+        self.schedule(self.now_ms + delay_ms, stream);
+    }
+
+    fn take_stream(
+        &mut self,
+        from: usize,
+        to: usize,
+        life: u64,
+        offset: u64,
+        writes: Vec<(Slot, u64)>,
+    ) {
+        let follows = self.peers[to].replicates.as_ref().map(|(ip, _)| ip);
+        if follows != Some(&self.peers[from].ip) || self.peers[to].life != life {
+            return;
+        }
+        let now_ms = self.now_ms;
+        let peer = &mut self.peers[to];
+        (peer.offset, peer.writes, peer.streamed_ms) = (offset, writes, Some(now_ms));
+        if peer.cluster.awaits_offset() {
+            self.tell(to, Event::OffsetMoved);
+        }
     }
 
     fn accept(&mut self, from: usize, link: LinkId, to: usize) {
@@ -300,21 +516,23 @@ impl World {
         self.peers[to].links.insert(accepted, end(from, link));
         self.peers[from].links.insert(link, end(to, accepted));
         let [peer_ip, own_ip] = [from, to].map(|number| self.peers[number].ip.clone());
-        let event = Event::Accepted { link: accepted, peer_ip: &peer_ip, own_ip: &own_ip };
+        let event =
+            Event::Accepted { link: accepted, peer_ip: &peer_ip, peer_port: 1, own_ip: &own_ip };
         self.tell(to, event);
         let at_ms = self.arrival(0);
         self.schedule(at_ms, Delivery::Connected { at: from, link });
     }
 
-    fn tell(&mut self, number: usize, event: Event) {
+    pub fn tell(&mut self, number: usize, event: Event) {
         // What reaches a paused one is lost to it: it is as if it came too late.
         if self.peers[number].is_paused {
             return;
         }
         let mut actions = Vec::new();
-        let (now, facts) = (self.now(), Facts { offset: 1, has_keys: &|_| false });
-        let cluster = &mut self.peers[number].cluster;
-        cluster.handle(event, &facts, now, &mut self.prng, &mut actions);
+        let (now, prng) = (self.now(), &mut self.prng);
+        self.peers[number].with(now, |cluster, facts| {
+            cluster.handle(event, facts, now, prng, &mut actions);
+        });
         self.carry_out(number, actions);
     }
 
@@ -326,22 +544,39 @@ impl World {
 
     fn carry_out(&mut self, number: usize, actions: Vec<Action>) {
         for action in actions {
+            let peer = &mut self.peers[number];
             match action {
                 Action::Dial { link, ip, .. } => self.dial(number, link, &ip),
                 Action::Send { link, bytes } => self.send(number, link, bytes),
                 Action::Close(link) => {
-                    let Some(end) = self.peers[number].links.remove(&link) else { continue };
+                    let Some(end) = peer.links.remove(&link) else { continue };
                     if let Some(link) = end.link {
                         let at_ms = self.arrival(end.arrives_ms);
                         self.schedule(at_ms, Delivery::Closed { at: end.peer, link });
                     }
                 }
-                Action::Save { text, .. } => self.peers[number].saved = text,
-                Action::Log(_, line) => self.peers[number].log.push(line),
-                Action::Replicate { ip, is_same_history, .. } => {
-                    self.peers[number].replicates = Some((ip, is_same_history));
+                Action::Save { ticket, text, .. } => {
+                    let life = peer.life;
+                    let at_ms = self.now_ms + 1 + self.prng.below(self.disk_ms);
+                    self.schedule(at_ms, Delivery::Saved { at: number, life, ticket, text });
                 }
-                Action::DropSlot(_) | Action::StateChanged { .. } | Action::Deliver { .. } => {}
+                Action::Log(_, line) => peer.log.push(line),
+                Action::Replicate { ip, is_same_history, .. } => {
+                    peer.replicates = Some((ip, is_same_history));
+                    if !is_same_history {
+                        (peer.offset, peer.streamed_ms) = (0, None);
+                        peer.writes.clear();
+                    }
+                }
+                Action::BecomePrimary => peer.replicates = None,
+                Action::PauseWrites { until_ms } => {
+                    peer.writes_paused_until_ms = until_ms;
+                    self.tell(number, Event::OffsetMoved);
+                }
+                Action::ResumeWrites => peer.writes_paused_until_ms = 0,
+                Action::DropSlot(slot) => peer.writes.retain(|(written, _)| *written != slot),
+                Action::DropAll => peer.writes.clear(),
+                Action::StateChanged { .. } | Action::Deliver { .. } => {}
             }
         }
     }
@@ -362,6 +597,9 @@ impl World {
     fn send(&mut self, from: usize, link: LinkId, bytes: Vec<u8>) {
         let Some(end) = self.peers[from].links.get(&link).copied() else { return };
         let Some(other) = end.link else { return };
+        if bytes[13] == Kind::AuthAck.number() as u8 {
+            self.check_vote(end.peer, &bytes);
+        }
         let is_lost = self.loss > 0 && self.prng.below(self.loss) == 0;
         if is_lost || self.cuts.contains(&(from, end.peer)) {
             return;
@@ -373,7 +611,8 @@ impl World {
         self.schedule(at_ms, Delivery::Packet { at: end.peer, link: other, bytes });
     }
 
-    /// It ends, and begins again somewhere, with what its file said.
+    /// It ends, and begins again somewhere, with what its file said last. A replica has no data
+    /// then until its primary sends it.
     pub fn restart(&mut self, number: usize, ip: &str) {
         let shard = self.peers[number].cluster.table().myself().shard();
         let text = self.peers[number].saved.clone().into_bytes();
@@ -386,9 +625,19 @@ impl World {
             }
             self.queue.retain(|_, delivery| !delivery.is_for(number, link));
         }
+        let settings = self.settings.clone();
         let peer = &mut self.peers[number];
-        peer.cluster = Cluster::new(settings(), loaded.table);
+        peer.cluster = Cluster::new(settings, loaded.table);
         peer.ip = ip.to_owned();
+        peer.life += 1;
+        (peer.writes_paused_until_ms, peer.isolated_since_ms) = (0, None);
+        (peer.streamed_ms, peer.replicates) = (None, None);
+        let table = peer.cluster.table();
+        if let Some(primary) = table.myself().primary() {
+            peer.replicates = Some((table.node(primary).place().ip.clone(), true));
+            peer.offset = 0;
+        }
+        self.tell(number, Event::Loaded);
     }
 
     pub fn cut_off(&mut self, number: usize) {
@@ -400,9 +649,9 @@ impl World {
 
 /// Who has which slots under which epoch.
 pub fn view(table: &Table) -> Vec<(NodeId, u64, Option<NodeId>, Vec<(Slot, Slot)>)> {
-    let shown = table.iter().map(|(_, node)| {
+    let shown = table.iter().map(|(key, node)| {
         let primary = node.primary().map(|primary| table.node(primary).id());
-        (node.id(), node.config_epoch(), primary, node.slots().runs())
+        (node.id(), table.epoch_of(key), primary, node.slots().runs())
     });
     shown.collect()
 }

@@ -10,20 +10,24 @@ mod slots;
 mod tests;
 pub mod usage;
 
-use super::{Core, Cx, Effect, Engine, Server, Session};
+use super::pause::{PauseMode, PauseOwner};
+use super::{ClientId, Core, Cx, Effect, Engine, Server, Session};
 use crate::cluster::admin::{Done, Request};
+use crate::cluster::debug::KillRefusal;
 use crate::cluster::file::{self, BUS_PORT_OFFSET, Corrupt};
 use crate::cluster::id::{ID_LEN, NodeId, ShardId};
-use crate::cluster::links::LinkId;
+use crate::cluster::links::{Direction, LinkId};
 use crate::cluster::machine::{Action, Cluster, Event, Facts, Level, Settings};
+use crate::cluster::saves::Ticket;
 use crate::cluster::show::{Asking, Endpoint};
 use crate::cluster::table::{Names, Table};
 use crate::cluster::time::Now;
-use crate::command::CommandError;
+use crate::command::{CommandError, CommandResult};
 use crate::config::{Config, EndpointType, Text};
 use crate::keyspace::slot::Slot;
 use crate::pubsub::Topic;
 use crate::repl::link::{Primary, Purpose};
+use crate::resp::{Reply, ReplyBuf};
 use crate::structs::prng::Prng;
 
 /// What the machine has the driver do. What comes of it goes to [`Engine::tell_cluster`].
@@ -42,17 +46,36 @@ pub enum BusErrand {
     /// Write nodes.conf, and have it safe on disk if it is synced. Texts are written in order; of
     /// those that wait the last is enough.
     Save {
+        ticket: Ticket,
         text: String,
         is_synced: bool,
     },
+}
+
+/// A client who waits until what it has changed is in the file.
+struct Unsaved {
+    ticket: Ticket,
+    client: ClientId,
+    reply: ReplyBuf,
 }
 
 /// What makes a server a node of a cluster.
 pub struct Member {
     pub machine: Cluster,
     prng: Prng,
+    /// Who is answered when the file is safe.
+    unsaved: Vec<Unsaved>,
+    /// The offset that the machine was last told of while it waited for one.
+    offset_told: Option<u64>,
     /// What clients who wait or listen have been told of.
     seen: slots::Seen,
+}
+
+impl Member {
+    fn new(machine: Cluster, prng: Prng) -> Member {
+        let seen = slots::Seen::default();
+        Member { machine, prng, unsaved: Vec::new(), offset_told: None, seen }
+    }
 }
 
 impl Server {
@@ -75,7 +98,12 @@ pub(super) fn cluster_settings(config: &Config) -> Settings {
         ping_interval_ms: Some(config.cluster_ping_interval).filter(|ms| *ms > 0),
         requires_full_coverage: config.cluster_require_full_coverage,
         allows_replica_migration: config.cluster_allow_replica_migration,
+        migration_barrier: config.cluster_migration_barrier as usize,
         never_fails_over: config.cluster_replica_no_failover,
+        replica_validity_factor: config.cluster_replica_validity_factor.into(),
+        replica_ping_period_s: config.repl_ping_replica_period.into(),
+        manual_failover_timeout_ms: config.cluster_manual_failover_timeout,
+        link_bytes_max: usize::try_from(config.cluster_link_sendbuf_limit).unwrap_or(usize::MAX),
         is_tls: config.tls_cluster,
         announce_ip: Some(announced_ip).filter(|ip| !ip.is_empty()),
         port: or(config.cluster_announce_port, config.port),
@@ -100,6 +128,31 @@ impl Server {
             replica => replica.link.applied_offset().unwrap_or(0),
         };
         offset.unsigned_abs()
+    }
+
+    /// What replicas are told of slots on their way, by name.
+    pub(super) fn slot_states(&self) -> Option<(Box<str>, Vec<u8>)> {
+        let text = self.cluster.as_ref()?.machine.ways_text()?;
+        Some(("cluster-slot-states".into(), text.into_bytes()))
+    }
+
+    /// What our primary has told so; without a word no slot is on its way.
+    pub(super) fn take_slot_states(&mut self, text: &[u8]) {
+        if let Some(member) = &mut self.cluster
+            && !member.machine.take_ways_text(text)
+        {
+            tracing::warn!("The primary's snapshot has slot states that cannot be read");
+        }
+    }
+
+    /// How long ago something came of our primary's stream.
+    fn stream_age_ms(&self) -> u64 {
+        let link = &self.replication.link;
+        let since_ms = match link.is_connected() {
+            true => link.io_ms(),
+            false => link.down_ms(),
+        };
+        since_ms.map_or(u64::MAX, |since_ms| self.clock.mono_ms().saturating_sub(since_ms))
     }
 
     /// How many connections the bus has when all nodes are there.
@@ -161,8 +214,7 @@ impl Engine {
             }
         };
         let machine = Cluster::new(settings, table);
-        self.server.cluster =
-            Some(Box::new(Member { machine, prng, seen: slots::Seen::default() }));
+        self.server.cluster = Some(Box::new(Member::new(machine, prng)));
         self.server.follow_usage();
         Ok(())
     }
@@ -170,6 +222,34 @@ impl Engine {
     /// Tells the machine, if there is one, what has happened.
     pub fn tell_cluster(&mut self, event: Event<'_>) {
         self.core().tell_cluster(event);
+        if let Event::Saved { ticket, ok } = event {
+            self.file_is_saved(ticket, ok);
+        }
+    }
+
+    /// What waited for the file goes on. A node that cannot keep what it promises must not go on.
+    fn file_is_saved(&mut self, saved: Ticket, ok: bool) {
+        if !ok {
+            tracing::warn!("Fatal: can't update cluster config file.");
+            return self.server.effects.push(Effect::Exit(1));
+        }
+        let Some(member) = &mut self.server.cluster else { return };
+        let is_safe = |waiting: &mut Unsaved| waiting.ticket <= saved;
+        let safe: Vec<Unsaved> = member.unsaved.extract_if(.., is_safe).collect();
+        for Unsaved { client, reply, .. } in safe {
+            self.finish_job(client, Ok(reply));
+        }
+    }
+
+    /// Tells the machine how far the stream is, if it waits for that.
+    pub(super) fn tell_offset_to_cluster(&mut self) {
+        let offset = self.server.cluster_offset();
+        let Some(member) = &mut self.server.cluster else { return };
+        if !member.machine.awaits_offset() {
+            member.offset_told = None;
+        } else if member.offset_told.replace(offset) != Some(offset) {
+            self.tell_cluster(Event::OffsetMoved);
+        }
     }
 
     /// The number of a connection to the bus that was accepted.
@@ -181,15 +261,65 @@ impl Engine {
 impl Cx<'_> {
     /// Does what an administrator asks for.
     pub fn administrate(&mut self, request: Request) -> Result<Done, CommandError> {
-        let done = self.core().have_cluster(|machine, facts, now, prng, actions| {
+        self.core().administrate(request)
+    }
+
+    /// The same, and answers when that is safe.
+    pub fn administrate_and_answer(&mut self, request: Request) -> CommandResult {
+        let done = self.administrate(request)?;
+        self.answer_when_saved(|reply| match done {
+            Done::Ok => reply.ok(),
+            Done::Bumped(epoch) => reply.simple(format!("BUMPED {epoch}").as_bytes()),
+            Done::Still(epoch) => reply.simple(format!("STILL {epoch}").as_bytes()),
+        });
+        Ok(())
+    }
+
+    /// Answers like this when the file holds what was done: at once where nothing has to be kept,
+    /// and where the answer is a part of another one.
+    pub fn answer_when_saved(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
+        let awaited = self.server.cluster.as_ref().and_then(|it| it.machine.awaited_save());
+        let (Some(ticket), true) = (awaited, self.caller.may_answer_late()) else {
+            return write(&mut self.reply);
+        };
+        let (client, mut reply) = (self.client, ReplyBuf::new());
+        write(&mut reply.writer(self.reply.protocol()));
+        self.wait_for_answer();
+        if let Some(member) = &mut self.server.cluster {
+            member.unsaved.push(Unsaved { ticket, client, reply });
+        }
+    }
+
+    /// Has other nodes hear what is published here.
+    pub fn publish_on_bus(&mut self, channel: &[u8], message: &[u8], is_sharded: bool) {
+        self.core().tell_cluster(Event::Publish { channel, message, is_sharded });
+    }
+}
+
+impl Core<'_> {
+    /// Ends connections of the bus (DEBUG CLUSTERLINK KILL).
+    pub fn kill_bus_links(
+        &mut self,
+        direction: Option<Direction>,
+        id: NodeId,
+    ) -> Result<(), KillRefusal> {
+        let Some(member) = &mut self.server.cluster else { return Ok(()) };
+        let mut actions = Vec::new();
+        member.machine.kill_links(direction, id, &mut actions)?;
+        for action in actions {
+            self.act_for_cluster(action);
+        }
+        Ok(())
+    }
+
+    pub fn administrate(&mut self, request: Request) -> Result<Done, CommandError> {
+        let done = self.have_cluster(|machine, facts, now, prng, actions| {
             machine.administrate(request, facts, now, prng, actions)
         });
         done.ok_or(CommandError::NoClusterSupport)?
             .map_err(|refusal| CommandError::err(format_args!("{refusal}")))
     }
-}
 
-impl Core<'_> {
     pub fn tell_cluster(&mut self, event: Event<'_>) {
         self.have_cluster(|machine, facts, now, prng, actions| {
             machine.handle(event, facts, now, prng, actions);
@@ -205,7 +335,10 @@ impl Core<'_> {
         let offset = self.server.cluster_offset();
         let space = &*self.space;
         let has_keys = |slot: Slot| space.db(0).slot_len(slot) > 0;
-        let facts = Facts { offset, has_keys: &has_keys };
+        let stream_age_ms = self.server.stream_age_ms();
+        let is_paused = self.server.pause.is_held_by(PauseOwner::Cluster);
+        let paused_offset = is_paused.then_some(offset);
+        let facts = Facts { offset, stream_age_ms, paused_offset, has_keys: &has_keys };
         let member = self.server.cluster.as_deref_mut()?;
         let mut actions = Vec::new();
         let outcome = it_does(&mut member.machine, &facts, now, &mut member.prng, &mut actions);
@@ -221,11 +354,19 @@ impl Core<'_> {
             Action::Dial { link, ip, port } => BusErrand::Dial { link, ip, port },
             Action::Send { link, bytes } => BusErrand::Send { link, bytes },
             Action::Close(link) => BusErrand::Close(link),
-            Action::Save { text, is_synced } => BusErrand::Save { text, is_synced },
-            Action::Replicate { ip, port, .. } => {
-                return self.follow_primary(&Primary { host: ip, port }, Purpose::Follow);
+            Action::Save { ticket, text, is_synced } => BusErrand::Save { ticket, text, is_synced },
+            Action::Replicate { ip, port, is_same_history } => {
+                let primary = Primary { host: ip, port };
+                let purpose = if is_same_history { Purpose::Follow } else { Purpose::Copy };
+                return self.follow_primary(&primary, purpose);
             }
+            Action::BecomePrimary => return self.promote(),
+            Action::PauseWrites { until_ms } => {
+                return self.server.pause.start(PauseOwner::Cluster, PauseMode::Writes, until_ms);
+            }
+            Action::ResumeWrites => return self.end_pause_of(PauseOwner::Cluster),
             Action::DropSlot(slot) => return self.drop_slot(slot),
+            Action::DropAll => return self.drop_all(),
             Action::Deliver { channel, message, is_sharded } => {
                 let topic = if is_sharded { Topic::ShardChannel } else { Topic::Channel };
                 self.server.publish(self.clients, topic, &channel, &message);

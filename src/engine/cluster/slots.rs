@@ -9,7 +9,7 @@ use crate::cluster::route::Owner;
 use crate::command::{CommandError, Flags};
 use crate::engine::gates::slots::owner_of;
 use crate::engine::waiting::{KeyWait, Release};
-use crate::engine::{Caller, ClientId, Core, Cx, Server, call};
+use crate::engine::{Caller, ClientId, Core, Cx, Server, call, eviction, transaction};
 use crate::keyspace::slot::Slot;
 use crate::resp::ReplyBuf;
 
@@ -58,6 +58,18 @@ impl Core<'_> {
             Cx::of(space, clients, server, client, Caller::Client, &mut nothing)
                 .send_away(client, Release::Redirected(error));
         }
+    }
+
+    /// No key is ours any more, and nobody is told: what there was is another one's data.
+    pub(super) fn drop_all(&mut self) {
+        let Core { space, clients, server } = self;
+        transaction::touch_watched_keys(space, clients, &server.watched, 0, None);
+        let db = space.take_db(0);
+        let bytes = db.len() * eviction::bytes_a_key(space, clients, server, db.len() as u64);
+        space.changes.discard_db(db, bytes);
+        server.offer_awaited_keys(space, 0);
+        server.invalidate_everything(clients);
+        call::settle(space, clients, server, None);
     }
 
     /// The keys of a slot are not ours: they go as if they had been deleted.

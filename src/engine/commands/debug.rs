@@ -18,6 +18,8 @@ use crate::structs::glob;
 use crate::types::Encoding;
 use std::time::Duration;
 
+mod cluster;
+
 pub static COMMANDS: &[&Command] = &[&DEBUG];
 
 static DEBUG: Command = Command {
@@ -69,6 +71,20 @@ static ROWS: &[Row] = &[
         run: change_repl_id,
     },
     Row {
+        name: "close-cluster-link-on-packet-drop",
+        syntax: " <0|1>",
+        doc: "Ends the connection of the bus on which a packet is dropped, or not.",
+        args: 1..=1,
+        run: cluster::close_on_drop,
+    },
+    Row {
+        name: "clusterlink",
+        syntax: " kill <to|from|all> <node-id>",
+        doc: "Ends connections of the bus.",
+        args: 3..=3,
+        run: cluster::kill_links,
+    },
+    Row {
         name: "config-rewrite-force-all",
         syntax: "",
         doc: "CONFIG REWRITE that writes all directives.",
@@ -88,6 +104,13 @@ static ROWS: &[Row] = &[
         doc: "Returns a digest of each key's value.",
         args: 0..=ANY,
         run: value_digests,
+    },
+    Row {
+        name: "drop-cluster-packet-filter",
+        syntax: " <packet-type>",
+        doc: "Drops packets of a type that come by the bus; -1 drops none.",
+        args: 1..=1,
+        run: cluster::drop_packets,
     },
     Row {
         name: "error",

@@ -290,7 +290,8 @@ fn note(cx: &mut Cx<'_>, option: &[u8], value: &[u8]) -> CommandResult {
         }
         b"capa" if value.eq_ignore_ascii_case(b"eof") => announced.reads_end_mark = true,
         b"capa" if value.eq_ignore_ascii_case(b"psync2") => announced.knows_psync2 = true,
-        b"capa" | b"version" => {}
+        b"version" => announced.knows_set_slot = is_later_than(value, [7, 2, 255]),
+        b"capa" => {}
         b"rdb-only" => {
             let range_error = "ERR value is out of range, value must between 0 and 1";
             let number = parse_i64(value).ok_or(CommandError::NotInteger)?;
@@ -306,6 +307,13 @@ fn note(cx: &mut Cx<'_>, option: &[u8], value: &[u8]) -> CommandResult {
         }
     }
     Ok(())
+}
+
+/// Whether a version of three numbers is later than this one.
+fn is_later_than(text: &[u8], than: [i64; 3]) -> bool {
+    let mut numbers = text.split(|byte| *byte == b'.').map(parse_i64);
+    let mut next = || numbers.next().flatten().unwrap_or(0);
+    [next(), next(), next()] > than
 }
 
 fn filter(value: &[u8]) -> Result<Filter, CommandError> {

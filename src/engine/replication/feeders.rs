@@ -17,6 +17,8 @@ pub struct Announced {
     /// It can read a snapshot whose end is marked.
     pub reads_end_mark: bool,
     pub knows_psync2: bool,
+    /// In a cluster it keeps what its primary says of slots on their way.
+    pub knows_set_slot: bool,
     /// It wants a snapshot and no stream.
     pub rdb_only: bool,
     /// It wants no keys, and of the rest only this.
@@ -88,6 +90,11 @@ impl Feeder {
     }
 
     /// It holds what it acknowledges, and can stand in for us.
+    /// Whether it does as it is told of slots, and is online.
+    pub fn knows_set_slot(&self) -> bool {
+        self.announced.knows_set_slot && self.is_copy()
+    }
+
     pub fn is_copy(&self) -> bool {
         self.is_online() && !self.announced.rdb_only
     }

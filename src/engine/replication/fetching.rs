@@ -39,6 +39,8 @@ pub struct Fetch {
     stream_db: u32,
     /// It is another moment of the history that our dataset belongs to.
     is_same_history: bool,
+    /// Which slots are on their way.
+    slot_states: Option<Vec<u8>>,
 }
 
 impl Core<'_> {
@@ -71,6 +73,7 @@ impl Core<'_> {
             is_async,
             is_same_history,
             stream_db: 0,
+            slot_states: None,
         });
         self.server.effects.push(Effect::Link(LinkOrder::Read { attempt, reading }));
     }
@@ -132,6 +135,7 @@ impl Core<'_> {
         self.space.changes.dirty += 1;
         let fresh = self.server.fresh_id();
         self.tell_attempt(LinkEvent::Loaded { db: fetch.stream_db, fresh });
+        self.server.take_slot_states(fetch.slot_states.as_deref().unwrap_or_default());
         self.server.restart_aof(self.space);
     }
 }
@@ -170,12 +174,15 @@ impl Engine {
     }
 
     /// Takes in some of the primary's snapshot; whether more of it is wanted.
-    pub fn take_in_snapshot(&mut self, attempt: Attempt, batch: Batch) -> ControlFlow<()> {
+    pub fn take_in_snapshot(&mut self, attempt: Attempt, mut batch: Batch) -> ControlFlow<()> {
         let Some(mut fetch) = self.server.replication.fetch.take_if(|own| own.attempt == attempt)
         else {
             return ControlFlow::Break(());
         };
         fetch.stream_db = batch.origin.stream_db.unwrap_or(fetch.stream_db);
+        if let Some(states) = batch.slot_states.take() {
+            fetch.slot_states = Some(states);
+        }
         let taken = fetch.load.take_in(&mut self.core(), batch);
         self.server.replication.fetch = Some(fetch);
         taken

@@ -177,6 +177,7 @@ fn settings_of(config: &Config) -> Settings {
             password: text(password),
         }),
         timeout_ms: u64::from(config.repl_timeout) * 1000,
+        is_in_cluster: config.cluster_enabled,
         load_from: match config.repl_diskless_load {
             DisklessLoad::Disabled => LoadFrom::Disk,
             _ => LoadFrom::Socket,
@@ -348,6 +349,7 @@ impl Engine {
     pub fn start_replication(&mut self, of_aof: Origin) {
         self.server.replication.has_started = true;
         self.server.effects.push(Effect::Log);
+        self.tell_cluster(crate::cluster::machine::Event::Loaded);
         let of_snapshot = std::mem::take(&mut self.server.replication.loaded);
         let origin = if self.server.config.appendonly { of_aof } else { of_snapshot };
         let Origin { id: Some(id), offset: Some(offset), stream_db } = origin else {

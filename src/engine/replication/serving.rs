@@ -336,7 +336,8 @@ impl Engine {
         let (filter, by_length) = (first.announced.filter, is_by_length(server, first));
         let target = if by_length { "disk" } else { "replicas sockets" };
         tracing::info!("Starting BGSAVE for SYNC with target: {target}");
-        let dataset = server.dataset_for(&self.keyspace, filter);
+        let mut dataset = server.dataset_for(&self.keyspace, filter);
+        dataset.aux.extend(server.slot_states());
         let mut recipients = Vec::new();
         for client in group {
             let Some(feeder) = server.replication.feeders.get_mut(*client) else { continue };

@@ -58,9 +58,13 @@ fn send(cx: &mut Cx<'_>, args: &mut Args<'_>, topic: Topic) -> CommandResult {
     }
     let name: &[u8] = if topic == Topic::Channel { b"PUBLISH" } else { b"SPUBLISH" };
     let receivers = cx.server.publish(cx.clients, topic, channel, message);
-    // Those who listen at a replica are to hear it, too.
-    let (db, words) = (cx.keys.db, [name, channel, message]);
-    cx.server.propagation.tell_replicas(db, words.into_iter());
+    // Those who listen elsewhere are to hear it, too.
+    if cx.server.cluster.is_some() {
+        cx.publish_on_bus(channel, message, topic == Topic::ShardChannel);
+    } else {
+        let (db, words) = (cx.keys.db, [name, channel, message]);
+        cx.server.propagation.tell_replicas(db, words.into_iter());
+    }
     cx.reply.integer(i64::try_from(receivers).expect("counts of things in memory fit"));
     Ok(())
 }

@@ -2,7 +2,9 @@
 //!
 //! All of it is sent at once, and the answers are read in order. Of these only that to AUTH
 //! matters: which parts of REPLCONF a primary knows depends on its age, and it works without.
-//! Valkey's `REPLCONF version` is left out, since the version that it wants is its own.
+//! Valkey's `REPLCONF version` is left out where nothing depends on it, since the version that it
+//! wants is its own; in a cluster a primary has those replicas know of slots on their way who know
+//! as much as Valkey 8.
 
 use super::Settings;
 use crate::resp::command;
@@ -16,6 +18,7 @@ pub enum Question {
     Port,
     Address,
     Capabilities,
+    Version,
 }
 
 impl Question {
@@ -26,6 +29,7 @@ impl Question {
             Question::Port => Some("listening-port"),
             Question::Address => Some("ip-address"),
             Question::Capabilities => Some("capa"),
+            Question::Version => Some("version"),
         }
     }
 }
@@ -57,6 +61,9 @@ pub fn introduction(settings: &Settings) -> (Vec<u8>, VecDeque<Question>) {
         ask(Question::Address, &[b"REPLCONF", b"ip-address", address.as_bytes()]);
     }
     ask(Question::Capabilities, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
+    if settings.is_in_cluster {
+        ask(Question::Version, &[b"REPLCONF", b"version", b"8.0.0"]);
+    }
     (out, questions)
 }
 

@@ -22,6 +22,7 @@ fn name(digit: char) -> String {
 
 fn settings() -> Settings {
     Settings {
+        is_in_cluster: false,
         announce_port: 6380,
         announce_ip: None,
         auth: None,

@@ -56,7 +56,7 @@ pub static CLIENTS: &[Field] = &[
             None => "none",
             Some((_, PauseOwner::Client, _)) => "client_pause",
             Some((_, PauseOwner::Shutdown, _)) => "shutdown_in_progress",
-            Some((_, PauseOwner::Failover, _)) => "failover_in_progress",
+            Some((_, PauseOwner::Failover | PauseOwner::Cluster, _)) => "failover_in_progress",
         };
         name.to_owned()
     }),

@@ -1,0 +1,220 @@
+//! Slots that leave and come one by one (CLUSTER SETSLOT), and what a node makes of the keys that it
+//! finds at its start.
+//!
+//! A primary has its replicas do it first, so that whoever takes over from it goes on with it. So
+//! what may be done is asked before that ([`Cluster::may_set_slot`]), and what is done is the same
+//! for both: for a replica its primary's slots are its own.
+
+use super::admin::{Done, Refusal};
+use super::id::NodeId;
+use super::machine::{Action, Cluster, Cx};
+use super::table::{NodeKey, Way};
+use crate::keyspace::slot::Slot;
+
+/// What is to become of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetSlot {
+    Migrating(NodeId),
+    Importing(NodeId),
+    /// It stays where it is.
+    Stable,
+    Node(NodeId),
+}
+
+/// Who wants it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    Client,
+    /// Our primary, by its stream.
+    Stream,
+}
+
+impl Cluster {
+    /// Whether it may be done, without doing it.
+    pub fn may_set_slot(
+        &self,
+        slot: Slot,
+        how: SetSlot,
+        by: By,
+        has_keys: &dyn Fn(Slot) -> bool,
+    ) -> Result<(), Refusal> {
+        let me = self.table.me();
+        if by == By::Client && self.table.myself().is_replica() {
+            return Err(Refusal::SetSlotOnReplica);
+        }
+        let ours = self.table.primary_of(me);
+        let is_ours = self.table.owner(slot) == Some(ours);
+        let primary = |id, unknown: fn(NodeId) -> Refusal| match self.table.find(id) {
+            None => Err(unknown(id)),
+            Some(key) if self.table.node(key).is_replica() => Err(Refusal::TargetIsReplica),
+            Some(key) => Ok(key),
+        };
+        match how {
+            SetSlot::Migrating(_) if !is_ours => Err(Refusal::NotOwner(slot)),
+            SetSlot::Migrating(id) => match primary(id, Refusal::NodeNotKnown)? {
+                key if key == ours => Err(Refusal::AlreadyOwner(slot)),
+                _ => Ok(()),
+            },
+            SetSlot::Importing(_) if is_ours => Err(Refusal::AlreadyOwner(slot)),
+            SetSlot::Importing(id) => primary(id, Refusal::NodeNotKnown).map(|_| ()),
+            SetSlot::Stable => Ok(()),
+            SetSlot::Node(id) => match primary(id, Refusal::UnknownNode)? {
+                key if self.table.owner(slot) == Some(me) && key != me && has_keys(slot) => {
+                    Err(Refusal::HoldsKeys(slot))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    pub(super) fn set_slot(
+        &mut self,
+        slot: Slot,
+        how: SetSlot,
+        by: By,
+        cx: &mut Cx,
+    ) -> Result<Done, Refusal> {
+        self.may_set_slot(slot, how, by, cx.facts.has_keys)?;
+        let find = |id| self.table.find(id).ok_or(Refusal::UnknownNode(id));
+        match how {
+            SetSlot::Migrating(id) => {
+                let to = find(id)?;
+                cx.notice(format!("Migrating slot {slot} to node {}", self.named(to)));
+                self.table.set_way(slot, Some(Way::LeavesTo(to)));
+            }
+            SetSlot::Importing(id) => {
+                let from = find(id)?;
+                // A replica whose slot it was until now is told by the same means.
+                cx.notice(format!("Importing slot {slot} from node {}", self.named(from)));
+                self.table.set_way(slot, Some(Way::ComesFrom(from)));
+            }
+            SetSlot::Stable => {
+                cx.notice(format!("Marking slot {slot} stable"));
+                self.table.set_way(slot, None);
+            }
+            SetSlot::Node(id) => self.give_slot(slot, find(id)?, cx),
+        }
+        Ok(Done::Ok)
+    }
+
+    fn give_slot(&mut self, slot: Slot, to: NodeKey, cx: &mut Cx) {
+        let ours = self.table.primary_of(self.table.me());
+        let was_ours = self.table.owner(slot) == Some(ours);
+        let (named, shard) = (self.named(to), self.table.node(to).shard());
+        cx.notice(format!("Assigning slot {slot} to node {named} in shard {shard}"));
+        if matches!(self.table.way(slot), Some(Way::LeavesTo(_))) && !(cx.facts.has_keys)(slot) {
+            self.table.set_way(slot, None);
+        }
+        // Whoever claims it from now on, this is a new owner even if it is the old one.
+        self.table.unassign(slot);
+        self.table.assign(slot, to);
+        if to == ours && matches!(self.table.way(slot), Some(Way::ComesFrom(_))) {
+            self.take_over_slot(slot, cx);
+        }
+        let is_empty = was_ours && to != ours && self.table.node(ours).slot_count() == 0;
+        if is_empty && self.settings.allows_replica_migration {
+            cx.notice(format!(
+                "Lost my last slot during slot migration. Reconfiguring myself as a replica of \
+                 {named} in shard {shard}"
+            ));
+            self.become_replica(to, false, cx);
+        }
+    }
+
+    /// A slot that was on its way to us has come. Nobody has voted for that, so it must be newer
+    /// than whatever anybody knows, and known soon.
+    fn take_over_slot(&mut self, slot: Slot, cx: &mut Cx) {
+        self.table.set_way(slot, None);
+        if self.table.myself().is_primary() {
+            if self.bump_epoch() {
+                cx.notice(format!("ConfigEpoch updated after importing slot {slot}"));
+            }
+            self.broadcast_pong(cx);
+        }
+    }
+
+    /// Slots on their way that cannot be any more, since they are where they were to go: a replica
+    /// that was away when that was said would be left with them.
+    pub(super) fn reconcile_ways(&mut self) {
+        let ours = self.table.primary_of(self.table.me());
+        let is_over = |(slot, way): &(Slot, Way)| {
+            let is_ours = self.table.owner(*slot) == Some(ours);
+            matches!(way, Way::LeavesTo(_)) != is_ours
+        };
+        let over: Vec<Slot> = self.table.ways().filter(is_over).map(|(slot, _)| slot).collect();
+        for slot in over {
+            self.table.set_way(slot, None);
+            self.due.save = true;
+        }
+    }
+
+    /// The slots that are on their way, as snapshots for replicas have them (`cluster-slot-states`);
+    /// none if there are none.
+    pub fn ways_text(&self) -> Option<String> {
+        let mut texts = [String::new(), String::new()];
+        for (slot, way) in self.table.ways() {
+            let (at, sign) = match way {
+                Way::ComesFrom(_) => (0, '<'),
+                Way::LeavesTo(_) => (1, '>'),
+            };
+            let other = self.table.node(way.other()).id();
+            texts[at].push_str(&format!("{slot}{sign}{other},"));
+        }
+        Some(texts.concat()).filter(|text| !text.is_empty())
+    }
+
+    /// What a replica is told so by its primary's snapshot. False if it is no such text: then
+    /// nothing of it is taken.
+    pub fn take_ways_text(&mut self, text: &[u8]) -> bool {
+        let items = text.split(|byte| *byte == b',').filter(|item| !item.is_empty());
+        let Some(ways) = items.map(parse_way).collect::<Option<Vec<_>>>() else { return false };
+        self.table.close_all_ways();
+        for (slot, id, way) in ways {
+            if let Some(key) = self.table.find(id).filter(|key| *key != self.table.me()) {
+                self.table.set_way(slot, Some(way(key)));
+            }
+        }
+        self.reconcile_ways();
+        self.due.save = true;
+        true
+    }
+
+    /// Whether what was kept is what we are to have. Keys of a slot that nobody has are reason to
+    /// have it; those of a slot of somebody else are none, since who has it is for voters to say.
+    pub(super) fn check_data(&mut self, cx: &mut Cx) {
+        if self.table.myself().is_replica() {
+            return;
+        }
+        let me = self.table.me();
+        for slot in Slot::all().filter(|slot| (cx.facts.has_keys)(*slot)) {
+            let is_coming = matches!(self.table.way(slot), Some(Way::ComesFrom(_)));
+            match self.table.owner(slot) {
+                _ if is_coming => {}
+                Some(owner) if owner == me => {}
+                None => {
+                    cx.notice(format!(
+                        "I have keys for unassigned slot {slot}. Taking responsibility for it."
+                    ));
+                    self.table.assign(slot, me);
+                    self.due.sync = true;
+                    self.due.state = true;
+                }
+                Some(_) => {
+                    cx.notice(format!(
+                        "I have keys for slot {slot}, but the slot is assigned to another node. \
+                         Deleting keys in the slot."
+                    ));
+                    cx.actions.push(Action::DropSlot(slot));
+                }
+            }
+        }
+    }
+}
+
+/// `slot<id` or `slot>id`
+fn parse_way(item: &[u8]) -> Option<(Slot, NodeId, fn(NodeKey) -> Way)> {
+    let at = item.iter().position(|byte| matches!(byte, b'<' | b'>'))?;
+    let slot = Slot::new(crate::structs::number::parse_u64(&item[..at])?)?;
+    let way = if item[at] == b'<' { Way::ComesFrom } else { Way::LeavesTo };
+    Some((slot, NodeId::parse(&item[at + 1..])?, way))
+}
