@@ -3,8 +3,8 @@
 //! Who has the newest data asks first. A vote is given once an epoch, and the file has it before it
 //! leaves; so of those who ask under one epoch one at most has the majority, and a slot never has
 //! two owners of one epoch. All else is there so that somebody wins soon: those who find that they
-//! cannot win any more ask again at once, under a new epoch, instead of waiting until the votes have
-//! run out.
+//! cannot win any more ask again at once, under a new epoch, instead of waiting until the votes
+//! have run out.
 
 use super::flags::Flags;
 use super::id::NodeId;

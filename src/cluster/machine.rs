@@ -7,10 +7,10 @@
 //! Rules lie by theme: who is in the cluster (`membership.rs`), what nodes say of each other
 //! (`gossip.rs`), who is down (`failure.rs`), who takes over from it (`election.rs`, and when that
 //! is asked for `manual.rs`), roles (`roles.rs`), replicas that move to where they are missed
-//! (`moving.rs`), who has which slot (`claims.rs`), whether the cluster is up (`state.rs`), and what
-//! time brings (`timers.rs`). What a rule finds out is written into the table; what follows from
-//! that for all of them is done once, when the event is over: whether the cluster is up, and the
-//! file (`saves.rs`).
+//! (`moving.rs`), who has which slot (`claims.rs`, `setslot.rs`), whether the cluster is up
+//! (`state.rs`), and what time brings (`timers.rs`). What a rule finds out is written into the
+//! table; what follows from that for all of them is done once, when the event is over: whether the
+//! cluster is up, and the file (`saves.rs`).
 
 use super::debug::{Debug, Fate};
 use super::election::Election;
@@ -26,6 +26,9 @@ use super::time::Now;
 use super::wire::{Body, Header, Kind, Packet, Ports, Publish};
 use crate::keyspace::slot::Slot;
 use crate::structs::prng::Prng;
+
+/// Further than all elections of a cluster's life.
+const EPOCH_LEAP: u64 = 1 << 48;
 
 const DROPPED: &str = "Dropping packet that matches debug drop filter";
 
@@ -450,6 +453,12 @@ impl Cluster {
         };
         let sender = self.sender(id, &header, cx);
         if let Some(sender) = sender {
+            if self.is_leap(sender, &header) {
+                let named = self.named(sender);
+                let epoch = header.current_epoch.max(header.config_epoch);
+                let line = format!("Ignoring a packet of {named}: nobody votes for epoch {epoch}.");
+                return cx.log(Level::Warning, line);
+            }
             self.hear(sender, &header, &body, cx);
             // Who asks for something says as what it does, which may be news.
             if matches!(body, Body::AuthRequest | Body::ManualFailoverStart) {
@@ -501,6 +510,14 @@ impl Cluster {
             self.bind(id, sender, cx);
         }
         Some(sender)
+    }
+
+    /// An epoch that no election comes to, from one who has no say in them: were it believed, there
+    /// would soon be no greater one. Who knows nobody with a say yet believes whom it meets.
+    fn is_leap(&self, sender: NodeKey, header: &Header) -> bool {
+        let epoch = header.current_epoch.max(header.config_epoch);
+        let is_far = epoch > self.table.current_epoch().saturating_add(EPOCH_LEAP);
+        is_far && !self.table.node(sender).votes() && self.table.size() > 0
     }
 
     pub(super) fn bind(&mut self, id: LinkId, node: NodeKey, cx: &mut Cx) {

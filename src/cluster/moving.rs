@@ -1,7 +1,7 @@
 //! Replicas that move to primaries that have lost theirs.
 //!
 //! Of the primaries that have most replicas one gives one away, if enough are left; of all their
-//! replicas the one with the smallest name goes. Everybody comes to that by himself, so that two may
+//! replicas the one with the smallest name goes. Each replica comes to that by itself, so two may
 //! go at a time if they see things differently; that does no harm.
 
 use super::flags::Flags;

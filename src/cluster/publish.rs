@@ -13,7 +13,7 @@ impl Cluster {
             if !self.is_to_hear(key, message) {
                 continue;
             }
-            // What is first sent on a connection has said who we are, so that need not be said again.
+            // What was first sent on a connection has said who we are.
             let bytes = match self.table.node(key).has(Flags::LIGHT_HEADER) {
                 true => light.get_or_insert_with(|| wire::light(message)),
                 false => full.get_or_insert_with(|| self.header().publish(message)),

@@ -126,14 +126,24 @@ impl Cluster {
         let (named, of) = (self.named(sender), self.named(primary));
         let shard = self.table.node(primary).shard();
         cx.notice(format!("Node {named} is now a replica of node {of} in shard {shard}"));
-        if self.table.myself().primary() == Some(sender) && primary != me {
-            cx.notice(format!(
-                "I'm a sub-replica! Reconfiguring myself as a replica of {} from {}",
-                self.table.node(primary).id(),
-                self.table.node(sender).id()
-            ));
-            self.become_replica(primary, was_with_us, cx);
+        if self.table.myself().primary() == Some(sender) {
+            self.follow_no_replica(was_with_us, cx);
         }
+    }
+
+    /// Whom we follow may follow somebody else by now.
+    pub(super) fn follow_no_replica(&mut self, is_same_history: bool, cx: &mut Cx) {
+        let Some(middle) = self.table.myself().primary() else { return };
+        let Some(primary) = self.table.node(middle).primary() else { return };
+        if primary == self.table.me() {
+            return;
+        }
+        cx.notice(format!(
+            "I'm a sub-replica! Reconfiguring myself as a replica of {} from {}",
+            self.table.node(primary).id(),
+            self.table.node(middle).id()
+        ));
+        self.become_replica(primary, is_same_history, cx);
     }
 
     /// This node is a replica of another one from now on. Its own slots must have gone.

@@ -2,9 +2,9 @@
 //! it.
 //!
 //! A vote that was given and forgotten may be given twice, and so may an epoch. What is only
-//! convenient to find again is written at the next tick, and nothing waits for it. Of the saves that
-//! others wait for one is under way at a time: what changes meanwhile goes into the next one, so a
-//! slow disk makes for few saves and not for many that queue.
+//! convenient to find again is written at the next tick, and nothing waits for it. Of the saves
+//! that others wait for one is under way at a time: what changes meanwhile goes into the next one,
+//! so a slow disk makes for few saves and not for many that queue.
 
 use super::file;
 use super::links::LinkId;

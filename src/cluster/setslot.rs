@@ -1,5 +1,5 @@
-//! Slots that leave and come one by one (CLUSTER SETSLOT), and what a node makes of the keys that it
-//! finds at its start.
+//! Slots that leave and come one by one (CLUSTER SETSLOT), and what a node makes of the keys that
+//! it finds at its start.
 //!
 //! A primary has its replicas do it first, so that whoever takes over from it goes on with it. So
 //! what may be done is asked before that ([`Cluster::may_set_slot`]), and what is done is the same
@@ -56,7 +56,11 @@ impl Cluster {
                 _ => Ok(()),
             },
             SetSlot::Importing(_) if is_ours => Err(Refusal::AlreadyOwner(slot)),
-            SetSlot::Importing(id) => primary(id, Refusal::NodeNotKnown).map(|_| ()),
+            SetSlot::Importing(id) => match primary(id, Refusal::NodeNotKnown)? {
+                // Redis takes that, and then waits for itself.
+                key if key == ours => Err(Refusal::NotOwner(slot)),
+                _ => Ok(()),
+            },
             SetSlot::Stable => Ok(()),
             SetSlot::Node(id) => match primary(id, Refusal::UnknownNode)? {
                 key if self.table.owner(slot) == Some(me) && key != me && has_keys(slot) => {
@@ -148,8 +152,8 @@ impl Cluster {
         }
     }
 
-    /// The slots that are on their way, as snapshots for replicas have them (`cluster-slot-states`);
-    /// none if there are none.
+    /// The slots that are on their way, as snapshots for replicas have them
+    /// (`cluster-slot-states`); none if there are none.
     pub fn ways_text(&self) -> Option<String> {
         let mut texts = [String::new(), String::new()];
         for (slot, way) in self.table.ways() {
@@ -211,8 +215,11 @@ impl Cluster {
     }
 }
 
+/// What becomes of a slot, once it is known which node is meant.
+type NamedWay = (Slot, NodeId, fn(NodeKey) -> Way);
+
 /// `slot<id` or `slot>id`
-fn parse_way(item: &[u8]) -> Option<(Slot, NodeId, fn(NodeKey) -> Way)> {
+fn parse_way(item: &[u8]) -> Option<NamedWay> {
     let at = item.iter().position(|byte| matches!(byte, b'<' | b'>'))?;
     let slot = Slot::new(crate::structs::number::parse_u64(&item[..at])?)?;
     let way = if item[at] == b'<' { Way::ComesFrom } else { Way::LeavesTo };

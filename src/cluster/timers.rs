@@ -28,6 +28,7 @@ impl Cluster {
         }
         self.limit_queues(cx);
         self.tend_manual(cx);
+        self.follow_no_replica(false, cx);
         self.migrate_if_missed(cx);
         self.due.election = self.table.myself().is_replica();
         self.due.flush = self.due.save;

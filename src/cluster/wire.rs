@@ -466,7 +466,7 @@ impl<'p> Header<'p> {
         let message_flags = if self.is_paused { PAUSED } else { 0 };
         let message_flags = message_flags | if self.forces_ack { FORCE_ACK } else { 0 };
         out.bytes(&[u8::from(self.is_down), message_flags, 0, 0]);
-        debug_assert_eq!(out.len(), HEADER_LEN);
+        debug_assert_eq!(out.written(), HEADER_LEN);
         data(&mut out);
         out.end()
     }

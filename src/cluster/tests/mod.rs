@@ -1,6 +1,11 @@
 //! Clusters of machines, on simulated networks.
 
 mod elections;
+mod hostile;
+mod links;
+mod pains;
+mod seeds;
+mod slots;
 mod world;
 
 use self::world::{TIMEOUT_MS, World, view};
@@ -220,21 +225,6 @@ fn an_address_that_is_another_clusters_now_does_not_merge_them() {
         assert!(log.contains("PONG contains mismatching sender ID."), "{log}");
     }
     assert_eq!(world.peers[3].cluster.table().count(), 1);
-}
-
-#[test]
-fn whatever_happens_all_agree_when_it_is_over() {
-    for seed in 0..12 {
-        let mut world = World::formed(6, seed);
-        world.loss = 30;
-        world.delay_ms = 100;
-        for _ in 0..40 {
-            world.hurt();
-            world.run_for(1000);
-        }
-        world.heal();
-        world.run_until(20 * TIMEOUT_MS, World::agrees);
-    }
 }
 
 /// As after a failover that it did not see.

@@ -54,17 +54,21 @@ pub struct Peer {
     /// The writes that it has, in order.
     pub writes: Vec<(Slot, u64)>,
     pub offset: u64,
+    /// The messages for its subscribers.
+    pub heard: Vec<Vec<u8>>,
     pub writes_paused_until_ms: u64,
     /// Its stream comes so much later than other things.
     pub lag_ms: u64,
     /// It neither reads nor writes, and its sockets stay open.
     pub is_paused: bool,
+    /// How far the clock that people read is off.
+    pub clock_ms: i64,
     /// When something last came of its primary's stream.
     streamed_ms: Option<u64>,
     /// How many times it has begun.
-    life: u64,
-    /// Since when it has not reached the majority of those who vote.
-    isolated_since_ms: Option<u64>,
+    pub life: u64,
+    /// When it last could have heard of whom.
+    near_ms: BTreeMap<usize, u64>,
     links: BTreeMap<LinkId, End>,
 }
 
@@ -132,26 +136,30 @@ impl Peer {
             replicates: None,
             writes: Vec::new(),
             offset: 1,
+            heard: Vec::new(),
             writes_paused_until_ms: 0,
             lag_ms: 0,
             is_paused: false,
+            clock_ms: 0,
             streamed_ms: None,
             life: 0,
-            isolated_since_ms: None,
+            near_ms: BTreeMap::new(),
             links: BTreeMap::new(),
         }
     }
 
     /// Has the machine do something, with the facts that it is to have.
-    fn with<T>(&mut self, now: Now, act: impl FnOnce(&mut Cluster, &Facts) -> T) -> T {
+    fn with<T>(&mut self, now: Now, act: impl FnOnce(&mut Cluster, &Facts, Now) -> T) -> T {
         let is_paused = now.ms < self.writes_paused_until_ms;
+        let unix_ms = now.unix_ms.saturating_add_signed(self.clock_ms);
+        let now = Now { unix_ms, ..now };
         let facts = Facts {
             offset: self.offset,
             stream_age_ms: self.streamed_ms.map_or(u64::MAX, |ms| now.age_ms(ms)),
             paused_offset: Some(self.offset).filter(|_| is_paused),
             has_keys: &|slot| self.writes.iter().any(|(written, _)| *written == slot),
         };
-        act(&mut self.cluster, &facts)
+        act(&mut self.cluster, &facts, now)
     }
 
     pub fn is_primary(&self) -> bool {
@@ -201,17 +209,21 @@ impl World {
         World::with_replicas(count, 0, seed)
     }
 
+    fn share_slots(&mut self, primaries: usize) {
+        for number in 0..self.peers.len() {
+            self.ask(number, Request::SetConfigEpoch(number as u64 + 1)).expect("it is alone");
+            let is_its = |slot: &Slot| usize::from(slot.number()) * primaries / SLOTS == number;
+            let slots = Slot::all().filter(is_its).collect();
+            self.ask(number, Request::AddSlots(slots)).expect("they are free");
+        }
+    }
+
     /// One with so many primaries, which share all slots, and so many replicas of each: node
     /// `n + primaries` is one of node `n`.
     pub fn with_replicas(primaries: usize, replicas: usize, seed: u64) -> World {
         let count = primaries * (1 + replicas);
         let mut world = World::new(count, seed);
-        for number in 0..count {
-            world.ask(number, Request::SetConfigEpoch(number as u64 + 1)).expect("it is alone");
-            let is_its = |slot: &Slot| usize::from(slot.number()) * primaries / SLOTS == number;
-            let slots = Slot::all().filter(is_its).collect();
-            world.ask(number, Request::AddSlots(slots)).expect("they are free");
-        }
+        world.share_slots(primaries);
         for number in 1..count {
             world.meet(number, number - 1);
         }
@@ -225,6 +237,25 @@ impl World {
             world.agrees() && world.peers.iter().all(is_there)
         });
         world
+    }
+
+    /// Has all of them, which are alone, meet the first, and waits until they agree.
+    pub fn form_at_once(&mut self) {
+        self.share_slots(self.peers.len());
+        for number in 1..self.peers.len() {
+            self.meet(number, 0);
+        }
+        self.run_until(600_000, World::agrees);
+    }
+
+    /// One more, which nobody knows.
+    pub fn add_empty(&mut self) {
+        let number = self.peers.len();
+        let mut draw = || std::array::from_fn(|_| self.prng.next_u64() as u8);
+        let table = Table::new(NodeId::from_random(draw()), ShardId::from_random(draw()));
+        self.peers.push(Peer::new(table, format!("10.0.0.{number}")));
+        self.schedule(self.now_ms + TICK_MS, Delivery::Tick(number));
+        self.ask(number, Request::SetConfigEpoch(number as u64 + 1)).expect("it is alone");
     }
 
     pub fn configure(&mut self, settings: Settings) {
@@ -245,7 +276,7 @@ impl World {
     pub fn ask(&mut self, number: usize, request: Request) -> Result<Done, Refusal> {
         let mut actions = Vec::new();
         let (now, prng) = (self.now(), &mut self.prng);
-        let done = self.peers[number].with(now, |cluster, facts| {
+        let done = self.peers[number].with(now, |cluster, facts, now| {
             cluster.administrate(request, facts, now, prng, &mut actions)
         });
         self.carry_out(number, actions);
@@ -279,11 +310,14 @@ impl World {
         epochs.collect::<BTreeSet<_>>().len() == primaries().count()
     }
 
-    fn check(&mut self) {
+    fn check_tables(&self) {
         for (number, peer) in self.peers.iter().enumerate() {
             let checked = peer.cluster.table().check();
             checked.unwrap_or_else(|what| panic!("node {number}: {what}"));
         }
+    }
+
+    fn check(&mut self) {
         for number in 0..self.peers.len() {
             if !self.is_misled {
                 (0..number).for_each(|other| self.check_owners(number, other));
@@ -302,24 +336,41 @@ impl World {
         }
     }
 
-    /// Who neither hears nor reaches the majority does not serve for long.
+    /// Who has heard nothing of the majority for some time, be it by others, does not serve.
     fn check_majority(&mut self, number: usize) {
-        let table = self.peers[number].cluster.table();
-        let is_there = |other: usize| {
-            let is_cut = |from, to| self.cuts.contains(&(from, to));
-            !self.peers[other].is_paused && !(is_cut(number, other) && is_cut(other, number))
-        };
-        let voters = (0..self.peers.len())
-            .filter(|other| table.find(self.id(*other)).is_some_and(|key| table.node(key).votes()));
-        let reached = voters.filter(|other| *other == number || is_there(*other)).count();
-        let is_isolated = reached < table.quorum() && !self.peers[number].is_paused;
-        let (peer, now_ms) = (&mut self.peers[number], self.now_ms);
-        let since_ms = *peer.isolated_since_ms.get_or_insert(now_ms);
-        if !is_isolated {
-            peer.isolated_since_ms = None;
-        } else if now_ms - since_ms > TIMEOUT_MS * 3 / 2 + 2 * TICK_MS + 2 * self.delay_ms {
-            assert!(!peer.cluster.is_up(), "node {number} serves since {since_ms} at {now_ms}");
+        let (near, now_ms) = (self.near(number), self.now_ms);
+        let peer = &mut self.peers[number];
+        if peer.is_paused {
+            return peer.near_ms.clear();
         }
+        let near_ms = &mut peer.near_ms;
+        near.iter().for_each(|other| _ = near_ms.insert(*other, now_ms));
+        let wait_ms = TIMEOUT_MS * 3 / 2 + 2 * TICK_MS + 2 * self.delay_ms;
+        let ids: Vec<NodeId> = (0..self.peers.len()).map(|other| self.id(other)).collect();
+        let peer = &mut self.peers[number];
+        let table = peer.cluster.table();
+        let votes = |id: &NodeId| table.find(*id).is_some_and(|key| table.node(key).votes());
+        let voters = (0..).zip(&ids).filter(|(_, id)| votes(id)).map(|(other, _)| other);
+        // Nothing is said of those whom it may have heard of before this began.
+        let is_near =
+            |other: &usize| now_ms - *peer.near_ms.entry(*other).or_insert(now_ms) <= wait_ms;
+        let count = voters.filter(is_near).count();
+        assert!(count >= table.quorum() || !peer.cluster.is_up(), "node {number} at {now_ms}");
+    }
+
+    /// Whoever the node has anything to do with, in one direction at least, and those whom they have.
+    fn near(&self, number: usize) -> BTreeSet<usize> {
+        let is_cut = |from, to| self.cuts.contains(&(from, to));
+        let mut near = BTreeSet::from([number]);
+        let mut fresh = vec![number];
+        while let Some(one) = fresh.pop() {
+            for other in (0..self.peers.len()).filter(|other| !self.peers[*other].is_paused) {
+                if !(is_cut(one, other) && is_cut(other, one)) && near.insert(other) {
+                    fresh.push(other);
+                }
+            }
+        }
+        near
     }
 
     /// Whoever votes votes for one under an epoch, whatever became of it since.
@@ -349,8 +400,16 @@ impl World {
 impl World {
     pub fn run_for(&mut self, ms: u64) {
         let end_ms = self.now_ms + ms;
-        while self.step(end_ms) {}
-        self.now_ms = end_ms;
+        while self.now_ms < end_ms {
+            self.run_a_tick(end_ms);
+        }
+        self.check_tables();
+    }
+
+    fn run_a_tick(&mut self, end_ms: u64) {
+        let until_ms = end_ms.min(self.now_ms + TICK_MS);
+        while self.step(until_ms) {}
+        self.now_ms = until_ms;
         self.check();
     }
 
@@ -358,12 +417,10 @@ impl World {
     pub fn run_until(&mut self, ms: u64, holds: impl Fn(&World) -> bool) -> u64 {
         let (begin_ms, end_ms) = (self.now_ms, self.now_ms + ms);
         while !holds(self) {
-            let until_ms = self.now_ms + TICK_MS;
-            assert!(until_ms <= end_ms, "not within {ms} ms:\n{}", self.describe());
-            while self.step(until_ms) {}
-            self.now_ms = until_ms;
-            self.check();
+            assert!(self.now_ms < end_ms, "not within {ms} ms:\n{}", self.describe());
+            self.run_a_tick(end_ms);
         }
+        self.check_tables();
         self.now_ms - begin_ms
     }
 
@@ -444,10 +501,8 @@ impl World {
                 let own_ip = self.peers[at].ip.clone();
                 self.tell(at, Event::Connected { link, own_ip: &own_ip });
             }
-            Delivery::Closed { at, link } => {
-                if self.peers[at].links.remove(&link).is_some() {
-                    self.tell(at, Event::Closed(link));
-                }
+            Delivery::Closed { at, link } if self.peers[at].links.remove(&link).is_some() => {
+                self.tell(at, Event::Closed(link));
             }
             Delivery::Packet { at, link, bytes } if self.peers[at].links.contains_key(&link) => {
                 self.tell(at, Event::Packet(link, &bytes));
@@ -530,7 +585,7 @@ impl World {
         }
         let mut actions = Vec::new();
         let (now, prng) = (self.now(), &mut self.prng);
-        self.peers[number].with(now, |cluster, facts| {
+        self.peers[number].with(now, |cluster, facts, now| {
             cluster.handle(event, facts, now, prng, &mut actions);
         });
         self.carry_out(number, actions);
@@ -576,7 +631,8 @@ impl World {
                 Action::ResumeWrites => peer.writes_paused_until_ms = 0,
                 Action::DropSlot(slot) => peer.writes.retain(|(written, _)| *written != slot),
                 Action::DropAll => peer.writes.clear(),
-                Action::StateChanged { .. } | Action::Deliver { .. } => {}
+                Action::Deliver { message, .. } => peer.heard.push(message),
+                Action::StateChanged { .. } => {}
             }
         }
     }
@@ -630,7 +686,8 @@ impl World {
         peer.cluster = Cluster::new(settings, loaded.table);
         peer.ip = ip.to_owned();
         peer.life += 1;
-        (peer.writes_paused_until_ms, peer.isolated_since_ms) = (0, None);
+        peer.writes_paused_until_ms = 0;
+        peer.near_ms.clear();
         (peer.streamed_ms, peer.replicates) = (None, None);
         let table = peer.cluster.table();
         if let Some(primary) = table.myself().primary() {
@@ -647,8 +704,11 @@ impl World {
     }
 }
 
+/// A node, its epoch, its primary and its slots.
+type Seen = (NodeId, u64, Option<NodeId>, Vec<(Slot, Slot)>);
+
 /// Who has which slots under which epoch.
-pub fn view(table: &Table) -> Vec<(NodeId, u64, Option<NodeId>, Vec<(Slot, Slot)>)> {
+pub fn view(table: &Table) -> Vec<Seen> {
     let shown = table.iter().map(|(key, node)| {
         let primary = node.primary().map(|primary| table.node(primary).id());
         (node.id(), table.epoch_of(key), primary, node.slots().runs())

@@ -73,7 +73,7 @@ impl Writer {
         out
     }
 
-    pub fn len(&self) -> usize {
+    pub fn written(&self) -> usize {
         self.0.len()
     }
 
