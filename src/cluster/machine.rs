@@ -385,6 +385,9 @@ impl Cluster {
         // A new connection is no answer: a ping that is open stays open since it was sent.
         let open_since = health.ping_sent_ms;
         let kind = if self.table.node(key).has(Flags::MEET) { Kind::Meet } else { Kind::Ping };
+        if kind == Kind::Meet {
+            self.table.health_mut(key).meet_sent_ms = Some(cx.now.ms);
+        }
         self.send_ping(id, kind, cx);
         if open_since.is_some() {
             self.table.health_mut(key).ping_sent_ms = open_since;
@@ -521,6 +524,7 @@ impl Cluster {
     }
 
     pub(super) fn bind(&mut self, id: LinkId, node: NodeKey, cx: &mut Cx) {
+        self.table.health_mut(node).meet_sent_ms = None;
         if let Some(old) = self.links.bind(id, node) {
             self.close(old, cx);
         }

@@ -82,6 +82,7 @@ impl Cluster {
         if self.table.node(key).has(Flags::NOADDR.or(Flags::HANDSHAKE)) {
             return;
         }
+        self.meet_again(key, cx);
         self.give_up_dead_link(key, cx);
         let health = &self.table.node(key).health;
         let timeout_ms = self.settings.node_timeout_ms;
@@ -91,6 +92,22 @@ impl Cluster {
             return self.ping(key, cx);
         }
         self.judge(key, cx);
+    }
+
+    /// Who was met and answered, and does not dial us, may have had too many to meet at a time, or
+    /// have begun again since. One that has dialled us once and does so no more has its reasons.
+    fn meet_again(&mut self, key: NodeKey, cx: &mut Cx) {
+        let Some(sent_ms) = self.table.node(key).health.meet_sent_ms else { return };
+        if cx.now.age_ms(sent_ms) <= self.handshake_ms() {
+            return;
+        }
+        let Some(link) = self.links.connected(key) else { return };
+        self.table.health_mut(key).meet_sent_ms = Some(cx.now.ms);
+        let named = self.named(key);
+        cx.notice(format!(
+            "Sending MEET message to node {named} because there is no inbound link for it"
+        ));
+        self.send_ping(link, Kind::Meet, cx);
     }
 
     /// A connection on which a ping has been open for long, and nothing came: perhaps a new one is

@@ -64,6 +64,8 @@ pub struct Health {
     pub data_received_ms: Option<u64>,
     pub fail_since_ms: Option<u64>,
     pub offset_told_ms: Option<u64>,
+    /// When it was last sent a MEET, unless it has dialled us since: then it knows us.
+    pub meet_sent_ms: Option<u64>,
     /// Whom we voted for to take over from it, and when.
     pub voted_for: Option<(NodeId, u64)>,
     /// Since when it has no replica that is up, and should have one.

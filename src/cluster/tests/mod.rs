@@ -299,3 +299,11 @@ fn a_claim_wins_by_a_greater_epoch_only() {
         assert_eq!(cluster.table().owner(slot(0)), Some(winner), "{epoch} against {own}");
     }
 }
+
+/// As tools do it: every node is told to meet the first.
+#[test]
+fn more_may_meet_one_than_it_meets_at_a_time() {
+    let mut world = World::new(100, 16);
+    world.form_at_once();
+    assert!(world.peers.iter().all(|peer| peer.cluster.table().count() == 100));
+}
