@@ -28,12 +28,12 @@ impl Cluster {
         let ours = self.table.primary_of(me);
         let was_with_us = self.table.are_in_one_shard(of, me);
         let mut lost = Lost { count: 0, dirty: Vec::new() };
-        for slot in Slot::all() {
-            match slots.has(slot) {
-                true => self.take_claim(slot, of, epoch, ours, &mut lost, cx),
-                false => self.take_silence(slot, of, epoch, cx),
-            }
-        }
+        let is_silent = |slot: &Slot| !slots.has(*slot);
+        let known = self.table.node(of).slots().iter();
+        let open = self.table.ways().map(|(slot, _)| slot);
+        let silent: BTreeSet<Slot> = known.chain(open).filter(is_silent).collect();
+        slots.iter().for_each(|slot| self.take_claim(slot, of, epoch, ours, &mut lost, cx));
+        silent.into_iter().for_each(|slot| self.take_silence(slot, of, epoch, cx));
         self.follow_claims(of, epoch, ours, was_with_us, &lost, cx);
     }
 

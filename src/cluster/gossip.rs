@@ -8,8 +8,7 @@ use super::id::ShardId;
 use super::links::LinkId;
 use super::machine::{Cluster, Cx, Level};
 use super::table::NodeKey;
-use super::wire::{Extension, Gossip, Kind, Ping};
-use std::collections::BTreeSet;
+use super::wire::{Extension, Gossip, IpText, Kind, Ping};
 
 const GOSSIP_MIN: usize = 3;
 /// How far a clock may be ahead of ours for its times to be believed.
@@ -40,7 +39,7 @@ impl Cluster {
     fn draw(&self, receiver: Option<NodeKey>, cx: &mut Cx) -> Vec<NodeKey> {
         let others = self.table.count().saturating_sub(2);
         let wanted = (self.table.count() / 10).max(GOSSIP_MIN).min(others);
-        let mut drawn = BTreeSet::new();
+        let mut drawn = Vec::with_capacity(wanted);
         for _ in 0..wanted * 3 {
             if drawn.len() == wanted {
                 break;
@@ -50,13 +49,14 @@ impl Cluster {
             let node = self.table.node(key);
             let is_one_of_us = key == self.table.me() || Some(key) == receiver;
             let is_of_use = node.health.is_linked || node.slot_count() > 0;
-            if !is_one_of_us && is_of_use && !node.has(UNREACHABLE.or(Flags::PFAIL)) {
-                drawn.insert(key);
+            let may_be_told = is_of_use && !node.has(UNREACHABLE.or(Flags::PFAIL));
+            if !is_one_of_us && may_be_told && !drawn.contains(&key) {
+                drawn.push(key);
             }
         }
-        let failing =
-            self.table.iter().filter(|(_, node)| node.has(Flags::PFAIL) && !node.has(UNREACHABLE));
-        drawn.into_iter().chain(failing.map(|(key, _)| key)).collect()
+        let failing = self.table.failing().filter(|(_, node)| !node.has(UNREACHABLE));
+        drawn.extend(failing.map(|(key, _)| key));
+        drawn
     }
 
     fn gossip_of(&self, key: NodeKey, cx: &Cx) -> Gossip<'_> {
@@ -66,7 +66,7 @@ impl Cluster {
             node: node.id(),
             ping_sent_s: seconds(node.health.ping_sent_ms),
             pong_received_s: seconds(node.health.pong_received_ms),
-            ip: Some(node.place().ip.as_str()).filter(|ip| !ip.is_empty()),
+            ip: IpText::of(&node.place().ip),
             ports: self.ports_of(node.place()),
             flags: node.flags(),
         }
@@ -127,7 +127,7 @@ impl Cluster {
         let node = self.table.node(key);
         if node.has(DOWN)
             && !entry.flags.has(Flags::NOADDR)
-            && let Some(ip) = entry.ip
+            && let Some(ip) = entry.ip.text()
         {
             self.move_node(key, self.place_of(ip, entry.ports), cx);
         }
@@ -147,7 +147,7 @@ impl Cluster {
     /// A node that we do not know, by its name: it is not met by address, since that may be
     /// another's by now.
     fn take_news(&mut self, entry: &Gossip, cx: &mut Cx) {
-        let Some(ip) = entry.ip else { return };
+        let Some(ip) = entry.ip.text() else { return };
         if entry.flags.has(UNREACHABLE) || self.blacklist.has(entry.node, cx.now.ms) {
             return;
         }
@@ -159,6 +159,7 @@ impl Cluster {
         if let Some(key) = self.table.add(entry.node, shard, role) {
             self.table.set_place(key, self.place_of(ip, entry.ports));
             self.table.health_mut(key).known_since_ms = cx.now.ms;
+            self.looks.call(0, key);
             self.due.save = true;
         }
     }

@@ -52,8 +52,9 @@ impl Link {
 pub struct Links {
     last: u64,
     all: BTreeMap<LinkId, Link>,
-    to: BTreeMap<NodeKey, LinkId>,
-    from: BTreeMap<NodeKey, LinkId>,
+    /// By the number of a node.
+    to: Vec<Option<LinkId>>,
+    from: Vec<Option<LinkId>>,
 }
 
 impl Links {
@@ -73,11 +74,11 @@ impl Links {
 
     /// The one that we dialled, be it connected or not yet.
     pub fn to(&self, node: NodeKey) -> Option<LinkId> {
-        self.to.get(&node).copied()
+        self.to.get(node.number()).copied().flatten()
     }
 
     pub fn from(&self, node: NodeKey) -> Option<LinkId> {
-        self.from.get(&node).copied()
+        self.from.get(node.number()).copied().flatten()
     }
 
     /// The one that we dialled, if it is connected.
@@ -87,13 +88,17 @@ impl Links {
 
     /// All that we dialled and that are connected.
     pub fn all_connected(&self) -> Vec<(NodeKey, LinkId)> {
-        let is_connected = |id: &LinkId| self.all.get(id).is_some_and(|link| link.is_connected);
-        self.to.iter().filter(|(_, id)| is_connected(id)).map(|(node, id)| (*node, *id)).collect()
+        let dialled = self.to.iter().flatten();
+        let connected = dialled.filter_map(|id| {
+            let link = self.all.get(id).filter(|link| link.is_connected)?;
+            Some((link.node?, *id))
+        });
+        connected.collect()
     }
 
     pub fn add(&mut self, id: LinkId, link: Link) {
         if let (Direction::To, Some(node)) = (link.direction, link.node) {
-            self.to.insert(node, id);
+            *entry(&mut self.to, node) = Some(id);
         }
         self.all.insert(id, link);
     }
@@ -102,9 +107,9 @@ impl Links {
     pub fn bind(&mut self, id: LinkId, node: NodeKey) -> Option<LinkId> {
         let before = self.all.get_mut(&id)?.node.replace(node);
         if let Some(before) = before.filter(|before| self.from(*before) == Some(id)) {
-            self.from.remove(&before);
+            *entry(&mut self.from, before) = None;
         }
-        self.from.insert(node, id).filter(|old| *old != id)
+        entry(&mut self.from, node).replace(id).filter(|old| *old != id)
     }
 
     pub fn remove(&mut self, id: LinkId) -> Option<Link> {
@@ -114,9 +119,7 @@ impl Links {
                 Direction::To => &mut self.to,
                 Direction::From => &mut self.from,
             };
-            if of_node.get(&node) == Some(&id) {
-                of_node.remove(&node);
-            }
+            entry(of_node, node).take_if(|own| *own == id);
         }
         Some(link)
     }
@@ -129,4 +132,11 @@ impl Links {
     pub fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
         self.all.iter().map(|(id, link)| (*id, link))
     }
+}
+
+fn entry(of_nodes: &mut Vec<Option<LinkId>>, node: NodeKey) -> &mut Option<LinkId> {
+    if of_nodes.len() <= node.number() {
+        of_nodes.resize(node.number() + 1, None);
+    }
+    &mut of_nodes[node.number()]
 }

@@ -23,6 +23,7 @@ use super::show::Traffic;
 use super::state::State;
 use super::table::{Names, NodeKey, Place, Table};
 use super::time::Now;
+use super::timers::Looks;
 use super::wire::{Body, Header, Kind, Packet, Ports, Publish};
 use crate::keyspace::slot::Slot;
 use crate::structs::prng::Prng;
@@ -206,6 +207,7 @@ pub struct Cluster {
     pub(super) debug: Debug,
     /// Our writes are paused, so our offset is the last.
     is_paused: bool,
+    pub(super) looks: Looks,
     pub(super) tick_count: u64,
     pub(super) due: Due,
 }
@@ -236,10 +238,12 @@ impl Cluster {
             manual: Manual::default(),
             debug: Debug::default(),
             is_paused: false,
+            looks: Looks::default(),
             tick_count: 0,
             due: Due { sync: true, state: true, ..Due::default() },
         };
         cluster.configure();
+        cluster.look_at_all();
         cluster
     }
 
@@ -273,6 +277,7 @@ impl Cluster {
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = settings;
         self.configure();
+        self.look_at_all();
         self.due.save = true;
         self.due.state = true;
     }
@@ -399,6 +404,7 @@ impl Cluster {
         self.saves.forget(id);
         if let (Direction::To, Some(key)) = (link.direction, link.node) {
             self.table.health_mut(key).is_linked = false;
+            self.looks.call(0, key);
         }
     }
 

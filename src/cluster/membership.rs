@@ -66,6 +66,7 @@ impl Cluster {
         let key = self.table.add(id, shard, flags.or(Flags::HANDSHAKE))?;
         self.table.set_place(key, place);
         self.table.health_mut(key).known_since_ms = cx.now.ms;
+        self.looks.call(0, key);
         Some(key)
     }
 
@@ -231,6 +232,7 @@ impl Cluster {
             return;
         }
         self.table.unmark(key, Flags::NOADDR);
+        self.looks.call(0, key);
         if let Some(link) = self.links.to(key) {
             self.close(link, cx);
         }

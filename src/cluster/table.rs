@@ -23,7 +23,7 @@ use super::flags::Flags;
 use super::id::{NodeId, ShardId};
 use super::slot_set::SlotSet;
 use crate::keyspace::slot::{SLOTS, Slot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// More nodes than can have slots are of no use to a cluster.
 pub const NODES_MAX: usize = SLOTS;
@@ -32,7 +32,7 @@ pub const NODES_MAX: usize = SLOTS;
 const NOBODY: u16 = u16::MAX;
 
 /// The number of a node in the table.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct NodeKey(u16);
 
 impl NodeKey {
@@ -63,11 +63,16 @@ impl Way {
 pub struct Table {
     nodes: Vec<Option<Node>>,
     free: Vec<u16>,
-    by_id: BTreeMap<NodeId, NodeKey>,
+    by_id: HashMap<NodeId, NodeKey>,
+    /// By id.
+    order: Vec<NodeKey>,
     me: NodeKey,
     owners: Box<[u16; SLOTS]>,
     /// Those that their owners no longer claim: anybody may take them.
     unclaimed: SlotSet,
+    unclaimed_count: usize,
+    /// How many nodes do not answer us.
+    failing_count: usize,
     ways: BTreeMap<Slot, Way>,
     current_epoch: u64,
     last_vote_epoch: u64,
@@ -81,10 +86,13 @@ impl Table {
         Table {
             nodes: vec![Some(Node::new(id, shard, Flags::MYSELF.or(Flags::PRIMARY)))],
             free: Vec::new(),
-            by_id: BTreeMap::from([(id, me)]),
+            by_id: HashMap::from([(id, me)]),
+            order: vec![me],
             me,
             owners: Box::new([NOBODY; SLOTS]),
             unclaimed: SlotSet::new(),
+            unclaimed_count: 0,
+            failing_count: 0,
             ways: BTreeMap::new(),
             current_epoch: 0,
             last_vote_epoch: 0,
@@ -118,11 +126,17 @@ impl Table {
 
     /// All nodes, by id.
     pub fn iter(&self) -> impl Iterator<Item = (NodeKey, &Node)> {
-        self.by_id.values().map(|key| (*key, self.node(*key)))
+        self.order.iter().map(|key| (*key, self.node(*key)))
     }
 
     pub fn keys(&self) -> Vec<NodeKey> {
-        self.by_id.values().copied().collect()
+        self.order.clone()
+    }
+
+    /// Those that do not answer us, by id.
+    pub fn failing(&self) -> impl Iterator<Item = (NodeKey, &Node)> {
+        let all = self.iter().filter(|(_, node)| node.has(Flags::PFAIL));
+        all.take(self.failing_count)
     }
 
     /// Nodes in any order, for those who draw: which has the number, if any has.
@@ -151,6 +165,7 @@ impl Table {
             return None;
         }
         let node = Some(Node::new(id, shard, flags.without(Flags::MYSELF)));
+        self.failing_count += usize::from(flags.has(Flags::PFAIL));
         let number = match self.free.pop() {
             Some(number) => number,
             None => {
@@ -159,7 +174,7 @@ impl Table {
             }
         };
         self.nodes[usize::from(number)] = node;
-        self.by_id.insert(id, NodeKey(number));
+        self.name(NodeKey(number), id);
         self.changed();
         Some(NodeKey(number))
     }
@@ -169,11 +184,23 @@ impl Table {
         if self.by_id.contains_key(&id) {
             return false;
         }
-        let old = std::mem::replace(&mut self.node_mut(key).id, id);
-        self.by_id.remove(&old);
-        self.by_id.insert(id, key);
+        self.unname(key);
+        self.node_mut(key).id = id;
+        self.name(key, id);
         self.changed();
         true
+    }
+
+    fn name(&mut self, key: NodeKey, id: NodeId) {
+        let at = self.order.partition_point(|other| self.node(*other).id < id);
+        self.order.insert(at, key);
+        self.by_id.insert(id, key);
+    }
+
+    fn unname(&mut self, key: NodeKey) {
+        let id = self.node(key).id;
+        self.by_id.remove(&id);
+        self.order.retain(|other| *other != key);
     }
 
     /// Forgets a node, and whatever refers to it. Its slots are nobody's then.
@@ -188,8 +215,9 @@ impl Table {
                 node.primary = None;
             }
         }
+        self.unmark(key, Flags::PFAIL);
+        self.unname(key);
         let node = self.nodes[usize::from(key.0)].take().expect("it was referred to");
-        self.by_id.remove(&node.id);
         self.free.push(key.0);
         self.changed();
         node
@@ -212,6 +240,8 @@ impl Table {
             "roles are changed by what changes them"
         );
         if old != flags {
+            self.failing_count -= usize::from(old.has(Flags::PFAIL));
+            self.failing_count += usize::from(flags.has(Flags::PFAIL));
             self.node_mut(key).flags = flags;
             self.changed();
         }
@@ -357,7 +387,7 @@ impl Table {
             node.slot_count += 1;
             self.changed();
         }
-        self.unclaimed.remove(slot);
+        self.mark_claimed(slot);
     }
 
     fn replicas_exist(&self) -> bool {
@@ -367,7 +397,7 @@ impl Table {
     pub fn unassign(&mut self, slot: Slot) {
         let Some(owner) = self.owner(slot) else { return };
         self.owners[usize::from(slot.number())] = NOBODY;
-        self.unclaimed.remove(slot);
+        self.mark_claimed(slot);
         let node = self.node_mut(owner);
         node.slots.remove(slot);
         node.slot_count -= 1;
@@ -390,13 +420,17 @@ impl Table {
 
     /// The owner of a slot was heard without it. A slot that is nobody's is not marked.
     pub fn mark_unclaimed(&mut self, slot: Slot) {
-        if self.owner(slot).is_some() {
+        if self.owner(slot).is_some() && !self.unclaimed.has(slot) {
             self.unclaimed.insert(slot);
+            self.unclaimed_count += 1;
         }
     }
 
     pub fn mark_claimed(&mut self, slot: Slot) {
-        self.unclaimed.remove(slot);
+        if self.unclaimed.has(slot) {
+            self.unclaimed.remove(slot);
+            self.unclaimed_count -= 1;
+        }
     }
 
     pub fn is_unclaimed(&self, slot: Slot) -> bool {
@@ -404,7 +438,7 @@ impl Table {
     }
 
     pub fn has_unclaimed(&self, key: NodeKey) -> bool {
-        !self.unclaimed.bits().is_empty() && self.claimed_by(key) != self.node(key).slots
+        self.unclaimed_count > 0 && self.claimed_by(key) != self.node(key).slots
     }
 
     /// The slots of a node that it still claims, as others may be told of them.
@@ -508,6 +542,15 @@ impl Table {
             self.check_node(key, node).map_err(|what| format!("{}: {what}", node.id))?;
         }
         let count = self.nodes.iter().flatten().count();
+        let ids = self.iter().map(|(_, node)| node.id);
+        if !ids.is_sorted() || self.order.len() != count {
+            return fail("nodes are not in order".into());
+        }
+        let failing = self.iter().filter(|(_, node)| node.has(Flags::PFAIL)).count();
+        let unclaimed = self.unclaimed.bits().len();
+        if (failing, unclaimed) != (self.failing_count, self.unclaimed_count) {
+            return fail("a wrong count of nodes that fail, or of slots that nobody claims".into());
+        }
         if count != self.by_id.len() || count + self.free.len() != self.nodes.len() {
             return fail("nodes are found that are not there, or the other way round".into());
         }

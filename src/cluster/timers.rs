@@ -5,36 +5,107 @@ use super::flags::Flags;
 use super::machine::{Cluster, Cx};
 use super::table::NodeKey;
 use super::wire::Kind;
+use std::collections::BTreeSet;
 
 /// Each so many ticks somebody is pinged who may need it: about once a second.
 const TICKS_A_DRAW: u64 = 10;
 /// Of so many that are drawn the one that was heard of least lately.
 const DRAWS: usize = 5;
 
+/// When which node has to be looked at next. It may be too early, and never too late: whatever
+/// brings that forward calls for a look.
+#[derive(Default)]
+pub(super) struct Looks {
+    queue: BTreeSet<(u64, NodeKey)>,
+    /// By the number of a node.
+    at_ms: Vec<Option<u64>>,
+}
+
+impl Looks {
+    pub fn call(&mut self, at_ms: u64, key: NodeKey) {
+        if self.at_ms.len() <= key.number() {
+            self.at_ms.resize(key.number() + 1, None);
+        }
+        match self.at_ms[key.number()] {
+            Some(known_ms) if known_ms <= at_ms => return,
+            Some(later_ms) => _ = self.queue.remove(&(later_ms, key)),
+            None => {}
+        }
+        self.at_ms[key.number()] = Some(at_ms);
+        self.queue.insert((at_ms, key));
+    }
+
+    fn due(&mut self, now_ms: u64) -> Vec<NodeKey> {
+        let mut due = Vec::new();
+        while let Some((_, key)) = self.queue.first().filter(|(at_ms, _)| *at_ms <= now_ms) {
+            self.at_ms[key.number()] = None;
+            due.push(*key);
+            self.queue.pop_first();
+        }
+        due
+    }
+}
+
 impl Cluster {
     pub(super) fn tick(&mut self, cx: &mut Cx) {
         self.tick_count += 1;
         self.blacklist.clean(cx.now.ms);
-        let keys = self.table.keys();
-        let others = keys.into_iter().filter(|key| *key != self.table.me()).collect::<Vec<_>>();
-        others.iter().for_each(|key| self.keep_connected(*key, cx));
+        let others = self.looks.due(cx.now.ms);
+        for key in &others {
+            if self.is_another(*key) {
+                self.keep_connected(*key, cx);
+            }
+        }
         if self.tick_count.is_multiple_of(TICKS_A_DRAW) {
             self.ping_somebody(cx);
+            self.migrate_if_missed(cx);
         }
         for key in others {
-            if self.table.has_key(key) {
+            if self.is_another(key) {
                 self.look_after(key, cx);
+                self.look_again(key, cx.now.ms);
             }
         }
         self.limit_queues(cx);
         self.tend_manual(cx);
         self.follow_no_replica(false, cx);
-        self.migrate_if_missed(cx);
         self.due.election = self.table.myself().is_replica();
         self.due.flush = self.due.save;
         if !self.is_up() {
             self.due.state = true;
         }
+    }
+
+    fn is_another(&self, key: NodeKey) -> bool {
+        self.table.has_key(key) && key != self.table.me()
+    }
+
+    /// All are looked at with the next tick.
+    pub(super) fn look_at_all(&mut self) {
+        self.table.keys().into_iter().for_each(|key| self.looks.call(0, key));
+    }
+
+    /// The next time at which anything may have to be done about a node, if nothing comes of it.
+    fn look_again(&mut self, key: NodeKey, now_ms: u64) {
+        let (node, half_ms) = (self.table.node(key), self.settings.node_timeout_ms / 2);
+        let after_ms = match (node.health.ping_sent_ms, node.health.pong_received_ms) {
+            _ if node.has(Flags::HANDSHAKE) => 0,
+            (Some(sent_ms), _) => {
+                let heard_ms = node.health.data_received_ms.unwrap_or(0).max(sent_ms);
+                let age_ms = now_ms.saturating_sub(heard_ms);
+                // A dead connection first, then a dead node.
+                if age_ms > half_ms { 0 } else { half_ms - age_ms }
+            }
+            (None, pong_ms) => {
+                let age_ms = now_ms.saturating_sub(pong_ms.unwrap_or(0));
+                self.ping_interval_ms().saturating_sub(age_ms).min(half_ms)
+            }
+        };
+        self.looks.call(now_ms + after_ms.max(1), key);
+    }
+
+    fn ping_interval_ms(&self) -> u64 {
+        self.settings.ping_interval_ms.unwrap_or(self.settings.node_timeout_ms / 2)
     }
 
     fn keep_connected(&mut self, key: NodeKey, cx: &mut Cx) {
@@ -85,8 +156,7 @@ impl Cluster {
         self.meet_again(key, cx);
         self.give_up_dead_link(key, cx);
         let health = &self.table.node(key).health;
-        let timeout_ms = self.settings.node_timeout_ms;
-        let interval_ms = self.settings.ping_interval_ms.unwrap_or(timeout_ms / 2);
+        let interval_ms = self.ping_interval_ms();
         let pong_age_ms = cx.now.age_ms(health.pong_received_ms.unwrap_or(0));
         if health.ping_sent_ms.is_none() && pong_age_ms > interval_ms {
             return self.ping(key, cx);

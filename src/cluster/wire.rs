@@ -21,7 +21,7 @@ mod ping;
 #[cfg(test)]
 mod tests;
 
-pub use self::ping::{Extension, Gossip, Ping};
+pub use self::ping::{Extension, Gossip, IpText, Ping};
 
 use self::parts::{Fields, Writer};
 use super::flags::Flags;

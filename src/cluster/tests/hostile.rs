@@ -8,7 +8,7 @@ use crate::cluster::links::Direction;
 use crate::cluster::machine::{Action, Event};
 use crate::cluster::manual::Failover;
 use crate::cluster::slot_set::SlotBits;
-use crate::cluster::wire::{Gossip, Header, Kind, Ports};
+use crate::cluster::wire::{Gossip, Header, IpText, Kind, Ports};
 
 fn header<'h>(sender: NodeId, flags: Flags, epoch: u64) -> Header<'h> {
     Header {
@@ -66,7 +66,7 @@ fn strangers_are_answered_and_leave_nothing() {
         node: stranger(99),
         ping_sent_s: 0,
         pong_received_s: 0,
-        ip: Some("10.9.9.9"),
+        ip: IpText::of("10.9.9.9"),
         ports: Ports { client: 1, other: 0, bus: 2 },
         flags: Flags::PRIMARY,
     };

@@ -12,7 +12,7 @@ use crate::cluster::id::{NodeId, ShardId};
 use crate::cluster::links::LinkId;
 use crate::cluster::machine::{Action, Cluster, Event, Facts, Settings, TICK_MS};
 use crate::cluster::saves::Ticket;
-use crate::cluster::table::{Names, Table};
+use crate::cluster::table::{Names, Place, Table};
 use crate::cluster::time::Now;
 use crate::cluster::wire::{Body, Kind, Packet};
 use crate::keyspace::slot::{SLOTS, Slot};
@@ -241,6 +241,33 @@ impl World {
             let is_there = |peer: &Peer| peer.is_primary() || peer.streamed_ms.is_some();
             world.agrees() && world.peers.iter().all(is_there)
         });
+        world
+    }
+
+    /// Primaries that share all slots, and begin with files in which all that stands.
+    pub fn known(count: usize, seed: u64) -> World {
+        let mut world = World::new(count, seed);
+        let known: Vec<(NodeId, ShardId, String)> = (0..count)
+            .map(|number| {
+                let node = world.peers[number].cluster.table().myself();
+                (node.id(), node.shard(), world.peers[number].ip.clone())
+            })
+            .collect();
+        for (number, (own_id, own_shard, _)) in known.iter().enumerate() {
+            let mut table = Table::new(*own_id, *own_shard);
+            let mut keys = Vec::new();
+            for (epoch, (id, shard, ip)) in (1..).zip(&known) {
+                let key = table.add(*id, *shard, Flags::PRIMARY).unwrap_or_else(|| table.me());
+                let place = Place { ip: ip.clone(), port: 7000, tls_port: 0, bus_port: BUS_PORT };
+                table.set_place(key, place);
+                table.set_config_epoch(key, epoch);
+                keys.push(key);
+            }
+            for slot in Slot::all() {
+                table.assign(slot, keys[usize::from(slot.number()) * count / SLOTS]);
+            }
+            world.peers[number].cluster = Cluster::new(world.settings.clone(), table);
+        }
         world
     }
 

@@ -15,6 +15,7 @@ use super::super::id::{ID_LEN, NodeId, ShardId};
 use super::super::text;
 use super::parts::{Fields, Writer};
 use super::{EXTENSION_DATA, HEADER_LEN, Ports};
+use std::fmt;
 
 pub const GOSSIP_LEN: usize = 104;
 const EXTENSION_HEAD_LEN: usize = 8;
@@ -35,10 +36,39 @@ pub struct Gossip<'p> {
     /// Seconds since 1970, and 0 for never.
     pub ping_sent_s: u32,
     pub pong_received_s: u32,
-    /// None if it is no address.
-    pub ip: Option<&'p str>,
+    pub ip: IpText<'p>,
     pub ports: Ports,
     pub flags: Flags,
+}
+
+/// The text of an address, which is looked at only when it is needed.
+#[derive(Clone, Copy)]
+pub struct IpText<'p>(&'p [u8]);
+
+impl<'p> IpText<'p> {
+    pub fn of(text: &'p str) -> IpText<'p> {
+        IpText(text.as_bytes())
+    }
+
+    /// None if it is no address.
+    pub fn text(self) -> Option<&'p str> {
+        let text = self.0.split(|byte| *byte == 0).next().filter(|text| text::is_ip(text))?;
+        str::from_utf8(text).ok()
+    }
+}
+
+impl PartialEq for IpText<'_> {
+    fn eq(&self, other: &IpText) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for IpText<'_> {}
+
+impl fmt::Debug for IpText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().fmt(f)
+    }
 }
 
 /// ORDER: as nodes write them.
@@ -78,7 +108,8 @@ impl<'p> Ping<'p> {
 
     /// How many entries have no name; if any do, none is to be believed.
     pub fn malformed_count(&self) -> usize {
-        self.gossip_count() - self.gossip().count()
+        let entries = self.gossip.chunks_exact(GOSSIP_LEN);
+        entries.filter(|entry| !NodeId::fits(&entry[..ID_LEN])).count()
     }
 
     /// The entries that have a name.
@@ -112,7 +143,7 @@ impl<'p> Gossip<'p> {
             node: fields.id(0)?,
             ping_sent_s: fields.u32(40),
             pong_received_s: fields.u32(44),
-            ip: fields.ip_or_zeros(48).flatten(),
+            ip: IpText(fields.bytes::<{ text::IP_BYTES }>(48)?),
             ports: Ports { client: fields.u16(94), other: fields.u16(100), bus: fields.u16(96) },
             flags: Flags::from_bits(fields.u16(98)),
         })
@@ -122,7 +153,7 @@ impl<'p> Gossip<'p> {
         out.bytes(self.node.as_bytes());
         out.u32(self.ping_sent_s);
         out.u32(self.pong_received_s);
-        out.padded(self.ip.unwrap_or_default().as_bytes(), text::IP_BYTES);
+        out.padded(self.ip.0, text::IP_BYTES);
         out.u16(self.ports.client);
         out.u16(self.ports.bus);
         out.u16(self.flags.bits());
