@@ -182,6 +182,7 @@ impl Cluster {
         self.table.set_place(key, Place::default());
         self.close(id, cx);
         self.due.save = true;
+        self.due.state = true;
         false
     }
 

@@ -54,7 +54,8 @@ impl Cluster {
     }
 
     fn sees_majority(&self) -> bool {
-        let down = Flags::PFAIL.or(Flags::FAIL);
+        // Who is nowhere is not asked, and so never found not to answer.
+        let down = Flags::PFAIL.or(Flags::FAIL).or(Flags::NOADDR);
         let voters = self.table.iter().filter(|(_, node)| node.votes());
         voters.filter(|(_, node)| !node.has(down)).count() >= self.table.quorum()
     }

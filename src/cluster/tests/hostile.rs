@@ -127,3 +127,17 @@ fn an_old_file_takes_nothing_back() {
         assert!(at("Configuration change detected.") < at("Cluster state changed: ok"));
     }
 }
+
+/// Addresses of two voters have become somebody else's: nobody knows what they have decided.
+#[test]
+fn voters_that_are_nowhere_are_no_majority() {
+    let mut world = World::formed(3, 4);
+    for number in [1, 2] {
+        assert!(world.peers[0].cluster.is_up());
+        let link = world.link(0, number, Direction::To);
+        let other = header(NodeId::from_random([number as u8; 20]), Flags::PRIMARY, 1);
+        world.told(0, Event::Packet(link, &other.ping(Kind::Pong, &[], &[])));
+    }
+    assert!(!world.peers[0].cluster.is_up());
+    world.run_until(TIMEOUT_MS * 8, World::agrees);
+}

@@ -70,8 +70,8 @@ pub struct Peer {
     streamed_ms: Option<u64>,
     /// How many times it has begun.
     pub life: u64,
-    /// When it last could have heard of whom.
-    near_ms: BTreeMap<usize, u64>,
+    /// How new what it may know of each other one is.
+    news_ms: Vec<u64>,
     links: BTreeMap<LinkId, End>,
 }
 
@@ -146,7 +146,7 @@ impl Peer {
             clock_ms: 0,
             streamed_ms: None,
             life: 0,
-            near_ms: BTreeMap::new(),
+            news_ms: Vec::new(),
             links: BTreeMap::new(),
         }
     }
@@ -356,6 +356,7 @@ impl World {
     }
 
     fn check(&mut self) {
+        self.spread_news();
         for number in 0..self.peers.len() {
             if !self.is_misled {
                 (0..number).for_each(|other| self.check_owners(number, other));
@@ -376,37 +377,51 @@ impl World {
 
     /// Who has heard nothing of the majority for some time, be it by others, does not serve.
     fn check_majority(&mut self, number: usize) {
-        let (near, now_ms) = (self.near(number), self.now_ms);
-        let peer = &mut self.peers[number];
-        if peer.is_paused {
-            return peer.near_ms.clear();
+        let (now_ms, delay_ms) = (self.now_ms, self.delay_ms);
+        let peer = &self.peers[number];
+        let wait_ms = TIMEOUT_MS * 3 / 2 + 2 * TICK_MS + 2 * delay_ms;
+        if peer.is_paused || !peer.cluster.is_up() {
+            return;
         }
-        let near_ms = &mut peer.near_ms;
-        near.iter().for_each(|other| _ = near_ms.insert(*other, now_ms));
-        let wait_ms = TIMEOUT_MS * 3 / 2 + 2 * TICK_MS + 2 * self.delay_ms;
-        let ids: Vec<NodeId> = (0..self.peers.len()).map(|other| self.id(other)).collect();
-        let peer = &mut self.peers[number];
         let table = peer.cluster.table();
-        let votes = |id: &NodeId| table.find(*id).is_some_and(|key| table.node(key).votes());
-        let voters = (0..).zip(&ids).filter(|(_, id)| votes(id)).map(|(other, _)| other);
-        // Nothing is said of those whom it may have heard of before this began.
-        let is_near =
-            |other: &usize| now_ms - *peer.near_ms.entry(*other).or_insert(now_ms) <= wait_ms;
-        let count = voters.filter(is_near).count();
-        assert!(count >= table.quorum() || !peer.cluster.is_up(), "node {number} at {now_ms}");
+        let is_near = |other: usize| {
+            let votes = |key| table.node(key).votes();
+            let is_voter = table.find(self.id(other)).is_some_and(votes);
+            is_voter && now_ms.saturating_sub(peer.news_ms[other]) <= wait_ms
+        };
+        let count = (0..self.peers.len()).filter(|other| is_near(*other)).count();
+        assert!(count >= table.quorum(), "node {number} serves alone at {now_ms}");
     }
 
-    /// Whoever the node has anything to do with, in one direction at least, and those whom they have.
-    fn near(&self, number: usize) -> BTreeSet<usize> {
-        let is_cut = |from, to| self.cuts.contains(&(from, to));
-        let mut near = BTreeSet::from([number]);
-        let mut fresh = vec![number];
-        while let Some(one) = fresh.pop() {
-            for other in (0..self.peers.len()).filter(|other| !self.peers[*other].is_paused) {
-                if !(is_cut(one, other) && is_cut(other, one)) && near.insert(other) {
-                    fresh.push(other);
-                }
+    /// How new what each may know of each other is by now: nodes that have anything to do with each
+    /// other, in one direction at least, tell each other all they know.
+    fn spread_news(&mut self) {
+        let now_ms = self.now_ms;
+        let count = self.peers.len();
+        for (number, peer) in self.peers.iter_mut().enumerate() {
+            peer.news_ms.resize(count, now_ms);
+            if !peer.is_paused {
+                peer.news_ms[number] = now_ms;
             }
+        }
+        let mut left: BTreeSet<usize> =
+            (0..count).filter(|number| !self.peers[*number].is_paused).collect();
+        while let Some(first) = left.pop_first() {
+            let group = self.near(first, &mut left);
+            let newest = |of: usize| group.iter().map(|one| self.peers[*one].news_ms[of]).max();
+            let news: Vec<u64> = (0..count).filter_map(newest).collect();
+            group.iter().for_each(|one| self.peers[*one].news_ms.clone_from(&news));
+        }
+    }
+
+    /// Takes out those who have to do with a node, and those who have to do with them.
+    fn near(&self, number: usize, left: &mut BTreeSet<usize>) -> Vec<usize> {
+        let is_cut = |from, to| self.cuts.contains(&(from, to)) && self.cuts.contains(&(to, from));
+        let mut near = vec![number];
+        let mut at = 0;
+        while let Some(one) = near.get(at).copied() {
+            near.extend(left.extract_if(.., |other| !is_cut(one, *other)));
+            at += 1;
         }
         near
     }
@@ -488,7 +503,11 @@ impl World {
         let number = self.prng.below(self.peers.len() as u64) as usize;
         let other = self.prng.below(self.peers.len() as u64) as usize;
         match self.prng.below(6) {
-            0 | 1 => self.peers[number].is_paused = !self.peers[number].is_paused,
+            0 | 1 => {
+                // What is read late is as new as anything to who reads it.
+                self.peers[number].news_ms.clear();
+                self.peers[number].is_paused = !self.peers[number].is_paused;
+            }
             2 | 3 => _ = self.cuts.insert((number, other)),
             4 => self.cuts.clear(),
             _ => {
@@ -502,6 +521,7 @@ impl World {
         self.loss = 0;
         self.cuts.clear();
         self.peers.iter_mut().for_each(|peer| peer.is_paused = false);
+        self.peers.iter_mut().for_each(|peer| peer.news_ms.clear());
     }
 
     pub fn draw(&mut self, bound: usize) -> usize {
@@ -724,11 +744,14 @@ impl World {
         }
         let settings = self.settings.clone();
         let peer = &mut self.peers[number];
+        let last = peer.cluster.number_link();
         peer.cluster = Cluster::new(settings, loaded.table);
+        // What was sent to it before is for connections that it never had.
+        while peer.cluster.number_link() < last {}
         peer.ip = ip.to_owned();
         peer.life += 1;
         peer.writes_paused_until_ms = 0;
-        peer.near_ms.clear();
+        peer.news_ms.clear();
         (peer.streamed_ms, peer.replicates) = (None, None);
         let table = peer.cluster.table();
         if let Some(primary) = table.myself().primary() {
