@@ -18,32 +18,42 @@ impl<'b> SlotBits<'b> {
         self.0[byte_of(slot)] & bit_of(slot) != 0
     }
 
+    /// Sixty-four slots each, the first in the lowest bit.
+    fn words(self) -> impl Iterator<Item = u64> + use<'b> {
+        let (words, _) = self.0.as_chunks();
+        words.iter().map(|word| u64::from_le_bytes(*word))
+    }
+
     pub fn len(self) -> usize {
-        self.0.iter().map(|byte| byte.count_ones() as usize).sum()
+        self.words().map(|word| word.count_ones() as usize).sum()
     }
 
     pub fn is_empty(self) -> bool {
-        self.0.iter().all(|byte| *byte == 0)
+        self.words().all(|word| word == 0)
     }
 
-    /// The slots, in order. Bytes without any are passed over.
+    /// The slots, in order. Words without any are passed over.
     pub fn iter(self) -> impl Iterator<Item = Slot> + use<'b> {
-        let filled = self.0.iter().enumerate().filter(|(_, byte)| **byte != 0);
-        filled.flat_map(|(at, byte)| {
-            let bits = (0..8).filter(move |bit| byte >> bit & 1 != 0);
-            bits.map(move |bit| Slot::new((at * 8 + bit) as u64).expect("the set has no others"))
-        })
+        (0..).zip(self.words()).flat_map(|(at, word)| bits_of(word).map(move |bit| slot(at, bit)))
     }
 
     /// The first and the last slot of each run of neighbours.
     pub fn runs(self) -> Vec<(Slot, Slot)> {
-        let mut runs: Vec<(Slot, Slot)> = Vec::new();
-        for slot in self.iter() {
-            match runs.last_mut() {
-                Some((_, last)) if last.number() + 1 == slot.number() => *last = slot,
-                _ => runs.push((slot, slot)),
+        let mut runs = Vec::new();
+        let (mut first, mut is_in) = (None, 0);
+        for (at, word) in (0..).zip(self.words()) {
+            // Bits that differ from the one before: there runs begin and end.
+            let turns = word ^ (word << 1 | is_in);
+            is_in = word >> 63;
+            for bit in bits_of(turns) {
+                match first.take() {
+                    None => first = Some(slot(at, bit)),
+                    Some(begun) => runs.push((begun, before(at, bit))),
+                }
             }
         }
+        let last = Slot::all().next_back().expect("there are slots");
+        runs.extend(first.map(|begun| (begun, last)));
         runs
     }
 
@@ -111,6 +121,23 @@ impl fmt::Debug for SlotSet {
     }
 }
 
+/// The numbers of the bits of a word that are set.
+fn bits_of(mut word: u64) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros();
+        word &= word.checked_sub(1)?;
+        Some(u64::from(bit))
+    })
+}
+
+fn slot(word: u64, bit: u64) -> Slot {
+    Slot::new(word * 64 + bit).expect("the set has no others")
+}
+
+fn before(word: u64, bit: u64) -> Slot {
+    Slot::new(word * 64 + bit - 1).expect("a run has begun before it ends")
+}
+
 fn byte_of(slot: Slot) -> usize {
     usize::from(slot.number()) / 8
 }
@@ -144,6 +171,9 @@ mod tests {
             runs.iter().map(|(first, last)| (first.number(), last.number())).collect::<Vec<_>>()
         };
         assert_eq!(runs(&[]), []);
+        let all: Vec<u64> = (0..SLOTS as u64).collect();
+        assert_eq!(runs(&all), [(0, 16383)]);
+        assert_eq!(runs(&[63, 64, 127, 128, 16383]), [(63, 64), (127, 128), (16383, 16383)]);
         assert_eq!(runs(&[5, 6, 7, 8, 10, 16382, 16383]), [(5, 8), (10, 10), (16382, 16383)]);
     }
 
@@ -164,6 +194,16 @@ mod tests {
         assert_eq!(numbers(&set), expected);
         assert_eq!(set.bits().len(), expected.len());
         assert!(Slot::all().all(|slot| set.has(slot) == model[usize::from(slot.number())]));
+        let mut neighbours: Vec<(u16, u16)> = Vec::new();
+        for number in &expected {
+            match neighbours.last_mut() {
+                Some((_, last)) if *last + 1 == *number => *last = *number,
+                _ => neighbours.push((*number, *number)),
+            }
+        }
+        let runs = set.bits().runs();
+        let runs = runs.iter().map(|(first, last)| (first.number(), last.number()));
+        assert_eq!(runs.collect::<Vec<_>>(), neighbours);
         let odd: SlotSet = Slot::all().filter(|slot| slot.number() % 2 == 1).collect();
         set.remove_all(odd.bits());
         let even: Vec<u16> = expected.into_iter().filter(|number| number % 2 == 0).collect();

@@ -12,7 +12,7 @@ use crate::cluster::id::{NodeId, ShardId};
 use crate::cluster::links::LinkId;
 use crate::cluster::machine::{Action, Cluster, Event, Facts, Settings, TICK_MS};
 use crate::cluster::saves::Ticket;
-use crate::cluster::table::{Names, Place, Table};
+use crate::cluster::table::{Names, Node, Place, Table};
 use crate::cluster::time::Now;
 use crate::cluster::wire::{Body, Kind, Packet};
 use crate::keyspace::slot::{SLOTS, Slot};
@@ -23,6 +23,8 @@ pub const TIMEOUT_MS: u64 = 2000;
 const UNIX_MS: u64 = 1_700_000_000_000;
 const BUS_PORT: u16 = 17000;
 const STREAM_MS: u64 = 50;
+/// How often tables are looked through from end to end, at most.
+const TABLES_MS: u64 = 5000;
 
 pub struct World {
     pub peers: Vec<Peer>,
@@ -38,6 +40,7 @@ pub struct World {
     /// How often it is looked whether all is as it must be.
     pub check_ms: u64,
     checked_ms: u64,
+    tables_checked_ms: u64,
     /// Somebody has told two nodes that they have a slot.
     pub is_misled: bool,
     /// Whom who voted for under which epoch.
@@ -195,6 +198,7 @@ impl World {
             settings: settings(),
             check_ms: TICK_MS,
             checked_ms: 0,
+            tables_checked_ms: 0,
             is_misled: false,
             votes: BTreeMap::new(),
             written: 0,
@@ -328,16 +332,14 @@ impl World {
     pub fn agrees(&self) -> bool {
         let count = self.peers.len();
         let running = || self.peers.iter().filter(|peer| !peer.is_paused);
-        let views = || running().map(|peer| view(peer.cluster.table()));
-        let first = views().next();
-        running().all(|peer| {
-            let is_whole = |table: &Table| {
-                table.count() == count && table.assigned_count() == SLOTS && {
-                    table.iter().all(|(_, node)| !node.has(Flags::PFAIL.or(Flags::FAIL)))
-                }
-            };
-            peer.cluster.is_up() && is_whole(peer.cluster.table())
-        }) && views().all(|view| Some(view) == first)
+        let down = Flags::PFAIL.or(Flags::FAIL);
+        let is_whole = |table: &Table| {
+            let is_well = || table.iter().all(|(_, node)| !node.has(down));
+            table.count() == count && table.assigned_count() == SLOTS && is_well()
+        };
+        let Some(first) = running().next().map(|peer| peer.cluster.table()) else { return true };
+        running().all(|peer| peer.cluster.is_up() && is_whole(peer.cluster.table()))
+            && running().all(|peer| sees_the_same(peer.cluster.table(), first))
             && self.epochs_differ()
     }
 
@@ -348,7 +350,8 @@ impl World {
         epochs.collect::<BTreeSet<_>>().len() == primaries().count()
     }
 
-    fn check_tables(&self) {
+    fn check_tables(&mut self) {
+        self.tables_checked_ms = self.now_ms;
         for (number, peer) in self.peers.iter().enumerate() {
             let checked = peer.cluster.table().check();
             checked.unwrap_or_else(|what| panic!("node {number}: {what}"));
@@ -456,7 +459,9 @@ impl World {
         while self.now_ms < end_ms {
             self.run_a_tick(end_ms);
         }
-        self.check_tables();
+        if self.now_ms - self.tables_checked_ms >= TABLES_MS {
+            self.check_tables();
+        }
     }
 
     fn run_a_tick(&mut self, end_ms: u64) {
@@ -766,6 +771,17 @@ impl World {
             self.cuts.extend([(number, other), (other, number)]);
         }
     }
+}
+
+/// Of who has which slots under which epoch.
+fn sees_the_same(one: &Table, other: &Table) -> bool {
+    let primary = |table: &Table, node: &Node| node.primary().map(|key| table.node(key).id());
+    one.iter().zip(other.iter()).all(|((key, node), (other_key, other_node))| {
+        node.id() == other_node.id()
+            && one.epoch_of(key) == other.epoch_of(other_key)
+            && primary(one, node) == primary(other, other_node)
+            && node.slots() == other_node.slots()
+    })
 }
 
 /// A node, its epoch, its primary and its slots.
