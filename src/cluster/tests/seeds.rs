@@ -57,7 +57,7 @@ impl World {
 /// for long ([`World`] looks for these at each step), and when it is over all agree.
 #[test]
 fn whatever_happens_all_agree_when_it_is_over() {
-    let (first, count) = (setting("CLUSTER_SEED", 0), setting("CLUSTER_SEEDS", 40));
+    let (first, count) = (setting("CLUSTER_SEED", 0), setting("CLUSTER_SEEDS", 1000));
     for seed in first..first + count {
         let _named = Named(seed);
         let (primaries, replicas) = (3 + seed as usize % 3, 1 + seed as usize % 2);
