@@ -131,7 +131,7 @@ impl Engine {
         let Engine { keyspace, server, .. } = self;
         let Walk { db, position } = &mut server.big_key_walk;
         let big = &mut server.hot_keys.big;
-        *position = keyspace.db(*db).scan(*position, WALK_ENTRIES, |entry| {
+        *position = keyspace.db(*db).scan(None, *position, WALK_ENTRIES, |entry| {
             if entry.object().is_some() {
                 big.see(entry.kind(), *db, entry.key(), bytes_of(entry));
             }

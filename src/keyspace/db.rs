@@ -31,19 +31,39 @@ impl Snapshot {
         self.entries.iter().filter(|entry| !entry.is_expired(self.now_ms))
     }
 
+    /// The same of one slot, in a cluster.
+    pub fn live_in(&self, slot: Slot) -> impl Iterator<Item = &Entry> {
+        let entries = self.entries.iter_prefix(slot.prefix());
+        entries.filter(|entry| !entry.is_expired(self.now_ms))
+    }
+
     /// Visits those among about `count` entries, as [`Db::scan`] does, that are wanted and live.
     pub fn scan(
         &self,
+        slot: Option<Slot>,
         from: u64,
         count: usize,
         wants: impl Fn(&Entry) -> bool,
         mut visit: impl FnMut(&Entry),
     ) -> u64 {
-        self.entries.scan(from, count, |entry| {
+        scan(&self.entries, slot, from, count, |entry| {
             if wants(entry) && !entry.is_expired(self.now_ms) {
                 visit(entry);
             }
         })
+    }
+}
+
+fn scan(
+    entries: &Trie<Entry>,
+    slot: Option<Slot>,
+    from: u64,
+    count: usize,
+    visit: impl FnMut(&Entry),
+) -> u64 {
+    match slot {
+        None => entries.scan(from, count, visit),
+        Some(slot) => entries.scan_prefix(slot.prefix(), from, count, visit),
     }
 }
 
@@ -252,10 +272,21 @@ impl Db {
         self.entries.prefetch(hashes);
     }
 
-    /// Visits about `count` entries from a position in hash order on; the next position, 0 at
-    /// the end.
-    pub fn scan(&self, from: u64, count: usize, visit: impl FnMut(&Entry)) -> u64 {
-        self.entries.scan(from, count, visit)
+    /// Visits about `count` entries, of a slot or of all, from a cursor on, in hash order; the next
+    /// cursor, 0 at the end.
+    pub fn scan(
+        &self,
+        slot: Option<Slot>,
+        from: u64,
+        count: usize,
+        visit: impl FnMut(&Entry),
+    ) -> u64 {
+        scan(&self.entries, slot, from, count, visit)
+    }
+
+    /// The slot in which all keys are that match a pattern, if there are slots and it is one.
+    pub fn slot_of_pattern(&self, pattern: &[u8]) -> Option<Slot> {
+        self.slots.as_ref().and_then(|_| Slot::of_pattern(pattern))
     }
 
     /// All entries in hash order.
@@ -530,5 +561,42 @@ mod tests {
                 assert_holds(&dbs[1], &models[1]);
             }
         }
+    }
+
+    /// A pattern with a hash tag is looked for in its slot alone.
+    #[test]
+    fn a_walk_over_a_slot_meets_no_other_keys() {
+        let secret = HashSecret::new([8; 16]).of_cluster();
+        let hasher = KeyHasher::new(secret);
+        let mut db = Db::new(secret);
+        for n in 0..5_000u64 {
+            let key = format!("{{{}}}{n}", n % 7).into_bytes();
+            let expiry_ms = (n % 3 == 0).then_some(10);
+            db.insert(hasher.hash(&key), entry_of(&key, expiry_ms));
+        }
+        let slot = db.slot_of_pattern(b"{3}*").expect("it has one");
+        assert_eq!((slot, db.slot_of_pattern(b"{3*}")), (Slot::of(b"3"), None));
+        assert_eq!(Db::new(HashSecret::new([8; 16])).slot_of_pattern(b"{3}*"), None);
+        let wanted: Vec<Vec<u8>> = (0..5_000u64)
+            .filter(|n| n % 7 == 3 && n % 3 > 0)
+            .map(|n| format!("{{3}}{n}").into_bytes())
+            .collect();
+        let snapshot = db.snapshot(11);
+        let mut listed: Vec<&[u8]> = snapshot.live_in(slot).map(Entry::key).collect();
+        listed.sort_by_key(|key| (key.len(), *key));
+        assert!(listed.iter().eq(wanted.iter()));
+        let (mut cursor, mut visited, mut live) = (0, 0, 0);
+        loop {
+            cursor = db.scan(Some(slot), cursor, 10, |entry| {
+                assert!(entry.key().starts_with(b"{3}"));
+                visited += 1;
+            });
+            assert!(cursor < 1 << 53);
+            if cursor == 0 {
+                break;
+            }
+        }
+        snapshot.scan(Some(slot), 0, usize::MAX, |_| true, |_| live += 1);
+        assert_eq!((visited, live), (db.slot_len(slot), wanted.len()));
     }
 }

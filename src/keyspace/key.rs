@@ -45,6 +45,12 @@ impl ItemHash for KeyHash {
     fn bits(self) -> u64 {
         self.0
     }
+
+    /// In a cluster the keys of one slot must be told apart, too. Who walks there by a C `int` is
+    /// not known; JavaScript's numbers have 53 bits.
+    fn cursor_bits(secret: HashSecret) -> u32 {
+        if secret.is_of_cluster() { 48 } else { 31 }
+    }
 }
 
 /// A key with its hash, which is computed once and goes with the key from the prefetch to the

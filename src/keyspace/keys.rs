@@ -1,6 +1,7 @@
 //! The keyspace as the running command sees it: one database, the command's time, and the rules
 //! of access (expiry, clocks, hit counts) that no handler has to think of.
 
+use super::slot::Slot;
 use super::{AccessClock, Db, Entry, Key, KeyHash, Keyspace, NewValue};
 use crate::config::EventClasses;
 use crate::types::hash::Field;
@@ -114,10 +115,11 @@ impl<'a> Keys<'a> {
         self.peek(key).is_some()
     }
 
-    /// Visits those among about `count` entries from a position in hash order on, as [`Db::scan`]
-    /// does, that are wanted and live.
+    /// Visits those among about `count` entries from a cursor on, as [`Db::scan`] does, that are
+    /// wanted and live.
     pub fn scan(
         &self,
+        slot: Option<Slot>,
         from: u64,
         count: usize,
         wants: impl Fn(&Entry) -> bool,
@@ -125,7 +127,7 @@ impl<'a> Keys<'a> {
     ) -> u64 {
         let horizon_ms = self.horizon_ms();
         let is_live = |entry: &Entry| !entry.is_expired(horizon_ms);
-        self.db().scan(from, count, |entry| match (wants(entry), is_live(entry)) {
+        self.db().scan(slot, from, count, |entry| match (wants(entry), is_live(entry)) {
             (true, true) => visit(entry),
             (true, false) => self.space.changes.found_expired(self.db, entry.key()),
             (false, _) => {}

@@ -445,6 +445,8 @@ fn scan_returns_what_stays_exactly_once() {
             if next == "0" {
                 break;
             }
+            // redis-cli keeps it in a C int.
+            assert!(next.parse::<i32>().is_ok(), "{next}");
             cursor = next;
             for _ in 0..churn {
                 let n = prng.below(5000);

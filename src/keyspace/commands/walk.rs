@@ -8,6 +8,7 @@
 use super::elements::{ScanOptions, Scanned, parse_scan_cursor, write_scan_page};
 use crate::command::{Arg, Args, Arity, Categories, Command, CommandResult, Flags, Group, Shape};
 use crate::engine::Cx;
+use crate::keyspace::slot::Slot;
 use crate::keyspace::{Entry, Snapshot};
 use crate::resp::Reply;
 use crate::structs::glob::{self, Case};
@@ -44,14 +45,15 @@ fn keys(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     }
     let pattern = args.bytes();
     args.done()?;
+    let slot = cx.keys.db().slot_of_pattern(pattern);
     let snapshot = cx.keys.db().snapshot(cx.keys.horizon_ms());
-    if cx.keys.db().len() <= INLINE_KEYS_MAX {
-        list_matching(&snapshot, pattern, &mut cx.reply);
+    if keys_among(cx, slot) <= INLINE_KEYS_MAX {
+        list_matching(&snapshot, slot, pattern, &mut cx.reply);
         return Ok(());
     }
     let pattern = pattern.to_vec();
     cx.answer_by(move |reply| {
-        list_matching(&snapshot, &pattern, reply);
+        list_matching(&snapshot, slot, &pattern, reply);
         Ok(())
     })
 }
@@ -61,10 +63,23 @@ fn is_special(byte: &u8) -> bool {
     matches!(byte, b'*' | b'?' | b'[' | b'\\')
 }
 
-fn list_matching(snapshot: &Snapshot, pattern: &[u8], reply: &mut Reply<'_>) {
+/// How many keys are walked over.
+fn keys_among(cx: &Cx<'_>, slot: Option<Slot>) -> usize {
+    let db = cx.keys.db();
+    slot.map_or_else(|| db.len(), |slot| db.slot_len(slot))
+}
+
+fn list_matching(snapshot: &Snapshot, slot: Option<Slot>, pattern: &[u8], reply: &mut Reply<'_>) {
+    match slot {
+        None => list_among(snapshot.live(), pattern, reply),
+        Some(slot) => list_among(snapshot.live_in(slot), pattern, reply),
+    }
+}
+
+fn list_among<'e>(entries: impl Iterator<Item = &'e Entry>, pattern: &[u8], reply: &mut Reply<'_>) {
     let deferred = reply.begin_deferred();
     let mut listed = 0;
-    for entry in snapshot.live() {
+    for entry in entries {
         if pattern == b"*" || glob::matches(pattern, entry.key(), Case::Sensitive) {
             reply.bulk(entry.key());
             listed += 1;
@@ -123,11 +138,12 @@ fn scan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     let cursor = parse_scan_cursor(args.bytes())?;
     let options = ScanOptions::read(args, Scanned::Keys)?;
     let count = options.count;
-    if count <= INLINE_KEYS_MAX || cx.keys.db().len() <= INLINE_KEYS_MAX {
+    let slot = options.pattern().and_then(|pattern| cx.keys.db().slot_of_pattern(pattern));
+    if count <= INLINE_KEYS_MAX || keys_among(cx, slot) <= INLINE_KEYS_MAX {
         let Cx { keys, reply, .. } = cx;
         write_scan_page(reply, |page| {
             let takes = |entry: &Entry| options.takes_entry(entry);
-            keys.scan(cursor, count, takes, |entry| page.list(entry.key()))
+            keys.scan(slot, cursor, count, takes, |entry| page.list(entry.key()))
         });
         return Ok(());
     }
@@ -135,7 +151,7 @@ fn scan(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     cx.answer_by(move |reply| {
         write_scan_page(reply, |page| {
             let takes = |entry: &Entry| options.takes_entry(entry);
-            snapshot.scan(cursor, count, takes, |entry| page.list(entry.key()))
+            snapshot.scan(slot, cursor, count, takes, |entry| page.list(entry.key()))
         });
         Ok(())
     })

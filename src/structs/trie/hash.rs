@@ -13,6 +13,12 @@ pub trait ItemHash: Copy {
     /// The bits that order the items, from the highest on. All of them must look random to those
     /// who do not know the secret.
     fn bits(self) -> u64;
+
+    /// How many of the first bits a SCAN cursor tells, by which pages end. Programs keep cursors in
+    /// numbers of C's type `int` (redis-cli --cluster import is one), and get lost with more.
+    fn cursor_bits(_secret: HashSecret) -> u32 {
+        31
+    }
 }
 
 /// A 128-bit SipHash key.

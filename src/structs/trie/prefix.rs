@@ -1,6 +1,6 @@
 //! Parts of a trie: all items whose hashes begin with the same bits, taken out and put in whole.
 //!
-//! In a cluster the first bits of a key's hash are its slot, so this is how a slot leaves and comes.
+//! In a cluster the first bits of a key's hash are its slot: this is how a slot leaves and comes.
 //! The kids of such a part lie side by side in one inner node and are moved as they are, whatever
 //! is below them; only their lengths are read, for the figures of both tries. A part that fills
 //! less than a segment shares one with others, and its items are moved one by one. The alternative

@@ -38,7 +38,15 @@ impl ItemHash for u64 {
     fn bits(self) -> u64 {
         self
     }
+
+    fn cursor_bits(secret: HashSecret) -> u32 {
+        if secret.is_of_cluster() { WIDE } else { NARROW }
+    }
 }
+
+/// How many bits cursors have, in the one trie and in the other.
+const WIDE: u32 = 48;
+const NARROW: u32 = 31;
 
 impl Item for Tiny {
     type Hash = u64;
@@ -90,6 +98,18 @@ fn weak_trie(weaken: fn(u64) -> u64) -> Trie<Tiny> {
 /// Few distinct hashes, far apart or close together, and all the same.
 const WEAKNESSES: [fn(u64) -> u64; 5] =
     [|hash| hash & !0 << 61, |hash| hash >> 40, |hash| hash >> 20 << 10, |_| 0, |_| u64::MAX];
+
+/// One whose cursors have so many bits.
+fn trie_of(bits: u32, weaken: fn(u64) -> u64) -> Trie<Tiny> {
+    let secret = HashSecret::weak(*b"0123456789abcdef", weaken);
+    Trie::new(if bits == WIDE { secret.of_cluster() } else { secret })
+}
+
+/// The same, proper for the first numbers, then one for each weakness.
+fn of_weakness(bits: u32, number: u64) -> Trie<Tiny> {
+    let weakness = (number as usize).checked_sub(3).and_then(|n| WEAKNESSES.get(n));
+    trie_of(bits, weakness.copied().unwrap_or(|hash| hash))
+}
 
 /// A proper trie for the first seeds, then one for each weakness.
 fn trie_or_weak(seed: u64) -> Trie<Tiny> {
@@ -298,58 +318,124 @@ fn a_write_copies_one_segment_of_what_a_snapshot_shares() {
 
 #[test]
 fn a_scan_goes_in_order_and_keeps_to_its_budget() {
-    let trie = filled(5_000);
-    let mut hashes = Vec::new();
-    let mut position = 0;
-    for scans in 0.. {
-        assert!(scans <= 5_000, "the scan does not end");
-        let before = hashes.len();
-        position = trie.scan(position, 10, |item| hashes.push(trie.hash(item.key()) >> 16));
-        assert!(position == 0 || hashes.len() - before >= 10 && hashes.len() - before < 12);
-        assert!(position == 0 || hashes[hashes.len() - 1] < position);
-        if position == 0 {
-            break;
+    for bits in [NARROW, WIDE] {
+        let trie = filled_into(trie_of(bits, |hash| hash), 5_000);
+        let mut cells = Vec::new();
+        let mut cursor = 0;
+        for scans in 0.. {
+            assert!(scans <= 5_000, "the scan does not end");
+            let before = cells.len();
+            cursor = trie.scan(cursor, 10, |item| cells.push(trie.hash(item.key()) >> (64 - bits)));
+            assert!(cursor == 0 || (10..12).contains(&(cells.len() - before)));
+            assert!(cursor == 0 || cells[cells.len() - 1] < cursor);
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert_eq!(cells.len(), 5_000);
+        for beyond in [1 << bits, u64::MAX] {
+            assert!(trie.scan(beyond, 10, |_| panic!("nothing is there")) == 0);
         }
     }
-    assert_eq!(hashes.len(), 5_000);
-    assert!(trie.scan(1 << 48, 10, |_| panic!("nothing is there")) == 0);
-    assert!(trie.scan(u64::MAX, 10, |_| panic!("nothing is there")) == 0);
+}
+
+/// Programs keep the cursors of a server that is no node of a cluster in numbers of 31 bits and a
+/// sign, those of others in numbers of 53 bits.
+#[test]
+fn cursors_have_few_bits_and_pages_end_between_their_cells() {
+    let last_bits = |hash: u64| hash | !0 << 40;
+    for (bits, weaken) in [(NARROW, WEAKNESSES[0]), (NARROW, last_bits), (WIDE, last_bits)] {
+        let trie = filled_into(trie_of(bits, weaken), 1_000);
+        let (mut cursor, mut seen, mut cells) = (0, 0, BTreeSet::new());
+        loop {
+            let mut page = BTreeSet::new();
+            cursor = trie.scan(cursor, 1, |item| {
+                seen += 1;
+                page.insert(trie.hash(item.key()) >> (64 - bits));
+            });
+            assert!(cursor < 1 << bits);
+            assert!(page.iter().all(|cell| cells.insert(*cell)), "a cell is on two pages");
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert_eq!(seen, 1_000);
+    }
 }
 
 /// What is there throughout is visited exactly once, and nothing is visited twice, while the trie
 /// grows by a factor and shrinks again.
 #[test]
 fn a_scan_sees_what_stays_exactly_once() {
-    for seed in 0..8 {
-        let most_others = if seed < 3 { 20_000 } else { 2_000 };
-        let mut random = Random(seed);
-        let mut trie = filled_into(trie_or_weak(seed), 2_000);
-        let mut others: Vec<u64> = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut position = 0;
-        let mut next_key = 1_000_000;
-        for scans in 0.. {
-            assert!(scans < 1_000_000, "the scan of seed {seed} does not end");
-            let budget = 1 + random.below(60) as usize;
-            position = trie.scan(position, budget, |item| assert!(seen.insert(item.value())));
-            if position == 0 {
-                break;
-            }
-            let growing = others.len() < most_others && seen.len() % 2_000 < 1_000;
-            for _ in 0..random.below(3_000) {
-                if growing || others.is_empty() {
-                    trie.insert(trie.hash(&key_of(next_key)), Tiny::new(next_key, next_key, 0));
-                    others.push(next_key);
-                    next_key += 1;
-                } else {
-                    let at = random.below(others.len() as u64) as usize;
-                    assert!(remove(&mut trie, others.swap_remove(at)).is_some());
-                }
+    for seed in 0..16 {
+        let (bits, weakness) = if seed % 2 == 0 { (NARROW, seed / 2) } else { (WIDE, seed / 2) };
+        let trie = filled_into(of_weakness(bits, weakness), 2_000);
+        let all = |trie: &Trie<Tiny>, from, budget, seen: &mut BTreeSet<u64>| {
+            trie.scan(from, budget, |item| assert!(seen.insert(item.value())))
+        };
+        let seen = scan_while_it_changes(trie, seed, all);
+        assert!((0..2_000).all(|key| seen.contains(&key)));
+    }
+}
+
+/// The same of the items of a prefix, and no others.
+#[test]
+fn a_scan_of_a_prefix_sees_what_stays_there_exactly_once() {
+    for seed in 0..16 {
+        let (bits, weakness) = if seed % 2 == 0 { (NARROW, seed / 2) } else { (WIDE, seed / 2) };
+        let trie = filled_into(of_weakness(bits, weakness), 2_000);
+        for (first, len) in [(0, 14), (u64::MAX, 14), (5 << 60, 3), (trie.hash(&key_of(7)), 14)] {
+            let prefix = Prefix::of(first, len);
+            let is_below = |trie: &Trie<Tiny>, key: u64| {
+                let differing = trie.hash(&key_of(key)) ^ first;
+                differing >> (64 - len) == 0
+            };
+            let wanted: Vec<u64> = (0..2_000).filter(|key| is_below(&trie, *key)).collect();
+            let below = |trie: &Trie<Tiny>, from, budget, seen: &mut BTreeSet<u64>| {
+                trie.scan_prefix(prefix, from, budget, |item| {
+                    assert!(is_below(trie, item.value()) && seen.insert(item.value()));
+                })
+            };
+            let seen = scan_while_it_changes(trie.clone(), seed, below);
+            assert!(wanted.iter().all(|key| seen.contains(key)));
+        }
+    }
+}
+
+/// Scans a trie to the end, which changes between the pages, but for what it holds at the begin;
+/// what `scan` has seen.
+fn scan_while_it_changes(
+    mut trie: Trie<Tiny>,
+    seed: u64,
+    scan: impl Fn(&Trie<Tiny>, u64, usize, &mut BTreeSet<u64>) -> u64,
+) -> BTreeSet<u64> {
+    let most_others = if seed < 6 { 20_000 } else { 2_000 };
+    let mut random = Random(seed);
+    let mut others: Vec<u64> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut cursor = 0;
+    let mut next_key = 1_000_000;
+    for scans in 0.. {
+        assert!(scans < 1_000_000, "the scan of seed {seed} does not end");
+        let budget = 1 + random.below(60) as usize;
+        cursor = scan(&trie, cursor, budget, &mut seen);
+        if cursor == 0 {
+            break;
+        }
+        let growing = others.len() < most_others && seen.len() % 2_000 < 1_000;
+        for _ in 0..random.below(3_000) {
+            if growing || others.is_empty() {
+                trie.insert(trie.hash(&key_of(next_key)), Tiny::new(next_key, next_key, 0));
+                others.push(next_key);
+                next_key += 1;
+            } else {
+                let at = random.below(others.len() as u64) as usize;
+                assert!(remove(&mut trie, others.swap_remove(at)).is_some());
             }
         }
-        assert!((0..2_000).all(|key| seen.contains(&key)));
-        check(&trie);
     }
+    check(&trie);
+    seen
 }
 
 #[test]

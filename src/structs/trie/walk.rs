@@ -1,14 +1,17 @@
 //! Walks: iteration over a snapshot, SCAN, and the choice of a random item.
 //!
-//! All go by hash order. A position is the upper 48 bits of a hash, which leaves room in a SCAN
-//! cursor for a cluster slot; no segment is deeper than 40 bits, so the items of one position are
-//! always in one segment. Since a position means the same whatever splits and joins happen between
-//! two calls, an item that is there throughout a SCAN is seen exactly once. The alternative refused
-//! is a cursor made of a bucket number, which a resize either repeats or loses.
+//! All go by hash order. A position is the upper 48 bits of a hash; no segment is deeper than 40
+//! bits, so the items of one position are always in one segment. A cursor is the number of a cell,
+//! which is all positions that begin with the same bits, and a page of a SCAN ends between two
+//! cells. How many bits those are is the hash's to say, since clients keep cursors in small numbers
+//! ([`super::ItemHash::cursor_bits`]). Since a cell means the same whatever splits and joins happen
+//! between two calls, an item that is there throughout a SCAN is seen exactly once. The alternative
+//! refused is a cursor made of a bucket number, which a resize either repeats or loses.
 
 use super::inner::{Inner, LEVEL_BITS, LEVELS, Node, cell_of};
 use super::segment::{CAPACITY, View};
 use super::{Item, ItemHash as _, Prefix, Trie};
+use std::ops::Range;
 
 pub(super) const POSITION_BITS: u32 = 48;
 const POSITIONS: u64 = 1 << POSITION_BITS;
@@ -63,38 +66,67 @@ impl<T: Item> Trie<T> {
         Iter { kids, slots: [].iter(), overflow: [].iter() }
     }
 
-    /// Visits about `budget` items in hash order, from a position on, and returns the position to
-    /// go on from, or 0 after the last. It may be called with long pauses: what is there from the
-    /// first call to the last is visited exactly once, whatever changes between.
-    pub fn scan(&self, from: u64, budget: usize, mut visit: impl FnMut(&T)) -> u64 {
-        let mut position = from;
+    /// Visits about `budget` items in hash order, from a cursor on, and returns the cursor to go on
+    /// from, or 0 after the last. It may be called with long pauses: what is there from the first
+    /// call to the last is visited exactly once, whatever changes between.
+    pub fn scan(&self, from: u64, budget: usize, visit: impl FnMut(&T)) -> u64 {
+        self.scan_positions(0..POSITIONS, from, budget, visit)
+    }
+
+    /// The same with the items whose hashes begin with a prefix. A cursor before them is one at
+    /// their begin.
+    pub fn scan_prefix(
+        &self,
+        prefix: Prefix,
+        from: u64,
+        budget: usize,
+        visit: impl FnMut(&T),
+    ) -> u64 {
+        let first = position_of(prefix.hash_at(0));
+        let last = position_of(prefix.hash_at(u64::MAX));
+        self.scan_positions(first..last + 1, from, budget, visit)
+    }
+
+    fn scan_positions(
+        &self,
+        range: Range<u64>,
+        from: u64,
+        budget: usize,
+        mut visit: impl FnMut(&T),
+    ) -> u64 {
+        let below_cell = POSITION_BITS - T::Hash::cursor_bits(self.secret);
+        let cell_of = |position: u64| position >> below_cell;
+        let from = from.min(cell_of(POSITIONS)) << below_cell;
+        let mut position = from.max(range.start);
         let mut left = budget.max(1);
+        // The cell that has been begun; it is seen to its end, whatever is left.
+        let mut begun = None;
         let mut sorted: Vec<(u64, &T)> = Vec::with_capacity(CAPACITY);
-        while position < POSITIONS {
+        while position < range.end {
             let (view, end) = self.segment_at(position);
             view.prefetch_items();
             let hashed = view.items().map(|item| (position_of(self.hash(item.key()).bits()), item));
-            sorted.extend(hashed.filter(|(at, _)| *at >= position));
+            sorted.extend(hashed.filter(|(at, _)| (position..range.end).contains(at)));
             if sorted.len() > left {
                 sorted.sort_unstable_by_key(|(at, _)| *at);
             }
             // An empty segment uses budget too, so that a sparse trie cannot hold the caller up.
-            left -= usize::from(sorted.is_empty());
-            let mut last = None;
+            left = left.saturating_sub(usize::from(sorted.is_empty()));
             for (at, item) in sorted.drain(..) {
-                if left == 0 && last != Some(at) {
-                    return at;
+                if left == 0 && begun != Some(cell_of(at)) {
+                    return cell_of(at);
                 }
                 visit(item);
-                last = Some(at);
+                begun = Some(cell_of(at));
                 left = left.saturating_sub(1);
             }
             position = end;
-            if left == 0 {
+            if left == 0 && cell_of(position) << below_cell == position {
                 break;
             }
+            begun = Some(cell_of(position - 1));
         }
-        if position >= POSITIONS { 0 } else { position }
+        if position >= range.end { 0 } else { cell_of(position) }
     }
 
     /// An item chosen with the same probability as any other. `random` draws a number below its

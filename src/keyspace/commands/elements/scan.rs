@@ -84,6 +84,11 @@ impl ScanOptions {
         Ok(options)
     }
 
+    /// The names that are asked for; none if all are.
+    pub fn pattern(&self) -> Option<&[u8]> {
+        self.pattern.as_deref()
+    }
+
     pub fn takes_name(&self, name: &[u8]) -> bool {
         let fits = |pattern: &[u8]| glob::matches(pattern, name, Case::Sensitive);
         self.pattern.as_deref().is_none_or(fits)
