@@ -129,7 +129,7 @@ bit_set! {
         ENDS_A_FETCH = "ends-a-fetch",
         /// A primary has it in its stream, though it neither reads nor writes.
         FITS_STREAM = "fits-stream",
-        /// It moves keys to another node of the cluster by itself.
+        /// It sends keys to another server, and not too many such do so at a time.
         MOVES_KEYS = "moves-keys",
         /// It says that all is well, so it is refused where writes are that could not be kept.
         TELLS_HEALTH = "tells-health",

@@ -221,6 +221,15 @@ impl FoundKeys {
         self
     }
 
+    /// All arguments from a place on.
+    pub fn rest(first: usize, request: &Request<'_>, flags: KeyFlags) -> FoundKeys {
+        let mut found = FoundKeys::NONE;
+        if first < request.len() {
+            found.add(KeyRow { first, last: request.len() - 1, step: 1, flags });
+        }
+        found
+    }
+
     fn add(&mut self, row: KeyRow) {
         self.rows[self.count] = row;
         self.count += 1;

@@ -123,6 +123,14 @@ impl Frame {
         progress
     }
 
+    /// Whether what it is in the middle of waits for something outside of the engine.
+    pub(super) fn stands(&self, server: &Server) -> bool {
+        match &self.inner {
+            Some(inner) => inner.stands(server),
+            None => self.program.stands(server),
+        }
+    }
+
     /// The request that its program is having run, if that one has left a program, too.
     pub(super) fn called(&mut self) -> Option<Request<'_>> {
         self.inner.is_some().then(|| self.program.call().0)

@@ -7,6 +7,7 @@
 
 use super::hold::Told;
 use super::loading::reload::Reload;
+use super::migrate::{self, Failure};
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
 use super::transfer::{Recipient, Transfer, TransferReport};
@@ -124,6 +125,11 @@ pub trait Driver {
         engine.finish_transfer(TransferReport::Ended { number, failure: None });
     }
 
+    /// Sends keys to another server. Who has no way to any reaches none.
+    fn migrate(&mut self, engine: &mut Engine, order: migrate::Order) {
+        engine.finish_migration(order.failed(Failure::Writing));
+    }
+
     /// The level or the file of the server's log changed.
     fn follow_logging(&mut self, _engine: &Engine) {}
 
@@ -171,6 +177,7 @@ pub trait Driver {
             Effect::Delay { client, delays } => self.delay(client, delays),
             Effect::Link(order) => self.link(engine, order),
             Effect::Transfer(transfer) => self.transfer(engine, *transfer),
+            Effect::Migrate(order) => self.migrate(engine, *order),
             Effect::Log => self.follow_logging(engine),
             Effect::Stand(standing) => self.stand(standing),
             Effect::Exit(code) => self.exit(code),

@@ -6,6 +6,7 @@
 use super::ClientId;
 use super::cluster::BusErrand;
 use super::loading::reload::Reload;
+use super::migrate;
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
 use super::sentinel::Errand;
@@ -88,6 +89,8 @@ pub enum Effect {
     /// Send a snapshot to replicas, on another thread; what becomes of it goes to
     /// `Engine::finish_transfer`.
     Transfer(Box<Transfer>),
+    /// Keys are to go to another server; what becomes of it goes to `Engine::finish_migration`.
+    Migrate(Box<migrate::Order>),
     /// The log's level or file changed.
     Log,
     /// Things stand otherwise now.

@@ -15,7 +15,7 @@ pub(super) mod slots;
 
 use super::session::ClientKind;
 use super::waiting::Reason;
-use super::{Caller, Cx, Server, eviction};
+use super::{Caller, Cx, Server, eviction, migrate};
 use crate::command::{Command, CommandError, CommandId, Flags, Hashed, Traits};
 use crate::repl::link::Primary;
 use crate::resp::{Protocol, Request};
@@ -129,6 +129,9 @@ fn when_to_run(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Admission {
     }
     if cx.session().transaction.is_some() && !asked.command.traits.has(Traits::RUNS_IN_MULTI) {
         return Admission::Queue;
+    }
+    if !cx.server.moves.are_none() && migrate::must_wait(cx, asked, flags) {
+        return Admission::Postpone(Reason::Move);
     }
     let is_syncing = flags.has(Flags::WRITE) && cx.server.aof.is_syncing();
     if is_syncing && cx.server.aof_delays_writes() {

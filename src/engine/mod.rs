@@ -10,7 +10,7 @@
 //! touch), [`gates`] (what a request must pass), [`dispatch`] (through the gates), [`call`]
 //! (what surrounds a handler), [`program`] (commands that run others), [`under_way`] (those that
 //! take long), [`transaction`], [`scripting`], [`waiting`], [`blocking`],
-//! [`eviction`], [`saving`], [`loading`], [`shutdown`], [`cron`].
+//! [`eviction`], [`saving`], [`loading`], [`migrate`], [`shutdown`], [`cron`].
 
 pub mod aof;
 pub mod blocking;
@@ -35,6 +35,7 @@ mod gates;
 pub mod hold;
 pub mod hot_keys;
 pub mod loading;
+pub mod migrate;
 mod openness;
 pub mod pause;
 mod program;
@@ -296,6 +297,7 @@ impl Engine {
 
     /// A turn ends: what is told once a turn is told now.
     pub fn end_turn(&mut self) {
+        self.settle_moves();
         self.server.tell_prefixes(&mut self.clients);
         self.limit_snapshots();
         self.hand_over_to_aof();

@@ -9,7 +9,7 @@
 //! ([`super::under_way`]).
 
 use super::propagate::Targets;
-use super::{Caller, Cx};
+use super::{Caller, Cx, Server};
 use crate::command::{CommandError, CommandId};
 use crate::keyspace::KeyHash;
 use crate::resp::{Protocol, ReplyBuf, Request};
@@ -58,6 +58,11 @@ pub trait Program {
     /// For whom is what its commands do.
     fn targets(&self) -> Targets {
         Targets::ALL
+    }
+
+    /// Whether it waits for something outside of the engine, and has nothing to do until then.
+    fn stands(&self, _server: &Server) -> bool {
+        false
     }
 
     /// Goes on until it wants something; `cx` is that of the command that left the program, and

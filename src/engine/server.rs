@@ -8,6 +8,7 @@ use super::cluster::{Member, cluster_settings};
 use super::eviction::EvictionState;
 use super::hot_keys::Walk;
 use super::loading::{LastLoad, Loading};
+use super::migrate::Moves;
 use super::pause::Pause;
 use super::propagate::Propagation;
 use super::reading::InputBounds;
@@ -131,6 +132,8 @@ pub struct Server {
     pub under_way: Option<Box<UnderWay>>,
     /// Those that are under way over a copy of the data, and are nobody else's business.
     pub asides: Vec<Box<UnderWay>>,
+    /// Keys that are on their way to other servers (MIGRATE).
+    pub moves: Moves,
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
     pub hot_keys: HotKeys,
@@ -220,6 +223,7 @@ impl Server {
             scripting: Scripting::default(),
             under_way: None,
             asides: Vec::new(),
+            moves: Moves::default(),
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             hot_keys: HotKeys::new(Prng::seeded(prng.next_u64())),

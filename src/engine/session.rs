@@ -287,7 +287,14 @@ impl Session {
         let reason = self.wait.as_ref().map(|wait| &wait.reason);
         matches!(
             reason,
-            Some(Reason::Key(_) | Reason::Copies(_) | Reason::Unpause | Reason::Disk | Reason::End)
+            Some(
+                Reason::Key(_)
+                    | Reason::Copies(_)
+                    | Reason::Unpause
+                    | Reason::Disk
+                    | Reason::Move
+                    | Reason::End
+            )
         )
     }
 

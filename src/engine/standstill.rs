@@ -36,6 +36,8 @@ pub enum Deed {
     Serve,
     /// Clients who have waited long enough are sent on their way.
     TimeOut,
+    /// Keys go that another server has taken.
+    Move,
 }
 
 /// States of the server in which some deeds must not be done.
@@ -95,6 +97,8 @@ impl Deed {
             Deed::Ask => States::ENDING,
             // What a script brings is there in time for those who were there when it began.
             Deed::Turn | Deed::TimeOut => States::UNDER_WAY,
+            // A key that is still here when the server ends is at both, and lost at none.
+            Deed::Move => data_is_to_stay.or(States::ENDING),
             Deed::Serve => data_is_to_stay.or(States::ENDING).or(States::ABOUT_TO_SLEEP),
         }
     }

@@ -5,6 +5,7 @@
 //! jobs of saves where a test wants to see what happens until they run.
 
 use super::hold::Told;
+use super::migrate;
 use super::propagate::Reader;
 use super::saving::SaveJob;
 
@@ -46,6 +47,8 @@ struct World {
     held_saves: Option<VecDeque<SaveJob>>,
     /// What is put aside goes on when the test ends a turn.
     steps: bool,
+    /// Moves that the test carries out, if it does.
+    held_moves: Option<VecDeque<migrate::Order>>,
 }
 
 impl Driver for World {
@@ -76,6 +79,13 @@ impl Driver for World {
     fn run(&mut self, engine: &mut Engine, client: ClientId, job: Job) {
         self.jobs += 1;
         engine.finish_job(client, job());
+    }
+
+    fn migrate(&mut self, engine: &mut Engine, order: migrate::Order) {
+        match &mut self.held_moves {
+            Some(held) => held.push_back(order),
+            None => engine.finish_migration(order.failed(migrate::Failure::Writing)),
+        }
     }
 
     fn save(&mut self, engine: &mut Engine, job: SaveJob) {
@@ -119,6 +129,7 @@ impl Bench {
             jobs: 0,
             held_saves: None,
             steps: false,
+            held_moves: None,
         };
         let mut bench = Bench { engine, client, offset_ms: 0, now_ms: 0, world };
         bench.advance(0);
@@ -133,6 +144,18 @@ impl Bench {
         observers.events = events.or(EventClasses::KEYEVENT);
         observers.propagation = true;
         self
+    }
+
+    /// Keeps what MIGRATE wants sent, for the test to carry out.
+    pub fn holding_moves(mut self) -> Bench {
+        self.world.held_moves = Some(VecDeque::new());
+        self
+    }
+
+    /// The oldest of it.
+    pub fn next_move(&mut self) -> Option<migrate::Order> {
+        self.world.carry_out(&mut self.engine);
+        self.world.held_moves.as_mut().and_then(VecDeque::pop_front)
     }
 
     /// Keeps the jobs of saves until `run_held_save`; each request is a turn of its own.

@@ -124,8 +124,11 @@ fn drive(
     if let Some(aside) = &mut aside {
         aside.exchange(cx.keys.space(), cx.server);
         for effect in cx.server.effects.take_behind(count) {
-            if matches!(effect, Effect::Free(_)) {
-                cx.server.effects.push(effect);
+            match effect {
+                Effect::Free(_) => cx.server.effects.push(effect),
+                // What is sent would be gone here, though it is not.
+                Effect::Migrate(order) => cx.server.moves.refuse(&order),
+                _ => {}
             }
         }
     }
@@ -189,8 +192,8 @@ impl UnderWay {
     fn keep_back(&mut self, server: &mut Server, count: usize) {
         for effect in server.effects.take_behind(count) {
             match effect {
-                // Memory is nobody's to see.
-                Effect::Free(_) => server.effects.push(effect),
+                // Memory is nobody's to see, and what it waits for itself must be done.
+                Effect::Free(_) | Effect::Migrate(_) => server.effects.push(effect),
                 _ => self.effects.push(effect),
             }
         }
@@ -203,6 +206,9 @@ impl UnderWay {
 
     /// Whether it stands, so that nothing is to be done for it.
     fn stands(&self, server: &Server) -> bool {
+        if self.frame.stands(server) {
+            return true;
+        }
         let (talk, running) = match &self.aside {
             Some(aside) => (&aside.talk, None),
             None => (&server.scripting.talk, server.scripting.running.as_ref()),

@@ -2,11 +2,11 @@
 //! when, and what it is told when that is over.
 //!
 //! A client waits in one of three ways. Its request was not taken and is to be tried again
-//! ([`Reason::Unpause`], [`Reason::Disk`], [`Reason::Script`]). It was taken, and somebody will
-//! answer it ([`Reason::Answer`], [`Reason::End`]). Or it is kept here and runs again when a key
-//! has come ([`Reason::Key`]; who is served then is [`super::blocking`]'s). Whoever brings about
-//! what is waited for says so here and knows nothing of the clients. What a client waits for stands
-//! in its session, so an entry of a line that is of yesterday wakes nobody.
+//! ([`Reason::Unpause`], [`Reason::Disk`], [`Reason::Script`], [`Reason::Move`]). It was taken, and
+//! somebody will answer it ([`Reason::Answer`], [`Reason::End`]). Or it is kept here and runs again
+//! when a key has come ([`Reason::Key`]; who is served then is [`super::blocking`]'s). Whoever
+//! brings about what is waited for says so here and knows nothing of the clients. What a client
+//! waits for stands in its session, so an entry of a line that is of yesterday wakes nobody.
 
 use super::clients_by_key::ClientsByKey;
 use super::replication::acks::CopiesWait;
@@ -27,6 +27,8 @@ pub enum Reason {
     Disk,
     /// The command that is under way is to end, or to be late.
     Script,
+    /// A key that it writes is to have gone to another server, or not.
+    Move,
     /// A job, a save, the driver or the end of what it has begun answers it.
     Answer,
     /// The server ends, or cannot.
@@ -43,11 +45,12 @@ pub enum Line {
     Unpause,
     Disk,
     Script,
+    Move,
     End,
     Copies,
 }
 
-const LINES: usize = 5;
+const LINES: usize = 6;
 
 impl Reason {
     fn line(&self) -> Option<Line> {
@@ -55,6 +58,7 @@ impl Reason {
             Reason::Unpause => Some(Line::Unpause),
             Reason::Disk => Some(Line::Disk),
             Reason::Script => Some(Line::Script),
+            Reason::Move => Some(Line::Move),
             Reason::End => Some(Line::End),
             Reason::Copies(_) => Some(Line::Copies),
             Reason::Answer | Reason::Key(_) => None,

@@ -219,6 +219,12 @@ impl Entry {
         unsafe { self.bytes(shape.key_at(), shape.key_len) }
     }
 
+    /// Whether the two are references to one entry: then nothing has been changed of either since
+    /// one was cloned from the other.
+    pub fn is_same(&self, other: &Entry) -> bool {
+        self.0 == other.0
+    }
+
     #[inline]
     pub fn kind(&self) -> Kind {
         Kind::ALL[usize::from(self.byte(META_AT) & 0xf)]

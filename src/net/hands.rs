@@ -1,10 +1,11 @@
 //! The net as the engine's driver: output goes to sockets, long work to the plain threads.
 
 use super::connection::Place;
-use super::shared::Net;
+use super::shared::{Moving, Net};
 use super::threads::letters::Order;
 use super::{fatal, holds, link, logging, output_limits, transfer};
 use crate::engine::hold::Told;
+use crate::engine::migrate::Order as Migration;
 use crate::engine::replication::LinkOrder;
 use crate::engine::transfer::Transfer;
 use crate::engine::{ClientId, Driver, Engine, Errand, Job, ListenChange, Now, SaveJob, Standing};
@@ -155,6 +156,12 @@ impl Driver for Hands<'_> {
 
     fn transfer(&mut self, engine: &mut Engine, snapshot: Transfer) {
         transfer::begin(self.0, engine, snapshot);
+    }
+
+    fn migrate(&mut self, _engine: &mut Engine, order: Migration) {
+        let contexts = order.target.is_secure.then(|| self.0.tls.contexts()).flatten();
+        // Who takes them lives as long as the process.
+        let _ = self.0.moves.send(Moving { order: Box::new(order), contexts });
     }
 
     fn follow_logging(&mut self, engine: &Engine) {

@@ -23,6 +23,7 @@ mod listener;
 mod loader;
 pub mod logging;
 mod metrics;
+mod mover;
 mod outbox;
 mod outcomes;
 mod output_limits;
@@ -65,8 +66,9 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let (syncer, syncs) = syncer::Syncer::start()?;
     let (senders, told) = sender::Senders::new(engine.sender_traffic());
     let (errands, errand_queue) = tokio::sync::mpsc::unbounded_channel();
+    let (moves, moving) = tokio::sync::mpsc::unbounded_channel();
     let tls = tls::desk::Desk::default();
-    let threads = shared::Threads { fleet, jobs, syncer, senders, tls, errands };
+    let threads = shared::Threads { fleet, jobs, syncer, senders, moves, tls, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     let ended = Rc::clone(&net);
     let code = runtime.block_on(async move {
@@ -86,6 +88,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(outcomes::collect_jobs(Rc::clone(&net), finished));
         tokio::task::spawn_local(outcomes::collect_syncs(Rc::clone(&net), syncs));
         tokio::task::spawn_local(outcomes::collect_transfers(Rc::clone(&net), told));
+        tokio::task::spawn_local(mover::run(Rc::clone(&net), moving));
         tokio::task::spawn_local(secure::watch(Rc::clone(&net)));
         tokio::task::spawn_local(sentinel::run(Rc::clone(&net), errand_queue));
         signals::watch(&net)?;

@@ -5,8 +5,10 @@ use super::service::Service;
 use super::threads::fleet::Fleet;
 use super::threads::letters::{Order, Report};
 use super::tls::desk::Desk;
+use super::tls::settings::Contexts;
 use super::{jobs, pool, port, sender, syncer};
 use crate::engine::hold::Release;
+use crate::engine::migrate;
 use crate::engine::{ClientId, Engine, Errand, ListenChange, Now, Reading};
 use crate::observe::traffic::ThreadTraffic;
 use std::cell::{Cell, RefCell};
@@ -20,6 +22,12 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// So many of those who send much read on between two turns.
 const HEAVY_MAX: usize = 8;
+
+/// Keys that are to go to another server, with what TLS is spoken with if it is.
+pub struct Moving {
+    pub order: Box<migrate::Order>,
+    pub contexts: Option<Arc<Contexts>>,
+}
 
 /// What all tasks of the executor's thread share.
 pub struct Net {
@@ -64,6 +72,7 @@ pub struct Net {
     pub jobs: jobs::Threads,
     pub syncer: syncer::Syncer,
     pub senders: sender::Senders,
+    pub moves: UnboundedSender<Moving>,
     pub tls: Desk,
     /// Whose sockets a sender writes to, and what tells it that the connection has ended.
     pub lent: RefCell<Vec<(ClientId, Arc<AtomicBool>)>>,
@@ -81,13 +90,14 @@ pub struct Threads {
     pub jobs: jobs::Threads,
     pub syncer: syncer::Syncer,
     pub senders: sender::Senders,
+    pub moves: UnboundedSender<Moving>,
     pub tls: Desk,
     pub errands: UnboundedSender<Errand>,
 }
 
 impl Net {
     pub fn new(engine: Engine, executor: Arc<Notify>, threads: Threads, service: Service) -> Net {
-        let Threads { fleet, jobs, syncer, senders, tls, errands } = threads;
+        let Threads { fleet, jobs, syncer, senders, moves, tls, errands } = threads;
         Net {
             reading: engine.reading(),
             traffic: engine.traffic(),
@@ -115,6 +125,7 @@ impl Net {
             jobs,
             syncer,
             senders,
+            moves,
             tls,
             lent: RefCell::default(),
             errands,

@@ -8,8 +8,8 @@
 //! `acl` how users come from files and go back into them,
 //! `service` what its system sees of one, `persistence` and `append` what outlives one, `rdb` that
 //! values move to a real Redis and back, `migration` that
-//! whole datasets do, `exporters` what monitoring tools read, `queue`, `workers` and `script_jobs`
-//! that jobs are done once, `sentinel` that
+//! whole datasets do, `moves` that single keys do, `exporters` what monitoring tools read,
+//! `queue`, `workers` and `script_jobs` that jobs are done once, `sentinel` that
 //! ours keep masters alive, alone and with real ones, `interop` that the public tools work,
 //! `tls` what TLS lets in and through, and `tls_links` what servers say to each other by it,
 //! `differential` that random
@@ -35,6 +35,7 @@ mod limits;
 mod local;
 mod memory;
 mod migration;
+mod moves;
 mod peers;
 mod persistence;
 mod play;

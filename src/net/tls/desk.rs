@@ -56,6 +56,11 @@ impl Desk {
     /// Makes the client's side of a handshake.
     pub async fn connect(&self, socket: TcpStream) -> io::Result<Tls> {
         let contexts = self.contexts().ok_or_else(not_configured)?;
+        self.connect_by(&contexts, socket).await
+    }
+
+    /// The same for who has no desk of the server's, but what TLS is spoken with.
+    pub async fn connect_by(&self, contexts: &Contexts, socket: TcpStream) -> io::Result<Tls> {
         finish(self.shake(socket, Role::Client(Arc::clone(&contexts.client)))?).await
     }
 

@@ -39,7 +39,8 @@ fn with_net<F: Future<Output = ()>>(threads: u32, play: impl FnOnce(Rc<Net>) -> 
     let service = Service::begin(engine.config());
     let (errands, _) = tokio::sync::mpsc::unbounded_channel();
     let tls = Desk::default();
-    let threads = Threads { fleet, jobs, syncer, senders, tls, errands };
+    let (moves, _) = tokio::sync::mpsc::unbounded_channel();
+    let threads = Threads { fleet, jobs, syncer, senders, moves, tls, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     runtime.block_on(async move {
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));

@@ -6,6 +6,7 @@ use crate::engine::pause::{PauseMode, PauseOwner};
 use crate::engine::session::ClientKind;
 use crate::observe::traffic::Totals;
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 pub static CLIENTS: &[Field] = &[
     // Replicas are counted apart.
@@ -169,7 +170,10 @@ pub static STATS: &[Field] = &[
         .gauge("pubsubshard_channels"),
     zero("latest_fork_usec"),
     zero("total_forks"),
-    zero("migrate_cached_sockets").gauge("migrate_cached_sockets_total"),
+    field("migrate_cached_sockets", |view| {
+        view.server.moves.cached_sockets.load(Ordering::Relaxed).to_string()
+    })
+    .gauge("migrate_cached_sockets_total"),
     field("slave_expires_tracked_keys", |view| {
         view.server.replication.own_expiries.len().to_string()
     })
