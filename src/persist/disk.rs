@@ -14,7 +14,7 @@ pub use memory::MemoryDisk;
 use std::any::Any;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,7 +59,8 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Locks a file, which is made if it is not there, against all other locks, also of this
-    /// process. [`io::ErrorKind::WouldBlock`] says that somebody has it.
+    /// process. [`io::ErrorKind::WouldBlock`] says that somebody has it. The lock goes along when
+    /// the file gets another name.
     fn lock(&self, path: &Path) -> io::Result<FileLock>;
     /// Makes a directory unless it is there.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
@@ -81,6 +82,16 @@ fn appending() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(FILE_MODE);
     options
+}
+
+/// Whether it is this file that is found by the name.
+fn has_name(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 impl DiskFile for File {
@@ -132,11 +143,15 @@ impl Disk for SystemDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<FileLock> {
-        let file = appending().open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(file)),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
+        loop {
+            let file = appending().open(path)?;
+            match file.try_lock() {
+                // Who had it until now may have replaced the file since it was opened here.
+                Ok(()) if has_name(&file, path)? => return Ok(Box::new(file)),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 

@@ -12,5 +12,6 @@ pub mod disk;
 pub mod fan;
 pub mod load;
 pub mod lzf;
+pub mod nodes;
 pub mod rdb;
 pub mod snapshot;

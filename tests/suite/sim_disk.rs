@@ -329,6 +329,7 @@ impl Disk for SimDisk {
         state.check()?;
         let number = state.find(from)?;
         state.change(NameChange::Moved(from.to_owned(), to.to_owned(), number));
+        state.locks.rename(from, to);
         Ok(())
     }
 

@@ -68,6 +68,7 @@ impl Disk for MemoryDisk {
         let mut files = lock(&self.files);
         let bytes = files.remove(from).ok_or(ErrorKind::NotFound)?;
         files.insert(to.to_owned(), bytes);
+        self.locks.rename(from, to);
         Ok(())
     }
 
