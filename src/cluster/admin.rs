@@ -39,8 +39,6 @@ pub enum Request {
         by: By,
     },
     Reset(Reset),
-    /// Nothing but that the file is written.
-    SaveFile,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,7 +158,6 @@ impl Cluster {
             Request::Failover { how, user } => self.fail_over(how, &user, cx),
             Request::SetSlot { slot, how, by } => self.set_slot(slot, how, by, cx),
             Request::Reset(how) => self.reset(how, cx),
-            Request::SaveFile => Ok(Done::Ok),
         }?;
         self.due.sync = true;
         self.due.state = true;

@@ -70,6 +70,11 @@ impl Cluster {
         Some(key)
     }
 
+    /// Whether it is known to whom a connection belongs, be it to one that is being met.
+    pub fn knows_link(&self, id: LinkId) -> bool {
+        self.links.find(id).is_some_and(|link| link.node.is_some())
+    }
+
     pub(super) fn handshake_ms(&self) -> u64 {
         self.settings.node_timeout_ms.max(HANDSHAKE_MS_MIN)
     }

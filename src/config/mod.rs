@@ -152,7 +152,8 @@ impl std::error::Error for SetError {}
 impl Config {
     /// Whether TLS is spoken anywhere, so that certificates and keys are needed.
     pub fn uses_tls(&self) -> bool {
-        self.tls_port != 0 || self.tls_replication || (self.metrics_tls && self.metrics_port != 0)
+        let is_linked = self.tls_replication || self.tls_cluster;
+        self.tls_port != 0 || is_linked || (self.metrics_tls && self.metrics_port != 0)
     }
 
     /// CONFIG GET: names and values of what the patterns match, each once. A plain name is

@@ -94,7 +94,7 @@ section "TLS" {
         "Whether a client must show a certificate, may show one, or is not asked.";
     "tls-replication" => tls_replication: bool = false; YES_NO, LIVE, Tls,
         "Speaks TLS to the primary.";
-    "tls-cluster" => tls_cluster: bool = false; YES_NO, LIVE.later(), Nothing,
+    "tls-cluster" => tls_cluster: bool = false; YES_NO, LIVE, Tls,
         "Speaks TLS on the cluster bus.";
     "tls-protocols" => tls_protocols: Option<Text> = None; ANY_TEXT, LIVE, Tls,
         "TLS versions that are allowed, separated by spaces.";
@@ -479,12 +479,12 @@ section "Cluster" {
     "cluster-enabled" => cluster_enabled: bool = false; YES_NO, FIXED, Nothing,
         "Runs as a node of a cluster.";
     "cluster-config-file" => cluster_config_file: Text = "nodes.conf".into();
-        checked(check::cluster_file_name), FIXED.later(), Nothing,
+        checked(check::cluster_file_name), FIXED, Nothing,
         "File in which the node keeps what it knows of the cluster.";
     "cluster-node-timeout" => cluster_node_timeout: u64 = 15_000;
         int(0, LONG_MAX), LIVE, Nothing,
         "Milliseconds a node may be out of reach before it counts as failing.";
-    "cluster-port" => cluster_port: u16 = 0; int(0, 65535), FIXED.later(), Nothing,
+    "cluster-port" => cluster_port: u16 = 0; int(0, 65535), FIXED, Nothing,
         "Port of the cluster bus; 0 is the client port plus 10000.";
     "cluster-replica-validity-factor" | "cluster-slave-validity-factor"
         => cluster_replica_validity_factor: u32 = 10; int(0, INT_MAX), LIVE, Nothing,

@@ -12,7 +12,6 @@ use super::replication::LinkOrder;
 use super::saving::SaveJob;
 use super::transfer::{Recipient, Transfer, TransferReport};
 use super::{BusErrand, ClientId, Effect, Engine, Errand, Job, ListenChange, Now, Standing};
-use crate::cluster;
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
 use crate::persist::fan::Framing;
@@ -86,8 +85,8 @@ pub trait Driver {
     /// Does something on the bus of the cluster. Who has none keeps what is to be kept, and leaves
     /// the rest.
     fn run_bus_errand(&mut self, engine: &mut Engine, errand: BusErrand) {
-        if let BusErrand::Save { ticket, .. } = errand {
-            engine.tell_cluster(cluster::machine::Event::Saved { ticket, ok: true });
+        if let BusErrand::Save { saver, .. } = errand {
+            engine.finish_saving_nodes(saver, Ok(()));
         }
     }
 

@@ -14,6 +14,7 @@
 
 pub mod aof;
 pub mod blocking;
+pub mod bus;
 mod call;
 pub mod caller;
 mod client_eviction;

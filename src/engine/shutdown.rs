@@ -163,6 +163,7 @@ impl Server {
     }
 
     fn exit(&mut self) {
+        self.save_nodes_before_end();
         tracing::warn!("Redis is now ready to exit, bye bye...");
         self.effects.push(Effect::Exit(0));
     }

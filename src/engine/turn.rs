@@ -107,9 +107,9 @@ impl Engine {
         Err(refusal)
     }
 
-    /// How many more clients `maxclients` lets in.
+    /// How many more clients `maxclients` lets in, beside the connections of the bus.
     pub fn free_places(&self) -> usize {
-        let taken = self.clients.len() + self.server.cluster_connections();
+        let taken = self.clients.len() + self.server.bus_places();
         (self.server.config.maxclients as usize).saturating_sub(taken)
     }
 

@@ -1,13 +1,27 @@
-//! A connection of this server's own, to its primary, from a Sentinel or with a scraper: plain or
-//! by TLS, to be read and written as any stream.
+//! A connection of this server's own, to its primary, from a Sentinel, between nodes of a cluster
+//! or with a scraper: plain or by TLS, to be read and written as any stream.
 
 use super::shared::Net;
+use super::tls::desk;
 use super::tls::session::Tls;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Connects to another server, from an address of this machine if one is wanted and is of the same
+/// kind.
+pub async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(ip) = source.filter(|ip| ip.is_ipv4() == address.is_ipv4()) {
+        socket.bind(SocketAddr::new(ip, 0))?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
 
 pub enum Channel {
     Plain(TcpStream),
@@ -18,10 +32,17 @@ impl Channel {
     /// Speaks over a socket that we have connected to another server, by TLS if such links do.
     pub async fn open(net: &Net, socket: TcpStream) -> io::Result<Channel> {
         let is_secure = net.engine.borrow().config().tls_replication;
-        match is_secure {
-            false => Ok(socket.into()),
-            true => Ok(net.tls.connect(socket).await?.into()),
-        }
+        if is_secure { Channel::secure(net, socket).await } else { Ok(socket.into()) }
+    }
+
+    /// The same, by TLS.
+    pub async fn secure(net: &Net, socket: TcpStream) -> io::Result<Channel> {
+        Ok(net.tls.connect(socket).await?.into())
+    }
+
+    /// Speaks by TLS over a socket that a node of the cluster has connected to us.
+    pub async fn receive_node(net: &Net, socket: TcpStream) -> io::Result<Channel> {
+        Ok(desk::finish(net.tls.accept_node(socket)?).await?.into())
     }
 
     pub fn socket(&self) -> &TcpStream {

@@ -3,12 +3,14 @@
 use super::connection::Place;
 use super::shared::{Moving, Net};
 use super::threads::letters::Order;
-use super::{fatal, holds, link, logging, output_limits, transfer};
+use super::{bus, fatal, holds, link, logging, output_limits, transfer};
 use crate::engine::hold::Told;
 use crate::engine::migrate::Order as Migration;
 use crate::engine::replication::LinkOrder;
 use crate::engine::transfer::Transfer;
-use crate::engine::{ClientId, Driver, Engine, Errand, Job, ListenChange, Now, SaveJob, Standing};
+use crate::engine::{
+    BusErrand, ClientId, Driver, Engine, Errand, Job, ListenChange, Now, SaveJob, Standing,
+};
 use crate::keyspace::Garbage;
 use crate::persist::aof::SyncRequest;
 use crate::resp::ReplyBuf;
@@ -132,6 +134,10 @@ impl Driver for Hands<'_> {
     fn run_errand(&mut self, _engine: &mut Engine, errand: Errand) {
         // Who takes them lives as long as the process.
         let _ = self.0.errands.send(errand);
+    }
+
+    fn run_bus_errand(&mut self, engine: &mut Engine, errand: BusErrand) {
+        bus::carry_out(self.0, engine, errand);
     }
 
     fn free(&mut self, garbage: Garbage) {

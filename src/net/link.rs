@@ -5,7 +5,7 @@
 //! attempt and ends when that is no longer the present one. What arrives faster than it is looked
 //! at stays in the socket.
 
-use super::channel::Channel;
+use super::channel::{Channel, connect};
 use super::port::Port;
 use super::shared::Net;
 use crate::engine::Engine;
@@ -16,7 +16,7 @@ use crate::repl::link::{Attempt, LinkEvent};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::pin::pin;
@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// What one read takes from the socket at most.
@@ -110,16 +109,6 @@ async fn dial(
         }
     }
     Err(last)
-}
-
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if let Some(ip) = source.filter(|ip| ip.is_ipv4() == address.is_ipv4()) {
-        socket.bind(SocketAddr::new(ip, 0))?;
-    }
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// Moves bytes both ways until the connection ends, for the reason that is returned, or the

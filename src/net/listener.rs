@@ -30,6 +30,11 @@ enum Kind {
 impl Kind {
     const ALL: [Kind; 3] = [Kind::Tcp, Kind::Tls, Kind::Metrics];
 
+    /// As the log names it.
+    fn word(self) -> &'static str {
+        if self == Kind::Tls { "tls" } else { "tcp" }
+    }
+
     fn port(self, config: &Config) -> u16 {
         match self {
             Kind::Tcp => config.port,
@@ -70,7 +75,7 @@ struct Group {
 impl Group {
     fn open(net: &Rc<Net>, kind: Kind, config: &Config) -> Result<Group, Unopened> {
         let (addresses, port) = (config.bind.clone(), kind.port(config));
-        let tasks = kind.serve(net, bind_tcp(config, port, kind)?);
+        let tasks = kind.serve(net, bind_tcp(config, port, kind.word())?);
         Ok(Group { kind, addresses, port, tasks })
     }
 
@@ -174,7 +179,7 @@ impl Listeners {
         for (kind, addresses, port) in before {
             let config = Config { bind: addresses.clone(), ..config.clone() };
             // The log says so if somebody else has taken it meanwhile.
-            if let Ok(listeners) = bind_tcp(&config, port, kind) {
+            if let Ok(listeners) = bind_tcp(&config, port, kind.word()) {
                 let tasks = kind.serve(net, listeners);
                 self.groups.push(Group { kind, addresses, port, tasks });
             }
@@ -258,10 +263,9 @@ async fn follow(
     followed.map_err(|Unopened| Apply::Listen)
 }
 
-/// Opens the TCP sockets of a configuration. An address with a dash may be missing here, and an
-/// address family may be missing anyway.
-fn bind_tcp(config: &Config, port: u16, kind: Kind) -> Result<Vec<TcpListener>, Unopened> {
-    let kind = if kind == Kind::Tls { "tls" } else { "tcp" };
+/// Opens a port on all addresses of a configuration, for what the log calls by this name. An
+/// address with a dash may be missing here, and an address family may be missing anyway.
+pub fn bind_tcp(config: &Config, port: u16, name: &str) -> Result<Vec<TcpListener>, Unopened> {
     const NO_FAMILY: &[Errno] = &[
         Errno::AFNOSUPPORT,
         Errno::PFNOSUPPORT,
@@ -285,7 +289,7 @@ fn bind_tcp(config: &Config, port: u16, kind: Kind) -> Result<Vec<TcpListener>, 
                 );
                 let is_missing = optional && refusal.is_one_of(&[Errno::ADDRNOTAVAIL]);
                 if !is_missing && !refusal.is_one_of(NO_FAMILY) {
-                    tracing::warn!("Failed listening on port {port} ({kind}), aborting.");
+                    tracing::warn!("Failed listening on port {port} ({name}), aborting.");
                     return Err(Unopened);
                 }
             }
@@ -439,12 +443,18 @@ fn unix_path(stream: &UnixStream) -> String {
 fn prepare_tcp(stream: &TcpStream, config: &Config) {
     // A connection that is gone already fails here, and again at its first read.
     let _ = stream.set_nodelay(true);
-    if config.tcp_keepalive > 0 {
-        let interval = Duration::from_secs(u64::from(config.tcp_keepalive));
-        let probes = TcpKeepalive::new()
-            .with_time(interval)
-            .with_interval((interval / 3).max(Duration::from_secs(1)))
-            .with_retries(3);
-        let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
+    keep_alive(stream, Duration::from_secs(u64::from(config.tcp_keepalive)));
+}
+
+/// Has the system ask a silent peer whether it is still there, so often; never if that is zero.
+pub fn keep_alive(stream: &TcpStream, interval: Duration) {
+    if interval.is_zero() {
+        return;
     }
+    let probes = TcpKeepalive::new()
+        .with_time(interval)
+        .with_interval((interval / 3).max(Duration::from_secs(1)))
+        .with_retries(3);
+    // As above.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
 }

@@ -6,6 +6,7 @@
 //! requests are prefetched and executed as a batch ([`turn`]).
 
 mod admission;
+mod bus;
 mod channel;
 mod connection;
 mod ending;
@@ -73,6 +74,9 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let ended = Rc::clone(&net);
     let code = runtime.block_on(async move {
         net.engine.borrow_mut().tick(net.now());
+        if bus::join(&net).is_err() {
+            return Ok(1);
+        }
         if secure::begin(&net).is_err() {
             return Ok(1);
         }
@@ -82,6 +86,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
             return Ok(1);
         }
         let listening = listeners.kinds();
+        let Ok(bus_listeners) = bus::listen(&net) else { return Ok(1) };
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));
         tokio::task::spawn_local(reading::welcome(Rc::clone(&net)));
         tokio::task::spawn_local(timer::run(Rc::clone(&net)));
@@ -99,6 +104,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         if loader::load(&net).await.is_err() {
             return Ok(net.exit_code.get().unwrap_or(1));
         }
+        bus::start(&net, bus_listeners);
         for kind in listening {
             tracing::info!("Ready to accept connections {kind}");
         }
@@ -109,6 +115,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         let code = net.exit_code.get().unwrap_or(0);
         Ok(if is_closed { code } else { code.max(1) })
     });
+    ended.bus.finish();
     ended.service.end();
     code
 }

@@ -7,7 +7,7 @@
 //! What a peer sends is not to be trusted: a reply has a longest length, and no length that it
 //! declares reserves anything.
 
-use super::channel::Channel;
+use super::channel::{Channel, connect};
 use super::hands;
 use super::shared::Net;
 use crate::config::os_reason;
@@ -29,7 +29,6 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::task::JoinHandle;
 
@@ -175,9 +174,8 @@ impl Outside {
         source: Option<String>,
         mut outgoing: async_mpsc::UnboundedReceiver<Vec<u8>>,
     ) -> io::Result<()> {
-        let stream = connect(address, source).await?;
-        stream.set_nodelay(true)?;
-        let channel = Channel::open(&self.net, stream).await?;
+        let source = source.and_then(|source| source.parse().ok());
+        let channel = Channel::open(&self.net, connect(address, source).await?).await?;
         let local_ip = channel.socket().local_addr()?.ip().to_canonical().to_string();
         tell(&self.net, Event::WireUp { wire: id, local_ip });
         let (reading, mut writing) = tokio::io::split(channel);
@@ -285,15 +283,6 @@ fn resolve(host: &str) -> Option<String> {
     let found: Vec<IpAddr> = (host, 0).to_socket_addrs().ok()?.map(|found| found.ip()).collect();
     let first = found.iter().find(|ip| ip.is_ipv4()).or(found.first())?;
     Some(first.to_string())
-}
-
-async fn connect(address: SocketAddr, source: Option<String>) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    let source = source.and_then(|source| source.parse::<IpAddr>().ok());
-    if let Some(source) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
-        socket.bind(SocketAddr::new(source, 0))?;
-    }
-    socket.connect(address).await
 }
 
 async fn write_all(

@@ -6,7 +6,7 @@ use super::threads::fleet::Fleet;
 use super::threads::letters::{Order, Report};
 use super::tls::desk::Desk;
 use super::tls::settings::Contexts;
-use super::{jobs, pool, port, sender, syncer};
+use super::{bus, jobs, pool, port, sender, syncer};
 use crate::engine::hold::Release;
 use crate::engine::migrate;
 use crate::engine::{ClientId, Engine, Errand, ListenChange, Now, Reading};
@@ -78,6 +78,8 @@ pub struct Net {
     pub lent: RefCell<Vec<(ClientId, Arc<AtomicBool>)>>,
     /// What a Sentinel wants done.
     pub errands: UnboundedSender<Errand>,
+    /// The connections to other nodes of the cluster.
+    pub bus: bus::port::Port,
     pub started: Instant,
     pub exit_code: Cell<Option<i32>>,
     pub exit: Notify,
@@ -129,6 +131,7 @@ impl Net {
             tls,
             lent: RefCell::default(),
             errands,
+            bus: bus::port::Port::default(),
             started: Instant::now(),
             exit_code: Cell::new(None),
             exit: Notify::new(),

@@ -270,5 +270,7 @@ pub(super) fn reset(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 
 pub(super) fn save_config(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     args.done()?;
-    cx.administrate_and_answer(Request::SaveFile)
+    member(cx)?;
+    cx.save_nodes_and_answer();
+    Ok(())
 }

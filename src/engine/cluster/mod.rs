@@ -10,6 +10,7 @@ mod slots;
 mod tests;
 pub mod usage;
 
+use super::bus::{LinkBytes, Saver};
 use super::pause::{PauseMode, PauseOwner};
 use super::{ClientId, Core, Cx, Effect, Engine, Server, Session};
 use crate::cluster::admin::{Done, Request};
@@ -29,6 +30,7 @@ use crate::pubsub::Topic;
 use crate::repl::link::{Primary, Purpose};
 use crate::resp::{Reply, ReplyBuf};
 use crate::structs::prng::Prng;
+use std::collections::BTreeMap;
 
 /// What the machine has the driver do. What comes of it goes to [`Engine::tell_cluster`].
 pub enum BusErrand {
@@ -46,9 +48,9 @@ pub enum BusErrand {
     /// Write nodes.conf, and have it safe on disk if it is synced. Texts are written in order; of
     /// those that wait the last is enough.
     Save {
-        ticket: Ticket,
         text: String,
         is_synced: bool,
+        saver: Saver,
     },
 }
 
@@ -69,12 +71,15 @@ pub struct Member {
     offset_told: Option<u64>,
     /// What clients who wait or listen have been told of.
     seen: slots::Seen,
+    /// What the connections of the bus take, as the driver last told.
+    pub link_bytes: BTreeMap<LinkId, LinkBytes>,
 }
 
 impl Member {
     fn new(machine: Cluster, prng: Prng) -> Member {
         let seen = slots::Seen::default();
-        Member { machine, prng, unsaved: Vec::new(), offset_told: None, seen }
+        let link_bytes = BTreeMap::new();
+        Member { machine, prng, unsaved: Vec::new(), offset_told: None, seen, link_bytes }
     }
 }
 
@@ -354,7 +359,9 @@ impl Core<'_> {
             Action::Dial { link, ip, port } => BusErrand::Dial { link, ip, port },
             Action::Send { link, bytes } => BusErrand::Send { link, bytes },
             Action::Close(link) => BusErrand::Close(link),
-            Action::Save { ticket, text, is_synced } => BusErrand::Save { ticket, text, is_synced },
+            Action::Save { ticket, text, is_synced } => {
+                BusErrand::Save { text, is_synced, saver: Saver::Machine(ticket) }
+            }
             Action::Replicate { ip, port, is_same_history } => {
                 let primary = Primary { host: ip, port };
                 let purpose = if is_same_history { Purpose::Follow } else { Purpose::Copy };

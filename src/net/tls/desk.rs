@@ -53,6 +53,12 @@ impl Desk {
         self.shake(socket, Role::Server(Arc::clone(&contexts.server)))
     }
 
+    /// The same with who claims to be a node of the cluster.
+    pub fn accept_node(&self, socket: TcpStream) -> io::Result<oneshot::Receiver<Answer>> {
+        let bus = self.contexts().and_then(|contexts| contexts.bus.clone());
+        self.shake(socket, Role::Server(bus.ok_or_else(not_configured)?))
+    }
+
     /// Makes the client's side of a handshake.
     pub async fn connect(&self, socket: TcpStream) -> io::Result<Tls> {
         let contexts = self.contexts().ok_or_else(not_configured)?;

@@ -33,6 +33,7 @@ pub struct Settings {
     dh_params_file: Option<PathBuf>,
     asks_clients: TlsAuthClients,
     replicates: bool,
+    clusters: bool,
     protocols: Option<String>,
     ciphers: Option<String>,
     ciphersuites: Option<String>,
@@ -69,6 +70,8 @@ pub struct Unusable;
 pub struct Contexts {
     pub server: Arc<ServerConfig>,
     pub client: Arc<ClientConfig>,
+    /// For who claims to be a node of the cluster.
+    pub bus: Option<Arc<ServerConfig>>,
     pub report: TlsReport,
     /// How the files were when they were read.
     pub stamps: Stamps,
@@ -165,6 +168,7 @@ impl Settings {
             dh_params_file: path(config.tls_dh_params_file.as_ref()),
             asks_clients: config.tls_auth_clients,
             replicates: config.tls_replication,
+            clusters: config.tls_cluster,
             protocols: words(config.tls_protocols.as_ref()),
             ciphers: words(config.tls_ciphers.as_ref()),
             ciphersuites: words(config.tls_ciphersuites.as_ref()),
@@ -225,11 +229,15 @@ impl Settings {
             authority: first_to_end(trust.certificates()),
         };
         let client = allowed.client(&trust, outgoing.as_ref().unwrap_or(&own))?;
+        let bus = self
+            .clusters
+            .then(|| self.for_nodes().server(&allowed, &trust, own.clone(), &sessions));
+        let bus = bus.transpose()?.map(Arc::new);
         let server = self.server(&allowed, &trust, own, &sessions)?;
         let (server, client) = (Arc::new(server), Arc::new(client));
         let asks_clients = self.asks_clients;
         let limits = self.sessions;
-        Ok(Contexts { server, client, report, stamps, sessions, limits, asks_clients, trust })
+        Ok(Contexts { server, client, bus, report, stamps, sessions, limits, asks_clients, trust })
     }
 
     fn complain_of_what_is_missing(&self) -> Result<(), String> {
@@ -239,13 +247,21 @@ impl Settings {
         if self.own.key.is_none() {
             return Err("No tls-key-file configured!".to_owned());
         }
-        let checks_peers = self.asks_clients != TlsAuthClients::No || self.replicates;
+        let checks_peers =
+            self.asks_clients != TlsAuthClients::No || self.replicates || self.clusters;
         if checks_peers && self.ca_file.is_none() && self.ca_directory.is_none() {
             return Err("Either tls-ca-cert-file or tls-ca-cert-dir must be specified when \
                         tls-cluster, tls-replication or tls-auth-clients are enabled!"
                 .to_owned());
         }
         Ok(())
+    }
+
+    /// What is asked of nodes, whatever clients are asked. Their connections last, so that sessions
+    /// are of no use; and one that a client has begun without a certificate is none for a node.
+    fn for_nodes(&self) -> Settings {
+        let asks_clients = TlsAuthClients::Yes;
+        Settings { asks_clients, keeps_sessions: false, ..self.clone() }
     }
 
     fn sessions_after(&self, before: Option<&Contexts>, trust: &Trust) -> Arc<Sessions> {

@@ -242,9 +242,8 @@ fn list_figures(view: &View<'_>) -> Vec<(String, Figure)> {
     count("replication.backlog", 0);
     count("clients.slaves", view.clients.memory().of(ClientKind::Replica) as u64);
     count("clients.normal", figures::clients(view));
-    for name in ["cluster.links", "aof.buffer"] {
-        count(name, 0);
-    }
+    count("cluster.links", view.server.bus_bytes() as u64);
+    count("aof.buffer", 0);
     let scripts = figures::scripts(view);
     count("lua.caches", scripts.eval as u64);
     count("functions.caches", scripts.library_bytes as u64);

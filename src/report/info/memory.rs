@@ -100,7 +100,8 @@ pub static MEMORY: &[Field] = &[
     })
     .gauge("mem_clients_slaves"),
     field("mem_clients_normal", |view| clients(view).to_string()).gauge("mem_clients_normal"),
-    zero("mem_cluster_links").gauge("mem_cluster_links_bytes"),
+    field("mem_cluster_links", |view| view.server.bus_bytes().to_string())
+        .gauge("mem_cluster_links_bytes"),
     zero("mem_aof_buffer").gauge("mem_aof_buffer_bytes"),
     field("mem_allocator", |_| "jemalloc-5.3.1".to_owned()),
     zero("mem_overhead_db_hashtable_rehashing").gauge("mem_overhead_db_hashtable_rehashing_bytes"),
