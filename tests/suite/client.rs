@@ -20,7 +20,11 @@ pub struct Client {
 impl Client {
     pub fn connect(port: u16) -> std::io::Result<Client> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stream = TcpStream::connect_timeout(&address, ANSWER_MAX)?;
+        Client::over(TcpStream::connect_timeout(&address, ANSWER_MAX)?)
+    }
+
+    /// Speaks over a connection that is there already.
+    pub fn over(stream: TcpStream) -> std::io::Result<Client> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_write_timeout(Some(ANSWER_MAX))?;
@@ -30,6 +34,12 @@ impl Client {
     /// Sends bytes as they are. A peer that has hung up is noticed when reading.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
+    }
+
+    /// Whether the server takes bytes, each part of them within this time.
+    pub fn is_taken(&mut self, bytes: &[u8], within: Duration) -> bool {
+        self.stream.set_write_timeout(Some(within)).expect("it is a socket");
+        self.stream.write_all(bytes).is_ok()
     }
 
     /// Sends a request and takes its reply; `None` when the connection ended instead.

@@ -11,6 +11,7 @@
 //! whole datasets do, `moves` that single keys do, `exporters` what monitoring tools read,
 //! `queue`, `workers` and `script_jobs` that jobs are done once, `sentinel` that
 //! ours keep masters alive, alone and with real ones, `interop` that the public tools work,
+//! `cluster` what nodes of a cluster say to each other and keep,
 //! `tls` what TLS lets in and through, and `tls_links` what servers say to each other by it,
 //! `differential` that random
 //! commands get Redis's replies, `tidy` the shape of the source itself, `compatibility` that the
@@ -24,6 +25,7 @@ mod answer;
 mod aof;
 mod claim;
 mod client;
+mod cluster;
 mod compatibility;
 mod crash;
 mod crash_save;
