@@ -402,9 +402,11 @@ fn six_nodes_form_a_cluster_and_serve_all_slots() {
     }
 }
 
-fn create_by_tool(ports: &[u16]) -> String {
+/// What the tool says that makes a cluster of servers, with so many replicas for each primary.
+fn create_by_tool(ports: &[u16], replicas: usize) -> String {
     let mut command = Command::new("redis-cli");
     command.args(["--cluster", "create"]).stdin(Stdio::null());
+    command.args(["--cluster-replicas", &replicas.to_string()]);
     command.args(ports.iter().map(|port| format!("127.0.0.1:{port}"))).arg("--cluster-yes");
     let output = command.output().expect("it is installed");
     let said =
@@ -419,12 +421,43 @@ fn the_public_tool_creates_a_cluster() {
     }
     let nodes: Vec<Node> = (0..3).map(|_| Node::start()).collect();
     let ports: Vec<u16> = nodes.iter().map(|node| node.server.port).collect();
-    let said = create_by_tool(&ports);
+    let said = create_by_tool(&ports, 0);
     assert!(said.contains("[OK] All 16384 slots covered."), "{said}");
     for node in &nodes {
         let mut client = node.server.connect();
         wait_for("the cluster is up", || is_ok(&mut client, nodes.len()));
     }
+}
+
+/// Six nodes, by the public tool; one is killed, and comes back as a replica of its heir.
+#[test]
+fn a_primary_that_is_killed_is_inherited() {
+    if interop::is_skipped() || !interop::is_there("redis-cli") {
+        return;
+    }
+    let mut nodes: Vec<Node> = (0..6).map(|_| Node::start()).collect();
+    let ports: Vec<u16> = nodes.iter().map(|node| node.server.port).collect();
+    let said = create_by_tool(&ports, 1);
+    assert!(said.contains("[OK] All 16384 slots covered."), "{said}");
+    let role_of = |node: &Node| info_of(&mut node.server.connect(), "role");
+    for node in &nodes[3..] {
+        wait_for("it is a replica in step", || {
+            let link = info_of(&mut node.server.connect(), "master_link_status");
+            (link.as_deref() == Some("up")).then_some(())
+        });
+    }
+    nodes[0].server.kill();
+    let heir = wait_for("a replica takes over", || {
+        (3..6).find(|at| role_of(&nodes[*at]).as_deref() == Some("master"))
+    });
+    wait_for("the cluster is up again", || is_ok(&mut nodes[1].server.connect(), nodes.len()));
+    let first = nodes.remove(0).restart();
+    wait_for("the first one follows its heir", || {
+        let mut client = first.server.connect();
+        let port = info_of(&mut client, "master_port")?;
+        let link = info_of(&mut client, "master_link_status")?;
+        (port == ports[heir].to_string() && link == "up").then_some(())
+    });
 }
 
 // ---------------------------------------------------------------------------------------- the file
@@ -701,7 +734,7 @@ fn the_public_tool_creates_a_cluster_of_real_nodes_and_ours() {
     let nodes = [Node::start(), Node::start()];
     let servers = [&first, &nodes[0].server, &second, &nodes[1].server];
     let ports = servers.map(|server| server.port);
-    let said = create_by_tool(&ports);
+    let said = create_by_tool(&ports, 0);
     assert!(said.contains("[OK] All 16384 slots covered."), "{said}");
     let mut clients = servers.map(Server::connect);
     for client in &mut clients {

@@ -203,6 +203,9 @@ impl Outgoing {
     }
 
     fn allocated_bytes(&self) -> usize {
+        if self.pieces.is_empty() {
+            return 0;
+        }
         let pieces = self.pieces.iter().map(Vec::capacity).sum::<usize>();
         pieces + self.pieces.capacity() * size_of::<Vec<u8>>()
     }
