@@ -41,6 +41,9 @@ impl Cluster {
         let wanted = (self.table.count() / 10).max(GOSSIP_MIN).min(others);
         let mut drawn = Vec::with_capacity(wanted);
         for _ in 0..wanted * 3 {
+            if drawn.len() == wanted {
+                break;
+            }
             let number = cx.prng.below(self.table.numbers() as u64);
             let Some(key) = self.table.nth(number as usize) else { continue };
             let node = self.table.node(key);
@@ -51,9 +54,6 @@ impl Cluster {
                 drawn.push(key);
             }
         }
-        let pong_ms = |key: &NodeKey| self.table.node(*key).health.pong_received_ms;
-        drawn.sort_unstable_by_key(|key| std::cmp::Reverse(pong_ms(key)));
-        drawn.truncate(wanted);
         let failing = self.table.failing().filter(|(_, node)| !node.has(UNREACHABLE));
         drawn.extend(failing.map(|(key, _)| key));
         drawn

@@ -94,7 +94,7 @@ impl Cluster {
                 let heard_ms = node.health.data_received_ms.unwrap_or(0).max(sent_ms);
                 let age_ms = now_ms.saturating_sub(heard_ms);
                 // A dead connection first, then a dead node.
-                if age_ms > half_ms { 0 } else { half_ms - age_ms }
+                half_ms.saturating_sub(age_ms)
             }
             (None, pong_ms) => {
                 let age_ms = now_ms.saturating_sub(pong_ms.unwrap_or(0));
