@@ -89,9 +89,9 @@ impl Cluster {
             ));
             return true;
         };
-        // Whether we are a primary ourselves nobody else decides.
+        // Whether we are a primary ourselves nobody else decides, unless that is decided.
         if successor == self.table.me() && !self.table.myself().is_primary() {
-            return false;
+            return self.remember_election(sender, header, cx);
         }
         if known > header.config_epoch {
             cx.notice(format!(
@@ -113,6 +113,21 @@ impl Cluster {
             "A failover occurred in shard {shard}; node {named} failed over to node {by} \
              with a config epoch of {epoch}"
         ));
+        true
+    }
+
+    /// Our primary follows us, under an epoch that we do not know: we were elected, and began again
+    /// with a file of before that. Nobody else can have the epoch. False if it is nothing like that.
+    fn remember_election(&mut self, sender: NodeKey, header: &Header, cx: &mut Cx) -> bool {
+        let me = self.table.me();
+        let is_ours = self.table.myself().primary() == Some(sender);
+        if !is_ours || header.config_epoch <= self.table.epoch_of(me) {
+            return false;
+        }
+        let (epoch, named) = (header.config_epoch, self.named(sender));
+        cx.notice(format!("My primary {named} follows me: I was elected for epoch {epoch}."));
+        self.table.set_config_epoch(me, epoch);
+        self.replace_primary(cx);
         true
     }
 

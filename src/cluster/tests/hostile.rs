@@ -141,3 +141,21 @@ fn voters_that_are_nowhere_are_no_majority() {
     assert!(!world.peers[0].cluster.is_up());
     world.run_until(TIMEOUT_MS * 8, World::agrees);
 }
+
+/// It was saved before the node itself was elected.
+#[test]
+fn who_forgot_that_it_was_elected_is_reminded() {
+    for seed in 0..6 {
+        let mut world = World::with_replicas(3, 1, seed);
+        let old = world.peers[3].saved.clone();
+        let failover = Request::Failover { how: Failover::Plain, user: String::new() };
+        world.ask(3, failover).expect("it is a replica");
+        world.run_until(TIMEOUT_MS * 4, |world| world.peers[3].is_primary() && world.agrees());
+        world.peers[3].saved = old;
+        let ip = world.peers[3].ip.clone();
+        world.restart(3, &ip);
+        assert!(!world.peers[3].is_primary());
+        world.run_until(TIMEOUT_MS * 8, World::agrees);
+        assert!(world.peers[3].is_primary());
+    }
+}

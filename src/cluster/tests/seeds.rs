@@ -1,7 +1,7 @@
 //! Many clusters for a short time, and a big one for a long time.
 //!
-//! CLUSTER_SEED and CLUSTER_SEEDS say with which seed to begin and how many to try, CLUSTER_NODES and
-//! CLUSTER_SECONDS how big the big one is and how long it runs.
+//! CLUSTER_SEED and CLUSTER_SEEDS say with which seed to begin and how many to try, CLUSTER_NODES
+//! and CLUSTER_SECONDS how big the big one is and how long it runs.
 
 use super::slot;
 use super::world::{TIMEOUT_MS, World};
@@ -27,7 +27,7 @@ impl Drop for Named {
 }
 
 impl World {
-    /// Somebody who administers it does something; whether that may be done is for the nodes to say.
+    /// Somebody who administers it does something; whether that may be done the nodes say.
     fn administer(&mut self) {
         let number = self.draw(self.peers.len());
         let other = self.draw(self.peers.len());

@@ -71,6 +71,8 @@ pub struct Peer {
     pub clock_ms: i64,
     /// When something last came of its primary's stream.
     streamed_ms: Option<u64>,
+    /// When all that is being written to its disk is there.
+    disk_free_ms: u64,
     /// How many times it has begun.
     pub life: u64,
     /// How new what it may know of each other one is.
@@ -148,6 +150,7 @@ impl Peer {
             is_paused: false,
             clock_ms: 0,
             streamed_ms: None,
+            disk_free_ms: 0,
             life: 0,
             news_ms: Vec::new(),
             links: BTreeMap::new(),
@@ -678,7 +681,10 @@ impl World {
                 }
                 Action::Save { ticket, text, .. } => {
                     let life = peer.life;
-                    let at_ms = self.now_ms + 1 + self.prng.below(self.disk_ms);
+                    // What is written first is there first.
+                    let begins_ms = peer.disk_free_ms.max(self.now_ms);
+                    let at_ms = begins_ms + 1 + self.prng.below(self.disk_ms);
+                    peer.disk_free_ms = at_ms;
                     self.schedule(at_ms, Delivery::Saved { at: number, life, ticket, text });
                 }
                 Action::Log(_, line) => peer.log.push(line),
