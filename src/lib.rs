@@ -10,8 +10,7 @@
 //! - [`acl`]: users, their passwords, and what each of them may do;
 //! - [`pubsub`]: who listens to which channel, and what messages look like;
 //! - [`repl`]: histories of writes, and a replica's side of the link to its primary;
-//! - [`cluster`]: which node has which slot, and the bus on which nodes agree about it, as a
-//! machine;
+//! - [`cluster`]: which node has which slot, and the bus on which nodes agree, as a machine;
 //! - [`persist`]: RDB files, the append-only file, and when a write is durable;
 //! - [`sentinel`]: a Sentinel, which watches masters and fails them over, as a machine;
 //! - [`observe`]: what is counted and measured;

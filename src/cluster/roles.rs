@@ -117,7 +117,7 @@ impl Cluster {
     }
 
     /// Our primary follows us, under an epoch that we do not know: we were elected, and began again
-    /// with a file of before that. Nobody else can have the epoch. False if it is nothing like that.
+    /// with a file of before. Nobody else can have the epoch. False if it is nothing like that.
     fn remember_election(&mut self, sender: NodeKey, header: &Header, cx: &mut Cx) -> bool {
         let me = self.table.me();
         let is_ours = self.table.myself().primary() == Some(sender);

@@ -133,20 +133,7 @@ pub(super) fn execute(
     if cx.server.slot_usage.is_some() {
         end_usage(&mut cx, verdict, len_before);
     }
-    let session = cx.session_mut();
-    let silent = session.reply_mode != ReplyMode::On;
-    session.reply_mode = match session.reply_mode {
-        ReplyMode::SkipNext => ReplyMode::SkipThis,
-        ReplyMode::SkipThis => ReplyMode::On,
-        mode => mode,
-    };
-    session.drops_late_reply = silent && verdict == Verdict::Suspended;
-    if session.asking != Asking::No && session.transaction.is_none() {
-        session.asking = session.asking.after();
-    }
-    if session.tracking.is_some() {
-        end_caching(&mut cx, prepared.lookup);
-    }
+    let silent = end_session_modes(&mut cx, verdict, prepared.lookup);
     if was_replica && cx.reply.buffer().len() > len_before {
         return drop_talkative(&mut cx, start);
     }
@@ -159,6 +146,26 @@ pub(super) fn execute(
         engine.serve_waits();
     }
     if closing { Verdict::Closing } else { verdict }
+}
+
+/// What clients have said of the next request, or of one, is over; whether its reply is dropped.
+#[inline]
+fn end_session_modes(cx: &mut Cx<'_>, verdict: Verdict, lookup: Lookup) -> bool {
+    let session = cx.session_mut();
+    let silent = session.reply_mode != ReplyMode::On;
+    session.reply_mode = match session.reply_mode {
+        ReplyMode::SkipNext => ReplyMode::SkipThis,
+        ReplyMode::SkipThis => ReplyMode::On,
+        mode => mode,
+    };
+    session.drops_late_reply = silent && verdict == Verdict::Suspended;
+    if session.asking != Asking::No && session.transaction.is_none() {
+        session.asking = session.asking.after();
+    }
+    if session.tracking.is_some() {
+        end_caching(cx, lookup);
+    }
+    silent
 }
 
 #[cold]

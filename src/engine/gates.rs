@@ -11,7 +11,7 @@
 
 mod rights;
 mod scripts;
-pub(super) mod slots;
+mod slots;
 
 use super::session::ClientKind;
 use super::waiting::Reason;
@@ -20,6 +20,7 @@ use crate::command::{Command, CommandError, CommandId, Flags, Hashed, Traits};
 use crate::repl::link::Primary;
 use crate::resp::{Protocol, Request};
 pub(super) use scripts::{NOT_FOR_SCRIPTS, may_replay, may_write as script_may_write};
+pub(super) use slots::{begin_usage_of_applied, owner_of};
 
 /// A request as it stands at the gates: with its command, and the keys that were hashed ahead.
 #[derive(Clone, Copy)]

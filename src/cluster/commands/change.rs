@@ -199,28 +199,28 @@ pub(super) fn set_slot(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
 }
 
 fn set_slot_action(args: &mut Args<'_>) -> Result<SetSlot, CommandError> {
-    let needs_node: [(&str, fn(NodeId) -> SetSlot); 3] = [
-        ("migrating", SetSlot::Migrating),
-        ("importing", SetSlot::Importing),
-        ("node", SetSlot::Node),
-    ];
-    for (word, action) in needs_node {
-        if args.option_with_value(word) {
-            let id = args.bytes();
-            let unknown = match word {
-                "node" => unknown_node(id),
-                _ => {
-                    let text = [b"ERR I don't know about node ", id].concat();
-                    CommandError::Bytes(text.into_boxed_slice())
-                }
-            };
-            return NodeId::parse(id).map(action).ok_or(unknown);
-        }
+    if args.option_with_value("migrating") {
+        return other_node(args.bytes()).map(SetSlot::Migrating);
     }
-    if args.option("stable") {
-        return Ok(SetSlot::Stable);
+    if args.option_with_value("importing") {
+        return other_node(args.bytes()).map(SetSlot::Importing);
     }
-    Err(INVALID_SET_SLOT)
+    if args.option_with_value("node") {
+        let word = args.bytes();
+        return NodeId::parse(word).map(SetSlot::Node).ok_or_else(|| unknown_node(word));
+    }
+    match args.option("stable") {
+        true => Ok(SetSlot::Stable),
+        false => Err(INVALID_SET_SLOT),
+    }
+}
+
+/// The node to which a slot goes, or from which it comes.
+fn other_node(word: &[u8]) -> Result<NodeId, CommandError> {
+    NodeId::parse(word).ok_or_else(|| {
+        let text = [b"ERR I don't know about node ", word].concat();
+        CommandError::Bytes(text.into_boxed_slice())
+    })
 }
 
 const INVALID_SET_SLOT: CommandError = CommandError::Fixed(

@@ -26,6 +26,9 @@ const CHANGE: Command = Command {
     ..BASE
 };
 
+/// What tools ask for while a replica loads what its primary has sent; as in Valkey.
+const SHOWN_WHILE_LOADING: Flags = Flags::LOADING.or(Flags::STALE);
+
 const UNSTABLE: &[&str] = &["nondeterministic_output"];
 
 static CLUSTER: Command = Command {
@@ -247,6 +250,7 @@ static NODES: Command = Command {
     summary: "Shows the nodes as this one sees them, a line each.",
     complexity: "O(N) with N nodes",
     arity: Arity::exactly(2),
+    flags: SHOWN_WHILE_LOADING,
     tips: UNSTABLE,
     reply: Shape::Bulk,
     run: show::nodes,
@@ -335,6 +339,7 @@ static INFO: Command = Command {
     name: "info",
     summary: "Shows how the cluster is, as this node sees it.",
     arity: Arity::exactly(2),
+    flags: SHOWN_WHILE_LOADING,
     tips: UNSTABLE,
     reply: Shape::Bulk,
     run: show::info,
@@ -370,6 +375,7 @@ static MYID: Command = Command {
     name: "myid",
     summary: "Returns the id of this node.",
     arity: Arity::exactly(2),
+    flags: SHOWN_WHILE_LOADING,
     reply: Shape::Bulk,
     run: show::my_id,
     ..BASE
@@ -380,6 +386,7 @@ static MYSHARDID: Command = Command {
     since: "7.2.0",
     summary: "Returns the id of this node's shard.",
     arity: Arity::exactly(2),
+    flags: SHOWN_WHILE_LOADING,
     tips: UNSTABLE,
     reply: Shape::Bulk,
     run: show::my_shard_id,

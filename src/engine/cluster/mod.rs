@@ -135,6 +135,16 @@ impl Server {
         offset.unsigned_abs()
     }
 
+    /// What is on its way to a connection waits there until the driver tells otherwise.
+    fn count_queued(&mut self, link: LinkId, bytes: usize) {
+        if let Some(member) = &mut self.cluster
+            && let Some(known) = member.link_bytes.get_mut(&link)
+        {
+            known.queued += bytes;
+            known.queue += bytes;
+        }
+    }
+
     /// What replicas are told of slots on their way, by name.
     pub(super) fn slot_states(&self) -> Option<(Box<str>, Vec<u8>)> {
         let text = self.cluster.as_ref()?.machine.ways_text()?;
@@ -357,7 +367,10 @@ impl Core<'_> {
     fn act_for_cluster(&mut self, action: Action) {
         let errand = match action {
             Action::Dial { link, ip, port } => BusErrand::Dial { link, ip, port },
-            Action::Send { link, bytes } => BusErrand::Send { link, bytes },
+            Action::Send { link, bytes } => {
+                self.server.count_queued(link, bytes.len());
+                BusErrand::Send { link, bytes }
+            }
             Action::Close(link) => BusErrand::Close(link),
             Action::Save { ticket, text, is_synced } => {
                 BusErrand::Save { text, is_synced, saver: Saver::Machine(ticket) }

@@ -7,7 +7,7 @@
 use super::Member;
 use crate::cluster::route::Owner;
 use crate::command::{CommandError, Flags};
-use crate::engine::gates::slots::owner_of;
+use crate::engine::gates::owner_of;
 use crate::engine::waiting::{KeyWait, Release};
 use crate::engine::{Caller, ClientId, Core, Cx, Server, call, eviction, transaction};
 use crate::keyspace::slot::Slot;

@@ -7,7 +7,7 @@
 
 use super::Member;
 use crate::cluster::route::Owner;
-use crate::engine::gates::slots::owner_of;
+use crate::engine::gates::owner_of;
 use crate::engine::propagate::Reader;
 use crate::engine::transaction::Transaction;
 use crate::engine::{Caller, Server};

@@ -11,7 +11,7 @@ use crate::config::PropagationError;
 use crate::engine::call::{self, Frame};
 use crate::engine::core::Core;
 use crate::engine::dispatch::{self, hash_leading_keys};
-use crate::engine::gates::{Asked, slots};
+use crate::engine::gates::{self, Asked};
 use crate::engine::session::ClientKind;
 use crate::engine::{
     Caller, ClientId, Cx, Effect, Engine, Peer, Prepared, Server, Session, transaction,
@@ -201,7 +201,7 @@ impl Engine {
                 if is_queued {
                     dispatch::queue(&mut cx, &asked);
                 } else {
-                    slots::begin_usage_of_applied(&mut cx, &asked);
+                    gates::begin_usage_of_applied(&mut cx, &asked);
                     if let Some(frame) = call::call(&mut cx, &asked) {
                         Frame::finish(*frame, &mut cx, &request);
                     }
