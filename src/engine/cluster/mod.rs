@@ -67,6 +67,8 @@ pub struct Member {
     prng: Prng,
     /// Who is answered when the file is safe.
     unsaved: Vec<Unsaved>,
+    /// How far our data was when it was last looked at.
+    offset: u64,
     /// The offset that the machine was last told of while it waited for one.
     offset_told: Option<u64>,
     /// What clients who wait or listen have been told of.
@@ -79,7 +81,8 @@ impl Member {
     fn new(machine: Cluster, prng: Prng) -> Member {
         let seen = slots::Seen::default();
         let link_bytes = BTreeMap::new();
-        Member { machine, prng, unsaved: Vec::new(), offset_told: None, seen, link_bytes }
+        let (unsaved, offset, offset_told) = (Vec::new(), 0, None);
+        Member { machine, prng, unsaved, offset, offset_told, seen, link_bytes }
     }
 }
 
@@ -125,14 +128,17 @@ pub(super) fn cluster_settings(config: &Config) -> Settings {
 }
 
 impl Server {
-    /// How far our data is; 0 as a replica that has none, or is about to get other data.
-    fn cluster_offset(&self) -> u64 {
+    /// How far our data is; 0 as a replica that has none, or is taking in other data. One that
+    /// only waits for that has what it had.
+    fn cluster_offset(&mut self) -> u64 {
         let offset = match &self.replication {
-            primary if !primary.is_replica() => self.replication_offset(),
-            empty if empty.fetch.is_some() => 0,
-            replica => replica.link.applied_offset().unwrap_or(0),
+            primary if !primary.is_replica() => Some(self.replication_offset()),
+            empty if empty.fetch.is_some() => Some(0),
+            replica => replica.link.applied_offset(),
         };
-        offset.unsigned_abs()
+        let Some(member) = &mut self.cluster else { return 0 };
+        member.offset = offset.map_or(member.offset, i64::unsigned_abs);
+        member.offset
     }
 
     /// What is on its way to a connection waits there until the driver tells otherwise.
@@ -378,7 +384,11 @@ impl Core<'_> {
             Action::Replicate { ip, port, is_same_history } => {
                 let primary = Primary { host: ip, port };
                 let purpose = if is_same_history { Purpose::Follow } else { Purpose::Copy };
-                return self.follow_primary(&primary, purpose);
+                self.follow_primary(&primary, purpose);
+                if let (Purpose::Copy, Some(member)) = (purpose, &mut self.server.cluster) {
+                    member.offset = 0;
+                }
+                return;
             }
             Action::BecomePrimary => return self.promote(),
             Action::PauseWrites { until_ms } => {

@@ -69,9 +69,6 @@ impl Core<'_> {
         if was_primary {
             self.step_down();
         }
-        if purpose == Purpose::Copy {
-            self.forget_history();
-        }
         let host = Text::from(primary.host.as_bytes());
         self.server.config.replicaof = Some(PrimaryAddress { host, port: primary.port });
         let host = &primary.host;
@@ -89,14 +86,6 @@ impl Core<'_> {
         }
         self.begin_backlog_if_none();
         self.send_waiters_away();
-    }
-
-    /// What we have is nobody's to continue with.
-    fn forget_history(&mut self) {
-        let fresh = self.server.fresh_id();
-        self.server.replication.link.forget_history(fresh);
-        self.server.replication.backlog = None;
-        self.begin_backlog_if_none();
     }
 
     /// What this turn has recorded belongs to the history.

@@ -33,9 +33,13 @@ impl Link {
             return;
         }
         match self.state {
+            State::None if purpose == Purpose::Copy => {}
             State::None => self.offer_own_history(cx),
             State::Connected => self.lose(By::Us, Keep::History, cx),
             _ => self.end(By::Us, cx),
+        }
+        if purpose == Purpose::Copy {
+            self.discard(cx);
         }
         self.primary = Some(primary);
         self.is_failover = purpose == Purpose::Failover;

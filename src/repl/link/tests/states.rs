@@ -2,7 +2,7 @@
 
 use super::{ALL, At, Bench, set_primary};
 use crate::repl::ids::History;
-use crate::repl::link::{Auth, Closed, Event, Link, LinkEvent, Primary};
+use crate::repl::link::{Auth, Closed, Event, Link, LinkEvent, Primary, Purpose};
 use crate::structs::prng::Prng;
 
 const BEFORE: &str = "- Before turning into a replica, using my own master parameters to \
@@ -16,6 +16,20 @@ fn a_primary_is_dialled_at_once() {
         [BEFORE, "- Connecting to MASTER h:1", "- MASTER <-> REPLICA sync started", "dial 1 h:1"];
     assert_eq!(bench.tell(set_primary("h", 1)), expected);
     assert_eq!(bench.tell(set_primary("h", 1)), [""; 0], "it is followed already");
+}
+
+/// The histories of two shards have nothing in common, whatever state it was in.
+#[test]
+fn who_joins_another_shard_offers_nothing_of_its_own() {
+    for at in ALL {
+        let mut bench = Bench::at(at);
+        bench.tell(Event::SetPrimary { host: "i", port: 2, purpose: Purpose::Copy });
+        assert_eq!(bench.link.applied_offset(), None, "{at:?}");
+        bench.hear(LinkEvent::Connected);
+        ["+PONG", "+OK"].into_iter().for_each(|line| _ = bench.line(line));
+        let asked = bench.line("+OK");
+        assert_eq!(asked.last().map(String::as_str), Some("send PSYNC ? -1"), "{at:?}");
+    }
 }
 
 #[test]

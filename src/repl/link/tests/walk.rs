@@ -155,7 +155,11 @@ fn draw(prng: &mut Prng, link: &Link) -> Event<'static> {
         1..=3 => Event::SetPrimary {
             host: hosts[prng.below(3) as usize],
             port: 1,
-            purpose: if prng.below(4) == 0 { Purpose::Failover } else { Purpose::Follow },
+            purpose: match prng.below(4) {
+                0 => Purpose::Failover,
+                1 => Purpose::Copy,
+                _ => Purpose::Follow,
+            },
         },
         4..=5 => Event::Written(prng.below(1000)),
         6 => Event::Synced((prng.below(2) == 0).then_some(5)),
