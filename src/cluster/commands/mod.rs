@@ -65,8 +65,8 @@ static CLUSTER: Command = Command {
         &SETSLOT,
         &SHARDS,
         &SLAVES,
-        &SLOTS,
         &SLOT_STATS,
+        &SLOTS,
     ],
     ..BASE
 };
