@@ -448,6 +448,12 @@ impl Table {
         slots
     }
 
+    /// Whether a slot is this node's, and on its way nowhere.
+    #[inline]
+    pub fn serves(&self, slot: Slot) -> bool {
+        self.owner(slot) == Some(self.me()) && (self.ways.is_empty() || self.way(slot).is_none())
+    }
+
     pub fn way(&self, slot: Slot) -> Option<Way> {
         self.ways.get(&slot).copied()
     }

@@ -299,6 +299,17 @@ pub fn are_at_most(command: &Command, request: &Request<'_>, max: usize) -> bool
             .is_some_and(|found| found.keys().all(|key| request.arg(key.index).len() <= max))
 }
 
+/// Where a command's key stands, if it has one in each request and no more. One that has a finder
+/// as well has it for how the key is treated, or its spec is marked.
+pub fn only_key(command: &Command) -> Option<u16> {
+    let [spec] = command.keys else { return None };
+    let is_all = !spec.flags.intersects(KeyFlags::NOT_KEY.or(KeyFlags::INCOMPLETE));
+    match (spec.begin, spec.find) {
+        (Begin::Index(index), Find::Range { last: 0, limit: 0, .. }) if is_all => Some(index),
+        _ => None,
+    }
+}
+
 /// First, last and step of the first spec, as COMMAND INFO prints them (zeros when it has none).
 pub fn legacy_range(command: &Command) -> (i64, i64, i64) {
     let mut merged: Option<(i64, i64, i64)> = None;
@@ -333,6 +344,18 @@ pub fn are_movable(command: &Command) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_finder_beside_an_only_key_finds_that_key() {
+        for row in Table::new().rows() {
+            let (Some(at), Some(finder)) = (row.only_key, row.command.key_finder) else { continue };
+            let words = ["name", "a", "b", "GET", "d", "e"].map(str::as_bytes);
+            let request = OwnedRequest::from_args(&words);
+            let found = finder(&request.as_request()).expect(row.full_name);
+            let places: Vec<usize> = found.keys_and_channels().map(|key| key.index).collect();
+            assert_eq!(places, [usize::from(at)], "{}", row.full_name);
+        }
+    }
     use crate::command::{Table, table::Row};
     use crate::resp::OwnedRequest;
     use crate::structs::SharedBytes;

@@ -60,6 +60,8 @@ pub struct Row {
     pub flags: Flags,
     /// How the prefetch finds the leading keys: first position and step; step 0 finds none.
     pub prefetch: Prefetch,
+    /// Where its key stands, if it has one in each request and no more.
+    pub only_key: Option<u16>,
 }
 
 /// Keys that are found without looking at the arguments, but for the one that counts them.
@@ -184,6 +186,7 @@ impl Table {
                 parent,
                 flags: derived_flags(command),
                 prefetch: prefetch_of(command),
+                only_key: keys::only_key(command),
             });
         }
         table
