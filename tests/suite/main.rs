@@ -11,7 +11,8 @@
 //! whole datasets do, `moves` that single keys do, `exporters` what monitoring tools read,
 //! `queue`, `workers` and `script_jobs` that jobs are done once, `sentinel` that
 //! ours keep masters alive, alone and with real ones, `interop` that the public tools work,
-//! `cluster` what nodes of a cluster say to each other and keep,
+//! `cluster` what nodes of a cluster say to each other and keep, `mixed` that real ones and ours
+//! are one cluster,
 //! `tls` what TLS lets in and through, and `tls_links` what servers say to each other by it,
 //! `differential` that random
 //! commands get Redis's replies, `tidy` the shape of the source itself, `compatibility` that the
@@ -37,6 +38,7 @@ mod limits;
 mod local;
 mod memory;
 mod migration;
+mod mixed;
 mod moves;
 mod peers;
 mod persistence;

@@ -60,11 +60,16 @@ impl Server {
 
     /// Starts our binary with a configuration file of this text, to which the port is added.
     pub fn with_file(text: &str) -> Server {
+        Server::of_file(RUFOUS, text)
+    }
+
+    /// The same with any binary.
+    pub fn of_file(binary: &str, text: &str) -> Server {
         let start = || {
             let (port, directory) = place();
             let text = format!("{text}\nbind 127.0.0.1\nport {port}\n");
             std::fs::write(directory.join(CONFIG_FILE), text).expect("the directory is ours");
-            Server::from_file(port, directory)
+            Server::from_file(binary, port, directory)
         };
         (0..10).find_map(|_| start()).expect("the server starts")
     }
@@ -111,10 +116,15 @@ impl Server {
     }
 
     /// Ends the server and starts it anew with the file as it is now.
-    pub fn restart(mut self) -> Server {
+    pub fn restart(self) -> Server {
+        self.restart_as(RUFOUS)
+    }
+
+    /// The same with another binary.
+    pub fn restart_as(mut self, binary: &str) -> Server {
         self.kill();
         let directory = std::mem::take(&mut self.directory);
-        Server::from_file(self.port, directory).expect("the server starts again")
+        Server::from_file(binary, self.port, directory).expect("the server starts again")
     }
 
     /// Ends the server in good order and starts it anew with the file as it is now.
@@ -196,9 +206,12 @@ impl Server {
         std::fs::read_to_string(path).expect("the server was started with it")
     }
 
-    fn from_file(port: u16, directory: PathBuf) -> Option<Server> {
-        let mut command = Command::new(RUFOUS);
-        command.arg(CONFIG_FILE).args(thread_arguments());
+    fn from_file(binary: &str, port: u16, directory: PathBuf) -> Option<Server> {
+        let mut command = Command::new(binary);
+        command.arg(CONFIG_FILE);
+        if binary == RUFOUS {
+            command.args(thread_arguments());
+        }
         Server::run(command, port, directory)
     }
 
