@@ -170,6 +170,18 @@ fn failovers_by_hand_may_follow_each_other() {
     }
 }
 
+/// Its heir may not have heard yet that it is its replica.
+#[test]
+fn who_has_just_turned_to_its_heir_may_take_over_from_it() {
+    for seed in 0..8 {
+        let mut world = World::with_replicas(3, 1, seed);
+        world.fail_over(3, Failover::Takeover).expect("it is a replica");
+        world.run_until(TIMEOUT_MS, |world| !world.peers[0].is_primary());
+        world.fail_over(0, Failover::Plain).expect("it is a replica");
+        world.run_until(TIMEOUT_MS, |world| world.all_have_owner(1, 0));
+    }
+}
+
 #[test]
 fn a_failover_by_hand_that_takes_too_long_is_given_up_by_both() {
     let mut world = World::with_replicas(3, 1, 5);
