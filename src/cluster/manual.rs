@@ -96,8 +96,8 @@ impl Cluster {
                     "Manual failover user request accepted (user request from '{user}')."
                 ));
                 self.manual = Manual::Wanted { stage: Stage::Offset, until_ms };
-                // A primary that has not heard yet whose replica we are would not listen. A ping would
-                // have an earlier one forgotten that is not answered.
+                // A primary that has not heard yet whose replica we are would not listen. A ping
+                // would have us forget an earlier one that is not answered.
                 self.send_ping(link, Kind::Pong, cx);
                 let kind = Kind::ManualFailoverStart;
                 self.send(link, kind, |header| header.bare(kind), cx);

@@ -10,12 +10,9 @@ use crate::ports;
 use crate::rdb;
 use crate::server::{RUFOUS, Server, wait_for};
 use crate::tls::info_of;
-use redis::cluster::ClusterClient;
-use redis::{Commands, RedisResult};
 use rufous::keyspace::slot::{SLOTS, Slot};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Make {
@@ -52,7 +49,7 @@ impl Node {
     fn start(make: Make) -> Node {
         let bus = ports::free();
         let server = make.server(&format!(
-            "cluster-enabled yes\ncluster-port {bus}\ncluster-node-timeout 1000\n\
+            "cluster-enabled yes\ncluster-port {bus}\ncluster-node-timeout 2000\n\
              repl-ping-replica-period 1\nrepl-diskless-sync-delay 0\n"
         ));
         let id = text(&server.connect().run("CLUSTER MYID"));
@@ -192,14 +189,20 @@ impl Cluster {
 
     /// Writes as a client does who was told who has the slot.
     fn write(&self, words: &[Vec<u8>]) {
+        wait_for("the cluster is up", || {
+            let answer = self.write_once(words);
+            let said = answer.print();
+            assert!(!matches!(answer, Answer::Error(_)) || said.contains("CLUSTERDOWN"), "{said}");
+            (!matches!(answer, Answer::Error(_))).then_some(())
+        });
+    }
+
+    fn write_once(&self, words: &[Vec<u8>]) -> Answer {
         let answer = self.nodes[0].server.connect().call(words).expect("it answers");
         let said = answer.print();
-        let Some(place) = said.strip_prefix("(error) MOVED ") else {
-            return assert!(!matches!(answer, Answer::Error(_)), "{said}");
-        };
+        let Some(place) = said.strip_prefix("(error) MOVED ") else { return answer };
         let port = place.rsplit(':').next().expect("it has a port");
-        let answer = self.at(port).server.connect().call(words).expect("it answers");
-        assert!(!matches!(answer, Answer::Error(_)), "{}", answer.print());
+        self.at(port).server.connect().call(words).expect("it answers")
     }
 
     fn set(&self, key: &str) {
@@ -364,8 +367,12 @@ const STEPS: [Step; 5] =
 fn migrate(from: &Node, to: &Node, keys: &[String]) {
     let port = to.server.port.to_string();
     let head = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"].map(str::to_owned);
-    let answer = from.server.connect().call(&[&head[..], keys].concat()).expect("it answers");
-    assert!(matches!(answer, Answer::Simple(_)), "{}", answer.print());
+    let words = [&head[..], keys].concat();
+    // On a busy machine a cluster may be down for a moment.
+    wait_for("keys are moved", || {
+        let answer = from.server.connect().call(&words).expect("it answers");
+        matches!(answer, Answer::Simple(_)).then_some(())
+    });
 }
 
 fn begin_to_move(from: &Node, to: &Node, slot: usize, keys: &[String], last: Step) {
@@ -466,7 +473,7 @@ fn balance(cluster: &Cluster) {
 fn tend(cluster: &Cluster) {
     let said = cluster.tool(&["call", "PING"]);
     assert_eq!(said.matches("PONG").count(), cluster.nodes.len(), "{said}");
-    let said = cluster.tool(&["set-timeout", "1100"]);
+    let said = cluster.tool(&["set-timeout", "2100"]);
     assert!(said.contains(&format!("{} OK, 0 ERR", cluster.nodes.len())), "{said}");
     let place = cluster.nodes[0].server.path("backup");
     std::fs::create_dir(&place).expect("the directory is ours");
@@ -515,74 +522,4 @@ fn remove(mut cluster: Cluster) {
     }
     cluster.await_check();
     assert_eq!(size(&cluster), size_before);
-}
-
-// ----------------------------------------------------------------------------------------- clients
-
-/// As the tool does it.
-fn move_slot(from: &Node, to: &Node, slot: usize) {
-    begin_to_move(from, to, slot, &[], Step::Migrating);
-    let mut client = from.server.connect();
-    loop {
-        let keys = elements(client.run(&format!("CLUSTER GETKEYSINSLOT {slot} 10")));
-        if keys.is_empty() {
-            break;
-        }
-        let keys: Vec<String> = keys.iter().map(text).collect();
-        migrate(from, to, &keys);
-    }
-    to.must(&format!("CLUSTER SETSLOT {slot} NODE {}", to.id));
-    from.must(&format!("CLUSTER SETSLOT {slot} NODE {}", to.id));
-}
-
-/// Workers stop when this ends, also if that is by a panic.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Writes and reads until it is told to stop: how often, and what it was told that it did not
-/// expect. A connection that is refused the library tries again at once, sixteen times, and then
-/// leaves it to us.
-fn work(client: &ClusterClient, worker: usize, stops: &AtomicBool) -> (usize, Vec<String>) {
-    let mut connection = client.get_connection().expect("the cluster is up");
-    let (mut count, mut faults) = (0, Vec::new());
-    while !stops.load(Ordering::Relaxed) {
-        let key = format!("key:{worker}:{}", count % 500);
-        let done: RedisResult<()> = connection.set(&key, count);
-        let read: RedisResult<usize> = done.and_then(|()| connection.get(&key));
-        match read {
-            Ok(value) if value == count => {}
-            Err(error) if error.is_io_error() => continue,
-            other => faults.push(format!("{key}: {other:?}, not {count}")),
-        }
-        count += 1;
-    }
-    (count, faults)
-}
-
-#[test]
-fn a_client_library_follows_slots_and_heirs() {
-    let cluster = Cluster::form(&[Ours; 3], &[Ours; 3]);
-    let urls = cluster.nodes.iter().map(|node| format!("redis://{}", node.address()));
-    let client = ClusterClient::new(urls.collect::<Vec<_>>()).expect("they are URLs");
-    let stops = AtomicBool::new(false);
-    let done: Vec<(usize, Vec<String>)> = std::thread::scope(|scope| {
-        let (client, stops) = (&client, &stops);
-        let start = |worker| scope.spawn(move || work(client, worker, stops));
-        let workers: Vec<_> = (0..3).map(start).collect();
-        let stop = Stop(stops);
-        (0..60).for_each(|slot| move_slot(&cluster.nodes[0], &cluster.nodes[1], slot));
-        cluster.await_peace();
-        hand_over(&cluster, 1, 4);
-        inherit(cluster, 2, 5);
-        drop(stop);
-        workers.into_iter().map(|worker| worker.join().expect("it ends")).collect()
-    });
-    for (count, faults) in done {
-        assert!(count > 100 && faults.is_empty(), "{count}: {faults:?}");
-    }
 }
