@@ -55,6 +55,8 @@ pub struct Settings {
     pub link_bytes_max: usize,
     /// The bus has TLS, and so the port that packets name first.
     pub is_tls: bool,
+    /// Replication has TLS, and so the port of a primary that it goes to.
+    pub replicates_by_tls: bool,
     /// Where others are to find this node, if that is not whence it comes.
     pub announce_ip: Option<String>,
     pub port: u16,
@@ -261,6 +263,14 @@ impl Cluster {
 
     pub fn is_up(&self) -> bool {
         self.state.is_up()
+    }
+
+    /// Where the primary is that this node follows, by address and port.
+    pub fn primary_place(&self) -> Option<(&str, u16)> {
+        let primary = self.table.myself().primary()?;
+        let place = self.table.node(primary).place();
+        let port = place.client_port(self.settings.replicates_by_tls);
+        (!place.ip.is_empty() && port != 0).then_some((&place.ip, port))
     }
 
     /// The save that has to be safe before anybody may rely on what was done last, if it is not.

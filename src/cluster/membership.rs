@@ -247,6 +247,7 @@ impl Cluster {
         let (named, ip) = (self.named(key), place.ip.clone());
         cx.notice(format!("Address updated for node {named}, now {ip}:{port}"));
         if self.table.myself().primary() == Some(key) {
+            let port = place.client_port(self.settings.replicates_by_tls);
             cx.actions.push(Action::Replicate { ip, port, is_same_history: true });
         }
         self.due.save = true;

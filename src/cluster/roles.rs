@@ -172,7 +172,7 @@ impl Cluster {
             self.table.close_all_ways();
         }
         let place = self.table.node(of).place();
-        let (ip, port) = (place.ip.clone(), place.client_port(self.settings.is_tls));
+        let (ip, port) = (place.ip.clone(), place.client_port(self.settings.replicates_by_tls));
         cx.actions.push(Action::Replicate { ip, port, is_same_history });
         self.due.sync = true;
         self.due.state = true;

@@ -403,6 +403,32 @@ fn six_nodes_form_a_cluster_and_serve_all_slots() {
 }
 
 /// What the tool says that makes a cluster of servers, with so many replicas for each primary.
+/// Its snapshot says which moment of which history it is, and its file whom it follows.
+#[test]
+fn a_replica_that_begins_again_goes_on_where_it_was() {
+    let (primary, replica) = (Node::start(), Node::start());
+    let mut clients = [primary.server.connect(), replica.server.connect()];
+    assert_eq!(clients[0].run("CLUSTER ADDSLOTSRANGE 0 16383").print(), "OK");
+    meet(&primary, replica.server.port, replica.bus);
+    clients.iter_mut().for_each(|client| wait_for("both are up", || is_ok(client, 2)));
+    let line = format!("CLUSTER REPLICATE {}", primary.id());
+    assert_eq!(clients[1].run(&line).print(), "OK");
+    let is_level = |client: &mut Client| {
+        let link = info_of(client, "master_link_status");
+        (link.as_deref() == Some("up")).then_some(())
+    };
+    wait_for("the replica is in step", || is_level(&mut clients[1]));
+    assert_eq!(clients[0].run("SET k 1").print(), "OK");
+    assert_eq!(clients[0].run("WAIT 1 10000").print(), "(integer) 1");
+    assert_eq!(clients[1].run("SAVE").print(), "OK");
+    let replica = Node { server: replica.server.end_and_restart(), ..replica };
+    let mut client = replica.server.connect();
+    wait_for("the replica is in step again", || is_level(&mut client));
+    replica.await_log("Successful partial resynchronization with master.");
+    assert_eq!(client.run("READONLY").print(), "OK");
+    assert_eq!(client.run("GET k").print(), "\"1\"");
+}
+
 fn create_by_tool(ports: &[u16], replicas: usize) -> String {
     let mut command = Command::new("redis-cli");
     command.args(["--cluster", "create"]).stdin(Stdio::null());

@@ -125,6 +125,7 @@ pub fn settings() -> Settings {
         manual_failover_timeout_ms: 5000,
         link_bytes_max: 0,
         is_tls: false,
+        replicates_by_tls: false,
         announce_ip: None,
         port: 7000,
         tls_port: 0,

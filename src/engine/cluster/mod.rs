@@ -24,10 +24,10 @@ use crate::cluster::show::{Asking, Endpoint};
 use crate::cluster::table::{Names, Table};
 use crate::cluster::time::Now;
 use crate::command::{CommandError, CommandResult};
-use crate::config::{Config, EndpointType, Text};
+use crate::config::{Config, EndpointType, PrimaryAddress, Text};
 use crate::keyspace::slot::Slot;
 use crate::pubsub::Topic;
-use crate::repl::link::{Primary, Purpose};
+use crate::repl::link::{Link, Primary, Purpose};
 use crate::resp::{Reply, ReplyBuf};
 use crate::structs::prng::Prng;
 use std::collections::BTreeMap;
@@ -113,6 +113,7 @@ pub(super) fn cluster_settings(config: &Config) -> Settings {
         manual_failover_timeout_ms: config.cluster_manual_failover_timeout,
         link_bytes_max: usize::try_from(config.cluster_link_sendbuf_limit).unwrap_or(usize::MAX),
         is_tls: config.tls_cluster,
+        replicates_by_tls: config.tls_replication,
         announce_ip: Some(announced_ip).filter(|ip| !ip.is_empty()),
         port: or(config.cluster_announce_port, config.port),
         tls_port: or(config.cluster_announce_tls_port, config.tls_port),
@@ -237,7 +238,19 @@ impl Engine {
         let machine = Cluster::new(settings, table);
         self.server.cluster = Some(Box::new(Member::new(machine, prng)));
         self.server.follow_usage();
+        self.follow_as_the_file_says();
         Ok(())
+    }
+
+    /// One that was a replica is one from the start, as if it were configured so, and goes on with
+    /// the history that its own files are of.
+    fn follow_as_the_file_says(&mut self) {
+        let Some(member) = &self.server.cluster else { return };
+        let Some((host, port)) = member.machine.primary_place() else { return };
+        let (host, text) = (host.to_owned(), Text::from(host.as_bytes()));
+        self.server.config.replicaof = Some(PrimaryAddress { host: text, port });
+        let replication = &mut self.server.replication;
+        replication.link = Link::configured(*replication.history(), Primary { host, port }, None);
     }
 
     /// Tells the machine, if there is one, what has happened.

@@ -168,6 +168,16 @@ fn replicas_serve_those_who_read_there() {
     ]);
 }
 
+/// Its file says so, and nothing else has happened yet.
+#[test]
+fn who_was_a_replica_is_one_from_the_start() {
+    let role = format!("slave {OTHER}");
+    let mut bench = node(&Told { mine: "", others: "0-16383", role: &role }, &[]);
+    let lines = bench.info_lines("replication", "master_");
+    assert_eq!(&lines[..2], ["master_host:10.0.0.2", "master_port:7002"]);
+    assert_eq!(bench.info("role"), "slave");
+}
+
 #[test]
 fn endpoints_are_named_as_it_is_wanted() {
     for (kind, told) in
