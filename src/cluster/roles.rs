@@ -93,7 +93,10 @@ impl Cluster {
         if successor == self.table.me() && !self.table.myself().is_primary() {
             return self.remember_election(sender, header, cx);
         }
-        if known > header.config_epoch {
+        // One that it has sent before it had the epoch that we know of. Who has come from somewhere
+        // else may have a greater one than its primary, and no slots to take with it.
+        let is_old = header.current_epoch < known || self.table.node(sender).slot_count() > 0;
+        if known > header.config_epoch && is_old {
             cx.notice(format!(
                 "Ignore stale message from {named} in shard {shard}; gossip config epoch: {}, \
                  current config epoch: {known}",

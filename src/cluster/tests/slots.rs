@@ -236,6 +236,30 @@ fn a_reset_node_is_alone_and_without_slots() {
     world.run_until(10_000, |world| world.peers[0].cluster.table().find(met).is_some());
 }
 
+/// Alone it was a primary for a while, with an epoch above its old primary's: that it follows it
+/// again is no old news.
+#[test]
+fn a_replica_that_was_reset_may_come_back_to_its_primary() {
+    let mut world = World::with_replicas(3, 1, 11);
+    world.ask(3, Request::Reset(Reset::Soft)).expect("it is a replica");
+    world.ask(3, Request::BumpEpoch).expect("anybody may");
+    world.meet(3, 0);
+    let id = world.id(3);
+    world.run_until(10_000, |world| {
+        let seen = |peer: usize| {
+            let table = world.peers[peer].cluster.table();
+            table.find(id).is_some_and(|key| table.node(key).is_primary())
+        };
+        let table = world.peers[3].cluster.table();
+        (0..3).all(seen) && (0..3).all(|peer| table.find(world.id(peer)).is_some())
+    });
+    world.ask(3, Request::BumpEpoch).expect("anybody may");
+    world.run_for(5_000);
+    world.ask(3, Request::Replicate(world.id(0))).expect("it is empty");
+    world.run_until(10_000, World::agrees);
+    assert!(!world.peers[3].is_primary());
+}
+
 #[test]
 fn keys_that_are_found_at_the_start_claim_free_slots_only() {
     let mut world = World::formed(3, 10);
