@@ -191,7 +191,9 @@ impl Cx<'_> {
 /// A client is gone or is sure to go: nothing is to be sent to it, kept for it or taken out of a
 /// key for it.
 pub(super) fn forget(clients: &mut Clients, server: &mut Server, client: ClientId) {
-    server.waiting.leave(clients, client);
+    if let Some(wait) = server.waiting.leave(clients, client) {
+        server.give_up_set_slot(clients, &wait);
+    }
     let Some(session) = clients.get_mut(client) else { return };
     end_interests(session, server);
     session.is_leaving = true;

@@ -329,6 +329,9 @@ impl Cx<'_> {
         if let Some(id) = wait.command() {
             self.server.stats.called(id, 0, error.is_some());
         }
+        if how != Release::RoleChanged {
+            self.server.give_up_set_slot(self.clients, &wait);
+        }
         if !is_silenced {
             self.effect(Effect::Push { client, bytes });
         }

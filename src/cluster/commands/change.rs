@@ -8,7 +8,7 @@ use crate::cluster::manual::Failover;
 use crate::cluster::setslot::{By, SetSlot};
 use crate::cluster::table::Table;
 use crate::command::{Args, CommandError, CommandResult};
-use crate::engine::replication::acks;
+use crate::engine::replication::set_slot;
 use crate::engine::{Caller, Cx};
 use crate::keyspace::slot::{SLOTS, Slot};
 use crate::structs::number::parse_i64;
@@ -190,12 +190,11 @@ pub(super) fn set_slot(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResult {
     machine
         .may_set_slot(slot, how, by, &has_keys)
         .map_err(|refusal| CommandError::err(format_args!("{refusal}")))?;
-    let request = Request::SetSlot { slot, how, by };
     if is_replica {
-        return cx.administrate_and_answer(request);
+        return cx.administrate_and_answer(Request::SetSlot { slot, how, by });
     }
     let words: Vec<&[u8]> = args.request().iter().collect();
-    acks::do_behind_replicas(cx, &words, request, timeout_ms)
+    set_slot::do_behind_replicas(cx, &words, (slot, how), timeout_ms)
 }
 
 fn set_slot_action(args: &mut Args<'_>) -> Result<SetSlot, CommandError> {

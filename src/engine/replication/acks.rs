@@ -4,13 +4,13 @@
 //! append-only file. Replicas say how far they are; asked once a turn if somebody waits. So
 //! whether the wait is over is a comparison of numbers, looked at when one of them has moved.
 
-use crate::cluster::admin::Request;
-use crate::command::{CommandError, CommandId, CommandResult};
+use super::set_slot::Then;
+use crate::command::{CommandError, CommandId};
 use crate::engine::core::Core;
 use crate::engine::dispatch::write_error;
 use crate::engine::gates::NO_GOOD_REPLICAS;
 use crate::engine::waiting::{Line, Reason, Wait};
-use crate::engine::{Caller, ClientId, Cx, Effect, Engine, Server, Session};
+use crate::engine::{ClientId, Cx, Effect, Engine, Server, Session};
 use crate::persist::aof::Mode;
 use crate::resp::{Reply, ReplyBuf};
 
@@ -36,7 +36,7 @@ pub struct CopiesWait {
     pub written: Written,
     pub wanted: Copies,
     /// What the client has asked for is done when they have it, and not before (SETSLOT).
-    pub then: Option<Request>,
+    pub then: Option<Then>,
 }
 
 /// What there is so far.
@@ -58,7 +58,7 @@ impl Copies {
         }
     }
 
-    fn wants_replicas(self) -> bool {
+    pub(super) fn wants_replicas(self) -> bool {
         match self {
             Copies::Applied { replicas } | Copies::Durable { replicas, .. } => replicas > 0,
         }
@@ -143,31 +143,6 @@ pub fn wait(cx: &mut Cx<'_>, wanted: Copies, deadline_ms: Option<u64>) {
     }
 }
 
-/// Has the replicas of a cluster's primary be told what the running client asks for, and does it
-/// when those have it who understand it.
-pub fn do_behind_replicas(
-    cx: &mut Cx<'_>,
-    words: &[&[u8]],
-    then: Request,
-    timeout_ms: u64,
-) -> CommandResult {
-    let db = cx.keys.db;
-    cx.server.propagation.tell_replicas(db, words.iter().copied());
-    let replicas = cx.server.replication.feeders.iter().filter(|feeder| feeder.knows_set_slot());
-    let wanted = Copies::Applied { replicas: replicas.count() as i64 };
-    let written = cx.server.written_now();
-    if wanted.wants_replicas() && cx.caller.may_answer_late() {
-        let id = cx.session().last_command.expect("a client's command is running");
-        let reason = Reason::Copies(Box::new(CopiesWait { id, written, wanted, then: Some(then) }));
-        let deadline_ms = (timeout_ms > 0).then(|| cx.server.clock.mono_ms() + timeout_ms);
-        cx.is_blocked = true;
-        cx.wait(Wait::until(reason, deadline_ms, |_| {}));
-        cx.server.replication.asks_for_acks = true;
-        return Ok(());
-    }
-    cx.administrate_and_answer(then)
-}
-
 impl CopiesWait {
     /// What there is at the end of the wait.
     pub fn answer(&self, cx: &mut Cx<'_>) {
@@ -183,7 +158,7 @@ pub const AOF_IS_OFF: CommandError = CommandError::Fixed(
     "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
 );
 
-fn copies_of(session: &Session) -> Option<&CopiesWait> {
+pub(super) fn copies_of(session: &Session) -> Option<&CopiesWait> {
     match &session.wait.as_deref()?.reason {
         Reason::Copies(copies) => Some(copies),
         _ => None,
@@ -194,8 +169,8 @@ impl Core<'_> {
     fn answer_copies(&mut self, client: ClientId, error: Option<CommandError>) {
         let Some(session) = self.clients.get(client) else { return };
         let Some(copies) = copies_of(session) else { return };
-        if let Some(request) = copies.then.clone() {
-            return self.do_now(client, copies.id, request);
+        if let Some(then) = copies.then {
+            return self.do_now(client, copies.id, then);
         }
         let (id, found) = (copies.id, self.server.found(copies.wanted, copies.written));
         let mut bytes = ReplyBuf::new();
@@ -213,26 +188,6 @@ impl Core<'_> {
             self.server.effects.push(Effect::Push { client, bytes });
         }
         self.server.effects.push(Effect::Wake { client });
-    }
-}
-
-impl Core<'_> {
-    /// The replicas have it.
-    fn do_now(&mut self, client: ClientId, id: CommandId, request: Request) {
-        let Core { space, clients, server } = self;
-        server.waiting.leave(clients, client);
-        let mut bytes = ReplyBuf::new();
-        let mut cx = Cx::of(space, clients, server, client, Caller::Retry, &mut bytes);
-        let outcome = cx.administrate_and_answer(request);
-        if let Err(error) = &outcome {
-            write_error(&mut cx, error);
-        }
-        let waits = cx.session().wait.is_some();
-        self.server.stats.called(id, 0, outcome.is_err());
-        if !waits {
-            self.server.effects.push(Effect::Push { client, bytes });
-            self.server.effects.push(Effect::Wake { client });
-        }
     }
 }
 

@@ -89,12 +89,12 @@ impl Feeder {
         matches!(self.stage, Stage::Loading | Stage::Fed | Stage::Served)
     }
 
-    /// It holds what it acknowledges, and can stand in for us.
     /// Whether it does as it is told of slots, and is online.
     pub fn knows_set_slot(&self) -> bool {
         self.announced.knows_set_slot && self.is_copy()
     }
 
+    /// It holds what it acknowledges, and can stand in for us.
     pub fn is_copy(&self) -> bool {
         self.is_online() && !self.announced.rdb_only
     }

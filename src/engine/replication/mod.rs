@@ -16,11 +16,13 @@ pub mod fetching;
 pub mod inlet;
 pub mod roles;
 pub mod serving;
+pub mod set_slot;
 
 use super::core::Core;
 use super::propagate::Reader;
 use super::{ClientId, Effect, Engine, Server};
 use crate::config::{Config, DisklessLoad, PrimaryAddress};
+use crate::keyspace::slot::Slot;
 use crate::persist::load::Reading;
 use crate::repl::backlog::Backlog;
 use crate::repl::ids::{History, Origin, ReplicationId};
@@ -33,7 +35,7 @@ use feeders::Feeders;
 use fetching::Fetch;
 use roles::Failover;
 use serving::Transfers;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 /// What the driver is to do with the connection to our primary.
@@ -68,6 +70,8 @@ pub struct Replication {
     pub applier: Option<ClientId>,
     /// The primary has asked how far we are.
     pub ack_is_wanted: bool,
+    /// Slots of which replicas were told what was not done.
+    mistold_slots: BTreeSet<Slot>,
     /// The snapshot that is being taken in.
     pub fetch: Option<Fetch>,
     /// Since when there has been no replica.
@@ -114,6 +118,7 @@ impl Replication {
             transfers: Transfers::default(),
             applier: None,
             ack_is_wanted: false,
+            mistold_slots: BTreeSet::new(),
             fetch: None,
             no_replicas_ms: 0,
             freed_at_change: None,

@@ -54,6 +54,11 @@ impl Transfers {
     pub fn are_running(&self) -> bool {
         !self.running.is_empty()
     }
+
+    /// The number of the one that was begun last.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
 }
 
 /// What a replica asks for.

@@ -1,0 +1,145 @@
+//! CLUSTER SETSLOT, which a primary has its replicas do before it does it itself.
+//!
+//! Whoever takes over from it then goes on with the slot as it is. The client waits until those
+//! replicas have it that understand it, and only then it is done. It may come to nothing: the
+//! client goes away or is sent away, its time is over, or what was right when it asked is so no
+//! more. Then the replicas have what their primary does not have, and keep it: a slot that is open
+//! on them alone can neither be mended by tools nor closed by another node. So they are told how
+//! the slot stands here. To do it for a client that has gone would leave who was answered
+//! NOREPLICAS with a slot that changes later, and would still need the same words for what is
+//! refused in the end; so there is one way for all.
+//!
+//! The same words go to who was sent a snapshot in between, which holds neither what was told
+//! before it nor what was done after it.
+
+#[cfg(test)]
+mod tests;
+
+use super::acks::{Copies, CopiesWait, copies_of};
+use crate::cluster::admin::Request;
+use crate::cluster::setslot::{By, SetSlot};
+use crate::cluster::table::{Table, Way};
+use crate::command::{CommandId, CommandResult};
+use crate::engine::core::Core;
+use crate::engine::dispatch::write_error;
+use crate::engine::waiting::{Line, Reason, Wait};
+use crate::engine::{Caller, ClientId, Clients, Cx, Effect, Server};
+use crate::keyspace::slot::Slot;
+use crate::resp::ReplyBuf;
+
+/// What is done when the replicas have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Then {
+    slot: Slot,
+    how: SetSlot,
+    /// The last snapshot that was begun for a replica before they were told.
+    snapshot: u64,
+}
+
+impl Then {
+    fn request(self) -> Request {
+        Request::SetSlot { slot: self.slot, how: self.how, by: By::Client }
+    }
+}
+
+/// Has the replicas be told what the running client asks for by these words, and does it when
+/// those have it who understand it.
+pub fn do_behind_replicas(
+    cx: &mut Cx<'_>,
+    words: &[&[u8]],
+    (slot, how): (Slot, SetSlot),
+    timeout_ms: u64,
+) -> CommandResult {
+    let then = Then { slot, how, snapshot: cx.server.replication.transfers.last() };
+    let feeders = &cx.server.replication.feeders;
+    let wanted = feeders.iter().filter(|feeder| feeder.knows_set_slot()).count();
+    // Those who do not understand it would complain. If nobody is there, somebody may come back.
+    if wanted > 0 || feeders.is_empty() {
+        cx.server.propagation.tell_replicas(cx.keys.db, words.iter().copied());
+    }
+    if wanted == 0 || !cx.caller.may_answer_late() {
+        return cx.administrate_and_answer(then.request());
+    }
+    let id = cx.session().last_command.expect("a client's command is running");
+    let (wanted, written) = (Copies::Applied { replicas: wanted as i64 }, cx.server.written_now());
+    let reason = Reason::Copies(Box::new(CopiesWait { id, written, wanted, then: Some(then) }));
+    let deadline_ms = (timeout_ms > 0).then(|| cx.server.clock.mono_ms() + timeout_ms);
+    cx.is_blocked = true;
+    cx.wait(Wait::until(reason, deadline_ms, |_| {}));
+    cx.server.replication.asks_for_acks = true;
+    Ok(())
+}
+
+impl Core<'_> {
+    /// The replicas have it.
+    pub(super) fn do_now(&mut self, client: ClientId, id: CommandId, then: Then) {
+        let Core { space, clients, server } = self;
+        server.waiting.leave(clients, client);
+        let mut bytes = ReplyBuf::new();
+        let mut cx = Cx::of(space, clients, server, client, Caller::Retry, &mut bytes);
+        let outcome = cx.administrate_and_answer(then.request());
+        if let Err(error) = &outcome {
+            write_error(&mut cx, error);
+        }
+        let waits = cx.session().wait.is_some();
+        let is_as_told = outcome.is_ok() && server.replication.transfers.last() == then.snapshot;
+        server.end_set_slot(clients, then.slot, is_as_told);
+        server.stats.called(id, 0, outcome.is_err());
+        if !waits {
+            server.effects.push(Effect::Push { client, bytes });
+            server.effects.push(Effect::Wake { client });
+        }
+    }
+}
+
+impl Server {
+    /// A client has left the waiting room, where it may have waited for replicas to know of a slot.
+    /// What they were told is not done.
+    pub(in crate::engine) fn give_up_set_slot(&mut self, clients: &Clients, wait: &Wait) {
+        if let Reason::Copies(copies) = &wait.reason
+            && let Some(then) = copies.then
+        {
+            self.end_set_slot(clients, then.slot, false);
+        }
+    }
+
+    /// Tells the replicas how a slot stands here, unless that is what they have been told. If
+    /// others have asked for something with the same slot, the last of them has it told.
+    fn end_set_slot(&mut self, clients: &Clients, slot: Slot, is_as_told: bool) {
+        let mistold = &mut self.replication.mistold_slots;
+        if !is_as_told {
+            mistold.insert(slot);
+        }
+        let is_about_it = |client: &ClientId| {
+            let then = clients.get(*client).and_then(copies_of).and_then(|copies| copies.then);
+            then.is_some_and(|then| then.slot == slot)
+        };
+        if self.in_line(clients, Line::Copies).iter().any(is_about_it) {
+            return;
+        }
+        let is_mistold = self.replication.mistold_slots.remove(&slot);
+        // What replicas are told is our primary's to say, if we have one by now.
+        if let Some(member) = self.cluster.as_deref().filter(|_| is_mistold)
+            && !self.replication.is_replica()
+        {
+            for action in actions_to(member.machine.table(), slot) {
+                let slot = slot.to_string();
+                let words = ["CLUSTER", "SETSLOT", &slot].into_iter();
+                let words: Vec<&[u8]> = words.chain(action.split(' ')).map(str::as_bytes).collect();
+                self.propagation.tell_replicas(0, words.into_iter());
+            }
+        }
+    }
+}
+
+/// What brings a slot to where it is, whatever has become of it.
+fn actions_to(table: &Table, slot: Slot) -> impl Iterator<Item = String> {
+    let id = |key| table.node(key).id();
+    let owner = table.owner(slot).map(|owner| format!("NODE {}", id(owner)));
+    let way = match table.way(slot) {
+        None => "STABLE".to_owned(),
+        Some(Way::LeavesTo(to)) => format!("MIGRATING {}", id(to)),
+        Some(Way::ComesFrom(from)) => format!("IMPORTING {}", id(from)),
+    };
+    owner.into_iter().chain([way])
+}
