@@ -71,6 +71,14 @@ impl Cluster {
         }
     }
 
+    /// Whether it would leave this shard without any slot. Its replicas turn to the new owner then,
+    /// and do not say any more that they have heard of it.
+    pub fn gives_last_slot(&self, slot: Slot, how: SetSlot) -> bool {
+        let ours = self.table.primary_of(self.table.me());
+        let goes = matches!(how, SetSlot::Node(to) if self.table.find(to) != Some(ours));
+        goes && self.table.owner(slot) == Some(ours) && self.table.node(ours).slot_count() == 1
+    }
+
     pub(super) fn set_slot(
         &mut self,
         slot: Slot,

@@ -413,6 +413,38 @@ fn a_reshard_that_ended_at_any_step_is_mended_by_the_tool() {
     (0..2).for_each(|shard| cluster.await_same(shard, shard + 2));
 }
 
+/// Who loses it stays a primary, as its configuration says. Its replica hears of it first and goes
+/// with the slot, so it never says that it has heard.
+#[test]
+fn the_last_slot_of_a_shard_leaves_and_its_replica_follows() {
+    if !are_there() {
+        return;
+    }
+    let mut cluster = Cluster::form(&[Ours, Ours], &[]);
+    for _ in 0..2 {
+        let node = Node::start(Ours);
+        cluster.await_check();
+        run_tool(&["add-node", &node.address(), &cluster.nodes[0].address()]);
+        cluster.nodes.push(node);
+        cluster.await_peace();
+    }
+    let (third, fourth) = (&cluster.nodes[2], &cluster.nodes[3]);
+    fourth.must(&format!("CLUSTER REPLICATE {}", third.id));
+    cluster.await_peace();
+    cluster.await_check();
+    cluster.move_slots(0, 2, 1);
+    cluster.await_peace();
+    third.must("CONFIG SET cluster-allow-replica-migration no");
+    cluster.await_check();
+    cluster.move_slots(2, 0, 1);
+    let first = cluster.nodes[0].server.port.to_string();
+    wait_for("the replica follows the slot", || {
+        (fourth.info("master_port") == Some(first.clone()) && fourth.is_in_step()).then_some(())
+    });
+    cluster.await_peace();
+    assert!(third.is_primary());
+}
+
 // ------------------------------------------------------------------------------ all else it can do
 
 #[test]

@@ -43,7 +43,8 @@ impl Then {
 }
 
 /// Has the replicas be told what the running client asks for by these words, and does it when
-/// those have it who understand it.
+/// those have it who understand it. Those who leave us by it are not waited for: nobody of them
+/// takes over from us.
 pub fn do_behind_replicas(
     cx: &mut Cx<'_>,
     words: &[&[u8]],
@@ -57,7 +58,9 @@ pub fn do_behind_replicas(
     if wanted > 0 || feeders.is_empty() {
         cx.server.propagation.tell_replicas(cx.keys.db, words.iter().copied());
     }
-    if wanted == 0 || !cx.caller.may_answer_late() {
+    let machine = cx.server.cluster.as_deref().map(|member| &member.machine);
+    let leave = machine.is_some_and(|machine| machine.gives_last_slot(slot, how));
+    if wanted == 0 || leave || !cx.caller.may_answer_late() {
         return cx.administrate_and_answer(then.request());
     }
     let id = cx.session().last_command.expect("a client's command is running");

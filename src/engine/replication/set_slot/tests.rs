@@ -197,3 +197,16 @@ fn who_understands_nothing_of_it_is_told_nothing() {
     assert!(shard.told(0).is_empty());
     assert!(shard.is_open("[5061->-"));
 }
+
+/// They turn to the new owner, of which we hear nothing.
+#[test]
+fn replicas_that_leave_by_it_are_not_waited_for() {
+    let mut shard = Shard::with_slots("5061", &["8.0.0"]);
+    shard.bench.client = shard.admin;
+    shard.bench.expect(&format!("CLUSTER SETSLOT 5061 NODE {ME}"), "");
+    shard.acknowledge(0);
+    assert_eq!(shard.bench.heard(shard.admin), "+OK|");
+    shard.bench.client = shard.admin;
+    shard.bench.expect(&format!("CLUSTER SETSLOT 5061 NODE {OTHER}"), "+OK|");
+    assert_eq!(shard.told(0), [format!("5061 NODE {ME}"), format!("5061 NODE {OTHER}")]);
+}
