@@ -15,6 +15,7 @@
 use super::debug::{Debug, Fate};
 use super::election::Election;
 use super::flags::Flags;
+use super::id::NodeId;
 use super::links::{Direction, Link, LinkId, Links};
 use super::manual::Manual;
 use super::membership::Blacklist;
@@ -207,6 +208,8 @@ pub struct Cluster {
     pub(super) election: Election,
     pub(super) manual: Manual,
     pub(super) debug: Debug,
+    /// Whom we turn to at the next tick, since our primary's stream has given its last slot away.
+    pub(super) turns_to: Option<NodeId>,
     /// Our writes are paused, so our offset is the last.
     is_paused: bool,
     pub(super) looks: Looks,
@@ -239,6 +242,7 @@ impl Cluster {
             election: Election::default(),
             manual: Manual::default(),
             debug: Debug::default(),
+            turns_to: None,
             is_paused: false,
             looks: Looks::default(),
             tick_count: 0,

@@ -104,12 +104,12 @@ impl Cluster {
                 cx.notice(format!("Marking slot {slot} stable"));
                 self.table.set_way(slot, None);
             }
-            SetSlot::Node(id) => self.give_slot(slot, find(id)?, cx),
+            SetSlot::Node(id) => self.give_slot(slot, find(id)?, by, cx),
         }
         Ok(Done::Ok)
     }
 
-    fn give_slot(&mut self, slot: Slot, to: NodeKey, cx: &mut Cx) {
+    fn give_slot(&mut self, slot: Slot, to: NodeKey, by: By, cx: &mut Cx) {
         let ours = self.table.primary_of(self.table.me());
         let was_ours = self.table.owner(slot) == Some(ours);
         let (named, shard) = (self.named(to), self.table.node(to).shard());
@@ -124,12 +124,31 @@ impl Cluster {
             self.take_over_slot(slot, cx);
         }
         let is_empty = was_ours && to != ours && self.table.node(ours).slot_count() == 0;
-        if is_empty && self.settings.allows_replica_migration {
-            cx.notice(format!(
-                "Lost my last slot during slot migration. Reconfiguring myself as a replica of \
-                 {named} in shard {shard}"
-            ));
-            self.become_replica(to, false, cx);
+        match by {
+            _ if !is_empty || !self.settings.allows_replica_migration => {}
+            By::Client => self.leave_empty_shard(to, cx),
+            // It would end the stream that says so, in the middle of what it says.
+            By::Stream => self.turns_to = Some(self.table.node(to).id()),
+        }
+    }
+
+    fn leave_empty_shard(&mut self, to: NodeKey, cx: &mut Cx) {
+        let (named, shard) = (self.named(to), self.table.node(to).shard());
+        cx.notice(format!(
+            "Lost my last slot during slot migration. Reconfiguring myself as a replica of \
+             {named} in shard {shard}"
+        ));
+        self.become_replica(to, false, cx);
+    }
+
+    /// Goes with the last slot of our primary, unless things have changed since we were told.
+    pub(super) fn turn_to_new_owner(&mut self, cx: &mut Cx) {
+        let Some(to) = self.turns_to.take().and_then(|id| self.table.find(id)) else { return };
+        let me = self.table.myself();
+        let primary = me.primary().filter(|primary| *primary != to);
+        let is_empty = |key| self.table.node(key).slot_count() == 0;
+        if primary.is_some_and(is_empty) && self.table.node(to).is_primary() {
+            self.leave_empty_shard(to, cx);
         }
     }
 

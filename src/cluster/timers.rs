@@ -67,6 +67,7 @@ impl Cluster {
             }
         }
         self.limit_queues(cx);
+        self.turn_to_new_owner(cx);
         self.tend_manual(cx);
         self.follow_no_replica(false, cx);
         self.due.election = self.table.myself().is_replica();

@@ -413,8 +413,8 @@ fn a_reshard_that_ended_at_any_step_is_mended_by_the_tool() {
     (0..2).for_each(|shard| cluster.await_same(shard, shard + 2));
 }
 
-/// Who loses it stays a primary, as its configuration says. Its replica hears of it first and goes
-/// with the slot, so it never says that it has heard.
+/// Who loses it stays a primary, as its configuration says. Its replica hears of it by the stream
+/// that ends when it goes with the slot.
 #[test]
 fn the_last_slot_of_a_shard_leaves_and_its_replica_follows() {
     if !are_there() {

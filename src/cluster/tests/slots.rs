@@ -282,3 +282,23 @@ fn keys_that_are_found_at_the_start_claim_free_slots_only() {
     let log = world.peers[0].log.join("\n");
     assert!(log.contains("I have keys for unassigned slot 1. Taking responsibility for it."));
 }
+
+/// To turn at once would end the stream by which it is told.
+#[test]
+fn a_replica_goes_with_the_last_slot_when_it_has_been_told() {
+    let mut world = World::with_replicas(3, 1, 1);
+    let [source, target] = [0, 1].map(|number| world.id(number));
+    let primary = |world: &World| {
+        let table = world.peers[3].cluster.table();
+        table.myself().primary().map(|key| table.node(key).id())
+    };
+    let own: Vec<u64> = (world.peers[0].cluster.table().myself().slots().iter())
+        .map(|slot| slot.number().into())
+        .collect();
+    for of in own {
+        world.set_slot(3, of, SetSlot::Node(target), By::Stream).expect("it is known");
+    }
+    assert_eq!(primary(&world), Some(source));
+    world.run_for(200);
+    assert_eq!(primary(&world), Some(target));
+}
