@@ -71,12 +71,13 @@ impl Cluster {
         }
     }
 
-    /// Whether it would leave this shard without any slot. Its replicas turn to the new owner then,
-    /// and do not say any more that they have heard of it.
-    pub fn gives_last_slot(&self, slot: Slot, how: SetSlot) -> bool {
+    /// Whether this shard has no slot when it is done. Its replicas turn to the new owner then, as
+    /// soon as they hear of it by whatever way, and may not say any more that they have.
+    pub fn leaves_no_slot(&self, slot: Slot, how: SetSlot) -> bool {
         let ours = self.table.primary_of(self.table.me());
         let goes = matches!(how, SetSlot::Node(to) if self.table.find(to) != Some(ours));
-        goes && self.table.owner(slot) == Some(ours) && self.table.node(ours).slot_count() == 1
+        let is_ours = self.table.owner(slot) == Some(ours);
+        goes && self.table.node(ours).slot_count() == usize::from(is_ours)
     }
 
     pub(super) fn set_slot(

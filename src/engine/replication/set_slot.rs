@@ -43,8 +43,8 @@ impl Then {
 }
 
 /// Has the replicas be told what the running client asks for by these words, and does it when
-/// those have it who understand it. Those who leave us by it are not waited for: nobody of them
-/// takes over from us.
+/// those have it who understand it. Those who may leave us by it are not waited for: nobody of
+/// them takes over from us.
 pub fn do_behind_replicas(
     cx: &mut Cx<'_>,
     words: &[&[u8]],
@@ -59,7 +59,7 @@ pub fn do_behind_replicas(
         cx.server.propagation.tell_replicas(cx.keys.db, words.iter().copied());
     }
     let machine = cx.server.cluster.as_deref().map(|member| &member.machine);
-    let leave = machine.is_some_and(|machine| machine.gives_last_slot(slot, how));
+    let leave = machine.is_some_and(|machine| machine.leaves_no_slot(slot, how));
     if wanted == 0 || leave || !cx.caller.may_answer_late() {
         return cx.administrate_and_answer(then.request());
     }
