@@ -164,10 +164,7 @@ impl Cluster {
                 return self.become_replica(of, was_with_us, cx);
             }
             if self.table.myself().is_primary() {
-                cx.notice(format!(
-                    "My last slot was migrated to node {named} in shard {shard}. I am now an empty \
-                     primary."
-                ));
+                self.stay_empty(of, cx);
             }
         }
         for slot in &lost.dirty {

@@ -125,12 +125,22 @@ impl Cluster {
             self.take_over_slot(slot, cx);
         }
         let is_empty = was_ours && to != ours && self.table.node(ours).slot_count() == 0;
-        match by {
-            _ if !is_empty || !self.settings.allows_replica_migration => {}
-            By::Client => self.leave_empty_shard(to, cx),
+        match (by, self.settings.allows_replica_migration) {
+            _ if !is_empty => {}
+            (By::Client, true) => self.leave_empty_shard(to, cx),
+            (By::Client, false) => self.stay_empty(to, cx),
             // It would end the stream that says so, in the middle of what it says.
-            By::Stream => self.turns_to = Some(self.table.node(to).id()),
+            (By::Stream, true) => self.turns_to = Some(self.table.node(to).id()),
+            (By::Stream, false) => {}
         }
+    }
+
+    /// Our last slot has gone, and we do not go with it.
+    pub(super) fn stay_empty(&self, owner: NodeKey, cx: &mut Cx) {
+        let (named, shard) = (self.named(owner), self.table.node(owner).shard());
+        cx.notice(format!(
+            "My last slot was migrated to node {named} in shard {shard}. I am now an empty primary."
+        ));
     }
 
     fn leave_empty_shard(&mut self, to: NodeKey, cx: &mut Cx) {
