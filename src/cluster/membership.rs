@@ -42,7 +42,8 @@ impl Blacklist {
 }
 
 impl Cluster {
-    /// Makes the acquaintance of whoever is there. False if there are too many at it already.
+    /// Makes the acquaintance of whoever is there; that may be under way already. None if too many
+    /// are being met.
     pub(super) fn start_handshake(
         &mut self,
         place: Place,
