@@ -277,11 +277,14 @@ impl Engine {
 
     /// Tells the machine how far the stream is, if it waits for that.
     pub(super) fn tell_offset_to_cluster(&mut self) {
-        let offset = self.server.cluster_offset();
         let Some(member) = &mut self.server.cluster else { return };
         if !member.machine.awaits_offset() {
             member.offset_told = None;
-        } else if member.offset_told.replace(offset) != Some(offset) {
+            return;
+        }
+        let offset = self.server.cluster_offset();
+        let Some(member) = &mut self.server.cluster else { return };
+        if member.offset_told.replace(offset) != Some(offset) {
             self.tell_cluster(Event::OffsetMoved);
         }
     }
