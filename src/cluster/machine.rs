@@ -37,7 +37,7 @@ const DROPPED: &str = "Dropping packet that matches debug drop filter";
 /// How often the machine wants to hear that time has passed.
 pub const TICK_MS: u64 = 100;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     pub node_timeout_ms: u64,
     /// How old a pong is when the next ping goes out; by itself half of the above.
@@ -65,6 +65,32 @@ pub struct Settings {
     pub bus_port: u16,
     pub names: Names,
     pub blacklist_ttl_s: u64,
+}
+
+/// Those of a node whose configuration says nothing.
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            node_timeout_ms: 15_000,
+            ping_interval_ms: None,
+            requires_full_coverage: true,
+            allows_replica_migration: true,
+            migration_barrier: 1,
+            never_fails_over: false,
+            replica_validity_factor: 10,
+            replica_ping_period_s: 10,
+            manual_failover_timeout_ms: 5000,
+            link_bytes_max: 0,
+            is_tls: false,
+            replicates_by_tls: false,
+            announce_ip: None,
+            port: 6379,
+            tls_port: 0,
+            bus_port: 16_379,
+            names: Names::default(),
+            blacklist_ttl_s: 60,
+        }
+    }
 }
 
 /// What only the rest of the server knows.

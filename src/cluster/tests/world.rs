@@ -12,7 +12,7 @@ use crate::cluster::id::{NodeId, ShardId};
 use crate::cluster::links::LinkId;
 use crate::cluster::machine::{Action, Cluster, Event, Facts, Settings, TICK_MS};
 use crate::cluster::saves::Ticket;
-use crate::cluster::table::{Names, Node, Place, Table};
+use crate::cluster::table::{Node, Place, Table};
 use crate::cluster::time::Now;
 use crate::cluster::wire::{Body, Kind, Packet};
 use crate::keyspace::slot::{SLOTS, Slot};
@@ -113,26 +113,7 @@ impl Delivery {
 }
 
 pub fn settings() -> Settings {
-    Settings {
-        node_timeout_ms: TIMEOUT_MS,
-        ping_interval_ms: None,
-        requires_full_coverage: true,
-        allows_replica_migration: true,
-        migration_barrier: 1,
-        never_fails_over: false,
-        replica_validity_factor: 10,
-        replica_ping_period_s: 10,
-        manual_failover_timeout_ms: 5000,
-        link_bytes_max: 0,
-        is_tls: false,
-        replicates_by_tls: false,
-        announce_ip: None,
-        port: 7000,
-        tls_port: 0,
-        bus_port: BUS_PORT,
-        names: Names::default(),
-        blacklist_ttl_s: 60,
-    }
+    Settings { node_timeout_ms: TIMEOUT_MS, port: 7000, bus_port: BUS_PORT, ..Settings::default() }
 }
 
 impl Peer {

@@ -47,6 +47,12 @@ fn plain() -> Bench {
 }
 
 #[test]
+fn a_configuration_that_says_nothing_leaves_the_machine_as_it_is_by_itself() {
+    let told = super::cluster_settings(&crate::config::Config::default());
+    assert_eq!(told, crate::cluster::machine::Settings::default());
+}
+
+#[test]
 fn requests_go_to_the_owner_of_their_slot() {
     assert_eq!((Slot::of(b"bar").number(), Slot::of(b"foo").number()), (5061, 12182));
     let mut bench = plain();
