@@ -182,14 +182,16 @@ impl Cluster {
     }
 
     /// A connection on which a ping has been open for long, and nothing came: perhaps a new one is
-    /// better.
+    /// better. What comes on the other one says nothing for one that was never connected.
     fn give_up_dead_link(&mut self, key: NodeKey, cx: &mut Cx) {
         let Some(id) = self.links.to(key) else { return };
-        let Some(created_ms) = self.links.find(id).map(|link| link.created_ms) else { return };
+        let Some(link) = self.links.find(id) else { return };
+        let (created_ms, is_connected) = (link.created_ms, link.is_connected);
         let (health, timeout_ms) = (&self.table.node(key).health, self.settings.node_timeout_ms);
         let Some(sent_ms) = health.ping_sent_ms else { return };
         let heard_ms = health.data_received_ms.unwrap_or(0).max(sent_ms);
-        if cx.now.age_ms(created_ms) > timeout_ms && cx.now.age_ms(heard_ms) > timeout_ms / 2 {
+        let is_silent = !is_connected || cx.now.age_ms(heard_ms) > timeout_ms / 2;
+        if cx.now.age_ms(created_ms) > timeout_ms && is_silent {
             self.close(id, cx);
         }
     }
