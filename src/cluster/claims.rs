@@ -204,7 +204,7 @@ impl Cluster {
             return;
         }
         if !self.table.node(key).is_primary() {
-            self.table.make_primary(key);
+            self.note_promotion(key);
         }
         self.table.set_config_epoch(key, update.config_epoch);
         self.due.sync = true;

@@ -51,7 +51,7 @@ impl Cluster {
             if was_primary {
                 return Role::Primary;
             }
-            self.table.make_primary(sender);
+            self.note_promotion(sender);
             self.due.save = true;
             self.due.state = true;
             return Role::NewPrimary;
@@ -66,6 +66,18 @@ impl Cluster {
             self.follow(sender, follows, cx);
         }
         Role::Replica
+    }
+
+    /// A replica is a primary now. That it was down as a replica is nothing against it: those who
+    /// made it one have heard it. Whether it is still down is found anew, or its own replicas would
+    /// take its place at once.
+    pub(super) fn note_promotion(&mut self, key: NodeKey) {
+        self.table.make_primary(key);
+        self.table.unmark(key, Flags::PFAIL.or(Flags::FAIL));
+        let health = self.table.health_mut(key);
+        health.fail_since_ms = None;
+        health.reports.clear();
+        self.looks.call(0, key);
     }
 
     /// A primary says that it is a replica now. Its slots go to the new primary of its shard, or
@@ -105,7 +117,7 @@ impl Cluster {
             return false;
         }
         if !self.table.node(successor).is_primary() {
-            self.table.make_primary(successor);
+            self.note_promotion(successor);
         }
         let epoch = header.config_epoch.max(self.table.node(successor).config_epoch());
         self.table.set_config_epoch(successor, epoch);
