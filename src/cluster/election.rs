@@ -2,9 +2,12 @@
 //!
 //! Who has the newest data asks first. A vote is given once an epoch, and the file has it before it
 //! leaves; so of those who ask under one epoch one at most has the majority, and a slot never has
-//! two owners of one epoch. All else is there so that somebody wins soon: those who find that they
-//! cannot win any more ask again at once, under a new epoch, instead of waiting until the votes
-//! have run out.
+//! two owners of one epoch. All else is there so that somebody wins soon:
+//! - Who is the first in line, and knows that of all others, asks at once. A voter who has yet to
+//!   hear that the primary is down says nothing, and so is asked again, under the same epoch: real
+//!   nodes vote about a primary only once in a while, under whatever epoch.
+//! - Those who find that they cannot win any more ask again under a new epoch, instead of waiting
+//!   until the votes have run out.
 
 use super::flags::Flags;
 use super::id::NodeId;
@@ -15,7 +18,8 @@ use super::wire::{Header, Kind};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-/// Before it asks a replica waits until others should know that the primary is down.
+/// Before it asks a replica waits until others should know that the primary is down, unless nothing
+/// can come of it but that they are asked again.
 const DELAY_MS: u64 = 500;
 /// Replicas that would ask at one time are spread over so much.
 const SPREAD_MS: u64 = 500;
@@ -24,6 +28,10 @@ const RANK_MS: u64 = 1000;
 /// So much later each asks whose primary is named after another one that is down too.
 const SHARD_RANK_MS: u64 = 500;
 const EXPIRY_MS_MIN: u64 = 2000;
+/// Who asks again since somebody else has won spreads over less: most have had their turn.
+const RETRY_SPREAD_MS: u64 = 200;
+/// Voters who have not answered are asked again after so long.
+const ASK_AGAIN_MS: u64 = 200;
 /// How long votes may take to come when somebody else asks for them too.
 const CONTEST_MS: u64 = 1000;
 /// One that was asked for by hand does not wait, but spreads when it has to ask again.
@@ -39,6 +47,8 @@ const VOTE_TIMEOUTS: u64 = 2;
 pub(super) struct Election {
     phase: Phase,
     said: Option<(Cause, u64)>,
+    /// The last epoch under which we left it to another one.
+    left_epoch: u64,
 }
 
 #[derive(Default)]
@@ -47,6 +57,7 @@ enum Phase {
     #[default]
     Idle,
     Waits {
+        since_ms: u64,
         starts_ms: u64,
         rank: usize,
     },
@@ -60,6 +71,8 @@ enum Phase {
 struct Asked {
     epoch: u64,
     since_ms: u64,
+    /// When it was last asked for.
+    asked_ms: u64,
     votes: BTreeSet<NodeId>,
     /// Those whose votes can no longer come.
     refused: BTreeSet<NodeId>,
@@ -138,38 +151,61 @@ impl Cluster {
         let delay_ms = match (is_manual, &self.election.phase) {
             (true, Phase::Asked(_)) => cx.prng.below(MANUAL_SPREAD_MS),
             (true, _) => 0,
-            (false, _) => {
-                let ranks_ms = RANK_MS * rank as u64 + SHARD_RANK_MS * self.shard_rank() as u64;
-                DELAY_MS + cx.prng.below(SPREAD_MS) + ranks_ms
+            (false, phase) => {
+                let spread_ms = match phase {
+                    Phase::Asked(_) => cx.prng.below(RETRY_SPREAD_MS),
+                    _ => DELAY_MS + cx.prng.below(SPREAD_MS),
+                };
+                spread_ms + RANK_MS * rank as u64 + SHARD_RANK_MS * self.shard_rank() as u64
             }
         };
         let offset = self.table.myself().offset();
         cx.notice(format!(
             "Start of election delayed for {delay_ms} milliseconds (rank #{rank}, offset {offset})."
         ));
-        self.election.phase = Phase::Waits { starts_ms: cx.now.ms + delay_ms, rank };
-        // Those who might ask too are to know how far we are.
-        self.tell_fellow_replicas(cx);
-        if delay_ms == 0 {
-            self.wait(is_manual, cx);
-        }
+        let since_ms = cx.now.ms;
+        self.election.phase = Phase::Waits { since_ms, starts_ms: since_ms + delay_ms, rank };
+        // Those who might ask too are to know how far we are, and we how far they are.
+        self.speak_to_fellow_replicas(cx);
+        self.wait(is_manual, cx);
     }
 
-    fn tell_fellow_replicas(&mut self, cx: &mut Cx) {
+    fn speak_to_fellow_replicas(&mut self, cx: &mut Cx) {
         let Some(primary) = self.table.myself().primary() else { return };
         for (key, link) in self.links.all_connected() {
             if self.table.node(key).primary() == Some(primary) {
-                self.send_ping(link, Kind::Pong, cx);
+                self.speak_to(key, link, cx);
             }
         }
     }
 
-    /// How many of our primary's replicas are before us.
+    /// The other replicas of our primary that might take over.
+    fn rivals(&self) -> impl Iterator<Item = &Node> {
+        let me = self.table.me();
+        let primary = self.table.myself().primary();
+        let fellows = primary.into_iter().flat_map(|primary| self.table.replicas(primary));
+        let others = fellows.filter(move |key| *key != me).map(|key| self.table.node(key));
+        others.filter(|node| !node.has(OUT_OF_THE_RUNNING))
+    }
+
+    /// How many of them are before us.
     fn rank(&self) -> usize {
-        let Some(primary) = self.table.myself().primary() else { return 0 };
-        let replicas = self.table.replicas(primary).map(|key| self.table.node(key));
-        let able = replicas.filter(|node| !node.has(OUT_OF_THE_RUNNING));
-        able.filter(|node| self.is_before_us(node)).count()
+        self.rivals().filter(|node| self.is_before_us(node)).count()
+    }
+
+    /// Whether nobody is before us, as all say since then, and no other shard needs votes too.
+    fn is_next_in_line(&self, rank: usize, since_ms: u64) -> bool {
+        let has_told = |node: &Node| node.health.offset_told_ms >= Some(since_ms);
+        let down = Flags::PFAIL.or(Flags::FAIL);
+        let ours = self.table.myself().primary();
+        let is_missed =
+            |(key, node): (NodeKey, &Node)| node.votes() && Some(key) != ours && node.has(down);
+        rank == 0 && self.rivals().all(has_told) && !self.table.iter().any(is_missed)
+    }
+
+    /// Whether what others say may end a wait.
+    pub(super) fn waits_for_fellows(&self) -> bool {
+        matches!(self.election.phase, Phase::Waits { rank: 0, .. })
     }
 
     /// How many of the shards that need a primary are before ours: they ask for the same votes.
@@ -189,8 +225,13 @@ impl Cluster {
         if !is_manual {
             self.update_rank(cx);
         }
-        let Phase::Waits { starts_ms, .. } = self.election.phase else { return };
-        match cx.now.ms >= starts_ms || (is_manual && starts_ms - cx.now.ms > MANUAL_SPREAD_MS) {
+        let Phase::Waits { since_ms, starts_ms, rank } = self.election.phase else { return };
+        let left_ms = starts_ms.saturating_sub(cx.now.ms);
+        let need_not_wait = match is_manual {
+            true => left_ms > MANUAL_SPREAD_MS,
+            false => self.is_next_in_line(rank, since_ms),
+        };
+        match left_ms == 0 || need_not_wait {
             true => self.ask_for_votes(is_manual, cx),
             false => self.say(Cause::Delay, cx),
         }
@@ -198,7 +239,7 @@ impl Cluster {
 
     fn update_rank(&mut self, cx: &mut Cx) {
         let new = self.rank();
-        let Phase::Waits { starts_ms, rank } = &mut self.election.phase else { return };
+        let Phase::Waits { starts_ms, rank, .. } = &mut self.election.phase else { return };
         if new > *rank {
             let added_ms = (new - *rank) as u64 * RANK_MS;
             *starts_ms += added_ms;
@@ -212,14 +253,14 @@ impl Cluster {
     fn ask_for_votes(&mut self, is_manual: bool, cx: &mut Cx) {
         let epoch = self.table.current_epoch() + 1;
         self.table.raise_current_epoch(epoch);
-        self.due.sync = true;
+        // Nothing is promised with it: whoever asks twice under one epoch has its votes once.
+        self.due.save = true;
         cx.notice(format!("Starting a failover election for epoch {epoch}."));
-        let ask =
-            |header: &Header| Header { forces_ack: is_manual, ..*header }.bare(Kind::AuthRequest);
-        self.broadcast(Kind::AuthRequest, ask, cx);
+        self.broadcast(Kind::AuthRequest, |header| request(header, is_manual), cx);
         self.election.phase = Phase::Asked(Asked {
             epoch,
             since_ms: cx.now.ms,
+            asked_ms: cx.now.ms,
             votes: BTreeSet::new(),
             refused: BTreeSet::new(),
             contest_ends_ms: None,
@@ -234,13 +275,33 @@ impl Cluster {
             return self.win(epoch, cx);
         }
         if age_ms > self.expiry_ms() {
-            let until_ms = asked.since_ms + 2 * self.expiry_ms();
-            self.election.phase = Phase::Expired { until_ms };
+            // Meanwhile it is another one's turn, if there is one.
+            let turn_ms = if self.rivals().next().is_some() { self.expiry_ms() } else { 0 };
+            self.election.phase = Phase::Expired { until_ms: cx.now.ms + turn_ms };
             return self.say(Cause::Expired, cx);
         }
-        match self.is_lost(asked, cx.now.ms) {
-            true => self.schedule(is_manual, cx),
-            false => self.say(Cause::Votes, cx),
+        if self.is_lost(asked, cx.now.ms) {
+            return self.schedule(is_manual, cx);
+        }
+        if cx.now.age_ms(asked.asked_ms) >= ASK_AGAIN_MS && epoch == self.table.current_epoch() {
+            self.ask_again(is_manual, cx);
+        }
+        self.say(Cause::Votes, cx);
+    }
+
+    /// Asks those who have not answered: they may not have known then that the primary is down.
+    fn ask_again(&mut self, is_manual: bool, cx: &mut Cx) {
+        let Phase::Asked(asked) = &mut self.election.phase else { return };
+        asked.asked_ms = cx.now.ms;
+        let may_answer = |key: &NodeKey| {
+            let node = self.table.node(*key);
+            let is_decided = asked.votes.contains(&node.id()) || asked.refused.contains(&node.id());
+            node.votes() && !is_decided
+        };
+        let mut left = self.links.all_connected();
+        left.retain(|(key, _)| may_answer(key));
+        for (_, link) in left {
+            self.send(link, Kind::AuthRequest, |header| request(header, is_manual), cx);
         }
     }
 
@@ -248,7 +309,7 @@ impl Cluster {
         let may_come = |id: &NodeId| !asked.refused.contains(id) || asked.votes.contains(id);
         let voters = self.table.iter().filter(|(_, node)| node.votes());
         let left = voters.filter(|(_, node)| may_come(&node.id())).count();
-        left < self.table.quorum() || asked.contest_ends_ms.is_some_and(|end_ms| now_ms > end_ms)
+        left < self.table.quorum() || asked.contest_ends_ms.is_some_and(|end_ms| now_ms >= end_ms)
     }
 
     fn win(&mut self, epoch: u64, cx: &mut Cx) {
@@ -321,6 +382,16 @@ impl Cluster {
         }
     }
 
+    /// Somebody has an epoch. If it is the one that we ask for votes under, we cannot have it.
+    pub(super) fn note_winner(&mut self, epoch: u64, cx: &Cx) {
+        if let Phase::Asked(asked) = &mut self.election.phase
+            && asked.epoch == epoch
+        {
+            asked.contest_ends_ms = Some(cx.now.ms);
+            self.due.election = true;
+        }
+    }
+
     /// Who is asked for a vote and has something to tell instead does not vote.
     pub(super) fn note_refusal(&mut self, sender: NodeKey) {
         if let Phase::Asked(asked) = &mut self.election.phase {
@@ -334,11 +405,14 @@ impl Cluster {
     fn note_rival(&mut self, rival: NodeKey, epoch: u64, cx: &Cx) {
         let node = self.table.node(rival);
         let is_first = node.primary() == self.table.myself().primary() && self.is_before_us(node);
-        let yields = is_first && !self.manual.may_start();
+        // Once: it may ask again and again, and nobody hears it but us.
+        let is_news = epoch > self.election.left_epoch;
+        let yields = is_first && is_news && !self.manual.may_start();
         match &mut self.election.phase {
             Phase::Waits { .. } | Phase::Asked(_) if yields => {
                 let until_ms = cx.now.ms + self.expiry_ms();
                 self.election.phase = Phase::Expired { until_ms };
+                self.election.left_epoch = epoch;
             }
             Phase::Asked(asked) if epoch >= asked.epoch => {
                 asked.contest_ends_ms.get_or_insert(cx.now.ms + CONTEST_MS);
@@ -346,6 +420,10 @@ impl Cluster {
             _ => {}
         }
     }
+}
+
+fn request(header: &Header, is_manual: bool) -> Vec<u8> {
+    Header { forces_ack: is_manual, ..*header }.bare(Kind::AuthRequest)
 }
 
 /// Those who will not ask, or who nobody hears.

@@ -2,7 +2,9 @@
 //!
 //! A node that leaves a ping open for too long is down for us. What voters say of it in gossip
 //! counts for a while; once the majority says so within that, whoever notices tells everybody. That
-//! is a weak agreement, and enough: what follows from it needs votes.
+//! is a weak agreement, and enough: what follows from it needs votes. So that it is come to soon, a
+//! voter tells the others at once of one that it does not reach, and replicas whose primary does not
+//! answer ask the voters about it.
 
 use super::flags::Flags;
 use super::id::NodeId;
@@ -14,6 +16,8 @@ use super::wire::Kind;
 /// How many node timeouts a report counts for, and a primary with slots stays down for at least.
 const REPORT_TIMEOUTS: u64 = 2;
 const FAIL_TIMEOUTS: u64 = 2;
+/// For so many node timeouts since it was last heard of a replica asks about its primary.
+const ASK_TIMEOUTS: u64 = 2;
 
 impl Cluster {
     /// Somebody who votes says whether he reaches a node.
@@ -64,6 +68,7 @@ impl Cluster {
     }
 
     fn set_fail(&mut self, key: NodeKey, cx: &Cx) {
+        self.due.election |= self.table.myself().primary() == Some(key);
         self.table.unmark(key, Flags::PFAIL);
         self.table.mark(key, Flags::FAIL);
         self.table.health_mut(key).fail_since_ms = Some(cx.now.ms);
@@ -144,9 +149,34 @@ impl Cluster {
         }
         self.table.mark(key, Flags::PFAIL);
         self.due.state = true;
-        if self.table.size() == 1 && self.table.myself().votes() {
-            return self.fail_if_agreed(key, cx);
+        // Others may have said so before.
+        self.fail_if_agreed(key, cx);
+        if self.table.node(key).has(Flags::FAIL) {
+            return;
         }
         cx.log(Level::Notice, format!("NODE {} possibly failing.", self.named(key)));
+        self.due.report |= self.table.node(key).votes() && self.table.myself().votes();
+    }
+
+    /// What we do not reach voters hear at once, and not when their turn comes to be pinged.
+    pub(super) fn report_to_voters(&mut self, cx: &mut Cx) {
+        for (key, link) in self.links.all_connected() {
+            if self.table.node(key).votes() {
+                self.speak_to(key, link, cx);
+            }
+        }
+    }
+
+    /// Our primary has begun not to answer: what the voters think of it is in their answers. Real
+    /// ones tell of it only when they say something anyway.
+    pub(super) fn ask_about_primary(&mut self, cx: &mut Cx) {
+        let Some(primary) = self.table.myself().primary().map(|key| self.table.node(key)) else {
+            return;
+        };
+        let open_since_ms = primary.health.ping_sent_ms.unwrap_or(0);
+        let is_new = cx.now.age_ms(open_since_ms) <= self.settings.node_timeout_ms * ASK_TIMEOUTS;
+        if primary.has(Flags::PFAIL) && primary.votes() && is_new {
+            self.report_to_voters(cx);
+        }
     }
 }

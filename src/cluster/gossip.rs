@@ -35,6 +35,14 @@ impl Cluster {
         cx.send(link, bytes);
     }
 
+    /// Says to somebody what there is to say, and has it answered; but a ping that is open already
+    /// stays the one that is waited for.
+    pub(super) fn speak_to(&mut self, key: NodeKey, link: LinkId, cx: &mut Cx) {
+        let is_asked = self.table.node(key).health.ping_sent_ms.is_some();
+        let kind = if is_asked { Kind::Pong } else { Kind::Ping };
+        self.send_ping(link, kind, cx);
+    }
+
     /// Of whom the next ping tells.
     fn draw(&self, receiver: Option<NodeKey>, cx: &mut Cx) -> Vec<NodeKey> {
         let others = self.table.count().saturating_sub(2);

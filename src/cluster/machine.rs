@@ -253,6 +253,8 @@ pub(super) struct Due {
     pub sync: bool,
     pub state: bool,
     pub election: bool,
+    /// To voters, of one that we do not reach.
+    pub report: bool,
 }
 
 impl Cluster {
@@ -357,6 +359,9 @@ impl Cluster {
     }
 
     pub(super) fn settle(&mut self, cx: &mut Cx) {
+        if std::mem::take(&mut self.due.report) {
+            self.report_to_voters(cx);
+        }
         if std::mem::take(&mut self.due.election) {
             self.seek_election(cx);
         }
@@ -599,11 +604,13 @@ impl Cluster {
         if header.primary.is_none() && is_newer {
             self.table.set_config_epoch(sender, header.config_epoch);
             self.due.sync = true;
+            self.note_winner(header.config_epoch, cx);
         }
         self.note_epoch(sender, header.current_epoch);
         self.note_paused_offset(sender, header, cx);
         self.table.set_offset(sender, header.offset);
         self.table.health_mut(sender).offset_told_ms = Some(cx.now.ms);
+        self.due.election |= self.waits_for_fellows();
     }
 }
 

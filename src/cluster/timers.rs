@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 
 /// Each so many ticks somebody is pinged who may need it: about once a second.
 const TICKS_A_DRAW: u64 = 10;
+/// Each so many ticks a replica asks about a primary that does not answer.
+const TICKS_A_QUESTION: u64 = 2;
 /// Of so many that are drawn the one that was heard of least lately.
 const DRAWS: usize = 5;
 
@@ -65,6 +67,9 @@ impl Cluster {
                 self.look_after(key, cx);
                 self.look_again(key, cx.now.ms);
             }
+        }
+        if self.tick_count.is_multiple_of(TICKS_A_QUESTION) {
+            self.ask_about_primary(cx);
         }
         self.limit_queues(cx);
         self.turn_to_new_owner(cx);

@@ -728,13 +728,7 @@ impl World {
         let text = self.peers[number].saved.clone().into_bytes();
         let loaded = file::parse(&text, self.now(), false, &mut || shard).expect("it is a file");
         assert_eq!(loaded.warnings, Vec::<String>::new());
-        for (link, end) in std::mem::take(&mut self.peers[number].links) {
-            let at_ms = self.arrival(end.arrives_ms);
-            if let Some(other) = end.link {
-                self.schedule(at_ms, Delivery::Closed { at: end.peer, link: other });
-            }
-            self.queue.retain(|_, delivery| !delivery.is_for(number, link));
-        }
+        self.end_links(number);
         let settings = self.settings.clone();
         let peer = &mut self.peers[number];
         let last = peer.cluster.number_link();
@@ -752,6 +746,22 @@ impl World {
             peer.offset = 0;
         }
         self.tell(number, Event::Loaded);
+    }
+
+    /// It ends, and its connections with it.
+    pub fn kill(&mut self, number: usize) {
+        self.end_links(number);
+        self.peers[number].is_paused = true;
+    }
+
+    fn end_links(&mut self, number: usize) {
+        for (link, end) in std::mem::take(&mut self.peers[number].links) {
+            let at_ms = self.arrival(end.arrives_ms);
+            if let Some(other) = end.link {
+                self.schedule(at_ms, Delivery::Closed { at: end.peer, link: other });
+            }
+            self.queue.retain(|_, delivery| !delivery.is_for(number, link));
+        }
     }
 
     pub fn cut_off(&mut self, number: usize) {
