@@ -3,8 +3,8 @@
 //! A node that leaves a ping open for too long is down for us. What voters say of it in gossip
 //! counts for a while; once the majority says so within that, whoever notices tells everybody. That
 //! is a weak agreement, and enough: what follows from it needs votes. So that it is come to soon, a
-//! voter tells the others at once of one that it does not reach, and replicas whose primary does not
-//! answer ask the voters about it.
+//! voter tells the others at once of one that it does not reach, and replicas whose primary does
+//! not answer ask the voters about it.
 
 use super::flags::Flags;
 use super::id::NodeId;

@@ -10,6 +10,13 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(u64);
 
+impl LinkId {
+    /// Small ones come first, and none is used again.
+    pub fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// We dialled.
