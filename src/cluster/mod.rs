@@ -14,6 +14,7 @@ pub mod links;
 pub mod machine;
 pub mod manual;
 mod membership;
+pub mod moves;
 mod moving;
 mod publish;
 mod roles;
