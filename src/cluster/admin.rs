@@ -39,6 +39,21 @@ pub enum Request {
         by: By,
     },
     Reset(Reset),
+    /// The slots are ours from now on, all of whose keys have come from their owner; unless it is
+    /// too late for that, by the clock that measures.
+    TakeSlots {
+        slots: Vec<Slot>,
+        from: NodeId,
+        until_ms: u64,
+        /// The owner's last one.
+        epoch: u64,
+    },
+    /// They are another node's, which has taken them under this epoch and told us so.
+    ConcedeSlots {
+        slots: Vec<Slot>,
+        to: NodeId,
+        epoch: u64,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +70,8 @@ pub enum Done {
     Bumped(u64),
     /// The epoch that it has since before.
     Still(u64),
+    /// The epoch under which slots were taken.
+    Taken(u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +97,12 @@ pub enum Refusal {
     TargetIsReplica,
     HoldsKeys(Slot),
     ResetWithKeys,
+    TakeOnReplica,
+    /// It is not the node's that is to give it.
+    NotItsOwn(Slot),
+    /// SETSLOT has it on its way.
+    OnItsWay(Slot),
+    TakenTooLate,
 }
 
 impl fmt::Display for Refusal {
@@ -102,6 +125,14 @@ impl fmt::Display for Refusal {
                      this hash slot."
                 );
             }
+            Refusal::NotItsOwn(slot) => {
+                return write!(f, "Slot {slot} is not assigned to the node that is to give it");
+            }
+            Refusal::OnItsWay(slot) => {
+                return write!(f, "Slot {slot} is being migrated by CLUSTER SETSLOT");
+            }
+            Refusal::TakeOnReplica => "Slots can be moved to primaries only",
+            Refusal::TakenTooLate => "The time in which the slots could be taken is over",
             Refusal::FailoverOfPrimary => "You should send CLUSTER FAILOVER to a replica",
             Refusal::PrimaryUnknown => "I'm a replica but my master is unknown to me",
             Refusal::PrimaryDown => "Master is down or failed, please use CLUSTER FAILOVER FORCE",
@@ -158,6 +189,10 @@ impl Cluster {
             Request::Failover { how, user } => self.fail_over(how, &user, cx),
             Request::SetSlot { slot, how, by } => self.set_slot(slot, how, by, cx),
             Request::Reset(how) => self.reset(how, cx),
+            Request::TakeSlots { slots, from, until_ms, epoch } => {
+                self.take_slots(&slots, from, (until_ms, epoch), cx)
+            }
+            Request::ConcedeSlots { slots, to, epoch } => self.concede_slots(&slots, to, epoch, cx),
         }?;
         self.due.sync = true;
         self.due.state = true;

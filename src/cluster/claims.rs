@@ -50,7 +50,7 @@ impl Cluster {
         if owner == Some(of) {
             return self.table.mark_claimed(slot);
         }
-        if !self.may_take(slot, epoch) {
+        if !self.may_take(slot, of, epoch) {
             return;
         }
         if owner == Some(self.table.me()) && (cx.facts.has_keys)(slot) {
@@ -67,7 +67,10 @@ impl Cluster {
         self.due.state = true;
     }
 
-    fn may_take(&self, slot: Slot, epoch: u64) -> bool {
+    fn may_take(&self, slot: Slot, of: NodeKey, epoch: u64) -> bool {
+        if self.is_handed_to(of, slot) {
+            return true;
+        }
         let is_older = |owner| self.table.node(owner).config_epoch() < epoch;
         self.table.is_unclaimed(slot) || self.table.owner(slot).is_none_or(is_older)
     }

@@ -20,6 +20,7 @@ use super::links::{Direction, Link, LinkId, Links};
 use super::manual::Manual;
 use super::membership::Blacklist;
 use super::saves::{Saves, Ticket};
+use super::setslot::Handed;
 use super::show::Traffic;
 use super::state::State;
 use super::table::{Names, NodeKey, Place, Table};
@@ -176,6 +177,8 @@ pub enum Action {
     DropSlot(Slot),
     /// No key is ours any more.
     DropAll,
+    /// The slots are ours whose keys have come from another node: the keys are, too.
+    MergeStaged,
     /// The cluster came up, or went down.
     StateChanged {
         is_up: bool,
@@ -236,6 +239,8 @@ pub struct Cluster {
     pub(super) debug: Debug,
     /// Whom we turn to at the next tick, since our primary's stream has given its last slot away.
     pub(super) turns_to: Option<NodeId>,
+    /// Slots that another node may take, by our leave.
+    pub(super) handed: Option<Box<Handed>>,
     /// Our writes are paused, so our offset is the last.
     is_paused: bool,
     pub(super) looks: Looks,
@@ -271,6 +276,7 @@ impl Cluster {
             manual: Manual::default(),
             debug: Debug::default(),
             turns_to: None,
+            handed: None,
             is_paused: false,
             looks: Looks::default(),
             tick_count: 0,
@@ -359,6 +365,7 @@ impl Cluster {
     }
 
     pub(super) fn settle(&mut self, cx: &mut Cx) {
+        self.follow_handed();
         if std::mem::take(&mut self.due.report) {
             self.report_to_voters(cx);
         }
@@ -662,7 +669,7 @@ impl Cluster {
             flags: me.flags(),
             current_epoch: self.table.current_epoch(),
             config_epoch: shown.config_epoch(),
-            slots: shown.slots(),
+            slots: self.handed.as_ref().map_or(shown.slots(), |handed| handed.shown.bits()),
             offset: me.offset(),
             primary: me.primary().map(|primary| self.table.node(primary).id()),
             ip: self.settings.announce_ip.as_deref(),

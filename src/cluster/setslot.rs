@@ -8,6 +8,7 @@
 use super::admin::{Done, Refusal};
 use super::id::NodeId;
 use super::machine::{Action, Cluster, Cx};
+use super::slot_set::SlotSet;
 use super::table::{NodeKey, Way};
 use crate::keyspace::slot::Slot;
 
@@ -19,6 +20,14 @@ pub enum SetSlot {
     /// It stays where it is.
     Stable,
     Node(NodeId),
+}
+
+/// Slots that another node may take.
+pub struct Handed {
+    to: NodeId,
+    slots: SlotSet,
+    /// All others of ours.
+    pub shown: SlotSet,
 }
 
 /// Who wants it.
@@ -173,6 +182,95 @@ impl Cluster {
             }
             self.broadcast_pong(cx);
         }
+    }
+
+    /// Whether slots may be taken from a node that has them, without doing it.
+    pub fn may_take_slots(&self, slots: &[Slot], from: NodeId) -> Result<(), Refusal> {
+        if self.table.myself().is_replica() {
+            return Err(Refusal::TakeOnReplica);
+        }
+        let source = self.table.find(from).ok_or(Refusal::NodeNotKnown(from))?;
+        let is_foreign = |slot: &&Slot| self.table.owner(**slot) != Some(source);
+        if let Some(slot) = slots.iter().find(is_foreign) {
+            return Err(Refusal::NotItsOwn(*slot));
+        }
+        match slots.iter().find(|slot| self.table.way(**slot).is_some()) {
+            Some(slot) => Err(Refusal::OnItsWay(*slot)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes slots whose keys have all come, from an owner who waits for that. Nobody has voted for
+    /// it, as with a slot that SETSLOT has brought.
+    pub(super) fn take_slots(
+        &mut self,
+        slots: &[Slot],
+        from: NodeId,
+        (until_ms, epoch): (u64, u64),
+        cx: &mut Cx,
+    ) -> Result<Done, Refusal> {
+        if cx.now.ms > until_ms {
+            return Err(Refusal::TakenTooLate);
+        }
+        self.may_take_slots(slots, from)?;
+        let (me, count) = (self.table.me(), slots.len());
+        cx.notice(format!(
+            "Taking over {count} slots from node {from}, all of whose keys are here"
+        ));
+        for slot in slots {
+            self.table.unassign(*slot);
+            self.table.assign(*slot, me);
+        }
+        // Newer than all that the owner has ever said, and than all that anybody has.
+        self.table.raise_current_epoch(epoch);
+        let fresh = self.table.current_epoch() + 1;
+        self.table.set_config_epoch(me, fresh);
+        self.due.sync = true;
+        cx.actions.push(Action::MergeStaged);
+        self.broadcast_pong(cx);
+        Ok(Done::Taken(self.table.myself().config_epoch()))
+    }
+
+    /// From now on a node may take slots of ours, under whatever epoch, and until that is over we
+    /// do not say that we have them: were our own epoch raised meanwhile, what we say would take
+    /// them back.
+    pub fn hand_over(&mut self, to: NodeId, slots: SlotSet) {
+        self.handed = Some(Box::new(Handed { to, slots, shown: SlotSet::new() }));
+        self.follow_handed();
+    }
+
+    pub fn end_hand_over(&mut self) {
+        self.handed = None;
+    }
+
+    pub(super) fn is_handed_to(&self, key: NodeKey, slot: Slot) -> bool {
+        let handed = self.handed.as_ref().filter(|handed| handed.slots.has(slot));
+        handed.is_some_and(|handed| self.table.node(key).id() == handed.to)
+    }
+
+    pub(super) fn follow_handed(&mut self) {
+        let Some(handed) = &mut self.handed else { return };
+        let ours = self.table.primary_of(self.table.me());
+        handed.shown = self.table.node(ours).slots().to_set();
+        handed.shown.remove_all(handed.slots.bits());
+    }
+
+    /// A node has taken slots of ours, and has told us before the bus has: as if it had come there.
+    pub(super) fn concede_slots(
+        &mut self,
+        slots: &[Slot],
+        to: NodeId,
+        epoch: u64,
+        cx: &mut Cx,
+    ) -> Result<Done, Refusal> {
+        let key = self.table.find(to).ok_or(Refusal::UnknownNode(to))?;
+        let mut all = self.table.claimed_by(key);
+        slots.iter().for_each(|slot| all.insert(*slot));
+        if self.table.node(key).config_epoch() < epoch {
+            self.table.set_config_epoch(key, epoch);
+        }
+        self.take_claims(key, epoch, all.bits(), cx);
+        Ok(Done::Ok)
     }
 
     /// Slots on their way that cannot be any more, since they are where they were to go: a replica

@@ -510,6 +510,14 @@ section "Cluster" {
     "cluster-allow-pubsubshard-when-down" => cluster_allow_pubsubshard_when_down: bool = true;
         YES_NO, LIVE, Nothing,
         "Delivers sharded messages while the cluster is down.";
+    "cluster-slot-migration-handoff-max-lag-bytes"
+        => cluster_slot_migration_handoff_max_lag_bytes: u64 = 1 << 20;
+        memory(0, ULONG_MAX), LIVE, Nothing,
+        "Bytes of writes that may be on their way when slots that move are handed over.";
+    "cluster-slot-migration-write-pause-timeout"
+        => cluster_slot_migration_write_pause_timeout: u64 = 10_000;
+        int(1, INT_MAX), LIVE, Nothing,
+        "Milliseconds that writes to slots wait at most while these are handed over.";
     "cluster-link-sendbuf-limit" => cluster_link_sendbuf_limit: u64 = 0;
         memory(0, ULONG_MAX), LIVE, Nothing,
         "Bytes that may wait for another node before the link is dropped; 0 sets no limit.";

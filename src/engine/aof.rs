@@ -136,6 +136,10 @@ impl Server {
         if self.propagation.is_active_for(Reader::Replicas) != is_fed {
             self.propagation.set_active(Reader::Replicas, is_fed);
         }
+        let is_moving = self.slot_moves.records();
+        if self.propagation.is_active_for(Reader::Mover) != is_moving {
+            self.propagation.set_active(Reader::Mover, is_moving);
+        }
         let observers = &mut space.changes.observers;
         observers.propagation = self.propagation.is_active();
         observers.leaves_expired = self.is_replica();
@@ -301,6 +305,7 @@ impl Server {
             let dataset = commands::Dataset {
                 dbs: dataset.dbs,
                 functions: dataset.functions,
+                staged: dataset.staged,
                 timestamp: self.aof.options.timestamps.then(|| self.clock.unix_seconds()),
             };
             return Box::new(move |out, watch| {

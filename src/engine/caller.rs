@@ -22,6 +22,8 @@ pub enum Caller {
     Aof,
     /// The primary that is followed, by its stream.
     Primary,
+    /// The owner of slots that are on their way here, for their keys.
+    Mover,
 }
 
 impl Caller {
@@ -30,14 +32,14 @@ impl Caller {
     pub fn may_answer_late(self) -> bool {
         match self {
             Caller::Client | Caller::Retry => true,
-            Caller::Exec | Caller::Script | Caller::Aof | Caller::Primary => false,
+            Caller::Exec | Caller::Script | Caller::Aof | Caller::Primary | Caller::Mover => false,
         }
     }
 
     /// Whether the command is a part of something that is to be seen as a whole: by replicas and
     /// the AOF, by a snapshot, and by the client, who must get nothing between the parts.
     pub fn is_within_transaction(self) -> bool {
-        matches!(self, Caller::Exec | Caller::Script | Caller::Aof)
+        matches!(self, Caller::Exec | Caller::Script | Caller::Aof | Caller::Mover)
     }
 
     /// Whether the request came as it is from the client, whose transaction is spoilt if it is
@@ -45,7 +47,7 @@ impl Caller {
     pub fn is_the_client_itself(self) -> bool {
         match self {
             Caller::Client | Caller::Retry | Caller::Aof | Caller::Primary => true,
-            Caller::Exec | Caller::Script => false,
+            Caller::Exec | Caller::Script | Caller::Mover => false,
         }
     }
 
@@ -54,14 +56,14 @@ impl Caller {
     pub fn expiry_rule(self) -> ExpiryRule {
         match self {
             Caller::Client | Caller::Exec | Caller::Script | Caller::Retry => ExpiryRule::Delete,
-            Caller::Aof | Caller::Primary => ExpiryRule::Ignore,
+            Caller::Aof | Caller::Primary | Caller::Mover => ExpiryRule::Ignore,
         }
     }
 
     /// Whether whoever wrote the command down has run it: limits that have come since bound what it
     /// asks for, and are no errors.
     pub fn was_accepted_before(self) -> bool {
-        matches!(self, Caller::Aof | Caller::Primary)
+        matches!(self, Caller::Aof | Caller::Primary | Caller::Mover)
     }
 
     /// Whether it is a request by itself and no part of another one.
@@ -72,6 +74,6 @@ impl Caller {
     /// Whether the request is seen for the first time: counted as the client's, shown to those who
     /// watch.
     pub fn is_first_try(self) -> bool {
-        self != Caller::Retry
+        !matches!(self, Caller::Retry | Caller::Mover)
     }
 }

@@ -20,6 +20,7 @@ impl Engine {
     /// [`Engine::next_deadline_ms`] has come.
     pub fn cron(&mut self) {
         self.tick_sentinel();
+        self.tick_slot_moves();
         self.aof_cron();
         self.note_late_debugging();
         if !self.server.may(Deed::Cron) {

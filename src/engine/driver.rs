@@ -10,6 +10,7 @@ use super::loading::reload::Reload;
 use super::migrate::{self, Failure};
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
+use super::slot_move::{self, News};
 use super::transfer::{Recipient, Transfer, TransferReport};
 use super::{BusErrand, ClientId, Effect, Engine, Errand, Job, ListenChange, Now, Standing};
 use crate::keyspace::Garbage;
@@ -129,6 +130,14 @@ pub trait Driver {
         engine.finish_migration(order.failed(Failure::Writing));
     }
 
+    /// Does something with a connection for a move of slots. Who has no way to other nodes reaches
+    /// none.
+    fn slot_move(&mut self, engine: &mut Engine, order: slot_move::Order) {
+        if let slot_move::Order::Open { link, .. } = order {
+            engine.tell_slot_link(link, News::Closed("There is no way to other nodes".into()));
+        }
+    }
+
     /// The level or the file of the server's log changed.
     fn follow_logging(&mut self, _engine: &Engine) {}
 
@@ -177,6 +186,7 @@ pub trait Driver {
             Effect::Link(order) => self.link(engine, order),
             Effect::Transfer(transfer) => self.transfer(engine, *transfer),
             Effect::Migrate(order) => self.migrate(engine, *order),
+            Effect::SlotMove(order) => self.slot_move(engine, *order),
             Effect::Log => self.follow_logging(engine),
             Effect::Stand(standing) => self.stand(standing),
             Effect::Exit(code) => self.exit(code),

@@ -10,6 +10,7 @@ use super::migrate;
 use super::replication::LinkOrder;
 use super::saving::SaveJob;
 use super::sentinel::Errand;
+use super::slot_move;
 use super::transfer::Transfer;
 use crate::command::CommandError;
 use crate::config::{Apply, Config, Directive};
@@ -91,6 +92,9 @@ pub enum Effect {
     Transfer(Box<Transfer>),
     /// Keys are to go to another server; what becomes of it goes to `Engine::finish_migration`.
     Migrate(Box<migrate::Order>),
+    /// Something is to be said to another node for a move of slots; what comes of it goes to
+    /// `Engine::tell_slot_link`.
+    SlotMove(Box<slot_move::Order>),
     /// The log's level or file changed.
     Log,
     /// Things stand otherwise now.

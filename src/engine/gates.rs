@@ -134,6 +134,9 @@ fn when_to_run(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Admission {
     if !cx.server.moves.are_none() && migrate::must_wait(cx, asked, flags) {
         return Admission::Postpone(Reason::Move);
     }
+    if cx.server.slot_moves.are_paused() && slots::waits_for_owner(cx, asked, flags) {
+        return Admission::Postpone(Reason::Unpause);
+    }
     let is_syncing = flags.has(Flags::WRITE) && cx.server.aof.is_syncing();
     if is_syncing && cx.server.aof_delays_writes() {
         return Admission::Postpone(Reason::Disk);

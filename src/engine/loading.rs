@@ -28,7 +28,7 @@ use crate::persist::aof::manifest::{AofFile, Role, remove_unlisted_base};
 use crate::persist::aof::source::{AofSource, Part, ReadOptions};
 use crate::persist::aof::{AofEnd, Unloadable};
 use crate::persist::load::{Batch, LoadError, Reading, SnapshotSource};
-use crate::persist::rdb::LoadOptions;
+use crate::persist::rdb::{LoadOptions, Staged};
 use crate::resp::{OwnedRequest, ReplyBuf};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -279,6 +279,8 @@ impl Load {
         self.functions.extend(batch.functions);
         self.snapshot_bytes = batch.bytes_read;
         let db = batch.db;
+        let space = self.target.space(core.space);
+        batch.staged.into_iter().for_each(|staged| take_staged(space, staged));
         match self.target.space(core.space).load(db, batch.entries) {
             Ok(()) => ControlFlow::Continue(()),
             Err(key) => {
@@ -428,6 +430,14 @@ impl Replay {
         let kind = if file.role == Role::Base { "base" } else { "incr" };
         let seconds = elapsed_us as f64 / 1e6;
         tracing::info!("DB loaded from {kind} file {}: {seconds:.3} seconds", file.name);
+    }
+}
+
+/// Slots that were on their way here when a snapshot was made.
+fn take_staged(space: &mut Keyspace, staged: Staged) {
+    match staged {
+        Staged::Begin { job, slots } => space.stage(&job, slots),
+        Staged::Key(entry) => _ = space.load_staged(entry),
     }
 }
 

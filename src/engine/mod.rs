@@ -49,6 +49,7 @@ pub mod sentinel;
 pub mod server;
 pub mod session;
 mod shutdown;
+pub mod slot_move;
 pub mod standstill;
 #[cfg(test)]
 pub mod testing;
@@ -210,6 +211,7 @@ impl Engine {
         transaction::unwatch(&mut self.clients, &mut self.server.watched, client);
         delivery::forget(&mut self.clients, &mut self.server, client);
         self.forget_replica(client);
+        self.note_gone_importer(client);
         self.clients.remove(client);
     }
 
@@ -299,6 +301,7 @@ impl Engine {
     /// A turn ends: what is told once a turn is told now.
     pub fn end_turn(&mut self) {
         self.settle_moves();
+        self.drive_slot_moves();
         self.server.tell_prefixes(&mut self.clients);
         self.limit_snapshots();
         self.hand_over_to_aof();

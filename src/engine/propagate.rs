@@ -33,6 +33,7 @@ pub struct Propagated {
 pub struct Position {
     aof: Place,
     replicas: Place,
+    mover: Place,
 }
 
 /// Who reads the stream.
@@ -41,6 +42,8 @@ pub enum Reader {
     Aof,
     /// All replicas, who read the same.
     Replicas,
+    /// Whoever sends slots to another node, which gets of it what is theirs.
+    Mover,
 }
 
 /// Which readers of the stream what a command does is for; a script may say so (redis.set_repl).
@@ -62,7 +65,7 @@ impl Targets {
     fn has(self, reader: Reader) -> bool {
         let own = match reader {
             Reader::Aof => target::AOF,
-            Reader::Replicas => target::REPLICAS,
+            Reader::Replicas | Reader::Mover => target::REPLICAS,
         };
         self.0 & own != 0
     }
@@ -80,6 +83,7 @@ pub struct Propagation {
     targets: Targets,
     aof: Tape,
     replicas: Tape,
+    mover: Tape,
     /// What of the AOF's is closed and not forgotten yet, oldest first.
     closed: VecDeque<Bytes>,
     /// Words given by the running command instead of its own.
@@ -121,19 +125,21 @@ impl Propagation {
         match reader {
             Reader::Aof => &mut self.aof,
             Reader::Replicas => &mut self.replicas,
+            Reader::Mover => &mut self.mover,
         }
     }
 
     /// Whether anybody reads it.
     #[inline]
     pub fn is_active(&self) -> bool {
-        self.aof.is_active() || self.replicas.is_active()
+        self.aof.is_active() || self.replicas.is_active() || self.mover.is_active()
     }
 
     pub fn is_active_for(&self, reader: Reader) -> bool {
         match reader {
             Reader::Aof => self.aof.is_active(),
             Reader::Replicas => self.replicas.is_active(),
+            Reader::Mover => self.mover.is_active(),
         }
     }
 
@@ -173,8 +179,9 @@ impl Propagation {
     }
 
     fn finish_replaced(&mut self) {
-        let Propagation { replaced, aof, replicas, targets, .. } = self;
-        for (reader, tape) in [(Reader::Aof, aof), (Reader::Replicas, replicas)] {
+        let Propagation { replaced, aof, replicas, mover, targets, .. } = self;
+        let readers = [(Reader::Aof, aof), (Reader::Replicas, replicas), (Reader::Mover, mover)];
+        for (reader, tape) in readers {
             if !tape.is_active() || !targets.has(reader) {
                 continue;
             }
@@ -195,8 +202,17 @@ impl Propagation {
         db: usize,
         words: impl ExactSizeIterator<Item = &'w [u8]>,
     ) {
-        let Propagation { aof, replicas, .. } = self;
+        let Propagation { aof, replicas, mover, .. } = self;
         let is_for = |tape: &Tape, reader| tape.is_active() && targets.has(reader);
+        if is_for(mover, Reader::Mover) {
+            let start = mover.record(db, words);
+            for (reader, tape) in [(Reader::Aof, aof), (Reader::Replicas, replicas)] {
+                if is_for(tape, reader) {
+                    tape.copy(db, mover.open_from(start));
+                }
+            }
+            return;
+        }
         match (is_for(aof, Reader::Aof), is_for(replicas, Reader::Replicas)) {
             (true, true) => {
                 let start = aof.record(db, words);
@@ -225,6 +241,11 @@ impl Propagation {
         self.record(Targets::REPLICAS, db, words);
     }
 
+    /// Records a command that all are to run.
+    pub fn tell_all<'w>(&mut self, db: usize, words: impl ExactSizeIterator<Item = &'w [u8]>) {
+        self.record(Targets::ALL, db, words);
+    }
+
     /// A key was deleted by the server's own doing.
     pub fn deletion(&mut self, db: usize, key: &[u8], lazily: bool) {
         let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
@@ -247,7 +268,11 @@ impl Propagation {
     /// How far the stream has come, to wrap what a command or a transaction adds.
     #[inline]
     pub fn position(&self) -> Position {
-        Position { aof: self.aof.place(), replicas: self.replicas.place() }
+        Position {
+            aof: self.aof.place(),
+            replicas: self.replicas.place(),
+            mover: self.mover.place(),
+        }
     }
 
     /// Wraps what was added since `position` in MULTI and EXEC, if it is more than one command.
@@ -255,6 +280,7 @@ impl Propagation {
     pub fn wrap_transaction(&mut self, position: Position) {
         self.aof.wrap_transaction(position.aof);
         self.replicas.wrap_transaction(position.replicas);
+        self.mover.wrap_transaction(position.mover);
     }
 
     /// Keeps what comes from here on open until [`Propagation::let_go`]: a command that has been
@@ -262,11 +288,13 @@ impl Propagation {
     pub fn keep_open(&mut self, from: Position) {
         self.aof.keep_open(from.aof);
         self.replicas.keep_open(from.replicas);
+        self.mover.keep_open(from.mover);
     }
 
     pub fn let_go(&mut self) {
         self.aof.let_go();
         self.replicas.let_go();
+        self.mover.let_go();
     }
 
     /// The end of what output can tell of, as the AOF counts.
@@ -280,18 +308,24 @@ impl Propagation {
         match reader {
             Reader::Aof => self.aof.open_bytes(),
             Reader::Replicas => self.replicas.open_bytes(),
+            Reader::Mover => self.mover.open_bytes(),
         }
     }
 
     /// How many bytes are recorded that are not closed yet.
     pub fn open_bytes(&self) -> usize {
-        self.aof.open_bytes() + self.replicas.open_bytes()
+        self.aof.open_bytes() + self.replicas.open_bytes() + self.mover.open_bytes()
     }
 
     /// Closes what is recorded for the AOF: a turn ends.
     #[inline]
     pub fn close(&mut self) {
         self.closed.extend(self.aof.close());
+    }
+
+    /// Closes and takes what is recorded for whoever sends slots to another node.
+    pub fn take_for_mover(&mut self) -> Option<Bytes> {
+        self.mover.close()
     }
 
     /// Closes and takes what is recorded for replicas.

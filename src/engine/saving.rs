@@ -292,6 +292,7 @@ impl super::Server {
             dbs: dbs.map(|(index, db)| (index, db.snapshot(space.now_ms))).collect(),
             aux: texts.into_iter().map(|(name, text)| (name.into(), text.into_bytes())).collect(),
             functions: self.scripting.functions.codes(),
+            staged: space.staged_snapshot(),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::saving::Saving;
 use super::scripting::Scripting;
 use super::sentinel::Watch;
 use super::shutdown::{Departure, Shutdown};
+use super::slot_move::SlotMoves;
 use super::tracking::Tracking;
 use super::transaction::WatchTable;
 use super::under_way::UnderWay;
@@ -134,6 +135,7 @@ pub struct Server {
     pub asides: Vec<Box<UnderWay>>,
     /// Keys that are on their way to other servers (MIGRATE).
     pub moves: Moves,
+    pub slot_moves: SlotMoves,
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
     pub hot_keys: HotKeys,
@@ -224,6 +226,7 @@ impl Server {
             under_way: None,
             asides: Vec::new(),
             moves: Moves::default(),
+            slot_moves: SlotMoves::default(),
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             hot_keys: HotKeys::new(Prng::seeded(prng.next_u64())),

@@ -8,6 +8,7 @@ use super::hold::Told;
 use super::migrate;
 use super::propagate::Reader;
 use super::saving::SaveJob;
+use super::slot_move;
 
 use super::{ClientId, Driver, Engine, Job, Now, Peer, Seed, ServerParts};
 use crate::config::{Config, EventClasses, SetBy};
@@ -49,6 +50,8 @@ struct World {
     steps: bool,
     /// Moves that the test carries out, if it does.
     held_moves: Option<VecDeque<migrate::Order>>,
+    /// What moves of slots say to other nodes.
+    slot_orders: VecDeque<slot_move::Order>,
 }
 
 impl Driver for World {
@@ -86,6 +89,10 @@ impl Driver for World {
             Some(held) => held.push_back(order),
             None => engine.finish_migration(order.failed(migrate::Failure::Writing)),
         }
+    }
+
+    fn slot_move(&mut self, _engine: &mut Engine, order: slot_move::Order) {
+        self.slot_orders.push_back(order);
     }
 
     fn save(&mut self, engine: &mut Engine, job: SaveJob) {
@@ -130,6 +137,7 @@ impl Bench {
             held_saves: None,
             steps: false,
             held_moves: None,
+            slot_orders: VecDeque::new(),
         };
         let mut bench = Bench { engine, client, offset_ms: 0, now_ms: 0, world };
         bench.advance(0);
@@ -156,6 +164,12 @@ impl Bench {
     pub fn next_move(&mut self) -> Option<migrate::Order> {
         self.world.carry_out(&mut self.engine);
         self.world.held_moves.as_mut().and_then(VecDeque::pop_front)
+    }
+
+    /// The oldest of what moves of slots say to other nodes.
+    pub fn next_slot_order(&mut self) -> Option<slot_move::Order> {
+        self.world.carry_out(&mut self.engine);
+        self.world.slot_orders.pop_front()
     }
 
     /// Keeps the jobs of saves until `run_held_save`; each request is a turn of its own.

@@ -92,6 +92,8 @@ const FREE_INLINE_BYTES_MAX: usize = 256 * 1024;
 #[derive(Default)]
 pub struct Changes {
     pub observers: Observers,
+    /// What is done is told nobody: it is done to keys that nobody can know of.
+    pub(super) is_silent: bool,
     /// Changes to the dataset since the start, in Redis's counting.
     pub dirty: u64,
     /// What went by itself since the start, which is in nobody's counting.
@@ -122,14 +124,14 @@ impl Changes {
 
     /// A key's value or expiry changed.
     pub fn touch(&mut self, db: usize, key: &[u8]) {
-        if self.observers.touched_keys {
+        if self.observers.touched_keys && !self.is_silent {
             self.touched.push(TouchedKey { db, key: key.into() });
         }
     }
 
     /// A key has come that somebody may wait for.
     pub fn offer(&mut self, db: usize, key: &[u8]) {
-        if self.observers.awaited_keys {
+        if self.observers.awaited_keys && !self.is_silent {
             self.offered.push_back(TouchedKey { db, key: key.into() });
         }
     }
@@ -151,7 +153,7 @@ impl Changes {
 
     /// Something happened to a key that subscribers may want to hear.
     pub fn event(&self, db: usize, class: EventClasses, name: &'static str, key: &[u8]) {
-        if self.observers.events.intersects(class) {
+        if self.observers.events.intersects(class) && !self.is_silent {
             self.events.borrow_mut().push(KeyEvent { db, class, name, key: key.into() });
         }
     }

@@ -102,6 +102,11 @@ impl SlotPart {
         self.entries.iter()
     }
 
+    /// Visits about `count` entries from a cursor on; the next cursor, 0 at the end.
+    pub fn scan(&self, from: u64, count: usize, visit: impl FnMut(&Entry)) -> u64 {
+        self.entries.scan(from, count, visit)
+    }
+
     /// The entries alone, for who frees them.
     pub fn into_entries(self) -> Trie<Entry> {
         self.entries

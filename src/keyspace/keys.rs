@@ -2,7 +2,7 @@
 //! of access (expiry, clocks, hit counts) that no handler has to think of.
 
 use super::slot::Slot;
-use super::{AccessClock, Db, Entry, Key, KeyHash, Keyspace, NewValue};
+use super::{AccessClock, Db, Entry, Key, KeyHash, Keyspace, NewValue, Staging};
 use crate::config::EventClasses;
 use crate::types::hash::Field;
 use crate::types::{Encoding, Kind, WrongType};
@@ -32,6 +32,11 @@ impl<'a> Keys<'a> {
 
     pub fn space(&mut self) -> &mut Keyspace {
         self.space
+    }
+
+    /// Slots that come from another node.
+    pub fn staging(&self) -> Option<&Staging> {
+        self.space.staging()
     }
 
     /// A key that does not come from the request.

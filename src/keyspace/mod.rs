@@ -22,6 +22,7 @@ mod key;
 mod keys;
 pub mod slot;
 mod slots;
+mod staging;
 mod value;
 
 pub use crate::structs::trie::HashSecret;
@@ -32,6 +33,7 @@ pub use entry::{Entry, NewValue};
 pub use evict::Eviction;
 pub use key::{Key, KeyHash, KeyHasher};
 pub use keys::{Expiry, Keys};
+pub use staging::{StagedSnapshot, Staging};
 pub use value::ValueRef;
 
 use slot::Slot;
@@ -85,6 +87,8 @@ pub struct Keyspace {
     eviction: evict::Pool,
     /// Whether the active cycle runs (DEBUG SET-ACTIVE-EXPIRE).
     pub expires_actively: bool,
+    /// Slots that come from another node.
+    staging: Option<Box<Staging>>,
 }
 
 impl Keyspace {
@@ -100,6 +104,7 @@ impl Keyspace {
             prng,
             eviction: evict::Pool::default(),
             expires_actively: true,
+            staging: None,
         }
     }
 
@@ -303,17 +308,9 @@ impl Keyspace {
         more
     }
 
-    /// Takes away all keys of a slot in one go, as deletions. The time that takes is that of
-    /// telling of them.
-    pub fn drop_slot(&mut self, db: usize, slot: Slot) {
-        let part = self.dbs[db].take_slot(slot);
-        let mut bytes = 0;
-        for entry in part.entries() {
-            bytes += entry.heap_bytes();
-            self.changes.dropped(db, entry.key());
-            self.changes.withdraw(db, entry);
-        }
-        self.changes.discard_slot(part, bytes);
+    /// Takes all keys of a slot out, as they are. Nobody is told of them by that.
+    pub fn take_slot(&mut self, db: usize, slot: Slot) -> SlotPart {
+        self.dbs[db].take_slot(slot)
     }
 
     /// Takes away what readers of the last command found expired: keys, and hashes that lost their

@@ -1,12 +1,13 @@
 //! The net as the engine's driver: output goes to sockets, long work to the plain threads.
 
 use super::connection::Place;
-use super::shared::{Moving, Net};
+use super::shared::{Moving, Net, SlotOrder};
 use super::threads::letters::Order;
 use super::{bus, fatal, holds, link, logging, output_limits, transfer};
 use crate::engine::hold::Told;
 use crate::engine::migrate::Order as Migration;
 use crate::engine::replication::LinkOrder;
+use crate::engine::slot_move;
 use crate::engine::transfer::Transfer;
 use crate::engine::{
     BusErrand, ClientId, Driver, Engine, Errand, Job, ListenChange, Now, SaveJob, Standing,
@@ -168,6 +169,13 @@ impl Driver for Hands<'_> {
         let contexts = order.target.is_secure.then(|| self.0.tls.contexts()).flatten();
         // Who takes them lives as long as the process.
         let _ = self.0.moves.send(Moving { order: Box::new(order), contexts });
+    }
+
+    fn slot_move(&mut self, _engine: &mut Engine, order: slot_move::Order) {
+        let is_secure = matches!(&order, slot_move::Order::Open { target, .. } if target.is_secure);
+        let contexts = is_secure.then(|| self.0.tls.contexts()).flatten();
+        // Who takes them lives as long as the process.
+        let _ = self.0.slot_orders.send(SlotOrder { order, contexts });
     }
 
     fn follow_logging(&mut self, engine: &Engine) {

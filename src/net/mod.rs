@@ -38,6 +38,7 @@ mod sentinel;
 pub mod service;
 mod shared;
 mod signals;
+mod slot_mover;
 mod stream;
 mod syncer;
 mod threads;
@@ -68,8 +69,10 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
     let (senders, told) = sender::Senders::new(engine.sender_traffic());
     let (errands, errand_queue) = tokio::sync::mpsc::unbounded_channel();
     let (moves, moving) = tokio::sync::mpsc::unbounded_channel();
+    let (slot_orders, ordered) = tokio::sync::mpsc::unbounded_channel();
     let tls = tls::desk::Desk::default();
-    let threads = shared::Threads { fleet, jobs, syncer, senders, moves, tls, errands };
+    let threads =
+        shared::Threads { fleet, jobs, syncer, senders, moves, slot_orders, tls, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     let ended = Rc::clone(&net);
     let code = runtime.block_on(async move {
@@ -94,6 +97,7 @@ pub fn serve(engine: Engine, service: Service) -> std::io::Result<i32> {
         tokio::task::spawn_local(outcomes::collect_syncs(Rc::clone(&net), syncs));
         tokio::task::spawn_local(outcomes::collect_transfers(Rc::clone(&net), told));
         tokio::task::spawn_local(mover::run(Rc::clone(&net), moving));
+        tokio::task::spawn_local(slot_mover::run(Rc::clone(&net), ordered));
         tokio::task::spawn_local(secure::watch(Rc::clone(&net)));
         tokio::task::spawn_local(sentinel::run(Rc::clone(&net), errand_queue));
         signals::watch(&net)?;

@@ -9,6 +9,7 @@ use super::tls::settings::Contexts;
 use super::{bus, jobs, pool, port, sender, syncer};
 use crate::engine::hold::Release;
 use crate::engine::migrate;
+use crate::engine::slot_move;
 use crate::engine::{ClientId, Engine, Errand, ListenChange, Now, Reading};
 use crate::observe::traffic::ThreadTraffic;
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,12 @@ const HEAVY_MAX: usize = 8;
 /// Keys that are to go to another server, with what TLS is spoken with if it is.
 pub struct Moving {
     pub order: Box<migrate::Order>,
+    pub contexts: Option<Arc<Contexts>>,
+}
+
+/// What is to be done about a connection for a move of slots, with what TLS is spoken with.
+pub struct SlotOrder {
+    pub order: slot_move::Order,
     pub contexts: Option<Arc<Contexts>>,
 }
 
@@ -73,6 +80,7 @@ pub struct Net {
     pub syncer: syncer::Syncer,
     pub senders: sender::Senders,
     pub moves: UnboundedSender<Moving>,
+    pub slot_orders: UnboundedSender<SlotOrder>,
     pub tls: Desk,
     /// Whose sockets a sender writes to, and what tells it that the connection has ended.
     pub lent: RefCell<Vec<(ClientId, Arc<AtomicBool>)>>,
@@ -93,13 +101,14 @@ pub struct Threads {
     pub syncer: syncer::Syncer,
     pub senders: sender::Senders,
     pub moves: UnboundedSender<Moving>,
+    pub slot_orders: UnboundedSender<SlotOrder>,
     pub tls: Desk,
     pub errands: UnboundedSender<Errand>,
 }
 
 impl Net {
     pub fn new(engine: Engine, executor: Arc<Notify>, threads: Threads, service: Service) -> Net {
-        let Threads { fleet, jobs, syncer, senders, moves, tls, errands } = threads;
+        let Threads { fleet, jobs, syncer, senders, moves, slot_orders, tls, errands } = threads;
         Net {
             reading: engine.reading(),
             traffic: engine.traffic(),
@@ -128,6 +137,7 @@ impl Net {
             syncer,
             senders,
             moves,
+            slot_orders,
             tls,
             lent: RefCell::default(),
             errands,

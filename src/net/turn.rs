@@ -111,7 +111,11 @@ fn take_turn(net: &Rc<Net>) -> bool {
     engine.count_turn(u64::try_from(started.elapsed().as_micros()).unwrap_or(0));
     let lists = [&net.ready, &net.tired];
     let is_left = lists.iter().any(|list| !list.borrow().is_empty());
-    is_left || stream_is_left || engine.is_under_way() || !net.dirty.borrow().is_empty()
+    is_left
+        || stream_is_left
+        || engine.is_under_way()
+        || engine.has_left_slots()
+        || !net.dirty.borrow().is_empty()
 }
 
 /// The requests that are prefetched and run together: so many of each of these connections.

@@ -5,7 +5,7 @@
 //! its clients between batches.
 
 use super::disk::Disk;
-use super::rdb::{LoadOptions, Loader, RdbError, Record};
+use super::rdb::{Limits, LoadOptions, Loader, RdbError, Record, Staged, read_staged};
 use super::snapshot::KeyDelay;
 use crate::config::os_reason;
 use crate::keyspace::{Entry, KeyHash};
@@ -40,6 +40,8 @@ pub struct Batch {
     pub origin: Origin,
     /// Which slots are on their way, as a primary tells its replicas.
     pub slot_states: Option<Vec<u8>>,
+    /// What is on its way from another node, in order.
+    pub staged: Vec<Staged>,
 }
 
 #[derive(Debug)]
@@ -156,6 +158,7 @@ impl Reading {
         take: &mut dyn FnMut(Batch) -> ControlFlow<()>,
     ) -> Result<(), LoadError> {
         let now_unix_seconds = self.options.now_ms / 1000;
+        let limits = self.options.limits;
         let mut loader = Loader::new(stream, self.options);
         let mut batch = Batch::default();
         let mut keys = 0;
@@ -166,7 +169,7 @@ impl Reading {
             match record {
                 None => break,
                 Some(Record::Aux { name, value }) => {
-                    note(&name, &value, now_unix_seconds, &mut batch);
+                    note(&name, &value, now_unix_seconds, &limits, &mut batch);
                     if batch.origin.offset.is_some() {
                         // Replicas that continue from here have them, and are to be told.
                         loader.keep_expired();
@@ -185,7 +188,8 @@ impl Reading {
                 }
             }
             let bytes = loader.position() - batch.bytes_read;
-            if batch.entries.len() >= BATCH_LEN || bytes >= BATCH_BYTES {
+            let len = batch.entries.len() + batch.staged.len();
+            if len >= BATCH_LEN || bytes >= BATCH_BYTES {
                 hand_over(&mut batch, &loader, take)?;
             }
         }
@@ -196,7 +200,10 @@ impl Reading {
 }
 
 /// Tells the log what the file says of itself.
-fn note(name: &[u8], value: &[u8], now_unix_seconds: u64, batch: &mut Batch) {
+fn note(name: &[u8], value: &[u8], now_unix_seconds: u64, limits: &Limits, batch: &mut Batch) {
+    if let Some(staged) = read_staged(name, value, limits) {
+        return batch.staged.push(staged);
+    }
     let text = String::from_utf8_lossy(value);
     let number = text.parse::<u64>().unwrap_or(0);
     match name {

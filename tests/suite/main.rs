@@ -56,6 +56,7 @@ mod server;
 mod service;
 mod shape;
 mod sim_disk;
+mod slot_moves;
 mod subscribers;
 mod tcp;
 mod threads;

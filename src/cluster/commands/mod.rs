@@ -1,8 +1,9 @@
 //! CLUSTER: what a node shows of the cluster (`show.rs`), and what it is told to do (`change.rs`);
-//! what slots cost is in `usage.rs`.
+//! what slots cost is in `usage.rs`, and how they move whole in `slot_moves.rs`.
 
 mod change;
 mod show;
+mod slot_moves;
 mod usage;
 
 use crate::cluster::id::NodeId;
@@ -41,6 +42,7 @@ static CLUSTER: Command = Command {
         &ADDSLOTS,
         &ADDSLOTSRANGE,
         &BUMPEPOCH,
+        &CANCELSLOTMIGRATIONS,
         &COUNT_FAILURE_REPORTS,
         &COUNTKEYSINSLOT,
         &DELSLOTS,
@@ -49,11 +51,14 @@ static CLUSTER: Command = Command {
         &FLUSHSLOTS,
         &FORGET,
         &GETKEYSINSLOT,
+        &GETSLOTMIGRATIONS,
         &HELP,
         &INFO,
         &KEYSLOT,
         &LINKS,
         &MEET,
+        &MIGRATESLOTS,
+        &MIGRATION,
         &MYID,
         &MYSHARDID,
         &NODES,
@@ -66,6 +71,7 @@ static CLUSTER: Command = Command {
         &SHARDS,
         &SLAVES,
         &SLOT_STATS,
+        &SLOTMOVE,
         &SLOTS,
     ],
     ..BASE
@@ -423,6 +429,100 @@ static GETKEYSINSLOT: Command = Command {
     args: &[Arg::integer("slot"), Arg::integer("count")],
     reply: Shape::Array,
     run: show::get_keys,
+    ..BASE
+};
+
+static MIGRATESLOTS: Command = Command {
+    name: "migrateslots",
+    since: "9.0.0",
+    summary: "Has slots of this node go to other nodes, each set of them in one step.",
+    complexity: "O(N) with N slots; then another thread sends their keys",
+    arity: Arity::at_least(7),
+    args: &[Arg::block(
+        "move",
+        &[
+            Arg::block("range", &[Arg::integer("start-slot"), Arg::integer("end-slot")])
+                .token("SLOTSRANGE")
+                .multiple(),
+            Arg::string("node-id").token("NODE"),
+        ],
+    )
+    .multiple()],
+    run: slot_moves::migrate_slots,
+    ..CHANGE
+};
+
+static CANCELSLOTMIGRATIONS: Command = Command {
+    name: "cancelslotmigrations",
+    since: "9.0.0",
+    summary: "Ends the moves of slots that this node has begun, but for one that is about to end.",
+    complexity: "O(N) with N moves",
+    arity: Arity::exactly(2),
+    run: slot_moves::cancel_slot_migrations,
+    ..CHANGE
+};
+
+static GETSLOTMIGRATIONS: Command = Command {
+    name: "getslotmigrations",
+    since: "9.0.0",
+    summary: "Shows the moves of slots from and to this node, the newest first.",
+    complexity: "O(N) with N moves",
+    arity: Arity::exactly(2),
+    flags: SHOWN_WHILE_LOADING,
+    tips: UNSTABLE,
+    reply: Shape::Array,
+    run: slot_moves::get_slot_migrations,
+    ..BASE
+};
+
+static MIGRATION: Command = Command {
+    name: "migration",
+    since: "8.4.0",
+    summary: "Has slots come to this node in one step, or shows or ends such moves.",
+    complexity: "O(N) with N slots, or N moves",
+    arity: Arity::at_least(3),
+    args: &[Arg::one_of(
+        "subcommand",
+        &[
+            Arg::block(
+                "import",
+                &[
+                    Arg::flag("import", "IMPORT"),
+                    Arg::block("range", &[Arg::integer("start-slot"), Arg::integer("end-slot")])
+                        .multiple(),
+                ],
+            ),
+            Arg::block("cancel", &[Arg::flag("cancel", "CANCEL"), WHICH_MOVE]),
+            Arg::block("status", &[Arg::flag("status", "STATUS"), WHICH_MOVE.optional()]),
+        ],
+    )],
+    reply: Shape::Any,
+    run: slot_moves::migration,
+    ..CHANGE
+};
+
+const WHICH_MOVE: Arg =
+    Arg::one_of("which", &[Arg::string("task-id").token("ID"), Arg::flag("all", "ALL")]);
+
+static SLOTMOVE: Command = Command {
+    name: "slotmove",
+    since: "8.2.0",
+    summary: "Nodes say this to each other when slots move; not for people.",
+    complexity: "That of the commands in it",
+    arity: Arity::at_least(4),
+    flags: Flags::WRITE
+        .or(Flags::DENYOOM)
+        .or(Flags::ADMIN)
+        .or(Flags::NOSCRIPT)
+        .or(Flags::NO_MULTI)
+        .or(Flags::NO_ASYNC_LOADING),
+    args: &[
+        Arg::string("word"),
+        Arg::string("task-id"),
+        Arg::string("argument").optional().multiple(),
+    ],
+    reply: Shape::Any,
+    run: slot_moves::slot_move,
     ..BASE
 };
 

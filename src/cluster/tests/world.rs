@@ -685,6 +685,7 @@ impl World {
                 Action::ResumeWrites => peer.writes_paused_until_ms = 0,
                 Action::DropSlot(slot) => peer.writes.retain(|(written, _)| *written != slot),
                 Action::DropAll => peer.writes.clear(),
+                Action::MergeStaged => unreachable!("nobody takes slots here"),
                 Action::Deliver { message, .. } => peer.heard.push(message),
                 Action::StateChanged { .. } => {}
             }

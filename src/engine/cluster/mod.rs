@@ -308,6 +308,7 @@ impl Cx<'_> {
             Done::Ok => reply.ok(),
             Done::Bumped(epoch) => reply.simple(format!("BUMPED {epoch}").as_bytes()),
             Done::Still(epoch) => reply.simple(format!("STILL {epoch}").as_bytes()),
+            Done::Taken(epoch) => reply.simple(epoch.to_string().as_bytes()),
         });
         Ok(())
     }
@@ -350,6 +351,12 @@ impl Core<'_> {
     }
 
     pub fn administrate(&mut self, request: Request) -> Result<Done, CommandError> {
+        if let Request::TakeSlots { slots, .. } = &request
+            && self.space.staging().is_none_or(|staging| staging.slots() != slots)
+        {
+            // The move has ended while replicas were waited for.
+            return Err(CommandError::Fixed("ERR No such move is under way"));
+        }
         let done = self.have_cluster(|machine, facts, now, prng, actions| {
             machine.administrate(request, facts, now, prng, actions)
         });
@@ -400,19 +407,25 @@ impl Core<'_> {
             Action::Replicate { ip, port, is_same_history } => {
                 let primary = Primary { host: ip, port };
                 let purpose = if is_same_history { Purpose::Follow } else { Purpose::Copy };
+                self.finish_telling();
                 self.follow_primary(&primary, purpose);
                 if let (Purpose::Copy, Some(member)) = (purpose, &mut self.server.cluster) {
                     member.offset = 0;
                 }
                 return;
             }
-            Action::BecomePrimary => return self.promote(),
+            Action::BecomePrimary => {
+                self.promote();
+                self.drop_foreign_slots();
+                return self.settle_staging();
+            }
             Action::PauseWrites { until_ms } => {
                 return self.server.pause.start(PauseOwner::Cluster, PauseMode::Writes, until_ms);
             }
             Action::ResumeWrites => return self.end_pause_of(PauseOwner::Cluster),
             Action::DropSlot(slot) => return self.drop_slot(slot),
             Action::DropAll => return self.drop_all(),
+            Action::MergeStaged => return self.merge_staging(),
             Action::Deliver { channel, message, is_sharded } => {
                 let topic = if is_sharded { Topic::ShardChannel } else { Topic::Channel };
                 self.server.publish(self.clients, topic, &channel, &message);

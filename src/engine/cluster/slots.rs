@@ -40,6 +40,7 @@ impl Core<'_> {
         }
         self.send_lost_waiters_away();
         self.server.end_lost_channels(self.clients);
+        self.follow_slot_moves();
     }
 
     fn send_lost_waiters_away(&mut self) {
@@ -70,12 +71,6 @@ impl Core<'_> {
         server.offer_awaited_keys(space, 0);
         server.invalidate_everything(clients);
         call::settle(space, clients, server, None);
-    }
-
-    /// The keys of a slot are not ours: they go as if they had been deleted.
-    pub(super) fn drop_slot(&mut self, slot: Slot) {
-        self.space.drop_slot(0, slot);
-        call::settle(self.space, self.clients, self.server, None);
     }
 }
 

@@ -294,6 +294,8 @@ fn a_slot_that_is_dropped_is_gone_for_all() {
     bench.connect();
     bench.forget();
     bench.engine.core().drop_slot(Slot::of(b"bar"));
+    assert_eq!(bench.keys(), 1, "they are gone at once");
+    bench.turn();
     let mut replayed = bench.replayed();
     replayed.sort();
     assert_eq!(replayed, ["DEL bar", "DEL {bar}2"]);

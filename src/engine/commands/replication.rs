@@ -290,6 +290,7 @@ fn note(cx: &mut Cx<'_>, option: &[u8], value: &[u8]) -> CommandResult {
         }
         b"capa" if value.eq_ignore_ascii_case(b"eof") => announced.reads_end_mark = true,
         b"capa" if value.eq_ignore_ascii_case(b"psync2") => announced.knows_psync2 = true,
+        b"capa" if value.eq_ignore_ascii_case(b"slot-moves") => announced.knows_slot_moves = true,
         b"version" => announced.knows_set_slot = is_later_than(value, [7, 2, 255]),
         b"capa" => {}
         b"rdb-only" => {

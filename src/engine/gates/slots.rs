@@ -6,7 +6,9 @@
 use super::{Asked, Passed};
 use crate::cluster::route::{Here, Keys, Owner, Refusal, Route, View, Wanted, Way, route};
 use crate::cluster::table::{self, NodeKey};
-use crate::command::{Command, CommandError, Flags, Hashed, KeyFlags, Traits, find_keys};
+use crate::command::{
+    Categories, Command, CommandError, Flags, Group, Hashed, KeyFlags, Traits, find_keys,
+};
 use crate::engine::cluster::Member;
 use crate::engine::session::Asking;
 use crate::engine::{Caller, Cx};
@@ -68,6 +70,27 @@ fn redirection(cx: &Cx<'_>, slot: Slot, route: Route) -> CommandError {
     CommandError::Redirect(text.into())
 }
 
+/// Whether a request would write to a slot that is about to be another node's. What names no key
+/// may write anywhere.
+pub(super) fn waits_for_owner(cx: &Cx<'_>, asked: &Asked<'_>, flags: Flags) -> bool {
+    let Some(paused) = cx.server.slot_moves.paused_slots() else { return false };
+    let is_no_write = asked.command.flags.has(Flags::ADMIN) || asked.command.group == Group::Pubsub;
+    if is_no_write || !flags.intersects(Flags::WRITE.or(Flags::MAY_REPLICATE)) {
+        return false;
+    }
+    let transaction = cx.session().transaction.as_deref();
+    let mut queued = transaction.into_iter().flat_map(|transaction| transaction.queued().iter());
+    asked.command.traits.has(Traits::RUNS_THE_QUEUE)
+        && queued.any(|queued| empties_databases(cx.server.table.row(queued.id).command))
+        || names_of(cx, asked).is_none_or(|names| !names.are_channels && paused.has(names.slot))
+}
+
+/// Whether a command removes keys that it does not name.
+fn empties_databases(command: &Command) -> bool {
+    let names_none = command.keys.is_empty() && command.key_finder.is_none();
+    names_none && command.flags.has(Flags::WRITE) && command.acl.has(Categories::KEYSPACE)
+}
+
 /// What our primary has sent is counted for its slot, wherever that belongs.
 pub(in crate::engine) fn begin_usage_of_applied(cx: &mut Cx<'_>, asked: &Asked<'_>) {
     if cx.server.slot_usage.is_none() {
@@ -94,9 +117,15 @@ pub(super) fn script_asks_right_node(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: 
 
 #[inline(never)]
 fn script_stays_on_node(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Passed {
+    if cx.server.slot_moves.are_paused() && empties_databases(asked.command) {
+        return Err(CommandError::Redirect(Refusal::TryAgain.text().into()));
+    }
     let Some(found) = look(cx, asked, flags) else { return Ok(()) };
     let name = cx.server.table.row(asked.id).full_name;
     let text = match found.route {
+        Route::Serve if is_about_to_leave(cx, found.slot, flags) => {
+            return Err(CommandError::Redirect(Refusal::TryAgain.text().into()));
+        }
         Route::Serve => return script_stays_in_slot(cx, found.slot),
         Route::Moved | Route::Ask => "Script attempted to access a non local key in a cluster node",
         Route::Refuse(Refusal::SlotNotServed) => "Script attempted to access a slot not served",
@@ -120,6 +149,13 @@ fn script_stays_on_node(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Pas
         }
     };
     Err(CommandError::err(format_args!("{text}")))
+}
+
+/// Whether a script would write to a slot that is about to be another node's, which it has not
+/// named before.
+fn is_about_to_leave(cx: &Cx<'_>, slot: Slot, flags: Flags) -> bool {
+    let paused = cx.server.slot_moves.paused_slots();
+    flags.has(Flags::WRITE) && paused.is_some_and(|paused| paused.has(slot))
 }
 
 /// A script that declares what it does works in one slot, unless it says otherwise.

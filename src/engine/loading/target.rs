@@ -65,6 +65,7 @@ impl Target {
         for db in 0..space.db_count() {
             space.take_db(db);
         }
+        space.unstage();
     }
 
     /// Whether it holds no key.
@@ -123,6 +124,7 @@ impl Core<'_> {
             self.space.exchange_db(db, &mut other);
             self.server.offer_awaited_keys(self.space, db);
         }
+        self.space.exchange_staging(&mut other);
         self.server.invalidate_everything(self.clients);
         self.server.scripting.functions = functions;
         self.discard_dataset(other);

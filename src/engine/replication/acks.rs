@@ -35,7 +35,7 @@ pub struct CopiesWait {
     pub id: CommandId,
     pub written: Written,
     pub wanted: Copies,
-    /// What the client has asked for is done when they have it, and not before (SETSLOT).
+    /// What the client has asked for is done when they have it, and not before.
     pub then: Option<Then>,
 }
 

@@ -19,6 +19,8 @@ pub struct Announced {
     pub knows_psync2: bool,
     /// In a cluster it keeps what its primary says of slots on their way.
     pub knows_set_slot: bool,
+    /// It takes in what its primary takes in of slots that come to it.
+    pub knows_slot_moves: bool,
     /// It wants a snapshot and no stream.
     pub rdb_only: bool,
     /// It wants no keys, and of the rest only this.

@@ -355,6 +355,7 @@ impl Engine {
         self.server.replication.has_started = true;
         self.server.effects.push(Effect::Log);
         self.tell_cluster(crate::cluster::machine::Event::Loaded);
+        self.core().settle_staging();
         let of_snapshot = std::mem::take(&mut self.server.replication.loaded);
         let origin = if self.server.config.appendonly { of_aof } else { of_snapshot };
         let Origin { id: Some(id), offset: Some(offset), stream_db } = origin else {

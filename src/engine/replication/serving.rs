@@ -274,6 +274,7 @@ impl Server {
         let mut dataset = self.dataset(space);
         if let Some(filter) = filter {
             dataset.dbs.clear();
+            dataset.staged = None;
             if !filter.functions {
                 dataset.functions.clear();
             }

@@ -17,6 +17,7 @@ mod tests;
 
 use super::acks::{Copies, CopiesWait, copies_of};
 use crate::cluster::admin::Request;
+use crate::cluster::id::NodeId;
 use crate::cluster::setslot::{By, SetSlot};
 use crate::cluster::table::{Table, Way};
 use crate::command::{CommandId, CommandResult};
@@ -29,16 +30,33 @@ use crate::resp::ReplyBuf;
 
 /// What is done when the replicas have it.
 #[derive(Clone, Copy, Debug)]
-pub struct Then {
+pub enum Then {
+    SetSlot(Told),
+    /// Slots are taken that have come by this move.
+    TakeSlots(NodeId),
+}
+
+/// What replicas have been told of a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
     slot: Slot,
     how: SetSlot,
     /// The last snapshot that was begun for a replica before they were told.
     snapshot: u64,
 }
 
-impl Then {
+impl Told {
     fn request(self) -> Request {
         Request::SetSlot { slot: self.slot, how: self.how, by: By::Client }
+    }
+}
+
+impl Then {
+    fn told(self) -> Option<Told> {
+        match self {
+            Then::SetSlot(told) => Some(told),
+            Then::TakeSlots(_) => None,
+        }
     }
 }
 
@@ -51,7 +69,7 @@ pub fn do_behind_replicas(
     (slot, how): (Slot, SetSlot),
     timeout_ms: u64,
 ) -> CommandResult {
-    let then = Then { slot, how, snapshot: cx.server.replication.transfers.last() };
+    let told = Told { slot, how, snapshot: cx.server.replication.transfers.last() };
     let feeders = &cx.server.replication.feeders;
     let wanted = feeders.iter().filter(|feeder| feeder.knows_set_slot()).count();
     // Those who do not understand it would complain. If nobody is there, somebody may come back.
@@ -61,8 +79,15 @@ pub fn do_behind_replicas(
     let machine = cx.server.cluster.as_deref().map(|member| &member.machine);
     let leave = machine.is_some_and(|machine| machine.leaves_no_slot(slot, how));
     if wanted == 0 || leave || !cx.caller.may_answer_late() {
-        return cx.administrate_and_answer(then.request());
+        return cx.administrate_and_answer(told.request());
     }
+    wait_for_replicas(cx, wanted, Then::SetSlot(told), timeout_ms);
+    Ok(())
+}
+
+/// Has the running client wait until so many replicas have what has been written, and what it has
+/// asked for be done then.
+pub fn wait_for_replicas(cx: &mut Cx<'_>, wanted: usize, then: Then, timeout_ms: u64) {
     let id = cx.session().last_command.expect("a client's command is running");
     let (wanted, written) = (Copies::Applied { replicas: wanted as i64 }, cx.server.written_now());
     let reason = Reason::Copies(Box::new(CopiesWait { id, written, wanted, then: Some(then) }));
@@ -70,7 +95,6 @@ pub fn do_behind_replicas(
     cx.is_blocked = true;
     cx.wait(Wait::until(reason, deadline_ms, |_| {}));
     cx.server.replication.asks_for_acks = true;
-    Ok(())
 }
 
 impl Core<'_> {
@@ -80,13 +104,18 @@ impl Core<'_> {
         server.waiting.leave(clients, client);
         let mut bytes = ReplyBuf::new();
         let mut cx = Cx::of(space, clients, server, client, Caller::Retry, &mut bytes);
-        let outcome = cx.administrate_and_answer(then.request());
+        let outcome = match then {
+            Then::SetSlot(told) => cx.administrate_and_answer(told.request()),
+            Then::TakeSlots(job) => cx.take_slots_now(job),
+        };
         if let Err(error) = &outcome {
             write_error(&mut cx, error);
         }
         let waits = cx.session().wait.is_some();
-        let is_as_told = outcome.is_ok() && server.replication.transfers.last() == then.snapshot;
-        server.end_set_slot(clients, then.slot, is_as_told);
+        if let Then::SetSlot(Told { slot, snapshot, .. }) = then {
+            let is_last = server.replication.transfers.last() == snapshot;
+            server.end_set_slot(clients, slot, outcome.is_ok() && is_last);
+        }
         server.stats.called(id, 0, outcome.is_err());
         if !waits {
             server.effects.push(Effect::Push { client, bytes });
@@ -100,9 +129,9 @@ impl Server {
     /// What they were told is not done.
     pub(in crate::engine) fn give_up_set_slot(&mut self, clients: &Clients, wait: &Wait) {
         if let Reason::Copies(copies) = &wait.reason
-            && let Some(then) = copies.then
+            && let Some(told) = copies.then.and_then(Then::told)
         {
-            self.end_set_slot(clients, then.slot, false);
+            self.end_set_slot(clients, told.slot, false);
         }
     }
 
@@ -115,7 +144,7 @@ impl Server {
         }
         let is_about_it = |client: &ClientId| {
             let then = clients.get(*client).and_then(copies_of).and_then(|copies| copies.then);
-            then.is_some_and(|then| then.slot == slot)
+            then.and_then(Then::told).is_some_and(|told| told.slot == slot)
         };
         if self.in_line(clients, Line::Copies).iter().any(is_about_it) {
             return;

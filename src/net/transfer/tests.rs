@@ -40,7 +40,8 @@ fn with_net<F: Future<Output = ()>>(threads: u32, play: impl FnOnce(Rc<Net>) -> 
     let (errands, _) = tokio::sync::mpsc::unbounded_channel();
     let tls = Desk::default();
     let (moves, _) = tokio::sync::mpsc::unbounded_channel();
-    let threads = Threads { fleet, jobs, syncer, senders, moves, tls, errands };
+    let (slot_orders, _) = tokio::sync::mpsc::unbounded_channel();
+    let threads = Threads { fleet, jobs, syncer, senders, moves, slot_orders, tls, errands };
     let net = Rc::new(Net::new(engine, executor, threads, service));
     runtime.block_on(async move {
         tokio::task::spawn_local(turn::executor(Rc::clone(&net)));

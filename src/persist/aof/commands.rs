@@ -4,7 +4,7 @@
 //! command, and each key's commands stand together with its expiry last. A stream is written with
 //! its groups and what they have not acknowledged, as Redis writes it.
 
-use crate::keyspace::{Entry, Snapshot, ValueRef};
+use crate::keyspace::{Entry, Snapshot, StagedSnapshot, ValueRef};
 use crate::resp::command::{put, put_bulk, put_header};
 use crate::structs::number::{F64Buf, I64Buf, format_f64, format_i64};
 use crate::types::hash::HashRef;
@@ -21,6 +21,8 @@ pub struct Dataset {
     pub timestamp: Option<u64>,
     /// The code of libraries of functions.
     pub functions: Vec<Vec<u8>>,
+    /// Slots that are on their way here.
+    pub staged: Option<StagedSnapshot>,
 }
 
 /// Items of one command.
@@ -42,6 +44,12 @@ pub fn write(
         put(&mut block, [&b"FUNCTION"[..], b"LOAD", code].into_iter());
     }
     let mut keys = 0;
+    if let Some(staged) = &dataset.staged {
+        put_staged(staged, out, &mut || {
+            keys += 1;
+            go_on(watch(keys))
+        })?;
+    }
     for (number, snapshot) in &dataset.dbs {
         put(&mut block, [&b"SELECT"[..], number.to_string().as_bytes()].into_iter());
         for entry in snapshot.live() {
@@ -63,6 +71,32 @@ fn go_on(flow: ControlFlow<()>) -> io::Result<()> {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(io::Error::other("cancelled")),
     }
+}
+
+/// Appends what has come of slots that are on their way, as the node has been told of it.
+fn put_staged(
+    staged: &StagedSnapshot,
+    out: &mut dyn Write,
+    watch: &mut dyn FnMut() -> io::Result<()>,
+) -> io::Result<()> {
+    let job = staged.job.as_bytes();
+    let numbers: Vec<String> = staged.slots.iter().map(ToString::to_string).collect();
+    let pairs = numbers.iter().flat_map(|number| [number.as_bytes(); 2]);
+    let words = [&b"CLUSTER"[..], b"SLOTMOVE", b"STAGE", job].into_iter().chain(pairs);
+    let mut block = Vec::new();
+    put(&mut block, words.collect::<Vec<_>>().into_iter());
+    for entry in staged.keys.entries.iter() {
+        let mut commands = Vec::new();
+        put_entry(&mut commands, entry, staged.keys.now_ms);
+        let words = [&b"CLUSTER"[..], b"SLOTMOVE", b"APPLY", job, &commands];
+        put(&mut block, words.into_iter());
+        if block.len() >= BLOCK_BYTES {
+            out.write_all(&block)?;
+            block.clear();
+        }
+        watch()?;
+    }
+    out.write_all(&block)
 }
 
 /// Appends the commands that make one key.

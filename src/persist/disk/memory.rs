@@ -25,6 +25,15 @@ impl MemoryDisk {
     fn file(&self, path: &Path) -> io::Result<Bytes> {
         lock(&self.files).get(path).cloned().ok_or_else(|| ErrorKind::NotFound.into())
     }
+
+    /// What it holds now, on a disk of its own.
+    #[cfg(test)]
+    pub fn copy(&self) -> MemoryDisk {
+        let of_file = |bytes: &Bytes| Arc::new(Mutex::new(lock(bytes).clone()));
+        let files = lock(&self.files);
+        let copied = files.iter().map(|(path, bytes)| (path.clone(), of_file(bytes)));
+        MemoryDisk { files: Mutex::new(copied.collect()), locks: Locks::default() }
+    }
 }
 
 impl DiskFile for MemoryFile {

@@ -21,6 +21,7 @@ mod input;
 mod load;
 mod payload;
 mod sink;
+mod staged;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -35,6 +36,7 @@ pub use input::Input;
 pub use load::{Counts, LoadOptions, Loader, Record};
 pub use payload::{Verified, dump, restore, value_len, verify};
 pub use sink::Sink;
+pub use staged::{Staged, read as read_staged};
 pub use version::SaveVersion;
 pub use write::{Dataset, SaveError, SaveOptions, Written, write, write_repeatably};
 

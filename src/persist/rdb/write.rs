@@ -10,9 +10,10 @@ use std::ops::ControlFlow;
 use super::encode::{self, Form};
 use super::opcode;
 use super::sink::Sink;
+use super::staged;
 use super::version::SaveVersion;
 use crate::config::Config;
-use crate::keyspace::{AccessClock, AccessPolicy, Entry, Snapshot};
+use crate::keyspace::{AccessClock, AccessPolicy, Entry, Snapshot, StagedSnapshot};
 
 #[derive(Clone)]
 pub struct SaveOptions {
@@ -61,6 +62,8 @@ pub struct Dataset {
     pub aux: Vec<(Box<str>, Vec<u8>)>,
     /// The sources of function libraries.
     pub functions: Vec<Vec<u8>>,
+    /// Slots that are on their way here.
+    pub staged: Option<StagedSnapshot>,
 }
 
 /// What was written.
@@ -150,6 +153,13 @@ fn write_stamped(
         sink.string(source);
     }
     let mut written = Written::default();
+    if let Some(staged) = &dataset.staged {
+        let mut watch = || watch(written.keys);
+        if staged::write(staged, version, options, &mut sink, &mut watch).is_break() {
+            return Err(SaveError::CalledOff);
+        }
+        sink.check()?;
+    }
     for (index, db) in dataset.dbs.iter().filter(|(_, db)| !db.entries.is_empty()) {
         sink.byte(opcode::SELECT_DB);
         sink.len(*index as u64);

@@ -60,7 +60,9 @@ pub fn introduction(settings: &Settings) -> (Vec<u8>, VecDeque<Question>) {
     if let Some(address) = &settings.announce_ip {
         ask(Question::Address, &[b"REPLCONF", b"ip-address", address.as_bytes()]);
     }
-    ask(Question::Capabilities, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
+    let always = [&b"REPLCONF"[..], b"capa", b"eof", b"capa", b"psync2"];
+    let in_cluster: &[&[u8]] = if settings.is_in_cluster { &[b"capa", b"slot-moves"] } else { &[] };
+    ask(Question::Capabilities, &[&always, in_cluster].concat());
     if settings.is_in_cluster {
         ask(Question::Version, &[b"REPLCONF", b"version", b"8.0.0"]);
     }

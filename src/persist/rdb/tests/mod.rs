@@ -52,7 +52,7 @@ fn strings_come_back() {
     }
     let dbs = (0..2).map(|index| (index, space.db(index).snapshot(0))).collect();
     let aux = vec![("redis-bits".into(), b"64".to_vec())];
-    let dataset = Dataset { dbs, aux, functions: vec![b"#!lua name=f".to_vec()] };
+    let dataset = Dataset { dbs, aux, functions: vec![b"#!lua name=f".to_vec()], staged: None };
     for compresses in [false, true] {
         let options = SaveOptions { compresses, ..SaveOptions::default() };
         let bytes = written(&dataset, &options);
