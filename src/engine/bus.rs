@@ -112,6 +112,15 @@ impl Engine {
         }
     }
 
+    /// What one of them takes now.
+    pub fn note_bus_link(&mut self, link: LinkId, bytes: LinkBytes) {
+        let Some(member) = &mut self.server.cluster else { return };
+        if let Some(known) = member.link_bytes.get_mut(&link) {
+            *known = bytes;
+            member.machine.set_queued(link, bytes.queue);
+        }
+    }
+
     /// Whether it is known to whom a connection belongs.
     pub fn knows_bus_link(&self, link: LinkId) -> bool {
         self.server.cluster.as_ref().is_some_and(|member| member.machine.knows_link(link))

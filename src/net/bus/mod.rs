@@ -76,10 +76,14 @@ pub fn start(net: &Rc<Net>, listeners: Vec<TcpListener>) {
 }
 
 /// Does what the machine wants done. Who holds the engine calls this.
-pub fn carry_out(net: &Rc<Net>, engine: &Engine, errand: BusErrand) {
+pub fn carry_out(net: &Rc<Net>, engine: &mut Engine, errand: BusErrand) {
     match errand {
         BusErrand::Dial { link, ip, port } => link::dial(net, engine, link, ip, port),
-        BusErrand::Send { link, bytes } => net.bus.send(link, bytes),
+        BusErrand::Send { link, bytes } => {
+            if let Some(figures) = net.bus.send(link, bytes) {
+                engine.note_bus_link(link, figures);
+            }
+        }
         BusErrand::Close(link) => net.bus.close(link),
         BusErrand::Save { text, is_synced, saver } => {
             net.bus.save(Version { text, is_synced }, saver);

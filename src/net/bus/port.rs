@@ -58,11 +58,13 @@ impl Port {
         self.strangers.borrow_mut().retain(|other| other.link != wire.link);
     }
 
-    pub fn send(&self, link: LinkId, bytes: Vec<u8>) {
-        if let Some(wire) = self.wires.borrow().get(&link) {
-            wire.outgoing.borrow_mut().push(bytes);
-            wire.wake.notify_one();
-        }
+    /// Has bytes go out; what the connection takes then, if there is one.
+    pub fn send(&self, link: LinkId, bytes: Vec<u8>) -> Option<LinkBytes> {
+        let wires = self.wires.borrow();
+        let wire = wires.get(&link)?;
+        wire.outgoing.borrow_mut().push(bytes);
+        wire.wake.notify_one();
+        Some(wire.figures())
     }
 
     /// Ends a connection of which nothing more is to be told.
