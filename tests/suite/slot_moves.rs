@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::ports;
 use crate::server::{Server, wait_for};
 use crate::tls::info_of;
+use crate::tls_client::fixture;
 use rufous::keyspace::slot::Slot;
 use rufous::structs::prng::Prng;
 use std::collections::BTreeMap;
@@ -16,18 +17,22 @@ use std::thread::{self, JoinHandle};
 struct Node {
     server: Server,
     bus: u16,
+    /// The port that others are to know it by.
+    known_port: u16,
     id: String,
 }
 
 impl Node {
     fn start(lines: &str) -> Node {
-        let bus = ports::free();
+        let (bus, tls_port) = (ports::free(), ports::free());
+        let lines = lines.replace("TLS_PORT", &tls_port.to_string());
         let server = Server::with_file(&format!(
             "save \"\"\nlogfile log\ncluster-enabled yes\ncluster-port {bus}\n\
              cluster-node-timeout 2000\nrepl-diskless-sync-delay 0\n\
              enable-debug-command yes\n{lines}"
         ));
-        let mut node = Node { server, bus, id: String::new() };
+        let known_port = if lines.contains("tls-port") { tls_port } else { server.port };
+        let mut node = Node { server, bus, known_port, id: String::new() };
         node.id = text(&node.connect().run("CLUSTER MYID"));
         node
     }
@@ -81,7 +86,7 @@ fn four(lines: &str) -> Vec<Node> {
         assert_eq!(node.run(&epoch).print(), "OK");
     }
     for node in &nodes[1..] {
-        let line = format!("CLUSTER MEET 127.0.0.1 {} {}", node.server.port, node.bus);
+        let line = format!("CLUSTER MEET 127.0.0.1 {} {}", node.known_port, node.bus);
         assert_eq!(nodes[0].run(&line).print(), "OK");
     }
     await_up(&nodes);
@@ -353,6 +358,45 @@ fn nodes_that_ask_for_a_password_move_slots() {
     migrate(&nodes, 1, 0, "0 2");
     let end = await_end(&nodes[1]);
     assert!(end.starts_with("failed WRONGPASS"), "{end}");
+}
+
+/// Where nodes speak TLS moves do, too, and need no other directive.
+#[test]
+fn slots_move_by_tls_where_nodes_speak_it() {
+    let [certificate, key, ca] = ["server.crt", "server.key", "ca.crt"].map(fixture);
+    let nodes = four(&format!(
+        "tls-port TLS_PORT\ntls-cluster yes\ntls-replication yes\ntls-auth-clients no\n\
+         tls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {ca}\n"
+    ));
+    let keys = keys_of_slots(0..3, 10);
+    let mut client = nodes[0].connect();
+    keys.iter().for_each(|key| assert_eq!(client.run(&format!("SET {key} v")).print(), "OK"));
+    migrate(&nodes, 0, 1, "0 2");
+    assert_eq!(await_end(&nodes[0]), "success");
+    assert_eq!(nodes[1].run("DBSIZE"), Answer::Integer(30));
+    nodes[0].run("CLUSTER MIGRATION IMPORT 0 2");
+    assert_eq!(await_end(&nodes[0]), "success");
+    assert_eq!(nodes[0].run("DBSIZE"), Answer::Integer(30));
+    check_replicas(&nodes);
+}
+
+/// Who gives its last slots goes with them, as by SETSLOT, and says that they have gone well.
+#[test]
+fn a_node_that_has_given_all_its_slots_follows_them() {
+    let nodes = four("");
+    let keys = keys_of_slots(0..3, 10);
+    let mut client = nodes[0].connect();
+    keys.iter().for_each(|key| assert_eq!(client.run(&format!("SET {key} v")).print(), "OK"));
+    migrate(&nodes, 0, 1, "0 8191");
+    assert_eq!(await_end(&nodes[0]), "success");
+    for node in [&nodes[0], &nodes[2]] {
+        wait_for("it follows its slots", || {
+            let port = info_of(&mut node.connect(), "master_port")?;
+            (port == nodes[1].server.port.to_string()).then_some(())
+        });
+        await_link(node);
+        assert_eq!(node.run("DBSIZE"), Answer::Integer(30));
+    }
 }
 
 /// A real server in the target's place as a replica would not have what comes.

@@ -1,6 +1,6 @@
 //! What a node is told to do.
 
-use super::{member, slot, unknown_node};
+use super::{member, named_twice, slot, slot_range, unknown_node};
 use crate::cluster::admin::{Request, Reset};
 use crate::cluster::file::BUS_PORT_OFFSET;
 use crate::cluster::id::NodeId;
@@ -40,7 +40,7 @@ impl<'t> Chosen<'t> {
             _ => {}
         }
         if std::mem::replace(&mut self.is_in[usize::from(slot.number())], true) {
-            return Err(CommandError::err(format_args!("Slot {slot} specified multiple times")));
+            return Err(named_twice(slot));
         }
         self.slots.push(slot);
         Ok(())
@@ -90,14 +90,8 @@ fn update_ranges(
         return Err(CommandError::WrongArity(name));
     }
     while !args.is_empty() {
-        let (first, last) = (slot(args)?, slot(args)?);
-        if first > last {
-            return Err(CommandError::err(format_args!(
-                "start slot number {first} is greater than end slot number {last}"
-            )));
-        }
-        for number in first.number()..=last.number() {
-            chosen.add(Slot::new(number.into()).expect("it lies between two slots"))?;
+        for slot in slot_range(args)? {
+            chosen.add(slot)?;
         }
     }
     let request = chosen.into_request();

@@ -538,6 +538,22 @@ fn slot(args: &mut Args<'_>) -> Result<Slot, CommandError> {
     number.and_then(Slot::new).ok_or(invalid)
 }
 
+/// The next two arguments as the first and the last of some slots, which follow each other.
+fn slot_range(args: &mut Args<'_>) -> Result<impl Iterator<Item = Slot> + use<>, CommandError> {
+    let (first, last) = (slot(args)?, slot(args)?);
+    if first > last {
+        return Err(CommandError::err(format_args!(
+            "start slot number {first} is greater than end slot number {last}"
+        )));
+    }
+    let numbers = first.number()..=last.number();
+    Ok(numbers.map(|number| Slot::new(number.into()).expect("it lies between two slots")))
+}
+
+fn named_twice(slot: Slot) -> CommandError {
+    CommandError::err(format_args!("Slot {slot} specified multiple times"))
+}
+
 /// The next argument as the id of a node that is known.
 fn node(table: &Table, args: &mut Args<'_>) -> Result<NodeKey, CommandError> {
     let word = args.bytes();

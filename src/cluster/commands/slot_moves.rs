@@ -2,47 +2,36 @@
 //! has them at their target (CLUSTER MIGRATION), and what nodes say to each other for both
 //! (CLUSTER SLOTMOVE).
 
-use super::{member, slot, unknown_node};
+use super::{member, named_twice, slot_range, unknown_node};
 use crate::cluster::id::NodeId;
 use crate::cluster::moves::State;
 use crate::cluster::slot_set::SlotSet;
 use crate::command::{Args, CommandError, CommandResult};
 use crate::engine::slot_move::{ExportJob, ImportJob, ImportState, Wish, runs};
 use crate::engine::{Caller, Cx};
-use crate::keyspace::slot::{SLOTS, Slot};
+use crate::keyspace::slot::Slot;
 use crate::structs::number::parse_u64;
 
 /// Ranges of slots up to an argument that begins no number, or to the end.
 fn slot_ranges(args: &mut Args<'_>) -> Result<Vec<Slot>, CommandError> {
-    let mut is_in = vec![false; SLOTS];
-    let mut slots = Vec::new();
+    let (mut named, mut slots) = (SlotSet::new(), Vec::new());
     while args.peek().is_some_and(|word| word.first().is_some_and(u8::is_ascii_digit)) {
-        let first = slot(args)?;
-        if args.is_empty() {
+        if args.remaining() == 1 {
             return Err(CommandError::Fixed("ERR A range of slots lacks its end"));
         }
-        let last = slot(args)?;
-        if first > last {
-            return Err(CommandError::err(format_args!(
-                "start slot number {first} is greater than end slot number {last}"
-            )));
-        }
-        for number in first.number()..=last.number() {
-            let slot = Slot::new(number.into()).expect("it lies between two slots");
-            if std::mem::replace(&mut is_in[usize::from(number)], true) {
-                return Err(CommandError::err(format_args!(
-                    "Slot {slot} specified multiple times"
-                )));
+        for slot in slot_range(args)? {
+            if named.has(slot) {
+                return Err(named_twice(slot));
             }
+            named.insert(slot);
             slots.push(slot);
         }
     }
-    if slots.is_empty() {
-        return Err(args.peek().map_or(CommandError::Syntax, |_| {
-            CommandError::Fixed("ERR Invalid or out of range slot")
-        }));
+    match (slots.is_empty(), args.is_empty()) {
+        (false, _) => Ok(slots),
+        (true, true) => Err(CommandError::Syntax),
+        (true, false) => Err(CommandError::Fixed("ERR Invalid or out of range slot")),
     }
-    Ok(slots)
 }
 
 fn id(args: &mut Args<'_>) -> Result<NodeId, CommandError> {
@@ -70,7 +59,7 @@ pub(super) fn migrate_slots(cx: &mut Cx<'_>, args: &mut Args<'_>) -> CommandResu
         let target = node_id(args)?;
         cx.server.may_export(&slots, target)?;
         if let Some(slot) = slots.iter().find(|slot| named.has(**slot)) {
-            return Err(CommandError::err(format_args!("Slot {slot} specified multiple times")));
+            return Err(named_twice(*slot));
         }
         slots.iter().for_each(|slot| named.insert(*slot));
         wanted.push((target, slots));

@@ -21,7 +21,7 @@ pub mod set_slot;
 use super::core::Core;
 use super::propagate::Reader;
 use super::{ClientId, Effect, Engine, Server};
-use crate::config::{Config, DisklessLoad, PrimaryAddress};
+use crate::config::{Config, DisklessLoad, PrimaryAddress, Text};
 use crate::keyspace::slot::Slot;
 use crate::persist::load::Reading;
 use crate::repl::backlog::Backlog;
@@ -165,10 +165,16 @@ impl Replication {
     }
 }
 
+/// As whom we are known to other servers: `masteruser`, if there is one, and `masterauth`.
+pub fn own_account(config: &Config) -> Option<(Option<&Text>, &Text)> {
+    let is_given = |text: &&Text| !text.is_empty();
+    let password = config.masterauth.as_ref().filter(is_given)?;
+    Some((config.masteruser.as_ref().filter(is_given), password))
+}
+
 /// What the directives say of the link.
 fn settings_of(config: &Config) -> Settings {
-    let text = |text: &crate::config::Text| text.as_bytes().to_vec();
-    let password = config.masterauth.as_ref().filter(|password| !password.is_empty());
+    let text = |text: &Text| text.as_bytes().to_vec();
     let announced = config.replica_announce_ip.as_ref().filter(|ip| !ip.is_empty());
     Settings {
         announce_port: match config.replica_announce_port {
@@ -177,10 +183,8 @@ fn settings_of(config: &Config) -> Settings {
             port => port,
         },
         announce_ip: announced.map(|ip| ip.to_string_lossy().into_owned()),
-        auth: password.map(|password| Auth {
-            user: config.masteruser.as_ref().filter(|user| !user.is_empty()).map(text),
-            password: text(password),
-        }),
+        auth: own_account(config)
+            .map(|(user, password)| Auth { user: user.map(text), password: text(password) }),
         timeout_ms: u64::from(config.repl_timeout) * 1000,
         is_in_cluster: config.cluster_enabled,
         load_from: match config.repl_diskless_load {

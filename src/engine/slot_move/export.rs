@@ -2,6 +2,7 @@
 
 use super::share::share;
 use super::{BUSY, ExportJob, LinkId, News, Order, Pour, Said, Times, error};
+use crate::cluster::admin::Request;
 use crate::cluster::id::NodeId;
 use crate::cluster::moves::{Action, Event, Export, State};
 use crate::cluster::slot_set::SlotSet;
@@ -105,6 +106,7 @@ impl Core<'_> {
         let moves = &mut self.server.slot_moves;
         let set = export.slots.iter().copied().collect();
         moves.exports.push(ExportJob { id, export, set, times, link: None });
+        moves.open += 1;
         moves.trim();
         self.drive_export();
     }
@@ -131,6 +133,7 @@ impl Core<'_> {
             if job.export.state.is_over() {
                 job.times.ended_ms = unix_ms;
                 tell_of_end(job);
+                self.server.slot_moves.open -= 1;
             }
         }
         match action {
@@ -194,8 +197,10 @@ impl Core<'_> {
 
     /// What the target, or the connection to it, has said.
     pub(super) fn hear_target(&mut self, at: usize, news: News) {
-        let unix_ms = self.server.clock.unix_ms();
-        self.server.slot_moves.exports[at].times.acked_ms = unix_ms;
+        if matches!(news, News::Answered(..) | News::Poured) {
+            let unix_ms = self.server.clock.unix_ms();
+            self.server.slot_moves.exports[at].times.acked_ms = unix_ms;
+        }
         match news {
             News::Connected => self.tell_export(at, Event::Connected),
             News::Poured => self.tell_export(at, Event::Poured),
@@ -220,8 +225,7 @@ impl Core<'_> {
         let (slots, to) = (export.slots.clone(), export.target);
         let Ok(epoch) = epoch.parse() else { return };
         // If it cannot be, the cluster's own word is still to come.
-        let _ =
-            self.administrate(crate::cluster::admin::Request::ConcedeSlots { slots, to, epoch });
+        let _ = self.administrate(Request::ConcedeSlots { slots, to, epoch });
     }
 
     /// What a turn has brought for the move that is under way, or whose turn it is.

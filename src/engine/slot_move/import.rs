@@ -6,7 +6,7 @@
 //! now and then how far it is, so that a move that ends there ends here.
 
 use super::export::{request, request_with_slots};
-use super::{BUSY, ImportJob, News, Said, Times, error};
+use super::{BUSY, ImportJob, News, Said, error, runs};
 use crate::cluster::admin::Request;
 use crate::cluster::flags::Flags;
 use crate::cluster::id::NodeId;
@@ -68,22 +68,10 @@ impl Core<'_> {
             let words = [&b"WANT"[..], id.as_bytes(), own.as_bytes()];
             self.server.say(link, Said::Want, request_with_slots(&words, &wish.slots));
         }
-        let Wish { id, source, slots } = wish;
         let moves = &mut self.server.slot_moves;
-        moves.imports.push(ImportJob {
-            id,
-            source,
-            slots,
-            state: ImportState::Asking,
-            message: String::new(),
-            times: Times::begin(unix_ms),
-            client: None,
-            link,
-            answered_ms: now_ms,
-            asked_ms: now_ms,
-            taken_until_ms: 0,
-            owners_epoch: 0,
-        });
+        let job = ImportJob::new(wish, ImportState::Asking, now_ms, unix_ms);
+        moves.imports.push(ImportJob { link, ..job });
+        moves.open += 1;
         moves.trim();
         if link.is_none() {
             let at = self.server.slot_moves.imports.len() - 1;
@@ -163,6 +151,7 @@ impl Core<'_> {
         (job.times.updated_ms, job.times.ended_ms) = (unix_ms, unix_ms);
         let (id, source) = (job.id, job.source);
         let (client, link) = (job.client.take(), job.link.take());
+        self.server.slot_moves.open -= 1;
         if let Some(link) = link {
             self.server.close_slot_link(link);
         }
@@ -212,6 +201,16 @@ impl Core<'_> {
         }
     }
 
+    /// Whether all slots of what lies aside are those of this node's shard.
+    pub(super) fn is_staging_ours(&self) -> bool {
+        let (Some(staging), Some(member)) = (self.space.staging(), &self.server.cluster) else {
+            return false;
+        };
+        let table = member.machine.table();
+        let ours = Some(table.primary_of(table.me()));
+        staging.slots().iter().all(|slot| table.owner(*slot) == ours)
+    }
+
     /// What lies aside belongs to no move that is under way: it was left by the last run of this
     /// server, or by a primary whose place it has taken. The table says whose it is.
     pub(in crate::engine) fn settle_staging(&mut self) {
@@ -221,11 +220,7 @@ impl Core<'_> {
         if jobs.iter().any(|own| !own.state.is_over() && own.id.to_string() == job) {
             return;
         }
-        let is_ours = self.server.cluster.as_deref().is_some_and(|member| {
-            let table = member.machine.table();
-            let ours = Some(table.primary_of(table.me()));
-            staging.slots().iter().all(|slot| table.owner(*slot) == ours)
-        });
+        let is_ours = self.is_staging_ours();
         // What a replica has is its primary's to say, who may be in the middle of it.
         if self.server.is_replica() && !is_ours {
             return;
@@ -317,8 +312,10 @@ impl Cx<'_> {
         member.machine.may_take_slots(&slots, source).map_err(error)?;
         self.server.replicas_know_moves().map_err(error)?;
         let known = jobs.iter().position(|job| job.id == id);
-        let is_over = |at: usize| jobs[at].state.is_over() || jobs[at].source != source;
-        if known.is_some_and(is_over) {
+        let is_other = |job: &ImportJob| {
+            job.state.is_over() || job.source != source || runs(&job.slots) != runs(&slots)
+        };
+        if known.is_some_and(|at| is_other(&jobs[at])) {
             return Err(error("The move is over"));
         }
         let client = self.client;
@@ -372,31 +369,20 @@ impl Cx<'_> {
 
 impl Core<'_> {
     fn take_offer(&mut self, offer: Wish, client: ClientId, known: Option<usize>) {
-        let Wish { id, source, slots } = offer;
         let (now_ms, unix_ms) = (self.server.clock.mono_ms(), self.server.clock.unix_ms());
-        self.finish_telling_of(&slots);
-        let count = slots.len();
+        self.finish_telling_of(&offer.slots);
+        let (count, id, source) = (offer.slots.len(), offer.id, offer.source);
         tracing::info!("Move {id}: taking in {count} slots from node {source}");
+        let slots = offer.slots.clone();
         self.space.stage(&id.to_string(), slots.clone());
         let moves = &mut self.server.slot_moves;
-        let at = known.unwrap_or_else(|| {
-            moves.imports.push(ImportJob {
-                id,
-                source,
-                slots: Vec::new(),
-                state: ImportState::Receiving,
-                message: String::new(),
-                times: Times::begin(unix_ms),
-                client: None,
-                link: None,
-                answered_ms: now_ms,
-                asked_ms: now_ms,
-                taken_until_ms: 0,
-                owners_epoch: 0,
-            });
-            moves.imports.len() - 1
-        });
+        let at = known.unwrap_or(moves.imports.len());
+        if at == moves.imports.len() {
+            moves.imports.push(ImportJob::new(offer, ImportState::Receiving, now_ms, unix_ms));
+            moves.open += 1;
+        }
         let job = &mut moves.imports[at];
+        // In the order in which they lie aside.
         (job.state, job.slots, job.client) = (ImportState::Receiving, slots, Some(client));
         (job.answered_ms, job.times.updated_ms) = (now_ms, unix_ms);
         moves.trim();

@@ -94,6 +94,9 @@ impl Core<'_> {
 
     /// Tells of all keys of these slots at once.
     pub(super) fn finish_telling_of(&mut self, slots: &[Slot]) {
+        if slots.is_empty() || self.server.slot_moves.left.is_empty() {
+            return;
+        }
         let wanted: SlotSet = slots.iter().copied().collect();
         let parts = &mut self.server.slot_moves.left.parts;
         let all: Vec<LeftPart> = parts.drain(..).collect();
@@ -116,9 +119,7 @@ impl Core<'_> {
     pub(in crate::engine) fn finish_telling(&mut self) {
         let parts = self.server.slot_moves.left.parts.iter();
         let all: Vec<Slot> = parts.map(|left| left.slot).collect();
-        if !all.is_empty() {
-            self.finish_telling_of(&all);
-        }
+        self.finish_telling_of(&all);
     }
 
     /// We have taken the place of a primary that was in the middle of telling of slots.

@@ -24,6 +24,7 @@ mod share;
 mod tests;
 
 use super::migrate::{Auth, Target};
+use super::replication::own_account;
 use super::standstill::Deed;
 use super::{ClientId, Core, Cx, Engine, Server};
 use crate::cluster::id::NodeId;
@@ -143,6 +144,8 @@ pub struct SlotMoves {
     paused: Option<SlotSet>,
     /// Writes are recorded for a move.
     records: bool,
+    /// How many moves are not over: most servers have none, and look no further.
+    open: usize,
     left: Left,
 }
 
@@ -173,8 +176,7 @@ impl SlotMoves {
     }
 
     fn is_idle(&self) -> bool {
-        self.exports.iter().all(|job| job.export.state.is_over())
-            && self.imports.iter().all(|job| job.state.is_over())
+        self.open == 0
     }
 
     /// Forgets the oldest that are over.
@@ -188,6 +190,26 @@ impl SlotMoves {
         while self.imports.len() > LOG_MAX {
             let Some(at) = self.imports.iter().position(|job| job.state.is_over()) else { return };
             self.imports.remove(at);
+        }
+    }
+}
+
+impl ImportJob {
+    fn new(wish: Wish, state: ImportState, now_ms: u64, unix_ms: u64) -> ImportJob {
+        let Wish { id, source, slots } = wish;
+        ImportJob {
+            id,
+            source,
+            slots,
+            state,
+            message: String::new(),
+            times: Times::begin(unix_ms),
+            client: None,
+            link: None,
+            answered_ms: now_ms,
+            asked_ms: now_ms,
+            taken_until_ms: 0,
+            owners_epoch: 0,
         }
     }
 }
@@ -225,9 +247,7 @@ impl Server {
         let port = place.client_port(is_secure);
         let is_known = !place.ip.is_empty() && port != 0;
         let host = place.ip.as_str().into();
-        let password = self.config.masterauth.as_ref().filter(|password| !password.is_empty());
-        let user = self.config.masteruser.as_ref().filter(|user| !user.is_empty());
-        let auth = password.map(|password| Auth {
+        let auth = own_account(&self.config).map(|(user, password)| Auth {
             user: user.map(|user| user.as_bytes().into()),
             password: password.as_bytes().into(),
         });
@@ -290,9 +310,9 @@ impl Core<'_> {
     /// Who has which slot has changed, or who is whose primary.
     pub fn follow_slot_moves(&mut self) {
         self.tell_of_slots_that_came_back();
-        if self.server.is_replica() {
-            // The bus may have told sooner than the stream that they are our primary's.
-            self.settle_staging();
+        if self.server.is_replica() && self.is_staging_ours() {
+            // The bus has told sooner than the stream that the slots are our primary's.
+            self.merge_staging();
         }
         if !self.server.slot_moves.is_idle() {
             self.follow_export();

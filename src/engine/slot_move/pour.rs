@@ -7,7 +7,7 @@ use super::export::request;
 use crate::keyspace::slot::Slot;
 use crate::keyspace::{Entry, Snapshot, ValueRef};
 use crate::persist::aof;
-use crate::persist::rdb::{self, SaveVersion};
+use crate::persist::rdb::SaveVersion;
 use crate::resp::command::put;
 use crate::resp::request::{Limits, RequestReader};
 use crate::types::Kind;
@@ -40,13 +40,6 @@ impl Pour {
     /// there.
     pub fn end(&self) -> Bytes {
         request(&[b"APPLY", self.job.as_bytes(), b""])
-    }
-
-    fn put_whole(&self, out: &mut Vec<u8>, entry: &Entry) {
-        let payload = rdb::dump(entry, self.version, self.compresses);
-        let expiry = entry.expiry_ms().unwrap_or(0).to_string();
-        let (key, expiry) = (entry.key(), expiry.as_bytes());
-        put(out, [&b"RESTORE"[..], key, expiry, &payload, b"REPLACE", b"ABSTTL"].into_iter());
     }
 }
 
@@ -128,7 +121,10 @@ impl<'p, I: Iterator<Item = &'p Entry>> Iterator for Pieces<'p, I> {
             }
             let Some(entry) = self.entries.next() else { break };
             match goes_in_commands(entry) {
-                false => self.pour.put_whole(&mut self.piece, entry),
+                false => {
+                    let Pour { version, compresses, .. } = *self.pour;
+                    aof::commands::put_restore(&mut self.piece, entry, version, compresses);
+                }
                 true => self.large = Some(Box::new(Large::new(entry, self.pour.keys.now_ms))),
             }
         }

@@ -5,6 +5,7 @@
 //! its groups and what they have not acknowledged, as Redis writes it.
 
 use crate::keyspace::{Entry, Snapshot, StagedSnapshot, ValueRef};
+use crate::persist::rdb::{self, SaveVersion};
 use crate::resp::command::{put, put_bulk, put_header};
 use crate::structs::number::{F64Buf, I64Buf, format_f64, format_i64};
 use crate::types::hash::HashRef;
@@ -87,7 +88,7 @@ fn put_staged(
     put(&mut block, words.collect::<Vec<_>>().into_iter());
     for entry in staged.keys.entries.iter() {
         let mut commands = Vec::new();
-        put_entry(&mut commands, entry, staged.keys.now_ms);
+        put_restore(&mut commands, entry, SaveVersion::default(), true);
         let words = [&b"CLUSTER"[..], b"SLOTMOVE", b"APPLY", job, &commands];
         put(&mut block, words.into_iter());
         if block.len() >= BLOCK_BYTES {
@@ -97,6 +98,17 @@ fn put_staged(
         watch()?;
     }
     out.write_all(&block)
+}
+
+/// Appends the command that makes one key as it is. Only servers that know this form of its value
+/// can run it, so it is for our own.
+pub fn put_restore(out: &mut Vec<u8>, entry: &Entry, version: SaveVersion, compresses: bool) {
+    let payload = rdb::dump(entry, version, compresses);
+    let expiry = entry.expiry_ms().unwrap_or(0);
+    let (mut buffer, expiry) = (I64Buf::new(), i64::try_from(expiry).unwrap_or(i64::MAX));
+    let expiry = format_i64(expiry, &mut buffer);
+    let words = [&b"RESTORE"[..], entry.key(), expiry, &payload, b"REPLACE", b"ABSTTL"];
+    put(out, words.into_iter());
 }
 
 /// Appends the commands that make one key.
