@@ -65,9 +65,10 @@ fn servers() -> Vec<Server> {
     servers
 }
 
+/// A master is down once it has been silent for longer than a busy machine makes it.
 fn file(master: u16, quorum: u32) -> String {
     format!(
-        "sentinel monitor m 127.0.0.1 {master} {quorum}\nsentinel down-after-milliseconds m 1000\n\
+        "sentinel monitor m 127.0.0.1 {master} {quorum}\nsentinel down-after-milliseconds m 3000\n\
          sentinel failover-timeout m 20000\nsentinel parallel-syncs m 2\n"
     )
 }
