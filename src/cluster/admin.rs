@@ -103,6 +103,7 @@ pub enum Refusal {
     /// SETSLOT has it on its way.
     OnItsWay(Slot),
     TakenTooLate,
+    FailoverUnderWay,
 }
 
 impl fmt::Display for Refusal {
@@ -132,6 +133,7 @@ impl fmt::Display for Refusal {
                 return write!(f, "Slot {slot} is being migrated by CLUSTER SETSLOT");
             }
             Refusal::TakeOnReplica => "Slots can be moved to primaries only",
+            Refusal::FailoverUnderWay => "A failover of this node is under way",
             Refusal::TakenTooLate => "The time in which the slots could be taken is over",
             Refusal::FailoverOfPrimary => "You should send CLUSTER FAILOVER to a replica",
             Refusal::PrimaryUnknown => "I'm a replica but my master is unknown to me",

@@ -4,9 +4,10 @@
 //! owner's epoch is smaller. A slot that its owner does not claim stays his until somebody else
 //! does: a gap would take the cluster down.
 
+use super::links::LinkId;
 use super::machine::{Action, Cluster, Cx};
 use super::slot_set::SlotBits;
-use super::table::{NodeKey, Way};
+use super::table::{Node, NodeKey, Way};
 use super::wire::{Header, Kind, Update};
 use crate::keyspace::slot::Slot;
 use std::collections::BTreeSet;
@@ -15,8 +16,8 @@ use std::collections::BTreeSet;
 struct Lost {
     /// Our slots, or those of our primary, that it has now.
     count: usize,
-    /// Those of ours that have keys.
-    dirty: Vec<Slot>,
+    /// Those of them that were our own.
+    own: Vec<Slot>,
 }
 
 impl Cluster {
@@ -27,13 +28,25 @@ impl Cluster {
         }
         let ours = self.table.primary_of(me);
         let was_with_us = self.table.are_in_one_shard(of, me);
-        let mut lost = Lost { count: 0, dirty: Vec::new() };
+        let mut lost = Lost { count: 0, own: Vec::new() };
         let is_silent = |slot: &Slot| !slots.has(*slot);
         let known = self.table.node(of).slots().iter();
         let open = self.table.ways().map(|(slot, _)| slot);
         let silent: BTreeSet<Slot> = known.chain(open).filter(is_silent).collect();
         slots.iter().for_each(|slot| self.take_claim(slot, of, epoch, ours, &mut lost, cx));
         silent.into_iter().for_each(|slot| self.take_silence(slot, of, epoch, cx));
+        self.follow_claims(of, epoch, ours, was_with_us, &lost, cx);
+    }
+
+    /// A primary has these slots under an epoch, and what else it has then we do not know yet: that
+    /// it has come to that epoch is left to be heard, or we would tell others that it has what it
+    /// had before.
+    pub(super) fn take_claims_of(&mut self, slots: &[Slot], of: NodeKey, epoch: u64, cx: &mut Cx) {
+        let me = self.table.me();
+        let ours = self.table.primary_of(me);
+        let was_with_us = self.table.are_in_one_shard(of, me);
+        let mut lost = Lost { count: 0, own: Vec::new() };
+        slots.iter().for_each(|slot| self.take_claim(*slot, of, epoch, ours, &mut lost, cx));
         self.follow_claims(of, epoch, ours, was_with_us, &lost, cx);
     }
 
@@ -53,8 +66,8 @@ impl Cluster {
         if !self.may_take(slot, of, epoch) {
             return;
         }
-        if owner == Some(self.table.me()) && (cx.facts.has_keys)(slot) {
-            lost.dirty.push(slot);
+        if owner == Some(self.table.me()) {
+            lost.own.push(slot);
         }
         lost.count += usize::from(owner == Some(ours));
         if let Some(owner) = owner.filter(|owner| !self.table.are_in_one_shard(*owner, of)) {
@@ -68,11 +81,22 @@ impl Cluster {
     }
 
     fn may_take(&self, slot: Slot, of: NodeKey, epoch: u64) -> bool {
-        if self.is_handed_to(of, slot) {
+        if self.is_handed_to(of, slot, epoch) {
             return true;
         }
         let is_older = |owner| self.table.node(owner).config_epoch() < epoch;
-        self.table.is_unclaimed(slot) || self.table.owner(slot).is_none_or(is_older)
+        let is_free = self.table.is_unclaimed(slot) && !self.is_replaced(of, epoch);
+        is_free || self.table.owner(slot).is_none_or(is_older)
+    }
+
+    /// Whether another one has taken its place since it had that epoch: what it says then comes
+    /// late. Real nodes take that for news of a slot that its owner does not claim.
+    fn is_replaced(&self, of: NodeKey, epoch: u64) -> bool {
+        let shard = self.table.node(of).shard();
+        let is_heir = |(key, node): (NodeKey, &Node)| {
+            key != of && node.is_primary() && node.shard() == shard && node.config_epoch() > epoch
+        };
+        self.table.iter().any(is_heir)
     }
 
     /// A slot that is on its way has a new owner. Within a shard that is a failover, which the way
@@ -121,7 +145,9 @@ impl Cluster {
             }
             // Its source has let go of a slot that comes to us: whoever should have told us is
             // gone.
-            Some(Way::ComesFrom(other)) if other == of && self.table.myself().is_primary() => {
+            Some(Way::ComesFrom(other))
+                if other == of && self.table.myself().is_primary() && !self.is_failing_over() =>
+            {
                 let from = self.named(of);
                 cx.notice(format!(
                     "Slot {slot} is no longer being imported from node {from}; Clear my \
@@ -151,6 +177,10 @@ impl Cluster {
     ) {
         let me = self.table.me();
         let has_none = self.table.node(ours).slot_count() == 0;
+        if !lost.own.is_empty() && !was_with_us {
+            let to = self.table.node(of).id();
+            cx.actions.push(Action::SlotsLost { slots: lost.own.clone(), to });
+        }
         // Two of one shard that have no slots cannot both be its primary: the newer one is.
         let is_outdone = was_with_us
             && has_none
@@ -170,7 +200,7 @@ impl Cluster {
                 self.stay_empty(of, cx);
             }
         }
-        for slot in &lost.dirty {
+        for slot in lost.own.iter().filter(|slot| (cx.facts.has_keys)(**slot)) {
             let named = self.named(me);
             cx.notice(format!("Deleting keys in dirty slot {slot} on node {named}"));
             cx.actions.push(Action::DropSlot(*slot));
@@ -187,13 +217,16 @@ impl Cluster {
             (is_newer && !self.table.is_unclaimed(slot)).then_some(owner)
         };
         let owners: BTreeSet<NodeKey> = header.slots.iter().filter_map(owner_of).collect();
-        for owner in owners {
-            let slots = self.table.claimed_by(owner);
-            let node = self.table.node(owner);
-            let (config_epoch, id) = (node.config_epoch(), node.id());
-            let update = Update { config_epoch, node: id, slots: slots.bits() };
-            self.send(link, Kind::Update, |header| header.update(&update), cx);
-        }
+        owners.into_iter().for_each(|owner| self.tell_of_claims(link, owner, cx));
+    }
+
+    /// Tells a node what another one claims.
+    pub(super) fn tell_of_claims(&mut self, link: LinkId, owner: NodeKey, cx: &mut Cx) {
+        let slots = self.table.claimed_by(owner);
+        let node = self.table.node(owner);
+        let (config_epoch, id) = (node.config_epoch(), node.id());
+        let update = Update { config_epoch, node: id, slots: slots.bits() };
+        self.send(link, Kind::Update, |header| header.update(&update), cx);
     }
 
     /// Somebody tells us who has slots that we have claimed.

@@ -438,6 +438,7 @@ enum Denial {
     PrimaryIsUp,
     VotedLately { left_ms: u64 },
     Outdated { slot: u16, owner: NodeKey },
+    GivenAway { slot: u16, owner: NodeKey },
 }
 
 /// Voting.
@@ -485,7 +486,8 @@ impl Cluster {
                 return Err(Denial::VotedLately { left_ms });
             }
         }
-        self.outdated_claim(header).map_or(Ok(key), Err)
+        let denial = self.outdated_claim(header);
+        denial.or_else(|| self.slot_given_away(sender, key, header, cx)).map_or(Ok(key), Err)
     }
 
     /// A slot that somebody has under a greater epoch than the one who would have it.
@@ -495,6 +497,33 @@ impl Cluster {
             let is_newer = self.table.node(owner).config_epoch() > header.config_epoch;
             is_newer.then_some(Denial::Outdated { slot: slot.number(), owner })
         })
+    }
+
+    /// A slot that the replica's primary does not claim under the epoch that we know of it: it has
+    /// given it away, perhaps, and come to a greater epoch since by another one that it has got.
+    /// Its replica may not have heard, and would have the slot back without its keys; real nodes
+    /// look at epochs alone, and vote for it. Or else its primary has got the slot, and has told
+    /// its replicas alone. So who asks again, having been told what we know, knows better.
+    fn slot_given_away(
+        &self,
+        sender: NodeKey,
+        primary: NodeKey,
+        header: &Header,
+        cx: &Cx,
+    ) -> Option<Denial> {
+        let told = self.table.node(sender).health.told_of_gift;
+        let knows_better = told.is_some_and(|(epoch, at_ms)| {
+            epoch < header.current_epoch && cx.now.age_ms(at_ms) < 2 * self.expiry_ms()
+        });
+        if knows_better || self.table.node(primary).config_epoch() < header.config_epoch {
+            return None;
+        }
+        let owner_of = |slot| {
+            let owner = self.table.owner(slot)?;
+            let is_others = !self.table.are_in_one_shard(owner, primary);
+            is_others.then_some(Denial::GivenAway { slot: slot.number(), owner })
+        };
+        header.slots.iter().find_map(owner_of)
     }
 
     fn vote(&mut self, link: LinkId, sender: NodeKey, primary: NodeKey, cx: &mut Cx) {
@@ -525,11 +554,21 @@ impl Cluster {
                 let epoch = self.table.node(*owner).config_epoch();
                 format!(": slot {slot} epoch ({epoch}) > reqEpoch ({})", header.config_epoch)
             }
+            Denial::GivenAway { slot, owner } => {
+                format!(": slot {slot} was given to {}", self.named(*owner))
+            }
         };
         cx.log(Level::Warning, format!("Failover auth denied to {named}{why}"));
         // Nobody would ever vote for what it does not know to be outdated.
-        if let Denial::Outdated { .. } = denial {
-            self.correct(sender, header, cx);
+        match denial {
+            Denial::Outdated { .. } => self.correct(sender, header, cx),
+            Denial::GivenAway { owner, .. } => {
+                self.table.health_mut(sender).told_of_gift = Some((asked, cx.now.ms));
+                if let Some(link) = self.links.connected(sender) {
+                    self.tell_of_claims(link, owner, cx);
+                }
+            }
+            _ => {}
         }
     }
 }

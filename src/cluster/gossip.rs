@@ -26,6 +26,7 @@ impl Cluster {
         {
             self.table.health_mut(key).ping_sent_ms = Some(cx.now.ms);
         }
+        self.follow_handed();
         let drawn = self.draw(receiver, cx);
         let entries: Vec<Gossip> = drawn.iter().map(|key| self.gossip_of(*key, cx)).collect();
         let takes = receiver.is_some_and(|key| self.table.node(key).has(Flags::EXTENSIONS));

@@ -175,6 +175,12 @@ pub enum Action {
     ResumeWrites,
     /// Its keys are no longer ours.
     DropSlot(Slot),
+    /// Slots of ours are another node's: replicas are to know that before its keys go there, or
+    /// one that takes over from us would take them back without a key.
+    SlotsLost {
+        slots: Vec<Slot>,
+        to: NodeId,
+    },
     /// No key is ours any more.
     DropAll,
     /// The slots are ours whose keys have come from another node: the keys are, too.
@@ -365,7 +371,6 @@ impl Cluster {
     }
 
     pub(super) fn settle(&mut self, cx: &mut Cx) {
-        self.follow_handed();
         if std::mem::take(&mut self.due.report) {
             self.report_to_voters(cx);
         }
@@ -639,6 +644,7 @@ impl Cluster {
         write: impl FnOnce(&Header) -> Vec<u8>,
         cx: &mut Cx,
     ) {
+        self.follow_handed();
         let bytes = write(&self.header());
         self.traffic.count_sent(kind);
         cx.send(link, bytes);
@@ -651,6 +657,7 @@ impl Cluster {
         write: impl FnOnce(&Header) -> Vec<u8>,
         cx: &mut Cx,
     ) {
+        self.follow_handed();
         let bytes = write(&self.header());
         for (key, link) in self.links.all_connected() {
             if !self.table.node(key).has(Flags::HANDSHAKE) {
@@ -661,6 +668,7 @@ impl Cluster {
     }
 
     /// What we say of ourselves; as a replica of slots what our primary has.
+    /// To be asked for behind [`Cluster::follow_handed`].
     pub(super) fn header(&self) -> Header<'_> {
         let me = self.table.myself();
         let shown = self.table.node(self.table.primary_of(self.table.me()));

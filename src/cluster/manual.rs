@@ -24,6 +24,9 @@ pub enum Failover {
 pub(super) enum Manual {
     #[default]
     None,
+    /// We are the primary, and hand slots to another node at this moment: who takes over from us is
+    /// to know by our stream how that has ended.
+    Postponed { replica: NodeKey, until_ms: u64 },
     /// We are the primary, and hold our writes for this replica.
     Held { replica: NodeKey, until_ms: u64 },
     /// We are the replica.
@@ -51,12 +54,29 @@ impl Manual {
     fn until_ms(self) -> Option<u64> {
         match self {
             Manual::None => None,
-            Manual::Held { until_ms, .. } | Manual::Wanted { until_ms, .. } => Some(until_ms),
+            Manual::Postponed { until_ms, .. }
+            | Manual::Held { until_ms, .. }
+            | Manual::Wanted { until_ms, .. } => Some(until_ms),
+        }
+    }
+
+    /// The replica that wants to take over from us.
+    fn replica(self) -> Option<NodeKey> {
+        match self {
+            Manual::Postponed { replica, .. } | Manual::Held { replica, .. } => Some(replica),
+            Manual::None | Manual::Wanted { .. } => None,
         }
     }
 }
 
 impl Cluster {
+    /// Whether a replica is about to take over from us by our leave. Until that has come to an end
+    /// our own epoch stays as it is: a greater one than that under which the replica is elected
+    /// would take back what it has got, and what was written to it.
+    pub fn is_failing_over(&self) -> bool {
+        self.manual.replica().is_some()
+    }
+
     /// Whether [`super::machine::Event::OffsetMoved`] is waited for.
     pub fn awaits_offset(&self) -> bool {
         matches!(self.manual, Manual::Held { .. } | Manual::Wanted { stage: Stage::Stream(_), .. })
@@ -111,14 +131,25 @@ impl Cluster {
         let me = self.table.me();
         let is_ours = |key: &NodeKey| self.table.node(*key).primary() == Some(me);
         let Some(replica) = sender.filter(is_ours) else { return };
-        if matches!(self.manual, Manual::Held { replica: held, .. } if held == replica) {
+        if self.manual.replica() == Some(replica) {
             return;
         }
-        let timeout_ms = self.settings.manual_failover_timeout_ms;
-        self.manual = Manual::Held { replica, until_ms: cx.now.ms + timeout_ms };
+        let until_ms = cx.now.ms + self.settings.manual_failover_timeout_ms;
+        self.manual = Manual::Postponed { replica, until_ms };
         cx.notice(format!("Manual failover requested by replica {}.", self.named(replica)));
+        self.hold_writes(cx);
+    }
+
+    /// Holds our writes for a replica that wants to take over, unless we hand slots over.
+    fn hold_writes(&mut self, cx: &mut Cx) {
+        let Manual::Postponed { replica, until_ms } = self.manual else { return };
+        if self.handed.is_some() {
+            return;
+        }
+        self.manual = Manual::Held { replica, until_ms };
         // Longer than the replica tries: if it wins at the last moment no write was taken since.
-        cx.actions.push(Action::PauseWrites { until_ms: cx.now.ms + 2 * timeout_ms });
+        let until_ms = until_ms + self.settings.manual_failover_timeout_ms;
+        cx.actions.push(Action::PauseWrites { until_ms });
     }
 
     /// The replica for which we hold our writes is told at once, and at each tick.
@@ -169,6 +200,7 @@ impl Cluster {
             cx.notice("Manual failover timed out.".to_owned());
             self.end_manual(cx);
         }
+        self.hold_writes(cx);
         self.offset_moved(cx);
     }
 
@@ -182,7 +214,7 @@ impl Cluster {
 
     /// A node is forgotten.
     pub(super) fn leave_manual(&mut self, key: NodeKey, cx: &mut Cx) {
-        if matches!(self.manual, Manual::Held { replica, .. } if replica == key) {
+        if self.manual.replica() == Some(key) {
             self.end_manual(cx);
         }
     }

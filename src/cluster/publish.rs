@@ -8,6 +8,7 @@ use super::wire::{self, Publish};
 
 impl Cluster {
     pub(super) fn publish(&mut self, message: &Publish, cx: &mut Cx) {
+        self.follow_handed();
         let (mut light, mut full) = (None, None);
         for (key, link) in self.links.all_connected() {
             if !self.is_to_hear(key, message) {

@@ -197,7 +197,8 @@ impl Cluster {
     /// another. Nobody is asked: it matters only that they differ.
     fn resolve_collision(&mut self, sender: NodeKey, cx: &mut Cx) {
         let me = self.table.me();
-        if self.table.node(sender).id() <= self.table.node(me).id() {
+        let is_theirs = self.table.node(sender).id() <= self.table.node(me).id();
+        if is_theirs || self.is_failing_over() {
             return;
         }
         let epoch = self.table.current_epoch() + 1;

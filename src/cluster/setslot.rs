@@ -26,7 +26,10 @@ pub enum SetSlot {
 pub struct Handed {
     to: NodeId,
     slots: SlotSet,
-    /// All others of ours.
+    /// A claim of them is under a greater one. The node may have had them before, and what it said
+    /// then may come late.
+    epoch: u64,
+    /// What we say that we have.
     pub shown: SlotSet,
 }
 
@@ -71,6 +74,9 @@ impl Cluster {
                 _ => Ok(()),
             },
             SetSlot::Stable => Ok(()),
+            SetSlot::Node(_) if by == By::Client && self.is_failing_over() => {
+                Err(Refusal::FailoverUnderWay)
+            }
             SetSlot::Node(id) => match primary(id, Refusal::UnknownNode)? {
                 key if self.table.owner(slot) == Some(me) && key != me && has_keys(slot) => {
                     Err(Refusal::HoldsKeys(slot))
@@ -212,6 +218,10 @@ impl Cluster {
         if cx.now.ms > until_ms {
             return Err(Refusal::TakenTooLate);
         }
+        // Who takes over from us may not hear of it any more.
+        if self.is_failing_over() {
+            return Err(Refusal::FailoverUnderWay);
+        }
         self.may_take_slots(slots, from)?;
         let (me, count) = (self.table.me(), slots.len());
         cx.notice(format!(
@@ -231,31 +241,36 @@ impl Cluster {
         Ok(Done::Taken(self.table.myself().config_epoch()))
     }
 
-    /// From now on a node may take slots of ours, under whatever epoch, and until that is over we
-    /// do not say that we have them: were our own epoch raised meanwhile, what we say would take
-    /// them back.
-    pub fn hand_over(&mut self, to: NodeId, slots: SlotSet) {
-        self.handed = Some(Box::new(Handed { to, slots, shown: SlotSet::new() }));
-        self.follow_handed();
+    /// From now on a node may take slots of ours, under whatever epoch that is greater than the one
+    /// returned. Should our own epoch grow beyond that before it is over, we do not say any more
+    /// that we have them: that would take them back. Not before, since of a slot that its owner
+    /// does not claim others believe anybody.
+    pub fn hand_over(&mut self, to: NodeId, slots: SlotSet) -> u64 {
+        let (epoch, shown) = (self.table.current_epoch(), SlotSet::new());
+        self.handed = Some(Box::new(Handed { to, slots, epoch, shown }));
+        epoch
     }
 
     pub fn end_hand_over(&mut self) {
         self.handed = None;
     }
 
-    pub(super) fn is_handed_to(&self, key: NodeKey, slot: Slot) -> bool {
+    pub(super) fn is_handed_to(&self, key: NodeKey, slot: Slot, epoch: u64) -> bool {
         let handed = self.handed.as_ref().filter(|handed| handed.slots.has(slot));
-        handed.is_some_and(|handed| self.table.node(key).id() == handed.to)
+        let is_it = |handed: &Handed| self.table.node(key).id() == handed.to;
+        handed.is_some_and(|handed| epoch > handed.epoch && is_it(handed))
     }
 
     pub(super) fn follow_handed(&mut self) {
         let Some(handed) = &mut self.handed else { return };
-        let ours = self.table.primary_of(self.table.me());
-        handed.shown = self.table.node(ours).slots().to_set();
-        handed.shown.remove_all(handed.slots.bits());
+        let shown = self.table.node(self.table.primary_of(self.table.me()));
+        handed.shown = shown.slots().to_set();
+        if shown.config_epoch() > handed.epoch {
+            handed.shown.remove_all(handed.slots.bits());
+        }
     }
 
-    /// A node has taken slots of ours, and has told us before the bus has: as if it had come there.
+    /// A node has taken slots of ours, and has told us before the bus has.
     pub(super) fn concede_slots(
         &mut self,
         slots: &[Slot],
@@ -264,12 +279,11 @@ impl Cluster {
         cx: &mut Cx,
     ) -> Result<Done, Refusal> {
         let key = self.table.find(to).ok_or(Refusal::UnknownNode(to))?;
-        let mut all = self.table.claimed_by(key);
-        slots.iter().for_each(|slot| all.insert(*slot));
-        if self.table.node(key).config_epoch() < epoch {
-            self.table.set_config_epoch(key, epoch);
+        // Its heir has them by now, or we have yet to hear that it is one itself.
+        if self.table.node(key).is_replica() {
+            return Err(Refusal::TargetIsReplica);
         }
-        self.take_claims(key, epoch, all.bits(), cx);
+        self.take_claims_of(slots, key, epoch, cx);
         Ok(Done::Ok)
     }
 

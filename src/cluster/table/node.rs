@@ -68,6 +68,9 @@ pub struct Health {
     pub meet_sent_ms: Option<u64>,
     /// Whom we voted for to take over from it, and when.
     pub voted_for: Option<(NodeId, u64)>,
+    /// The epoch under which it asked for our vote and was told of a slot that its primary has
+    /// given away, and when.
+    pub told_of_gift: Option<(u64, u64)>,
     /// Since when it has no replica that is up, and should have one.
     pub orphaned_since_ms: Option<u64>,
     /// Who said when that it fails.

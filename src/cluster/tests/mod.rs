@@ -3,6 +3,7 @@
 mod elections;
 mod hostile;
 mod links;
+mod moves;
 mod pains;
 mod seeds;
 mod slots;

@@ -3,7 +3,7 @@
 
 use super::slot;
 use super::world::{TIMEOUT_MS, World};
-use crate::cluster::admin::Request;
+use crate::cluster::admin::{Done, Request};
 use crate::cluster::file;
 use crate::cluster::id::{NodeId, ShardId};
 use crate::cluster::machine::{Cluster, Settings};
@@ -115,6 +115,38 @@ fn who_is_denied_votes_for_old_claims_is_told_of_the_new_ones() {
     assert_eq!(table.owner(slot(5)).map(|key| table.node(key).id()), Some(target));
     world.peers[0].is_paused = false;
     world.run_until(TIMEOUT_MS * 8, World::agrees);
+}
+
+/// Its primary has given a slot away, and has come to a greater epoch since by others: the epoch
+/// alone would have the replica take the slot back, of which it has no keys.
+#[test]
+fn who_has_not_heard_that_a_slot_was_given_away_does_not_get_it_back() {
+    let mut world = World::with_replicas(3, 1, 9);
+    let (from, to) = (world.id(0), world.id(1));
+    world.cuts.insert((1, 3));
+    world.peers[3].lag_ms = u64::from(u32::MAX);
+    let slots = vec![slot(5)];
+    let epoch = world.peers[0].cluster.hand_over(to, slots.iter().copied().collect());
+    let take = Request::TakeSlots { slots: slots.clone(), from, until_ms: u64::MAX, epoch };
+    let Ok(Done::Taken(epoch)) = world.ask(1, take) else { panic!("it may") };
+    world.ask(0, Request::ConcedeSlots { slots, to, epoch }).expect("it is known");
+    world.peers[0].cluster.end_hand_over();
+    world.run_for(TIMEOUT_MS);
+    world.ask(0, Request::BumpEpoch).expect("it is never refused");
+    world.run_for(TIMEOUT_MS);
+    let owner = |world: &World, number: usize| {
+        let table = world.peers[number].cluster.table();
+        table.owner(slot(5)).map(|key| table.node(key).id())
+    };
+    assert_eq!(owner(&world, 3), Some(from));
+    let force = Request::Failover { how: Failover::Force, user: String::new() };
+    world.ask(3, force).expect("it is a replica");
+    world.run_until(TIMEOUT_MS * 2, |world| world.peers[3].is_primary());
+    // By those who denied their votes.
+    assert_eq!(owner(&world, 3), Some(to));
+    world.cuts.clear();
+    world.run_until(TIMEOUT_MS * 8, World::agrees);
+    assert!((0..6).all(|number| owner(&world, number) == Some(to)));
 }
 
 /// A primary that comes back after its replica took over, and one that follows it in the meantime.

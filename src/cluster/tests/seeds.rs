@@ -16,7 +16,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// What a seed says when it fails, and only then.
-struct Named(u64);
+pub struct Named(pub u64);
 
 impl Drop for Named {
     fn drop(&mut self) {

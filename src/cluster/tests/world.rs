@@ -5,6 +5,7 @@
 //! machine that begins again has what was last saved of its file, and a save takes its time. The
 //! same seed gives the same run.
 
+use super::moves::{Delivered, Moving};
 use crate::cluster::admin::{Done, Refusal, Request};
 use crate::cluster::file;
 use crate::cluster::flags::Flags;
@@ -59,6 +60,7 @@ pub struct Peer {
     pub replicates: Option<(String, bool)>,
     /// The writes that it has, in order.
     pub writes: Vec<(Slot, u64)>,
+    pub moving: Moving,
     pub offset: u64,
     /// The messages for its subscribers.
     pub heard: Vec<Vec<u8>>,
@@ -72,7 +74,7 @@ pub struct Peer {
     /// When something last came of its primary's stream.
     streamed_ms: Option<u64>,
     /// When all that is being written to its disk is there.
-    disk_free_ms: u64,
+    pub disk_free_ms: u64,
     /// How many times it has begun.
     pub life: u64,
     /// How new what it may know of each other one is.
@@ -96,14 +98,24 @@ enum Delivery {
     Closed { at: usize, link: LinkId },
     Packet { at: usize, link: LinkId, bytes: Vec<u8> },
     Saved { at: usize, life: u64, ticket: Ticket, text: String },
-    Stream { from: usize, to: usize, life: u64, offset: u64, writes: Vec<(Slot, u64)> },
+    Stream { from: usize, to: usize, life: u64, offset: u64, sent: Sent },
+    Move(Delivered),
+}
+
+/// What a primary's stream has brought.
+struct Sent {
+    writes: Vec<(Slot, u64)>,
+    moving: Moving,
 }
 
 impl Delivery {
     /// It is about this connection, as the given node has it.
     fn is_for(&self, number: usize, id: LinkId) -> bool {
         match self {
-            Delivery::Tick(_) | Delivery::Saved { .. } | Delivery::Stream { .. } => false,
+            Delivery::Tick(_)
+            | Delivery::Saved { .. }
+            | Delivery::Stream { .. }
+            | Delivery::Move(_) => false,
             Delivery::Dial { from, link, .. } => (*from, *link) == (number, id),
             Delivery::Connected { at, link }
             | Delivery::Closed { at, link }
@@ -125,6 +137,7 @@ impl Peer {
             saved: String::new(),
             replicates: None,
             writes: Vec::new(),
+            moving: Moving::default(),
             offset: 1,
             heard: Vec::new(),
             writes_paused_until_ms: 0,
@@ -157,9 +170,11 @@ impl Peer {
         self.cluster.table().myself().is_primary()
     }
 
-    fn serves(&self, slot: Slot, now_ms: u64) -> bool {
+    pub fn serves(&self, slot: Slot, now_ms: u64) -> bool {
         let table = self.cluster.table();
-        let is_served = self.cluster.is_up() && table.owner(slot) == Some(table.me());
+        let is_served = self.cluster.is_up()
+            && table.owner(slot) == Some(table.me())
+            && !self.moving.is_handing(slot);
         is_served && !self.is_paused && now_ms >= self.writes_paused_until_ms
     }
 }
@@ -358,7 +373,12 @@ impl World {
         let [one, two] = [number, other].map(|number| &self.peers[number].cluster);
         let [own, others] = [one, two].map(|cluster| cluster.table().myself());
         if one.is_up() && two.is_up() && own.config_epoch() == others.config_epoch() {
-            let both = own.slots().iter().find(|slot| others.slots().has(*slot));
+            let is_given = |slot: &Slot| {
+                let peers = [number, other].map(|number| &self.peers[number]);
+                peers.iter().any(|peer| peer.moving.is_handing(*slot))
+            };
+            let mut both = own.slots().iter().filter(|slot| others.slots().has(*slot));
+            let both = both.find(|slot| !is_given(slot));
             assert_eq!(both, None, "nodes {number} and {other} in epoch {}", own.config_epoch());
         }
     }
@@ -522,6 +542,10 @@ impl World {
         Now { ms: self.now_ms, unix_ms: UNIX_MS + self.now_ms }
     }
 
+    pub fn schedule_move(&mut self, at_ms: u64, delivered: Delivered) {
+        self.schedule(at_ms, Delivery::Move(delivered));
+    }
+
     fn schedule(&mut self, at_ms: u64, delivery: Delivery) {
         self.sequence += 1;
         self.queue.insert((at_ms, self.sequence), delivery);
@@ -570,9 +594,10 @@ impl World {
                     false => self.tell(at, Event::Saved { ticket, ok: true }),
                 }
             }
-            Delivery::Stream { from, to, life, offset, writes } => {
-                self.take_stream(from, to, life, offset, writes);
+            Delivery::Stream { from, to, life, offset, sent } => {
+                self.take_stream(from, to, life, offset, sent);
             }
+            Delivery::Move(delivered) => self.go_on_with_move(delivered),
             _ => {}
         }
     }
@@ -586,28 +611,24 @@ impl World {
         if is_cut || primary.is_paused || self.peers[to].is_paused || primary.offset == 0 {
             return;
         }
-        let (offset, writes) = (primary.offset, primary.writes.clone());
+        let sent = Sent { writes: primary.writes.clone(), moving: primary.moving.clone() };
+        let offset = primary.offset;
         let delay_ms = STREAM_MS + self.peers[to].lag_ms;
         let life = self.peers[to].life;
-        let stream = Delivery::Stream { from, to, life, offset, writes };
+        let stream = Delivery::Stream { from, to, life, offset, sent };
         self.schedule(self.now_ms + delay_ms, stream);
     }
 
-    fn take_stream(
-        &mut self,
-        from: usize,
-        to: usize,
-        life: u64,
-        offset: u64,
-        writes: Vec<(Slot, u64)>,
-    ) {
+    fn take_stream(&mut self, from: usize, to: usize, life: u64, offset: u64, sent: Sent) {
         let follows = self.peers[to].replicates.as_ref().map(|(ip, _)| ip);
         if follows != Some(&self.peers[from].ip) || self.peers[to].life != life {
             return;
         }
         let now_ms = self.now_ms;
         let peer = &mut self.peers[to];
-        (peer.offset, peer.writes, peer.streamed_ms) = (offset, writes, Some(now_ms));
+        (peer.offset, peer.writes, peer.streamed_ms) = (offset, sent.writes, Some(now_ms));
+        self.take_moving(to, sent.moving);
+        let peer = &self.peers[to];
         if peer.cluster.awaits_offset() {
             self.tell(to, Event::OffsetMoved);
         }
@@ -643,7 +664,7 @@ impl World {
     }
 
     /// Not before what was sent before it.
-    fn arrival(&mut self, after_ms: u64) -> u64 {
+    pub fn arrival(&mut self, after_ms: u64) -> u64 {
         let delay_ms = 1 + self.prng.below(self.delay_ms);
         (self.now_ms + delay_ms).max(after_ms)
     }
@@ -677,19 +698,27 @@ impl World {
                         peer.writes.clear();
                     }
                 }
-                Action::BecomePrimary => peer.replicates = None,
+                Action::BecomePrimary => {
+                    peer.replicates = None;
+                    peer.settle_moving();
+                }
                 Action::PauseWrites { until_ms } => {
                     peer.writes_paused_until_ms = until_ms;
                     self.tell(number, Event::OffsetMoved);
                 }
                 Action::ResumeWrites => peer.writes_paused_until_ms = 0,
-                Action::DropSlot(slot) => peer.writes.retain(|(written, _)| *written != slot),
+                Action::SlotsLost { slots, to } => peer.lose(&slots, to),
+                Action::DropSlot(slot) => {
+                    peer.writes.retain(|(written, _)| *written != slot);
+                    peer.offset += 1;
+                }
                 Action::DropAll => peer.writes.clear(),
-                Action::MergeStaged => unreachable!("nobody takes slots here"),
+                Action::MergeStaged => peer.merge_moved(),
                 Action::Deliver { message, .. } => peer.heard.push(message),
                 Action::StateChanged { .. } => {}
             }
         }
+        self.peers[number].follow_moves();
     }
 
     fn dial(&mut self, from: usize, link: LinkId, ip: &str) {

@@ -420,9 +420,12 @@ impl Core<'_> {
                 return self.settle_staging();
             }
             Action::PauseWrites { until_ms } => {
+                // Who takes over has it from what was written before.
+                self.finish_telling();
                 return self.server.pause.start(PauseOwner::Cluster, PauseMode::Writes, until_ms);
             }
             Action::ResumeWrites => return self.end_pause_of(PauseOwner::Cluster),
+            Action::SlotsLost { slots, to } => return self.server.tell_of_lost_slots(&slots, to),
             Action::DropSlot(slot) => return self.drop_slot(slot),
             Action::DropAll => return self.drop_all(),
             Action::MergeStaged => return self.merge_staging(),

@@ -72,8 +72,7 @@ pub fn do_behind_replicas(
     let told = Told { slot, how, snapshot: cx.server.replication.transfers.last() };
     let feeders = &cx.server.replication.feeders;
     let wanted = feeders.iter().filter(|feeder| feeder.knows_set_slot()).count();
-    // Those who do not understand it would complain. If nobody is there, somebody may come back.
-    if wanted > 0 || feeders.is_empty() {
+    if cx.server.is_set_slot_heard() {
         cx.server.propagation.tell_replicas(cx.keys.db, words.iter().copied());
     }
     let machine = cx.server.cluster.as_deref().map(|member| &member.machine);
@@ -125,6 +124,28 @@ impl Core<'_> {
 }
 
 impl Server {
+    /// Whether replicas are to be told: those who do not understand it would complain. If nobody is
+    /// there, somebody may come back.
+    fn is_set_slot_heard(&self) -> bool {
+        let feeders = &self.replication.feeders;
+        feeders.is_empty() || feeders.iter().any(|feeder| feeder.knows_set_slot())
+    }
+
+    /// Another node has slots that were ours. What is deleted of them comes behind this, so no
+    /// replica believes itself to have slots without their keys, and none claims them if it takes
+    /// over from us before it has heard of it by the bus.
+    pub(in crate::engine) fn tell_of_lost_slots(&mut self, slots: &[Slot], to: NodeId) {
+        if !self.is_set_slot_heard() {
+            return;
+        }
+        let owner = to.to_string();
+        for slot in slots {
+            let slot = slot.to_string();
+            let words = ["CLUSTER", "SETSLOT", &slot, "NODE", &owner].map(str::as_bytes);
+            self.propagation.tell_replicas(0, words.into_iter());
+        }
+    }
+
     /// A client has left the waiting room, where it may have waited for replicas to know of a slot.
     /// What they were told is not done.
     pub(in crate::engine) fn give_up_set_slot(&mut self, clients: &Clients, wait: &Wait) {

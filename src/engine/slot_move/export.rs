@@ -148,8 +148,11 @@ impl Core<'_> {
                 let job = &self.server.slot_moves.exports[at];
                 let (id, link, to) = (job.id.to_string(), job.link, job.export.target);
                 let Some(member) = &mut self.server.cluster else { return };
-                member.machine.hand_over(to, job.set.clone());
-                let epoch = member.machine.table().current_epoch().to_string();
+                if member.machine.is_failing_over() {
+                    let reason = "A failover of this node is under way";
+                    return self.tell_export(at, Event::Refused { reason, is_busy: false });
+                }
+                let epoch = member.machine.hand_over(to, job.set.clone()).to_string();
                 let valid = valid_ms.to_string();
                 let words = [&b"TAKE"[..], id.as_bytes(), valid.as_bytes(), epoch.as_bytes()];
                 let bytes = request(&words);

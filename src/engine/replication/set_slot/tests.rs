@@ -1,6 +1,8 @@
 //! What replicas are told of a slot, and of what comes to nothing. This node has the lower half of
 //! the slots, 5061 among them, and `OTHER` the upper half with 12182.
 
+use crate::cluster::admin::Request;
+use crate::cluster::id::NodeId;
 use crate::cluster::machine::Event;
 use crate::engine::ClientId;
 use crate::engine::testing::{Bench, config};
@@ -196,6 +198,26 @@ fn who_understands_nothing_of_it_is_told_nothing() {
     shard.bench.expect(&format!("CLUSTER SETSLOT 5061 MIGRATING {OTHER}"), "+OK|");
     assert!(shard.told(0).is_empty());
     assert!(shard.is_open("[5061->-"));
+}
+
+/// A replica that takes over before it hears of it by the bus would have the slot back without its
+/// keys, and until then answers that there are none.
+#[test]
+fn replicas_know_who_has_a_slot_before_its_keys_go() {
+    for (version, is_told) in [("8.0.0", true), ("7.0.15", false)] {
+        let mut shard = Shard::of(&[version]);
+        shard.bench.client = shard.admin;
+        shard.bench.expect("SET bar 1", "+OK|");
+        let to = NodeId::parse(OTHER.as_bytes()).expect("it is one");
+        let slots = vec![crate::keyspace::slot::Slot::of(b"bar")];
+        let request = Request::ConcedeSlots { slots, to, epoch: 3 };
+        shard.bench.engine.core().administrate(request).expect("it is known");
+        shard.bench.turn();
+        let heard = shard.bench.heard(shard.replicas[0]);
+        let told = heard.find(&format!("|$7|SETSLOT|$4|5061|$4|NODE|$40|{OTHER}|"));
+        let gone = heard.find("*2|$3|DEL|$3|bar|").expect("it is deleted");
+        assert_eq!(told.is_some_and(|told| told < gone), is_told, "{version}: {heard}");
+    }
 }
 
 /// They may turn to the new owner, and say nothing any more.
