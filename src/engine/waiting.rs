@@ -306,7 +306,7 @@ impl Cx<'_> {
         waits
     }
 
-    pub(super) fn send_away(&mut self, client: ClientId, how: Release) {
+    pub(in crate::engine) fn send_away(&mut self, client: ClientId, how: Release) {
         let Some(wait) = self.server.waiting.leave(self.clients, client) else { return };
         let Some(session) = self.clients.get_mut(client) else { return };
         let is_silenced = std::mem::take(&mut session.drops_late_reply);

@@ -12,8 +12,10 @@ use crate::cluster::flags::Flags;
 use crate::cluster::id::NodeId;
 use crate::command::{CommandError, CommandResult};
 use crate::engine::replication::set_slot::{Then, wait_for_replicas};
-use crate::engine::{ClientId, Core, Cx, Effect, Engine, Server};
+use crate::engine::waiting::{Release, Wait};
+use crate::engine::{Caller, ClientId, Core, Cx, Effect, Engine, Server};
 use crate::keyspace::slot::Slot;
+use crate::resp::ReplyBuf;
 
 /// How often a source is asked how far it is.
 const ASK_EVERY_MS: u64 = 1000;
@@ -163,11 +165,24 @@ impl Core<'_> {
                 let word = state.word();
                 tracing::warn!("Move {id} of {count} slots from node {source}: {word}, {reason}");
                 self.drop_staging_of(&id.to_string());
-                if let Some(client) = client {
-                    self.server.effects.push(Effect::Close { client });
-                }
+                client.into_iter().for_each(|client| self.send_source_away(client, reason));
             }
         }
+    }
+
+    /// A source whose move has failed here. If it has asked us to take the slots and waits, it is
+    /// answered, since we have not: without an answer it would have to take it that we may have,
+    /// and keep its writes waiting.
+    fn send_source_away(&mut self, client: ClientId, reason: &str) {
+        let session = self.clients.get(client);
+        let wait = session.and_then(|session| session.wait.as_deref());
+        if wait.is_some_and(Wait::depends_on_role) {
+            let mut nothing = ReplyBuf::new();
+            let Core { space, clients, server } = self;
+            Cx::of(space, clients, server, client, Caller::Client, &mut nothing)
+                .send_away(client, Release::Redirected(error(reason)));
+        }
+        self.server.effects.push(Effect::CloseWhenSent { client });
     }
 
     /// What has come by a move is dropped, here and at those who replay what we write.

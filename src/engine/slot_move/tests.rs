@@ -563,6 +563,29 @@ fn a_move_that_ends_early_leaves_all_at_its_source() {
     }
 }
 
+/// Its source would else have to take it that it may have taken the slots.
+#[test]
+fn a_target_that_waits_for_its_replicas_says_that_it_gives_up() {
+    let mut pair = Pair::new();
+    fill(&mut pair.source);
+    let admin = pair.target.client;
+    pair.target.expect("CONFIG SET repl-diskless-sync no", "+OK|");
+    pair.target.connect();
+    pair.target.ask("REPLCONF version 8.0.0 capa slot-moves");
+    pair.target.ask("PSYNC ? -1");
+    pair.target.turn();
+    pair.target.ask("REPLCONF ACK 0");
+    pair.target.client = admin;
+    pair.begin();
+    pair.run();
+    assert_eq!(pair.state(), "handing-over", "the replica has acknowledged nothing");
+    pair.target.ask("CLUSTER DELSLOTS 15495");
+    pair.run();
+    let message = "Slots of the move have another owner now";
+    assert_eq!((pair.state(), pair.message()), ("failed", message));
+    pair.source.expect("SET {a}string w", "+OK|");
+}
+
 #[test]
 fn a_target_takes_in_one_move_at_a_time() {
     let mut pair = Pair::new();
