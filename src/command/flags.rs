@@ -133,6 +133,8 @@ bit_set! {
         MOVES_KEYS = "moves-keys",
         /// It says that all is well, so it is refused where writes are that could not be kept.
         TELLS_HEALTH = "tells-health",
+        /// It does not wait while another server is to take over from this one, but is refused.
+        GIVES_WAY = "gives-way",
     }
 }
 

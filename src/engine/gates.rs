@@ -105,6 +105,7 @@ rules! {
     REQUEST: dataset_is_there,
     REQUEST: scripts::server_is_free,
     REQUEST: peers_leave_keys_alone,
+    REQUEST: moves_give_way_to_heirs,
 }
 
 /// Whether, and how, a request may go on for the caller of this context.
@@ -335,6 +336,15 @@ fn dataset_is_there(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Passed 
     let is_refused =
         is_loading || (cx.server.is_loading_aside() && flags.has(Flags::NO_ASYNC_LOADING));
     if is_refused { Err(CommandError::Loading) } else { Ok(()) }
+}
+
+/// Another server is to take over from this one, and would not have what comes now: whoever asks
+/// is better told at once than kept waiting until it has.
+fn moves_give_way_to_heirs(cx: &mut Cx<'_>, asked: &Asked<'_>, _: Flags) -> Passed {
+    if asked.command.traits.has(Traits::GIVES_WAY) && cx.server.pause.is_for_hand_over() {
+        return Err(CommandError::Fixed("ERR A failover of this node is under way"));
+    }
+    Ok(())
 }
 
 /// What a client is shown in the order in which it happened leaves no room for replies that tell of

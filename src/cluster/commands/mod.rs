@@ -522,6 +522,7 @@ static SLOTMOVE: Command = Command {
         Arg::string("argument").optional().multiple(),
     ],
     reply: Shape::Any,
+    traits: Traits::GIVES_WAY,
     run: slot_moves::slot_move,
     ..BASE
 };

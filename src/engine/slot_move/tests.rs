@@ -3,6 +3,7 @@
 use super::{LinkId, News, Order, Said};
 use crate::cluster::machine::Event;
 use crate::config::ProtectedAction;
+use crate::engine::pause::{PauseMode, PauseOwner};
 use crate::engine::testing::{Bench, config, text};
 use crate::engine::{ClientId, Peer, ServerParts};
 use crate::keyspace::slot::Slot;
@@ -582,6 +583,21 @@ fn a_target_that_waits_for_its_replicas_says_that_it_gives_up() {
     pair.target.ask("CLUSTER DELSLOTS 15495");
     pair.run();
     let message = "Slots of the move have another owner now";
+    assert_eq!((pair.state(), pair.message()), ("failed", message));
+    pair.source.expect("SET {a}string w", "+OK|");
+}
+
+/// What it took in now its heir would not have, and what it does not answer keeps writes waiting.
+#[test]
+fn a_target_that_is_about_to_be_replaced_says_so_at_once() {
+    let mut pair = Pair::new();
+    fill(&mut pair.source);
+    pair.begin();
+    pair.run_to("paused");
+    let server = &mut pair.target.engine.server;
+    server.pause.start(PauseOwner::Cluster, PauseMode::Writes, u64::MAX);
+    pair.run();
+    let message = "A failover of this node is under way";
     assert_eq!((pair.state(), pair.message()), ("failed", message));
     pair.source.expect("SET {a}string w", "+OK|");
 }
