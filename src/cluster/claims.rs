@@ -14,6 +14,10 @@ use std::collections::BTreeSet;
 
 /// What claims of one node have changed for us.
 struct Lost {
+    /// Ourselves, or our primary.
+    ours: NodeKey,
+    /// It was of our shard before.
+    was_with_us: bool,
     /// Our slots, or those of our primary, that it has now.
     count: usize,
     /// Those of them that were our own.
@@ -26,39 +30,32 @@ impl Cluster {
         if of == me {
             return cx.notice("Discarding UPDATE message about myself.".to_owned());
         }
-        let ours = self.table.primary_of(me);
-        let was_with_us = self.table.are_in_one_shard(of, me);
-        let mut lost = Lost { count: 0, own: Vec::new() };
+        let mut lost = self.nothing_lost(of);
         let is_silent = |slot: &Slot| !slots.has(*slot);
         let known = self.table.node(of).slots().iter();
         let open = self.table.ways().map(|(slot, _)| slot);
         let silent: BTreeSet<Slot> = known.chain(open).filter(is_silent).collect();
-        slots.iter().for_each(|slot| self.take_claim(slot, of, epoch, ours, &mut lost, cx));
+        slots.iter().for_each(|slot| self.take_claim(slot, of, epoch, &mut lost, cx));
         silent.into_iter().for_each(|slot| self.take_silence(slot, of, epoch, cx));
-        self.follow_claims(of, epoch, ours, was_with_us, &lost, cx);
+        self.follow_claims(of, epoch, &lost, cx);
     }
 
     /// A primary has these slots under an epoch, and what else it has then we do not know yet: that
     /// it has come to that epoch is left to be heard, or we would tell others that it has what it
     /// had before.
     pub(super) fn take_claims_of(&mut self, slots: &[Slot], of: NodeKey, epoch: u64, cx: &mut Cx) {
-        let me = self.table.me();
-        let ours = self.table.primary_of(me);
-        let was_with_us = self.table.are_in_one_shard(of, me);
-        let mut lost = Lost { count: 0, own: Vec::new() };
-        slots.iter().for_each(|slot| self.take_claim(*slot, of, epoch, ours, &mut lost, cx));
-        self.follow_claims(of, epoch, ours, was_with_us, &lost, cx);
+        let mut lost = self.nothing_lost(of);
+        slots.iter().for_each(|slot| self.take_claim(*slot, of, epoch, &mut lost, cx));
+        self.follow_claims(of, epoch, &lost, cx);
     }
 
-    fn take_claim(
-        &mut self,
-        slot: Slot,
-        of: NodeKey,
-        epoch: u64,
-        ours: NodeKey,
-        lost: &mut Lost,
-        cx: &mut Cx,
-    ) {
+    fn nothing_lost(&self, to: NodeKey) -> Lost {
+        let me = self.table.me();
+        let was_with_us = self.table.are_in_one_shard(to, me);
+        Lost { ours: self.table.primary_of(me), was_with_us, count: 0, own: Vec::new() }
+    }
+
+    fn take_claim(&mut self, slot: Slot, of: NodeKey, epoch: u64, lost: &mut Lost, cx: &mut Cx) {
         let owner = self.table.owner(slot);
         if owner == Some(of) {
             return self.table.mark_claimed(slot);
@@ -69,7 +66,7 @@ impl Cluster {
         if owner == Some(self.table.me()) {
             lost.own.push(slot);
         }
-        lost.count += usize::from(owner == Some(ours));
+        lost.count += usize::from(owner == Some(lost.ours));
         if let Some(owner) = owner.filter(|owner| !self.table.are_in_one_shard(*owner, of)) {
             let (from, to) = (self.named(owner), self.named(of));
             cx.notice(format!("Slot {slot} is migrated from node {from} to node {to}."));
@@ -166,16 +163,9 @@ impl Cluster {
     }
 
     /// What becomes of us when slots of ours have gone.
-    fn follow_claims(
-        &mut self,
-        of: NodeKey,
-        epoch: u64,
-        ours: NodeKey,
-        was_with_us: bool,
-        lost: &Lost,
-        cx: &mut Cx,
-    ) {
+    fn follow_claims(&mut self, of: NodeKey, epoch: u64, lost: &Lost, cx: &mut Cx) {
         let me = self.table.me();
+        let Lost { ours, was_with_us, .. } = *lost;
         let has_none = self.table.node(ours).slot_count() == 0;
         if !lost.own.is_empty() && !was_with_us {
             let to = self.table.node(of).id();

@@ -16,6 +16,7 @@ mod slots;
 use super::session::ClientKind;
 use super::waiting::Reason;
 use super::{Caller, Cx, Server, eviction, migrate};
+use crate::cluster::admin::Refusal;
 use crate::command::{Command, CommandError, CommandId, Flags, Hashed, Traits};
 use crate::repl::link::Primary;
 use crate::resp::{Protocol, Request};
@@ -342,7 +343,7 @@ fn dataset_is_there(cx: &mut Cx<'_>, asked: &Asked<'_>, flags: Flags) -> Passed 
 /// is better told at once than kept waiting until it has.
 fn moves_give_way_to_heirs(cx: &mut Cx<'_>, asked: &Asked<'_>, _: Flags) -> Passed {
     if asked.command.traits.has(Traits::GIVES_WAY) && cx.server.pause.is_for_hand_over() {
-        return Err(CommandError::Fixed("ERR A failover of this node is under way"));
+        return Err(CommandError::err(format_args!("{}", Refusal::FailoverUnderWay)));
     }
     Ok(())
 }

@@ -343,15 +343,21 @@ fn a_kill_in_the_middle_leaves_one_owner_with_all_keys() {
     assert_eq!(ended.len(), 2, "some went and some did not: {ended:?}");
 }
 
+/// Writes ten keys in each of the first three slots, and moves these and others to the second node.
+fn move_thirty_keys(nodes: &[Node], range: &str) {
+    let mut client = nodes[0].connect();
+    for key in keys_of_slots(0..3, 10) {
+        assert_eq!(client.run(&format!("SET {key} v")).print(), "OK");
+    }
+    migrate(nodes, 0, 1, range);
+    assert_eq!(await_end(&nodes[0]), "success");
+}
+
 /// Whoever must say who he is says it to move slots, too, and by TLS where replicas speak it.
 #[test]
 fn nodes_that_ask_for_a_password_move_slots() {
     let nodes = four("requirepass secret\nmasterauth secret\n");
-    let keys = keys_of_slots(0..3, 10);
-    let mut client = nodes[0].connect();
-    keys.iter().for_each(|key| assert_eq!(client.run(&format!("SET {key} v")).print(), "OK"));
-    migrate(&nodes, 0, 1, "0 2");
-    assert_eq!(await_end(&nodes[0]), "success");
+    move_thirty_keys(&nodes, "0 2");
     assert_eq!(nodes[1].run("DBSIZE"), Answer::Integer(30));
     check_replicas(&nodes);
     assert_eq!(nodes[1].run("CONFIG SET masterauth wrong").print(), "OK");
@@ -368,11 +374,7 @@ fn slots_move_by_tls_where_nodes_speak_it() {
         "tls-port TLS_PORT\ntls-cluster yes\ntls-replication yes\ntls-auth-clients no\n\
          tls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {ca}\n"
     ));
-    let keys = keys_of_slots(0..3, 10);
-    let mut client = nodes[0].connect();
-    keys.iter().for_each(|key| assert_eq!(client.run(&format!("SET {key} v")).print(), "OK"));
-    migrate(&nodes, 0, 1, "0 2");
-    assert_eq!(await_end(&nodes[0]), "success");
+    move_thirty_keys(&nodes, "0 2");
     assert_eq!(nodes[1].run("DBSIZE"), Answer::Integer(30));
     nodes[0].run("CLUSTER MIGRATION IMPORT 0 2");
     assert_eq!(await_end(&nodes[0]), "success");
@@ -384,11 +386,7 @@ fn slots_move_by_tls_where_nodes_speak_it() {
 #[test]
 fn a_node_that_has_given_all_its_slots_follows_them() {
     let nodes = four("");
-    let keys = keys_of_slots(0..3, 10);
-    let mut client = nodes[0].connect();
-    keys.iter().for_each(|key| assert_eq!(client.run(&format!("SET {key} v")).print(), "OK"));
-    migrate(&nodes, 0, 1, "0 8191");
-    assert_eq!(await_end(&nodes[0]), "success");
+    move_thirty_keys(&nodes, "0 8191");
     for node in [&nodes[0], &nodes[2]] {
         wait_for("it follows its slots", || {
             let port = info_of(&mut node.connect(), "master_port")?;

@@ -4,6 +4,7 @@ use super::slot;
 use super::world::{TIMEOUT_MS, World};
 use crate::cluster::admin::{Done, Refusal, Request};
 use crate::cluster::flags::Flags;
+use crate::cluster::id::NodeId;
 use crate::cluster::machine::Settings;
 use crate::cluster::manual::Failover;
 
@@ -12,7 +13,7 @@ impl World {
         self.ask(number, Request::Failover { how, user: "id=3".to_owned() })
     }
 
-    fn owner_of(&self, number: usize, of: u64) -> Option<crate::cluster::id::NodeId> {
+    pub fn owner_of(&self, number: usize, of: u64) -> Option<NodeId> {
         let table = self.peers[number].cluster.table();
         table.owner(slot(of)).map(|key| table.node(key).id())
     }

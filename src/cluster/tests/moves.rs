@@ -295,13 +295,18 @@ fn who_is_being_replaced_takes_no_slots() {
     let from = world.id(1);
     let failover = Request::Failover { how: Failover::Plain, user: String::new() };
     world.ask(3, failover).expect("it is a replica");
-    while world.peers[0].writes_paused_until_ms == 0 {
+    let is_held = |world: &mut World| {
         world.run_for(1);
-    }
+        world.peers[0].writes_paused_until_ms > 0
+    };
+    assert!((0..TIMEOUT_MS).any(|_| is_held(&mut world)));
+    let refused = "A failover of this node is under way";
+    let set = world.set_slot(0, 1, SetSlot::Node(from), By::Client);
+    assert_eq!(set.map(|_| ()).map_err(|refusal| refusal.to_string()), Err(refused.to_owned()));
     let slots = vec![slot(16_383 / 2)];
     let take = Request::TakeSlots { slots, from, until_ms: u64::MAX, epoch: 9 };
-    let refused = world.ask(0, take).map(|_| ()).map_err(|refusal| refusal.to_string());
-    assert_eq!(refused, Err("A failover of this node is under way".to_owned()));
+    let taken = world.ask(0, take).map(|_| ()).map_err(|refusal| refusal.to_string());
+    assert_eq!(taken, Err(refused.to_owned()));
     world.run_until(TIMEOUT_MS, |world| world.peers[3].is_primary());
     world.run_until(TIMEOUT_MS * 8, World::agrees);
 }

@@ -134,19 +134,15 @@ fn who_has_not_heard_that_a_slot_was_given_away_does_not_get_it_back() {
     world.run_for(TIMEOUT_MS);
     world.ask(0, Request::BumpEpoch).expect("it is never refused");
     world.run_for(TIMEOUT_MS);
-    let owner = |world: &World, number: usize| {
-        let table = world.peers[number].cluster.table();
-        table.owner(slot(5)).map(|key| table.node(key).id())
-    };
-    assert_eq!(owner(&world, 3), Some(from));
+    assert_eq!(world.owner_of(3, 5), Some(from));
     let force = Request::Failover { how: Failover::Force, user: String::new() };
     world.ask(3, force).expect("it is a replica");
     world.run_until(TIMEOUT_MS * 2, |world| world.peers[3].is_primary());
     // By those who denied their votes.
-    assert_eq!(owner(&world, 3), Some(to));
+    assert_eq!(world.owner_of(3, 5), Some(to));
     world.cuts.clear();
     world.run_until(TIMEOUT_MS * 8, World::agrees);
-    assert!((0..6).all(|number| owner(&world, number) == Some(to)));
+    assert!((0..6).all(|number| world.owner_of(number, 5) == Some(to)));
 }
 
 /// A primary that comes back after its replica took over, and one that follows it in the meantime.

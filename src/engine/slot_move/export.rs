@@ -2,7 +2,7 @@
 
 use super::share::share;
 use super::{BUSY, ExportJob, LinkId, News, Order, Pour, Said, Times, error};
-use crate::cluster::admin::Request;
+use crate::cluster::admin::{Refusal, Request};
 use crate::cluster::id::NodeId;
 use crate::cluster::moves::{Action, Event, Export, State};
 use crate::cluster::slot_set::SlotSet;
@@ -149,7 +149,7 @@ impl Core<'_> {
                 let (id, link, to) = (job.id.to_string(), job.link, job.export.target);
                 let Some(member) = &mut self.server.cluster else { return };
                 if member.machine.is_failing_over() {
-                    let reason = "A failover of this node is under way";
+                    let reason = &Refusal::FailoverUnderWay.to_string();
                     return self.tell_export(at, Event::Refused { reason, is_busy: false });
                 }
                 let epoch = member.machine.hand_over(to, job.set.clone()).to_string();
